@@ -1,0 +1,37 @@
+"""The ``tsdsr`` command: parses, calls, prints.
+
+Commands import what they need when they run, so that ``tsdsr --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tsdsr.cli.models import convert, info
+from tsdsr.cli.train import train_app
+from tsdsr.cli.upscale import upscale
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(upscale)
+app.command()(convert)
+app.command()(info)
+app.add_typer(train_app, name="train")
+
+
+def _version(show: bool) -> None:
+    if show:
+        from tsdsr import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Restore and enlarge photographs with one step of a diffusion model."""

@@ -1,0 +1,30 @@
+"""What several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+
+import typer
+
+from tsdsr.errors import TSDSRError
+
+
+class DtypeChoice(str, Enum):
+    """Precisions by the names users know."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
+@contextmanager
+def errors_reported() -> Iterator[None]:
+    """Print a :class:`TSDSRError` as one line and exit with status 2."""
+    try:
+        yield
+    except TSDSRError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error

@@ -1,0 +1,190 @@
+"""``tsdsr upscale``."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tsdsr.cli.common import DtypeChoice, errors_reported
+from tsdsr.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from rich.progress import Progress
+
+    from tsdsr.pipeline.batch import Job, Restore
+    from tsdsr.pipeline.pipeline import OneStepSRPipeline
+    from tsdsr.pipeline.plan import Tile
+
+
+class ColorFixChoice(str, Enum):
+    wavelet = "wavelet"
+    adain = "adain"
+    none = "none"
+
+
+class PresetChoice(str, Enum):
+    default = "default"
+    upstream = "upstream"
+
+
+def upscale(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Image files, folders or patterns.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output folder, or file for a single input file.")],
+    model: Annotated[str, typer.Option(help="'mini', a pipeline folder or a hub id.")] = "mini",
+    scale: Annotated[float, typer.Option(help="Enlargement from 1 to 8, fractions allowed.")] = 4.0,
+    target: Annotated[str | None, typer.Option(metavar="WxH", help="Size of the result instead of a scale.")] = None,
+    color_fix: Annotated[ColorFixChoice, typer.Option(help="How colours are aligned.")] = ColorFixChoice.wavelet,
+    tile: Annotated[str, typer.Option(help="'auto', 'off' or the edge of a tile in output pixels.")] = "auto",
+    tile_batch: Annotated[int, typer.Option(min=1, help="Tiles processed together.")] = 1,
+    device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …")] = "auto",
+    dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the network.")] = DtypeChoice.auto,
+    seed: Annotated[int | None, typer.Option(help="Sample the encoder's posterior with this seed.")] = None,
+    format: Annotated[str | None, typer.Option(help="png, jpg, webp, tiff or bmp; default the input's.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make results again that exist.")] = False,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse inputs with more pixels.")] = 100_000_000,
+    preset: Annotated[
+        PresetChoice, typer.Option(help="'upstream' repeats the released code's habits (SD3).")
+    ] = PresetChoice.default,
+) -> None:
+    """Restore and enlarge images.
+
+    Existing results are skipped. A file that fails is reported, the rest is done, and the exit status is 1.
+    """
+    started = time.perf_counter()
+    with errors_reported():
+        target_size, tile_value = parse_target(target), parse_tile(tile)
+        from tsdsr.pipeline.batch import plan_jobs
+        from tsdsr.pipeline.loading import load_pipeline
+
+        jobs = plan_jobs(inputs, output, f".{format.lower().lstrip('.')}" if format else None)
+        pipe = load_pipeline(model, device, dtype.value)
+    with _progress() as progress:
+        if preset is PresetChoice.upstream:
+            restore = _upstream_restore(pipe, scale, color_fix)
+        else:
+            restore = _restore(pipe, scale, target_size, color_fix, tile_value, tile_batch, seed, progress)
+        smaller = tile_value // 2 if isinstance(tile_value, int) else pipe.spec.native_size // 2
+        counts = _run(jobs, restore, max(256, smaller), overwrite, max_pixels, progress)
+    seconds = time.perf_counter() - started
+    done, skipped, failed = counts["done"], counts["skipped"], counts["failed"]
+    typer.echo(f"{done} upscaled, {skipped} skipped (already there), {failed} failed in {seconds:.1f} s")
+    if done:
+        typer.echo(f"written to {jobs[0].destination if len(jobs) == 1 else output}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def parse_target(text: str | None) -> tuple[int, int] | None:
+    """``WxH`` → (width, height).
+
+    Raises:
+        InvalidInputError: anything else.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) for part in parts):
+        raise InvalidInputError(f"--target takes WIDTHxHEIGHT in pixels, such as 1920x1080, got {text!r}")
+    return int(parts[0]), int(parts[1])
+
+
+def parse_tile(text: str) -> Tile:
+    """``auto``, ``off`` or a number → the pipeline's ``tile`` argument.
+
+    Raises:
+        InvalidInputError: anything else.
+    """
+    if text == "auto":
+        return "auto"
+    if text == "off":
+        return None
+    if not text.isdecimal():
+        raise InvalidInputError(f"--tile takes 'auto', 'off' or a number of pixels, got {text!r}")
+    return int(text)
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _rate(finished: int, seconds: float) -> str:
+    """Speed in the unit that reads best."""
+    if not finished or seconds <= 0:
+        return ""
+    per_second = finished / seconds
+    return f"{per_second:.1f} images/s" if per_second >= 1 else f"{1 / per_second:.1f} s/image"
+
+
+def _run(
+    jobs: Sequence[Job], restore: Restore, suggested_tile: int, overwrite: bool, max_pixels: int, progress: Progress
+) -> Counter[str]:
+    from tsdsr.pipeline.batch import run_jobs, with_memory_errors
+
+    counts: Counter[str] = Counter()
+    task = progress.add_task("images", total=len(jobs), rate="")
+    started = time.perf_counter()
+    for result in run_jobs(jobs, with_memory_errors(restore, suggested_tile), overwrite, max_pixels):
+        counts[result.status] += 1
+        if result.error is not None:
+            typer.echo(f"failed: {result.error}", err=True)
+        progress.update(task, advance=1, rate=_rate(counts["done"], time.perf_counter() - started))
+    return counts
+
+
+def _restore(
+    pipe: OneStepSRPipeline,
+    scale: float,
+    target_size: tuple[int, int] | None,
+    color_fix: ColorFixChoice,
+    tile: Tile,
+    tile_batch: int,
+    seed: int | None,
+    progress: Progress,
+) -> Restore:
+    """The default pipeline as image → image, with a bar for the tiles of large images."""
+    import torch
+
+    tiles = progress.add_task("tiles", total=1, rate="", visible=False)
+
+    def on_tile(done: int, total: int) -> None:
+        progress.update(tiles, completed=done, total=total, visible=total > 1 and done < total)
+
+    def restore(image: Image.Image) -> Image.Image:
+        generator = None if seed is None else torch.Generator(pipe.device).manual_seed(seed)
+        result: Image.Image = pipe(
+            image,
+            scale,
+            target_size=target_size,
+            color_fix=color_fix.value,
+            tile=tile,
+            tile_batch=tile_batch,
+            sample_posterior=seed is not None,
+            generator=generator,
+            on_tile=on_tile,
+        ).images[0]
+        return result
+
+    return restore
+
+
+def _upstream_restore(pipe: OneStepSRPipeline, scale: float, color_fix: ColorFixChoice) -> Restore:
+    from tsdsr.pipeline.upstream import upscale_like_upstream
+
+    return lambda image: upscale_like_upstream(pipe, image, scale, color_fix.value)

@@ -1,0 +1,1 @@
+"""Degradation, datasets and the shared resize. Imports no sibling package."""

@@ -1,0 +1,1 @@
+"""Networks behind one protocol, the table of supported base models, conditioning and LoRA."""

@@ -1,0 +1,66 @@
+"""`mini`'s latent space: a lossless space-to-depth "autoencoder" with the diffusers encode/decode interface."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor
+
+from tsdsr.errors import InvalidInputError
+
+
+class PointDistribution:
+    """A posterior without spread: ``mode()`` and ``sample()`` give the same latent.
+
+    Attributes:
+        mean (Tensor): the latent, shape (B, C, h, w).
+    """
+
+    def __init__(self, mean: Tensor) -> None:
+        self.mean = mean
+
+    def mode(self) -> Tensor:
+        return self.mean
+
+    def sample(self, generator: object = None) -> Tensor:
+        return self.mean
+
+
+class SpaceToDepthAutoencoder(ModelMixin, ConfigMixin):
+    """Orthonormal space-to-depth: 3×H×W ↔ 3p²×H/p×W/p, a permutation of pixels. No weights, no reconstruction error.
+
+    Follows the conventions of ``diffusers.AutoencoderKL``: images in [-1, 1], and the *caller* multiplies a latent by
+    ``config.scaling_factor`` (which brings natural images to about unit variance) and divides by it before decoding.
+
+    Args:
+        patch_size (int): edge ``p`` of the pixel block that becomes one latent position.
+        scaling_factor (float): one over the standard deviation of image values in [-1, 1].
+    """
+
+    _supports_gradient_checkpointing = False
+
+    @register_to_config
+    def __init__(self, patch_size: int = 4, scaling_factor: float = 2.0) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+
+    def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[PointDistribution]:
+        """Image (B, 3, H, W) in [-1, 1] → distribution over latents (B, 3p², H/p, W/p).
+
+        Raises:
+            InvalidInputError: H or W is not a multiple of the patch size.
+        """
+        if x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
+            raise InvalidInputError(
+                f"image sides must be multiples of {self.patch_size}, got {x.shape[-1]}x{x.shape[-2]}"
+            )
+        posterior = PointDistribution(F.pixel_unshuffle(x, self.patch_size))
+        return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
+
+    def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
+        """Latent (B, 3p², h, w) → image (B, 3, hp, wp), nominally in [-1, 1]."""
+        x = F.pixel_shuffle(z, self.patch_size)
+        return DecoderOutput(sample=x) if return_dict else (x,)

@@ -1,0 +1,104 @@
+"""What a denoiser is conditioned on besides time: text embeddings for the large models, a learned prompt for `mini`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor
+
+from tsdsr.errors import InvalidInputError
+
+DEFAULT_PROMPT = (
+    "Cinematic, High Contrast, highly detailed, taken using a Canon EOS R camera, hyper detailed photo - realistic "
+    "maximum detail, 32k, Color Grading, ultra HD, extreme meticulous detailing, skin pore detailing, hyper sharpness, "
+    "perfect without deformations."
+)
+"""The paper's fixed positive prompt, whose embeddings the released student was trained with."""
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Prompt tensors of one batch; which fields are set depends on the base model.
+
+    Attributes:
+        prompt_embeds (Tensor | None): token embeddings, (B, 333, 4096) for SD3, (B, 77, 1024) for SD2.
+        pooled_prompt_embeds (Tensor | None): pooled embedding, (B, 2048) for SD3.
+        labels (Tensor | None): index of a learned prompt, int64 (B,), for `mini`.
+    """
+
+    prompt_embeds: Tensor | None = None
+    pooled_prompt_embeds: Tensor | None = None
+    labels: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        sizes = {len(tensor) for tensor in self._tensors().values()}
+        if len(sizes) != 1:
+            raise InvalidInputError(f"conditioning needs tensors of one batch size, got {sorted(sizes) or 'none'}")
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+
+    @property
+    def batch_size(self) -> int:
+        return len(next(iter(self._tensors().values())))
+
+    def expand(self, batch: int) -> Conditioning:
+        """The same prompt for ``batch`` samples (a view).
+
+        Raises:
+            InvalidInputError: the batch size is neither 1 nor ``batch`` already.
+        """
+        if self.batch_size == batch:
+            return self
+        if self.batch_size != 1:
+            raise InvalidInputError(f"cannot expand conditioning of batch {self.batch_size} to {batch}")
+        return Conditioning(**{k: v.expand(batch, *v.shape[1:]) for k, v in self._tensors().items()})
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Conditioning:
+        """Move to a device; floating-point tensors also change dtype, labels stay integers."""
+        return Conditioning(
+            **{k: v.to(device, dtype if v.is_floating_point() else v.dtype) for k, v in self._tensors().items()}
+        )
+
+    @staticmethod
+    def require(tensor: Tensor | None, name: str) -> Tensor:
+        """The tensor, or an error that names the missing field."""
+        if tensor is None:
+            raise InvalidInputError(f"this base model needs {name} in its conditioning")
+        return tensor
+
+
+class FixedPrompt(ModelMixin, ConfigMixin):
+    """The student's one prompt, stored with the pipeline as safetensors so that no text encoder is needed.
+
+    Args:
+        shapes (dict): name of each :class:`Conditioning` field → shape of its tensor with a batch of 1.
+    """
+
+    @register_to_config
+    def __init__(self, shapes: dict[str, list[int]]) -> None:
+        super().__init__()
+        known = {f.name for f in fields(Conditioning)}
+        if not shapes or not set(shapes) <= known:
+            raise InvalidInputError(f"shapes must name fields among {sorted(known)}, got {sorted(shapes)}")
+        for name, shape in shapes.items():
+            dtype = torch.int64 if name == "labels" else torch.float32
+            self.register_buffer(name, torch.zeros(*shape, dtype=dtype))
+
+    @classmethod
+    def from_conditioning(cls, conditioning: Conditioning) -> FixedPrompt:
+        """Store a conditioning of batch 1."""
+        tensors = conditioning._tensors()
+        if conditioning.batch_size != 1:
+            raise InvalidInputError(f"a fixed prompt has batch 1, got {conditioning.batch_size}")
+        stored: FixedPrompt = cls(shapes={name: list(tensor.shape) for name, tensor in tensors.items()})
+        for name, tensor in tensors.items():
+            stored.register_buffer(name, tensor.detach().clone())
+        return stored
+
+    def conditioning(self) -> Conditioning:
+        """The stored prompt, batch 1."""
+        return Conditioning(**{name: self.get_buffer(name) for name in self.config["shapes"]})

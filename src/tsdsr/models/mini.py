@@ -1,0 +1,166 @@
+"""`mini`: a small U-Net denoiser for CPUs, of the same kind as the large ones: (z_t, t, prompt) → native prediction.
+
+Three choices differ from the usual diffusion U-Net, all for restoration on small machines:
+
+* The normalisation is per position (over channels), not per group over the image, and there is no attention, so every
+  output depends on a bounded neighbourhood. A tile with enough overlap gives exactly what the whole image gives.
+* Time and prompt act only through the scale and shift after each normalisation (adaLN, as in MMDiT). At the student's
+  fixed time and prompt these are constants.
+* Skips add instead of concatenating, which keeps the wide convolutions at full resolution cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+PROMPTS = ("clean photograph", "null")
+"""What the learned prompts of `mini` stand for, by index."""
+
+
+class AdaptiveChannelNorm(nn.Module):
+    """LayerNorm over channels at each position, then a scale and a shift computed from the embedding.
+
+    Args:
+        channels (int): number of channels C of the feature map.
+        embed_dim (int): width of the time and prompt embedding.
+    """
+
+    def __init__(self, channels: int, embed_dim: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.modulation = nn.Linear(embed_dim, 2 * channels)
+        zero_init(self.modulation)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """x (B, C, h, w), emb (B, E) → (B, C, h, w)."""
+        scale, shift = self.modulation(emb)[:, None, None, :].chunk(2, dim=-1)
+        # In the channels-last memory format this permutation is free and the norm runs over contiguous memory.
+        y = F.layer_norm(x.permute(0, 2, 3, 1), (self.channels,), eps=1e-5)
+        modulated: Tensor = torch.addcmul(shift, y, 1 + scale)
+        return modulated.permute(0, 3, 1, 2)
+
+
+class ResBlock(nn.Module):
+    """Norm, activation, 3×3 convolution, activation, 3×3 convolution, added to the input.
+
+    Args:
+        channels (int): number of channels in and out.
+        embed_dim (int): width of the time and prompt embedding.
+    """
+
+    def __init__(self, channels: int, embed_dim: int) -> None:
+        super().__init__()
+        self.norm = AdaptiveChannelNorm(channels, embed_dim)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        zero_init(self.conv2)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """x (B, C, h, w), emb (B, E) → (B, C, h, w)."""
+        h = self.conv1(F.silu(self.norm(x, emb)))
+        return x + self.conv2(F.silu(h))
+
+
+class Stage(nn.ModuleList):
+    """Residual blocks of one width, one after the other.
+
+    Args:
+        channels (int): number of channels in and out.
+        embed_dim (int): width of the time and prompt embedding.
+        blocks (int): how many.
+    """
+
+    def __init__(self, channels: int, embed_dim: int, blocks: int) -> None:
+        super().__init__(ResBlock(channels, embed_dim) for _ in range(blocks))
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """x (B, C, h, w), emb (B, E) → (B, C, h, w)."""
+        for block in self:
+            x = block(x, emb)
+        return x
+
+
+class MiniUNet(ModelMixin, ConfigMixin):
+    """The denoiser of `mini`.
+
+    The output layer starts at zero: the velocity is zero, and the untrained student returns its input, the bicubic
+    enlargement.
+
+    Args:
+        in_channels (int): latent channels (48 for 4×4 pixel blocks of RGB); also the output's.
+        channels (sequence of int): width of each level, finest first.
+        encoder_blocks (sequence of int): residual blocks of each level on the way down (the last level's included).
+        decoder_blocks (sequence of int): residual blocks of each level on the way up, finest first, without the last.
+        embed_dim (int): width of the time and prompt embedding.
+        num_prompts (int): number of learned prompts, see :data:`PROMPTS`.
+    """
+
+    _supports_gradient_checkpointing = False
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 48,
+        channels: Sequence[int] = (64, 128, 192),
+        encoder_blocks: Sequence[int] = (3, 2, 4),
+        decoder_blocks: Sequence[int] = (4, 2),
+        embed_dim: int = 128,
+        num_prompts: int = len(PROMPTS),
+    ) -> None:
+        super().__init__()
+        self.time_proj = Timesteps(64, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.time_embedding = TimestepEmbedding(64, embed_dim)
+        self.prompt_embedding = nn.Embedding(num_prompts, embed_dim)
+        self.conv_in = nn.Conv2d(in_channels, channels[0], 3, padding=1)
+        self.encoder = nn.ModuleList(
+            Stage(width, embed_dim, blocks) for width, blocks in zip(channels, encoder_blocks, strict=True)
+        )
+        pairs = list(pairwise(channels))
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
+        self.decoder = nn.ModuleList(
+            Stage(width, embed_dim, blocks) for width, blocks in zip(channels[:-1], decoder_blocks, strict=True)
+        )
+        self.norm_out = AdaptiveChannelNorm(channels[0], embed_dim)
+        self.conv_out = nn.Conv2d(channels[0], in_channels, 3, padding=1)
+        zero_init(self.conv_out)
+
+    def forward(self, sample: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
+        """Native prediction for a noisy (or low-quality) latent.
+
+        Args:
+            sample (Tensor): latent, shape (B, in_channels, h, w), h and w multiples of 2^(levels - 1).
+            timestep (Tensor): time in [0, 1000], shape (B,).
+            labels (Tensor): prompt indices, int64, shape (B,).
+
+        Returns:
+            Tensor: velocity, shape of ``sample``.
+        """
+        emb = self.time_embedding(self.time_proj(timestep).to(sample.dtype)) + self.prompt_embedding(labels)
+        emb = F.silu(emb)
+        x = self.conv_in(sample.contiguous(memory_format=torch.channels_last))
+        skips: list[Tensor] = []
+        for level, stage in enumerate(self.encoder):
+            x = stage(x, emb)
+            if level < len(self.down):
+                skips.append(x)
+                x = self.down[level](x)
+        for level in reversed(range(len(self.up))):
+            x = self.decoder[level](self.up[level](x) + skips.pop(), emb)
+        velocity: Tensor = self.conv_out(F.silu(self.norm_out(x, emb)))
+        return velocity
+
+
+def zero_init(layer: nn.Linear | nn.Conv2d) -> None:
+    """Set weight and bias to zero, so that the branch the layer ends starts as a no-op."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

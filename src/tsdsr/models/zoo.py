@@ -1,0 +1,213 @@
+"""The table of supported base models: everything that differs between them is a field of :class:`ModelSpec`.
+
+Adding a base model is adding a row here and, when its network has a new call signature, an adapter in
+:mod:`tsdsr.models.denoiser`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+from tsdsr.diffusion.process import FlowMatching, NoiseProcess, VariancePreserving
+from tsdsr.errors import ModelNotFoundError
+from tsdsr.models.autoencoder import SpaceToDepthAutoencoder
+from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.mini import MiniUNet
+
+
+def _frozen(**values: Any) -> Mapping[str, Any]:
+    return MappingProxyType(values)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the rest of the package needs to know about a base model.
+
+    Latents are ``config.scaling_factor * z`` for every model. SD3's autoencoder also has a ``shift_factor``, which the
+    released student was trained without; no row uses it.
+
+    Attributes:
+        name (str): key of the table, stored with every pipeline.
+        process (NoiseProcess): noising process and native prediction.
+        timestep (float): the student's fixed time ``T``.
+        vae_scale_factor (int): pixels a latent position, along each axis.
+        size_multiple (int): image sides must be multiples of this many pixels.
+        native_size (int): edge in pixels of the images the student was trained on; larger ones are tiled.
+        prompt_shapes (mapping): :class:`Conditioning` field → shape without the batch.
+        denoiser_class (type): network class.
+        denoiser_config (mapping): its arguments at full size.
+        denoiser_subfolder (str): where a diffusers folder of the base model keeps the network.
+        vae_class (type): autoencoder class.
+        vae_config (mapping): its arguments at full size.
+        lora_targets (tuple): module-name suffixes that carry LoRA in the released layout.
+        vae_lora_targets (tuple): the same for the autoencoder's encoder.
+        hub_id (str | None): where the base model is published.
+    """
+
+    name: str
+    process: NoiseProcess
+    timestep: float
+    vae_scale_factor: int
+    size_multiple: int
+    native_size: int
+    prompt_shapes: Mapping[str, tuple[int, ...]]
+    denoiser_class: type[ModelMixin]
+    denoiser_config: Mapping[str, Any]
+    denoiser_subfolder: str
+    vae_class: type[ModelMixin]
+    vae_config: Mapping[str, Any]
+    lora_targets: tuple[str, ...] = ()
+    vae_lora_targets: tuple[str, ...] = ()
+    hub_id: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=lambda: _frozen())
+
+    def make_denoiser(self) -> ModelMixin:
+        """The full-size network with random weights, in torch's default dtype."""
+        return self.denoiser_class(**self.denoiser_config)
+
+    def make_autoencoder(self) -> Any:
+        """The full-size autoencoder with random weights, in torch's default dtype."""
+        return self.vae_class(**self.vae_config)
+
+
+_MMDIT_LORA = (
+    "to_k", "to_q", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "proj", "linear", "proj_out",
+)  # fmt: skip
+_UNET_LORA = ("to_k", "to_q", "to_v", "to_out.0", "conv", "conv1", "conv2", "conv_in", "conv_shortcut", "conv_out",
+              "proj_in", "proj_out", "ff.net.2", "ff.net.0.proj")  # fmt: skip
+_ENCODER_LORA = (
+    "encoder.conv_in", "encoder.conv_out", "quant_conv",
+    *(f"encoder.down_blocks.{i}.resnets.{j}.conv{k}" for i in range(4) for j in range(2) for k in (1, 2)),
+    *(f"encoder.down_blocks.{i}.resnets.0.conv_shortcut" for i in (1, 2)),
+    *(f"encoder.down_blocks.{i}.downsamplers.0.conv" for i in range(3)),
+    *(f"encoder.mid_block.attentions.0.{p}" for p in ("to_q", "to_k", "to_v", "to_out.0")),
+    *(f"encoder.mid_block.resnets.{j}.conv{k}" for j in range(2) for k in (1, 2)),
+)  # fmt: skip
+
+_KL_BLOCKS = _frozen(
+    block_out_channels=(128, 256, 512, 512),
+    down_block_types=("DownEncoderBlock2D",) * 4,
+    up_block_types=("UpDecoderBlock2D",) * 4,
+    layers_per_block=2,
+)
+_SD3_VAE = _frozen(
+    **_KL_BLOCKS, latent_channels=16, scaling_factor=1.5305, shift_factor=0.0609, sample_size=1024,
+    use_quant_conv=False, use_post_quant_conv=False,
+)  # fmt: skip
+_SD2_VAE = _frozen(**_KL_BLOCKS, latent_channels=4, scaling_factor=0.18215, sample_size=768)
+_SD3_TRANSFORMER = _frozen(
+    sample_size=128, patch_size=2, in_channels=16, out_channels=16, num_layers=24, attention_head_dim=64,
+    num_attention_heads=24, joint_attention_dim=4096, caption_projection_dim=1536, pooled_projection_dim=2048,
+    pos_embed_max_size=192,
+)  # fmt: skip
+_SD35_TRANSFORMER = _frozen(
+    **{**_SD3_TRANSFORMER, "pos_embed_max_size": 384}, dual_attention_layers=tuple(range(13)), qk_norm="rms_norm"
+)
+_SD2_UNET = _frozen(
+    sample_size=64, in_channels=4, out_channels=4, block_out_channels=(320, 640, 1280, 1280), layers_per_block=2,
+    down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    attention_head_dim=(5, 10, 20, 20), cross_attention_dim=1024, use_linear_projection=True,
+)  # fmt: skip
+
+
+def _sd3(name: str, transformer: Mapping[str, Any], hub_id: str) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        process=FlowMatching(),
+        timestep=1000.0,
+        vae_scale_factor=8,
+        size_multiple=16,
+        native_size=512,
+        prompt_shapes=_frozen(prompt_embeds=(333, 4096), pooled_prompt_embeds=(2048,)),
+        denoiser_class=SD3Transformer2DModel,
+        denoiser_config=transformer,
+        denoiser_subfolder="transformer",
+        vae_class=AutoencoderKL,
+        vae_config=_SD3_VAE,
+        lora_targets=_MMDIT_LORA,
+        vae_lora_targets=_ENCODER_LORA,
+        hub_id=hub_id,
+    )
+
+
+def _sd2(name: str, process: VariancePreserving, native_size: int, hub_id: str) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        process=process,
+        timestep=999.0,
+        vae_scale_factor=8,
+        size_multiple=64,
+        native_size=native_size,
+        prompt_shapes=_frozen(prompt_embeds=(77, 1024)),
+        denoiser_class=UNet2DConditionModel,
+        denoiser_config=_frozen(**{**_SD2_UNET, "sample_size": native_size // 8}),
+        denoiser_subfolder="unet",
+        vae_class=AutoencoderKL,
+        vae_config=_SD2_VAE,
+        lora_targets=_UNET_LORA,
+        vae_lora_targets=_ENCODER_LORA,
+        hub_id=hub_id,
+    )
+
+
+MINI = ModelSpec(
+    name="mini",
+    process=FlowMatching(),
+    timestep=1000.0,
+    vae_scale_factor=4,
+    size_multiple=16,
+    native_size=1024,
+    prompt_shapes=_frozen(labels=()),
+    denoiser_class=MiniUNet,
+    denoiser_config=_frozen(),
+    denoiser_subfolder="denoiser",
+    vae_class=SpaceToDepthAutoencoder,
+    vae_config=_frozen(),
+)
+
+SPECS: Mapping[str, ModelSpec] = MappingProxyType(
+    {
+        spec.name: spec
+        for spec in (
+            MINI,
+            _sd3("sd3", _SD3_TRANSFORMER, "stabilityai/stable-diffusion-3-medium-diffusers"),
+            _sd3("sd35", _SD35_TRANSFORMER, "stabilityai/stable-diffusion-3.5-medium"),
+            _sd2("sd21-base", VariancePreserving(prediction="eps"), 512, "stabilityai/stable-diffusion-2-1-base"),
+            _sd2("sd21", VariancePreserving(prediction="v"), 768, "stabilityai/stable-diffusion-2-1"),
+            _sd2("sd2-base", VariancePreserving(prediction="eps"), 512, "stabilityai/stable-diffusion-2-base"),
+        )
+    }
+)
+"""Every supported base model by name."""
+
+
+def get_spec(name: str) -> ModelSpec:
+    """The row of the table called ``name``.
+
+    Raises:
+        ModelNotFoundError: there is none.
+    """
+    try:
+        return SPECS[name]
+    except KeyError:
+        raise ModelNotFoundError(f"unknown base model {name!r}; known: {', '.join(SPECS)}") from None
+
+
+def default_conditioning(spec: ModelSpec) -> Conditioning:
+    """The student's prompt where it needs no text: `mini`'s "clean photograph". Others get zeros of the right shape."""
+    return Conditioning(
+        **{
+            name: torch.zeros(1, *shape, dtype=torch.int64 if name == "labels" else torch.float32)
+            for name, shape in spec.prompt_shapes.items()
+        }
+    )

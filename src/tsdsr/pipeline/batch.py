@@ -1,0 +1,172 @@
+"""Many files through one pipeline: what goes where, one failure at a time."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+
+from tsdsr.errors import ImageReadError, ImageWriteError, InvalidInputError, OutOfMemoryError, TSDSRError
+from tsdsr.pipeline.imageio import DEFAULT_MAX_PIXELS, FORMATS, read_image, write_image
+
+Restore = Callable[[Image.Image], Image.Image]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to restore.
+
+    Attributes:
+        source (Path): input file.
+        destination (Path): output file.
+        error (TSDSRError | None): why the job cannot be done, where that is known beforehand.
+    """
+
+    source: Path
+    destination: Path
+    error: TSDSRError | None = None
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What became of a job.
+
+    Attributes:
+        job (Job): the job.
+        status ("done" | "skipped" | "failed"): "skipped" when the destination existed already.
+        error (TSDSRError | None): why it failed.
+    """
+
+    job: Job
+    status: Literal["done", "skipped", "failed"]
+    error: TSDSRError | None = None
+
+
+def plan_jobs(inputs: Sequence[str], output: Path, suffix: str | None = None) -> list[Job]:
+    """Find the input files and decide where each result goes.
+
+    A folder stands for all images below it, and its structure is kept below ``output``. A pattern such as ``*.png`` is
+    expanded. ``output`` is a folder, unless the only input is a file and ``output`` has an image suffix.
+
+    Args:
+        inputs (sequence of str): files, folders and patterns.
+        output (Path): folder or file.
+        suffix (str | None): output format as a suffix such as ".png"; default each input's own.
+
+    Returns:
+        list of Job: in a stable order. Inputs that do not exist and results that would overwrite an input or each other
+        are jobs with an error.
+
+    Raises:
+        InvalidInputError: unknown suffix, or no image at all.
+    """
+    if suffix is not None and suffix not in FORMATS:
+        raise InvalidInputError(f"unknown output format {suffix!r}; choose from {', '.join(FORMATS)}")
+    pairs = [pair for name in inputs for pair in _expand(name)]
+    if not pairs:
+        raise InvalidInputError(f"no images found in {', '.join(inputs)}; known suffixes: {', '.join(FORMATS)}")
+    if len(pairs) == 1 and output.suffix.lower() in FORMATS and not output.is_dir() and Path(inputs[0]).is_file():
+        destinations = [output]
+    else:
+        destinations = [output / _with_format(relative, suffix) for _, relative in pairs]
+    sources = {source.resolve() for source, _ in pairs if source.exists()}
+    taken: dict[Path, Path] = {}
+    jobs = []
+    for (source, _), destination in zip(pairs, destinations, strict=True):
+        jobs.append(Job(source, destination, _conflict(source, destination, sources, taken)))
+        taken.setdefault(destination, source)
+    return jobs
+
+
+def run_jobs(
+    jobs: Sequence[Job], restore: Restore, overwrite: bool = False, max_pixels: int | None = DEFAULT_MAX_PIXELS
+) -> Iterator[JobResult]:
+    """Do the jobs one by one; a failure is reported and the rest goes on.
+
+    Args:
+        jobs (sequence of Job): see :func:`plan_jobs`.
+        restore (callable): image in, image out.
+        overwrite (bool): whether existing results are made again.
+        max_pixels (int | None): see :func:`tsdsr.pipeline.imageio.read_image`.
+
+    Yields:
+        JobResult: one a job, in order.
+    """
+    for job in jobs:
+        if job.error is not None:
+            yield JobResult(job, "failed", job.error)
+        elif job.destination.exists() and not overwrite:
+            yield JobResult(job, "skipped")
+        else:
+            try:
+                write_image(restore(read_image(job.source, max_pixels)), job.destination)
+            except TSDSRError as error:
+                yield JobResult(job, "failed", _naming(job.source, error))
+            else:
+                yield JobResult(job, "done")
+
+
+def with_memory_errors(restore: Restore, suggested_tile: int) -> Restore:
+    """Turn the many faces of "out of memory" into :class:`OutOfMemoryError` with a tile size to try."""
+
+    def guarded(image: Image.Image) -> Image.Image:
+        try:
+            return restore(image)
+        except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+            if not (isinstance(error, MemoryError) or _is_out_of_memory(error)):
+                raise
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            raise OutOfMemoryError(f"out of memory; try --tile {suggested_tile}", suggested_tile) from error
+
+    return guarded
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def _naming(source: Path, error: TSDSRError) -> TSDSRError:
+    """The error with the file's name in its message."""
+    if str(source) in str(error):
+        return error
+    error.args = (f"{source}: {error}", *error.args[1:])
+    return error
+
+
+def _expand(name: str) -> Iterator[tuple[Path, Path]]:
+    """(source, path below the output folder) of every image that an input stands for."""
+    path = Path(name)
+    if path.is_dir():
+        for source in sorted(p for p in path.rglob("*") if p.suffix.lower() in FORMATS and p.is_file()):
+            yield source, source.relative_to(path)
+    elif not path.exists() and any(c in name for c in "*?["):
+        for match in sorted(glob.glob(name, recursive=True)):
+            if Path(match).is_file() and Path(match).suffix.lower() in FORMATS:
+                yield Path(match), Path(Path(match).name)
+    else:
+        yield path, Path(path.name)
+
+
+def _with_format(relative: Path, suffix: str | None) -> Path:
+    if suffix is not None:
+        return relative.with_suffix(suffix)
+    return relative if relative.suffix.lower() in FORMATS else relative.with_suffix(".png")
+
+
+def _conflict(source: Path, destination: Path, sources: set[Path], taken: dict[Path, Path]) -> TSDSRError | None:
+    if not source.exists():
+        return ImageReadError(f"{source}: no such file")
+    if destination.resolve() in sources:
+        return ImageWriteError(f"{source}: the result would overwrite the input {destination}; choose another output")
+    if destination in taken:
+        return ImageWriteError(
+            f"{source}: its result {destination} is already that of {taken[destination]}; rename one"
+        )
+    return None

@@ -1,0 +1,171 @@
+"""From a model's name, folder or hub id to a ready pipeline, with errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+from safetensors import SafetensorError
+
+from tsdsr.errors import GatedModelError, ModelError, ModelNotFoundError, WeightsError
+from tsdsr.models.zoo import SPECS
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+
+PACKAGED_MODELS = ("mini",)
+"""Models whose weights come with the package."""
+
+
+def load_pipeline(
+    model: str | os.PathLike[str] = "mini",
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+) -> OneStepSRPipeline:
+    """Load a pipeline by name, folder or hub id and move it to a device.
+
+    Args:
+        model: "mini" (comes with the package), a folder made by ``save_pretrained`` or ``tsdsr convert``, or a hub id.
+        device: "auto" takes CUDA, then Apple's MPS, then the CPU.
+        dtype: "auto", "fp32", "fp16", "bf16" or a torch dtype; see :func:`choose_dtype`.
+
+    Raises:
+        ModelNotFoundError: no such model.
+        GatedModelError: the hub wants a licence accepted or a login.
+        WeightsError: the files do not fit together.
+    """
+    device = choose_device(device)
+    torch_dtype = choose_dtype(dtype, device)
+    folder = resolve_model(model)
+    check_pipeline_folder(folder)
+    try:
+        pipe = OneStepSRPipeline.from_pretrained(folder, dtype=torch_dtype, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise WeightsError(f"{folder}: cannot be loaded ({error})") from error
+    if device.type == "cpu":
+        pipe.denoiser.to(memory_format=torch.channels_last)
+    loaded: OneStepSRPipeline = pipe.to(device)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
+def resolve_model(model: str | os.PathLike[str]) -> Path:
+    """The local folder of a model, downloaded from the hub when it is a hub id.
+
+    Raises:
+        ModelNotFoundError, GatedModelError: see :func:`load_pipeline`.
+    """
+    name = os.fspath(model)
+    if name in PACKAGED_MODELS:
+        return Path(str(files("tsdsr") / "weights" / name))
+    if Path(name).is_dir():
+        return Path(name)
+    if name in SPECS:
+        raise ModelNotFoundError(
+            f"{name!r} is a base model, not a one-step student. Download {SPECS[name].hub_id} and the released LoRA, "
+            f"make a pipeline with 'tsdsr convert', and pass its folder"
+        )
+    if os.path.isabs(name) or name.startswith((".", "~")) or name.count("/") != 1:
+        known = ", ".join(PACKAGED_MODELS)
+        raise ModelNotFoundError(f"{name}: no such model; give {known}, an existing folder, or a hub id 'owner/name'")
+    return fetch_from_hub(name)
+
+
+def fetch_from_hub(repo_id: str) -> Path:
+    """Download (or find in the cache) a repository of the hub.
+
+    Raises:
+        ModelNotFoundError: unknown repository, or no connection and nothing cached.
+        GatedModelError: access has not been granted.
+    """
+    try:
+        return Path(snapshot_download(repo_id))
+    except GatedRepoError as error:
+        raise GatedModelError(
+            f"{repo_id} is gated: accept its licence on its hub page, run 'hf auth login', and try again"
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelNotFoundError(
+            f"{repo_id}: no such folder here and no such model on the hub (a private one needs 'hf auth login')"
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ModelNotFoundError(
+            f"{repo_id}: no such folder here, and the hub cannot be reached; check the name or the connection"
+        ) from error
+
+
+def check_pipeline_folder(folder: Path) -> None:
+    """Raise unless ``folder`` holds a one-step pipeline.
+
+    Raises:
+        ModelNotFoundError: no ``model_index.json``.
+        ModelError: the index is broken or belongs to another pipeline.
+    """
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise ModelNotFoundError(f"{folder}: holds no model_index.json; make a pipeline folder with 'tsdsr convert'")
+    try:
+        class_name = json.loads(index.read_text())["_class_name"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{index}: is not a valid pipeline index ({error})") from error
+    if class_name != OneStepSRPipeline.__name__:
+        raise ModelError(
+            f"{folder}: holds a {class_name}, a multi-step base model; make a one-step pipeline from it and the "
+            f"released LoRA with 'tsdsr convert'"
+        )
+
+
+def choose_device(device: str | torch.device = "auto") -> torch.device:
+    """The named device, or the best one there is.
+
+    Raises:
+        ModelError: the device does not exist here.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return chosen
+
+
+def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """The named precision; "auto" is bfloat16 where the hardware computes in it, float16 on older GPUs, else float32.
+
+    Raises:
+        ModelError: unknown name.
+    """
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    names = {
+        "fp32": torch.float32, "float32": torch.float32, "fp16": torch.float16, "float16": torch.float16,
+        "bf16": torch.bfloat16, "bfloat16": torch.bfloat16,
+    }  # fmt: skip
+    if dtype in names:
+        return names[dtype]
+    if dtype != "auto":
+        raise ModelError(f"unknown dtype {dtype!r}; choose from auto, fp32, fp16, bf16")
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "mps":
+        return torch.float16
+    return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the processor multiplies in bfloat16; elsewhere it is emulated and slower than float32."""
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(bool(probe()) for probe in probes if probe is not None)

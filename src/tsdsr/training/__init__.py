@@ -1,0 +1,1 @@
+"""Training: configuration, the trainer, checkpoints. Never imports the pipeline."""

@@ -1,0 +1,46 @@
+"""Atomic, rotated, self-describing checkpoints."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tsdsr.errors import TrainingError
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> Path:
+    """Write ``checkpoint-<step>.pt`` under a temporary name, rename it, then delete all but the newest ``keep``.
+
+    Args:
+        folder (Path): where checkpoints lie; created when missing.
+        step (int): number of finished steps.
+        state (dict): tensors, numbers, strings and containers of them.
+        keep (int): how many checkpoints stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"checkpoint-{step:08d}.pt"
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+    for old in sorted(folder.glob("checkpoint-*.pt"))[:-keep]:
+        old.unlink()
+    return path
+
+
+def load_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The newest checkpoint's state on the CPU, or None when there is none.
+
+    Raises:
+        TrainingError: the newest file cannot be read.
+    """
+    paths = sorted(folder.glob("checkpoint-*.pt"))
+    if not paths:
+        return None
+    try:
+        state: dict[str, Any] = torch.load(paths[-1], map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError) as error:
+        raise TrainingError(f"{paths[-1]}: cannot be read ({error}); delete it to resume from an older one") from error
+    return state
