@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
@@ -46,6 +47,8 @@ class SpaceToDepthAutoencoder(ModelMixin, ConfigMixin):
     def __init__(self, patch_size: int = 4, scaling_factor: float = 2.0) -> None:
         super().__init__()
         self.patch_size = patch_size
+        # diffusers stores and places models by their tensors; this one, otherwise weightless, needs at least one.
+        self.register_buffer("scaling", torch.tensor([scaling_factor]))
 
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[PointDistribution]:
         """Image (B, 3, H, W) in [-1, 1] → distribution over latents (B, 3p², H/p, W/p).

@@ -65,8 +65,8 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """x (B, C, h, w), emb (B, E) → (B, C, h, w)."""
-        h = self.conv1(F.silu(self.norm(x, emb)))
-        return x + self.conv2(F.silu(h))
+        h: Tensor = self.conv2(F.silu(self.conv1(F.silu(self.norm(x, emb)))))
+        return x + h
 
 
 class Stage(nn.ModuleList):

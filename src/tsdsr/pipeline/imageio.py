@@ -7,7 +7,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,8 @@ def write_image(image: Image.Image, path: Path) -> None:
     except (OSError, ValueError) as error:
         raise ImageWriteError(f"{path}: cannot be written ({error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # gone already after the rename, or never made
+            temporary.unlink()
 
 
 def image_format(path: Path) -> str:

@@ -36,7 +36,7 @@ def to_tensors(image: ImageInput) -> tuple[list[Tensor], OutputType]:
         return [_from_pil(image)], "pil"
     if isinstance(image, Tensor):
         return [_checked(image)], "pt"
-    if isinstance(image, Sequence) and image:
+    if isinstance(image, Sequence) and not isinstance(image, str | bytes) and image:
         parts = [to_tensors(item) for item in image]
         kinds = {kind for _, kind in parts}
         if len(kinds) > 1:

@@ -41,6 +41,6 @@ def load_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(paths[-1], map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError) as error:
+    except Exception as error:  # torch raises pickle, zip, lookup and runtime errors alike for a damaged file
         raise TrainingError(f"{paths[-1]}: cannot be read ({error}); delete it to resume from an older one") from error
     return state

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -97,8 +98,7 @@ class StudentTrainer:
 
     def student(self) -> MiniUNet:
         """The averaged weights, as a model to save or use."""
-        network: MiniUNet = self.ema.module
-        return network
+        return cast(MiniUNet, self.ema.module)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

@@ -1,0 +1,149 @@
+"""Fixtures: tiny models built from the real classes, photographs from scikit-image, the reference data when present."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
+from PIL import Image
+
+from tsdsr.models.conditioning import Conditioning, FixedPrompt
+from tsdsr.models.mini import MiniUNet
+from tsdsr.models.zoo import MINI
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+
+REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "golden"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """Folder with the released code's outputs on a tiny model."""
+    if not REFERENCE.is_dir():
+        pytest.skip("the reference images of the released code are not beside this checkout")
+    return REFERENCE
+
+
+@pytest.fixture(scope="session")
+def photo() -> Image.Image:
+    """A public-domain photograph, 512x512 RGB."""
+    return Image.fromarray(skimage.data.astronaut())
+
+
+@pytest.fixture
+def photo_folder(tmp_path: Path) -> Path:
+    """Four photographs, one of them in a subfolder."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for name, array in {
+        "astronaut.png": skimage.data.astronaut(),
+        "coffee.jpg": skimage.data.coffee(),
+        "cat.webp": skimage.data.chelsea(),
+        "more/rocket.bmp": skimage.data.rocket(),
+    }.items():
+        Image.fromarray(np.asarray(array)).save(folder / name)
+    return folder
+
+
+def randomise(module: torch.nn.Module, std: float = 0.05) -> torch.nn.Module:
+    """Give every parameter, the zero-initialised ones too, small random values."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * std)
+    return module
+
+
+def tiny_mini(random: bool = True) -> MiniUNet:
+    network = MiniUNet(channels=[8, 16, 16], encoder_blocks=[1, 1, 1], decoder_blocks=[1, 1], embed_dim=16)
+    if random:
+        randomise(network)
+    return network.eval()
+
+
+def tiny_vae(channels: int) -> AutoencoderKL:
+    torch.manual_seed(2)
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=channels,
+        norm_num_groups=4,
+        scaling_factor=1.5305,
+        shift_factor=0.0609,
+    ).eval()
+
+
+def tiny_mmdit() -> SD3Transformer2DModel:
+    torch.manual_seed(3)
+    return SD3Transformer2DModel(
+        sample_size=32,
+        patch_size=2,
+        in_channels=16,
+        out_channels=16,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        joint_attention_dim=32,
+        caption_projection_dim=32,
+        pooled_projection_dim=24,
+        pos_embed_max_size=64,
+    ).eval()
+
+
+def tiny_unet() -> UNet2DConditionModel:
+    torch.manual_seed(4)
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        attention_head_dim=4,
+        cross_attention_dim=32,
+    ).eval()
+
+
+def sd3_prompt() -> Conditioning:
+    generator = torch.Generator().manual_seed(5)
+    return Conditioning(
+        prompt_embeds=torch.randn(1, 6, 32, generator=generator),
+        pooled_prompt_embeds=torch.randn(1, 24, generator=generator),
+    )
+
+
+def sd2_prompt() -> Conditioning:
+    return Conditioning(prompt_embeds=torch.randn(1, 7, 32, generator=torch.Generator().manual_seed(6)))
+
+
+def mini_prompt() -> Conditioning:
+    return Conditioning(labels=torch.zeros(1, dtype=torch.int64))
+
+
+@pytest.fixture
+def mini_pipe() -> OneStepSRPipeline:
+    """A tiny `mini` with random weights."""
+    return OneStepSRPipeline(tiny_mini(), MINI.make_autoencoder(), FixedPrompt.from_conditioning(mini_prompt()))
+
+
+@pytest.fixture
+def sd3_pipe() -> OneStepSRPipeline:
+    """A tiny SD3 with random weights."""
+    return OneStepSRPipeline(tiny_mmdit(), tiny_vae(16), FixedPrompt.from_conditioning(sd3_prompt()), model="sd3")
+
+
+@pytest.fixture
+def sd21_pipe() -> OneStepSRPipeline:
+    """A tiny SD2.1-base with random weights."""
+    return OneStepSRPipeline(tiny_unet(), tiny_vae(4), FixedPrompt.from_conditioning(sd2_prompt()), model="sd21-base")

@@ -1,0 +1,48 @@
+"""The table of base models: sizes of the real architectures, checked without memory on the meta device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tsdsr.errors import ModelNotFoundError
+from tsdsr.models.denoiser import as_denoiser
+from tsdsr.models.zoo import SPECS, ModelSpec, default_conditioning, get_spec
+
+each_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+
+
+# In millions: SD3-medium is published as 2 B, SD2's UNet as 866 M, SD3.5-medium's attention adds 0.2 B to SD3-medium.
+@pytest.mark.parametrize(("name", "millions"), [("sd3", 2028), ("sd35", 2243), ("sd21-base", 866), ("sd21", 866)])
+def test_full_size_networks_have_the_published_size(name: str, millions: int) -> None:
+    with torch.device("meta"):
+        network = get_spec(name).make_denoiser()
+    assert round(sum(p.numel() for p in network.parameters()) / 1e6) == millions
+
+
+@each_spec
+def test_rows_are_consistent(spec: ModelSpec) -> None:
+    with torch.device("meta"):
+        network, vae = spec.make_denoiser(), spec.make_autoencoder()
+    as_denoiser(network)
+    assert spec.size_multiple % spec.vae_scale_factor == 0
+    assert spec.native_size % spec.size_multiple == 0
+    assert 0 < spec.timestep <= spec.process.t_max
+    assert default_conditioning(spec).batch_size == 1
+    for targets, module in ((spec.lora_targets, network), (spec.vae_lora_targets, vae)):
+        names = [name for name, _ in module.named_modules()]
+        for target in targets:
+            optional = target == "quant_conv"  # SD3's autoencoder has none; the released list names it all the same
+            assert optional or any(n == target or n.endswith("." + target) for n in names), target
+
+
+def test_the_students_times_are_those_of_the_paper() -> None:
+    assert get_spec("sd3").timestep == 1000
+    assert get_spec("sd21-base").timestep == 999
+    alpha, sigma = get_spec("sd3").process.coefficients(torch.tensor(1000.0))
+    assert (alpha.item(), sigma.item()) == (0, 1)
+
+
+def test_unknown_names_list_the_known_ones() -> None:
+    with pytest.raises(ModelNotFoundError, match="sd21-base"):
+        get_spec("sd9")

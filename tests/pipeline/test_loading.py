@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import pytest
+import torch
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+from tsdsr.errors import GatedModelError, ModelError, ModelNotFoundError, WeightsError
+from tsdsr.pipeline import loading
+from tsdsr.pipeline.loading import choose_device, choose_dtype, load_pipeline
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "minni", "a/b/c"])
+def test_unknown_names_say_what_would_do(name: str) -> None:
+    with pytest.raises(ModelNotFoundError, match="mini, an existing folder, or a hub id"):
+        load_pipeline(name)
+
+
+def test_base_models_point_to_convert(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"stable-diffusion-3-medium.*tsdsr convert"):
+        load_pipeline("sd3")
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusion3Pipeline"}))
+    with pytest.raises(ModelError, match=r"StableDiffusion3Pipeline.*tsdsr convert"):
+        load_pipeline(tmp_path)
+
+
+def test_folders_without_a_usable_index(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"model_index\.json"):
+        load_pipeline(tmp_path)
+    (tmp_path / "model_index.json").write_text("{")
+    with pytest.raises(ModelError, match="not a valid pipeline index"):
+        load_pipeline(tmp_path)
+
+
+def test_damaged_weights_name_the_folder(mini_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
+    mini_pipe.save_pretrained(tmp_path / "model")
+    weights = tmp_path / "model" / "denoiser" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match="model: cannot be loaded"):
+        load_pipeline(tmp_path / "model")
+
+
+def test_hub_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    response = MagicMock(headers={})
+
+    def failing(error: Exception) -> object:
+        def download(repo_id: str) -> str:
+            raise error
+
+        return download
+
+    for error, expected, message in (
+        (GatedRepoError("gated", response=response), GatedModelError, "accept its licence"),
+        (RepositoryNotFoundError("gone", response=response), ModelNotFoundError, "no such model on the hub"),
+        (LocalEntryNotFoundError("offline"), ModelNotFoundError, "cannot be reached"),
+    ):
+        monkeypatch.setattr(loading, "snapshot_download", failing(error))
+        with pytest.raises(expected, match=message):
+            load_pipeline("owner/name")
+
+
+def test_devices_and_precisions() -> None:
+    cpu = torch.device("cpu")
+    assert choose_device("cpu") == cpu
+    assert choose_dtype("fp16", cpu) == torch.float16
+    assert choose_dtype(torch.bfloat16, cpu) == torch.bfloat16
+    assert choose_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
+    with pytest.raises(ModelError, match="fp8"):
+        choose_dtype("fp8", cpu)
+    with pytest.raises(ModelError, match="toaster"):
+        choose_device("toaster")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device that the test wants absent")
+def test_an_absent_device_is_named() -> None:
+    with pytest.raises(ModelError, match="cuda"):
+        load_pipeline("mini", device="cuda")

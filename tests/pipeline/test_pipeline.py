@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import mini_prompt, randomise
+from tsdsr.errors import InvalidInputError, TSDSRError
+from tsdsr.models.conditioning import FixedPrompt
+from tsdsr.models.mini import MiniUNet
+from tsdsr.models.zoo import MINI
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.tensors import to_tensors
+from tsdsr.resize import upsample_bicubic
+
+PIPES = ["mini_pipe", "sd3_pipe", "sd21_pipe"]
+
+
+@pytest.fixture(params=PIPES)
+def pipe(request: pytest.FixtureRequest) -> OneStepSRPipeline:
+    return request.getfixturevalue(request.param)
+
+
+def small(photo: Image.Image, width: int = 24, height: int = 20) -> Image.Image:
+    return photo.resize((width, height))
+
+
+@pytest.mark.parametrize("scale", [1, 1.5, 2, 3.3, 4, 8])
+def test_any_scale_from_one_to_eight(pipe: OneStepSRPipeline, photo: Image.Image, scale: float) -> None:
+    result = pipe(small(photo), scale=scale).images
+    assert [im.size for im in result] == [(round(24 * scale), round(20 * scale))]
+
+
+def test_a_target_size_is_met_to_the_pixel(pipe: OneStepSRPipeline, photo: Image.Image) -> None:
+    assert pipe(small(photo), target_size=(101, 67)).images[0].size == (101, 67)
+
+
+def test_kinds_of_input_and_output(mini_pipe: OneStepSRPipeline, photo: Image.Image) -> None:
+    tensor = to_tensors(small(photo))[0][0]
+    from_pil = mini_pipe(small(photo)).images[0]
+    from_tensor = mini_pipe(tensor).images
+    assert from_tensor.shape == (1, 3, 80, 96)
+    assert torch.equal(mini_pipe(tensor[0]).images, from_tensor)
+    assert np.array_equal(np.asarray(from_pil), (from_tensor[0] * 255).round().byte().permute(1, 2, 0).numpy())
+    arrays = mini_pipe(tensor, output_type="np").images
+    assert np.array_equal(arrays[0], from_tensor[0].permute(1, 2, 0).numpy())
+    assert isinstance(mini_pipe(tensor, output_type="pil").images[0], Image.Image)
+
+
+def test_a_list_may_mix_sizes_and_a_batch_equals_singles(pipe: OneStepSRPipeline, photo: Image.Image) -> None:
+    images = [small(photo), small(photo, 16, 32)]
+    together = pipe(images).images
+    for image, result in zip(images, together, strict=True):
+        assert np.array_equal(np.asarray(pipe(image).images[0]), np.asarray(result))
+    batch = torch.cat([to_tensors(small(photo))[0][0], to_tensors(small(photo.rotate(90)))[0][0]])
+    singles = torch.cat([pipe(x[None]).images for x in batch])
+    torch.testing.assert_close(pipe(batch).images, singles, rtol=0, atol=1e-4)
+
+
+def test_it_is_deterministic_unless_asked_to_sample(sd3_pipe: OneStepSRPipeline, photo: Image.Image) -> None:
+    def run(seed: int | None) -> np.ndarray:
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        return np.asarray(sd3_pipe(small(photo), sample_posterior=seed is not None, generator=generator).images[0])
+
+    assert np.array_equal(run(None), run(None))
+    assert np.array_equal(run(1), run(1))
+    assert not np.array_equal(run(1), run(2))
+    assert not np.array_equal(run(1), run(None))
+
+
+def test_saved_and_loaded_it_gives_the_same_picture(
+    pipe: OneStepSRPipeline, photo: Image.Image, tmp_path: Path
+) -> None:
+    pipe.save_pretrained(tmp_path / "model")
+    index = json.loads((tmp_path / "model" / "model_index.json").read_text())
+    assert index["_class_name"] == "OneStepSRPipeline"
+    assert not list((tmp_path / "model").rglob("*.bin"))
+    loaded = OneStepSRPipeline.from_pretrained(tmp_path / "model")
+    assert loaded.spec is pipe.spec
+    before, after = (np.asarray(p(small(photo)).images[0], dtype=int) for p in (pipe, loaded))
+    assert np.abs(before - after).max() <= 1  # SD2 divides by alpha = 0.07: rounding may move a value across a step
+
+
+def test_half_precision_stays_close(pipe: OneStepSRPipeline, photo: Image.Image) -> None:
+    exact = pipe(small(photo), output_type="pt").images
+    for component in (pipe.denoiser, pipe.vae):
+        torch.nn.Module.to(component, torch.bfloat16)
+    assert pipe.dtype == torch.bfloat16
+    assert (pipe(small(photo), output_type="pt").images - exact).abs().mean() < 0.02
+
+
+def test_the_untrained_mini_returns_the_bicubic_enlargement(photo: Image.Image) -> None:
+    pipe = OneStepSRPipeline(MiniUNet(), MINI.make_autoencoder(), FixedPrompt.from_conditioning(mini_prompt()))
+    x = to_tensors(small(photo, 23, 21))[0][0]
+    torch.testing.assert_close(pipe(x, scale=3).images, upsample_bicubic(x, (63, 69)), rtol=0, atol=1e-6)
+
+
+def test_tiles_leave_no_trace_in_mini(mini_pipe: OneStepSRPipeline, photo: Image.Image) -> None:
+    """The tiny network sees 22 latent positions to each side, less than a quarter of the overlap: tiling is exact."""
+    image = small(photo, 300, 200)
+    whole = mini_pipe(image, tile=None, output_type="pt").images
+    calls: list[tuple[int, int]] = []
+    for batch in (1, 4):
+        tiled = mini_pipe(
+            image, tile=768, tile_overlap=384, tile_batch=batch, output_type="pt", on_tile=lambda *a: calls.append(a)
+        ).images
+        torch.testing.assert_close(tiled, whole, rtol=0, atol=2e-5)
+    assert calls[-1] == (6, 6)
+
+
+@pytest.mark.parametrize("name", ["sd3_pipe", "sd21_pipe"])
+def test_tiles_bound_what_the_networks_see(request: pytest.FixtureRequest, name: str, photo: Image.Image) -> None:
+    pipe: OneStepSRPipeline = request.getfixturevalue(name)
+    seen: dict[str, list[int]] = {"denoiser": [], "decoder": []}
+    pipe.denoiser.register_forward_pre_hook(
+        lambda m, args, kwargs: seen["denoiser"].append(max((args[0] if args else kwargs["hidden_states"]).shape[-2:])),
+        with_kwargs=True,
+    )
+    pipe.vae.decoder.register_forward_pre_hook(lambda m, args: seen["decoder"].append(max(args[0].shape[-2:])))
+    assert pipe(small(photo, 150, 100), tile=256).images[0].size == (600, 400)
+    assert max(seen["denoiser"]) == max(seen["decoder"]) == 256 // 8
+    assert len(seen["denoiser"]) >= 6
+
+
+def test_small_and_odd_images(pipe: OneStepSRPipeline) -> None:
+    for width, height in ((1, 1), (3, 50), (17, 2)):
+        assert pipe(Image.new("RGB", (width, height), "teal")).images[0].size == (4 * width, 4 * height)
+
+
+def test_grey_and_16_bit_images_are_scaled_not_clipped(mini_pipe: OneStepSRPipeline) -> None:
+    ramp = np.linspace(0, 65535, 24 * 20).reshape(20, 24).astype(np.uint16)
+    (x,), _ = to_tensors(Image.fromarray(ramp))
+    torch.testing.assert_close(x[0, 0], torch.from_numpy(ramp / 65535).float())
+    assert mini_pipe(Image.new("L", (8, 8))).images[0].mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ("photo.png", "got str"),
+        ([], "got list"),
+        (torch.zeros(1, 4, 8, 8), "shape"),
+        (torch.zeros(8, 8), "shape"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "uint8"),
+        (torch.full((1, 3, 8, 8), 255.0), "255"),
+        (torch.full((1, 3, 8, 8), float("nan")), "nan"),
+        ([Image.new("RGB", (8, 8)), torch.zeros(1, 3, 8, 8)], "only"),
+        (Image.new("F", (8, 8)), "floating-point"),
+    ],
+)
+def test_unusable_images_are_refused(mini_pipe: OneStepSRPipeline, image: object, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        mini_pipe(image)
+
+
+def test_unusable_arguments_are_refused(mini_pipe: OneStepSRPipeline) -> None:
+    image = Image.new("RGB", (8, 8))
+    with pytest.raises(InvalidInputError, match="sepia"):
+        mini_pipe(image, color_fix="sepia")
+    with pytest.raises(InvalidInputError, match="output_type"):
+        mini_pipe(image, output_type="jpeg")
+
+
+def test_values_that_are_not_finite_are_an_error(mini_pipe: OneStepSRPipeline) -> None:
+    randomise(mini_pipe.denoiser.conv_out, std=float("inf"))
+    with pytest.raises(TSDSRError, match="not finite"):
+        mini_pipe(Image.new("RGB", (8, 8)))

@@ -1,0 +1,87 @@
+"""Released weights: conversion, and parity with the released code's pictures."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError
+from tsdsr.pipeline.convert import convert_released, save_pipeline
+from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.upstream import upscale_like_upstream
+
+
+@pytest.fixture(scope="module")
+def converted(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> OneStepSRPipeline:
+    tiny, folder = reference / "tiny_sd3", tmp_path_factory.mktemp("converted") / "pipeline"
+    save_pipeline(convert_released(tiny, tiny / "lora", tiny / "emb"), folder, torch.float32)
+    assert sorted(p.name for p in folder.iterdir()) == ["denoiser", "model_index.json", "prompt", "vae"]
+    return load_pipeline(folder, "cpu", "fp32")
+
+
+@pytest.mark.parametrize(("method", "folder"), [("none", "nofix"), ("adain", "adain"), ("wavelet", "wavelet")])
+@pytest.mark.parametrize("name", ["sq128", "small101x77", "big210x150"])
+def test_the_released_codes_pictures_are_reproduced(
+    converted: OneStepSRPipeline, reference: Path, method: str, folder: str, name: str
+) -> None:
+    """At least 99.5 % of the values within one grey level; the rest is rounding of float32."""
+    source = Image.open(reference / "inference" / "inputs" / f"{name}.png")
+    expected = np.asarray(Image.open(reference / "inference" / folder / f"{name}.png"), dtype=int)
+    result = np.asarray(upscale_like_upstream(converted, source, 4, method), dtype=int)
+    error = np.abs(result - expected)
+    histogram = dict(zip(*np.unique(error, return_counts=True), strict=True))
+    assert (error <= 1).mean() >= 0.995, histogram
+
+
+def test_without_quirks_the_default_agrees_with_the_released_code(
+    converted: OneStepSRPipeline, reference: Path
+) -> None:
+    """On an image that needs neither padding nor tiles only the last rounding differs."""
+    source = Image.open(reference / "inference" / "inputs" / "sq128.png").convert("RGB")
+    ours = np.asarray(converted(source, color_fix="none").images[0], dtype=int)
+    theirs = np.asarray(Image.open(reference / "inference" / "nofix" / "sq128.png"), dtype=int)
+    assert (np.abs(ours - theirs) <= 1).mean() >= 0.995
+
+
+def test_the_upstream_preset_is_for_sd3_and_whole_scales(
+    mini_pipe: OneStepSRPipeline, sd3_pipe: OneStepSRPipeline
+) -> None:
+    image = Image.new("RGB", (8, 8))
+    with pytest.raises(InvalidInputError, match="mini"):
+        upscale_like_upstream(mini_pipe, image)
+    with pytest.raises(InvalidInputError, match="whole"):
+        upscale_like_upstream(sd3_pipe, image, 2.5)
+
+
+def test_conversion_names_what_is_missing(reference: Path, tmp_path: Path) -> None:
+    tiny = reference / "tiny_sd3"
+    copy = shutil.copytree(tiny, tmp_path / "copy")
+    (copy / "emb" / "pool_embeds.pt").unlink()
+    with pytest.raises(ModelNotFoundError, match="pool_embeds"):
+        convert_released(tiny, tiny / "lora", copy / "emb")
+    (copy / "lora" / "vae.safetensors").unlink()
+    with pytest.raises(ModelNotFoundError, match=r"vae\.safetensors"):
+        convert_released(tiny, copy / "lora", tiny / "emb")
+    shutil.copy(tiny / "lora" / "transformer.safetensors", copy / "lora" / "vae.safetensors")
+    with pytest.raises(WeightsError, match="right base model"):
+        convert_released(tiny, copy / "lora", tiny / "emb")
+    (copy / "vae" / "config.json").unlink()
+    with pytest.raises(ModelNotFoundError, match="diffusers folder"):
+        convert_released(copy, tiny / "lora", tiny / "emb")
+    with pytest.raises(InvalidInputError, match="mini"):
+        convert_released(tiny, tiny / "lora", tiny / "emb", model="mini")
+
+
+def test_an_existing_folder_is_not_overwritten(mini_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(InvalidInputError, match="exists already"):
+        save_pipeline(mini_pipe, tmp_path / "there")
+    save_pipeline(mini_pipe, tmp_path / "new", torch.float16)
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+    assert load_pipeline(tmp_path / "new", "cpu", "fp16").dtype == torch.float16

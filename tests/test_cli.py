@@ -1,0 +1,165 @@
+"""The command line, end to end with a tiny model."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import tsdsr
+from tsdsr.cli import app
+from tsdsr.pipeline.convert import save_pipeline
+from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def model(mini_pipe: OneStepSRPipeline, tmp_path: Path) -> str:
+    save_pipeline(mini_pipe, tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+def run(*args: object) -> tuple[int, str]:
+    result = runner.invoke(app, [str(a) for a in args])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def test_a_folder_is_upscaled_with_its_structure(model: str, photo_folder: Path, tmp_path: Path) -> None:
+    code, output = run("upscale", photo_folder, "-o", tmp_path / "out", "--model", model, "--scale", 1.5)
+    assert code == 0, output
+    assert "4 upscaled, 0 skipped (already there), 0 failed" in output
+    assert sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*")) == [
+        "astronaut.png", "cat.webp", "coffee.jpg", "more/rocket.bmp",
+    ]  # fmt: skip
+    with Image.open(tmp_path / "out" / "astronaut.png") as image:
+        assert image.size == (768, 768)
+    code, output = run("upscale", photo_folder, "-o", tmp_path / "out", "--model", model, "--scale", 1.5)
+    assert "0 upscaled, 4 skipped" in output
+
+
+def test_failures_are_listed_and_the_rest_is_done(model: str, photo_folder: Path, tmp_path: Path) -> None:
+    (photo_folder / "broken.png").write_bytes(b"x")
+    missing = tmp_path / "missing.jpg"
+    code, output = run("upscale", photo_folder, missing, "-o", tmp_path / "out", "--model", model, "--scale", 1)
+    assert code == 1
+    assert "4 upscaled, 0 skipped (already there), 2 failed" in output
+    assert f"failed: {photo_folder / 'broken.png'}: is not an image" in output
+    assert f"failed: {missing}: no such file" in output
+
+
+def test_one_file_to_one_file_with_every_option(model: str, photo_folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "big.webp"
+    code, output = run(
+        "upscale", photo_folder / "cat.webp", "-o", target, "--model", model, "--target", "600x500", "--tile", 256,
+        "--tile-batch", 2, "--color-fix", "adain", "--device", "cpu", "--dtype", "fp32", "--seed", 3, "--overwrite",
+    )  # fmt: skip
+    assert code == 0, output
+    assert f"written to {target}" in output
+    with Image.open(target) as image:
+        assert (image.format, image.size) == ("WEBP", (600, 500))
+
+
+def test_another_format(model: str, photo_folder: Path, tmp_path: Path) -> None:
+    code, _ = run(
+        "upscale", photo_folder / "cat.webp", "-o", tmp_path, "--model", model, "--scale", 1, "--format", "PNG"
+    )
+    assert code == 0
+    with Image.open(tmp_path / "cat.png") as image:
+        assert image.format == "PNG"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "nowhere/at/all"], "no such model"),
+        (["--target", "wide"], "--target takes WIDTHxHEIGHT"),
+        (["--tile", "some"], "--tile takes 'auto', 'off' or a number"),
+        (["--device", "toaster"], "toaster"),
+        (["--format", "gif"], "unknown output format"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_two(
+    photo_folder: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    code, output = run("upscale", photo_folder, "-o", tmp_path / "out", *arguments)
+    assert code == 2
+    assert message in output
+    assert output.startswith("error: ")
+    assert len(output.strip().splitlines()) == 1
+
+
+def test_bad_scales_and_large_images_are_failures_of_their_file(model: str, photo_folder: Path, tmp_path: Path) -> None:
+    file = photo_folder / "cat.webp"
+    code, output = run("upscale", file, "-o", tmp_path / "out", "--model", model, "--scale", 9)
+    assert (code, "scale must lie between 1 and 8, got 9" in output) == (1, True)
+    code, output = run("upscale", file, "-o", tmp_path / "out", "--model", model, "--max-pixels", 1000)
+    assert (code, "--max-pixels" in output) == (1, True)
+
+
+def test_info_names_versions_devices_and_models() -> None:
+    code, output = run("info")
+    assert code == 0
+    for word in ("torch", "diffusers", "cpu", "mini", "sd3", "sd21-base"):
+        assert word in output
+
+
+def test_version() -> None:
+    assert run("--version") == (0, f"{tsdsr.__version__}\n")
+
+
+def test_convert_and_the_upstream_preset(reference: Path, tmp_path: Path) -> None:
+    tiny = reference / "tiny_sd3"
+    base = ["convert", "--base", tiny, "--lora", tiny / "lora", "--embeddings", tiny / "emb"]
+    code, output = run(*base, "-o", tmp_path / "sd3", "--dtype", "fp32")
+    assert code == 0, output
+    source = reference / "inference" / "inputs" / "sq128.png"
+    code, output = run("upscale", source, "-o", tmp_path, "--model", tmp_path / "sd3", "--preset", "upstream")
+    assert code == 0, output
+    code, output = run(*base, "-o", tmp_path / "sd3")
+    assert (code, "exists already" in output) == (2, True)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_training_a_student_gives_a_usable_pipeline(photo_folder: Path, tmp_path: Path) -> None:
+    arguments = [
+        "train",
+        "student",
+        "--photos",
+        photo_folder,
+        "-o",
+        tmp_path / "run",
+        "--recipe",
+        "mini_smoke",
+        "--dtype",
+        "fp32",
+    ]
+    code, output = run(*arguments, "--until", 1)
+    assert code == 0, output
+    code, output = run(*arguments)
+    assert code == 0, output
+    pipe = load_pipeline(tmp_path / "run" / "pipeline-00000002", "cpu", "fp32")
+    assert pipe(Image.new("RGB", (8, 8))).images[0].size == (32, 32)
+    code, output = run("train", "student", "--photos", photo_folder, "-o", tmp_path / "run", "--recipe", "nothing")
+    assert (code, "unknown recipe" in output) == (2, True)
+
+
+def test_help_answers_within_half_a_second() -> None:
+    program = shutil.which("tsdsr", path=str(Path(sys.executable).parent)) or "tsdsr"
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        result = subprocess.run([program, "--help"], capture_output=True, text=True, check=True)
+        times.append(time.perf_counter() - started)
+    assert "upscale" in result.stdout
+    assert statistics.median(times) < 0.5
