@@ -4,8 +4,8 @@
     python benchmarks/score.py --lr LR --hr HR -o OUT --model mini
 
 Files are paired by stem after removing the suffixes _LR4 and _HR. PSNR and SSIM are computed on the Y channel, LPIPS
-with AlexNet: the settings of the paper's tables. `--model bicubic` scores plain enlargement, `--model none` what already
-lies in OUT.
+with AlexNet: the settings of the paper's tables. `--model bicubic` scores plain enlargement, `--model none` what
+already lies in OUT.
 """
 
 from __future__ import annotations
