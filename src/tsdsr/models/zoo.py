@@ -7,7 +7,7 @@ Adding a base model is adding a row here and, when its network has a new call si
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -68,7 +68,6 @@ class ModelSpec:
     lora_targets: tuple[str, ...] = ()
     vae_lora_targets: tuple[str, ...] = ()
     hub_id: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=lambda: _frozen())
 
     def make_denoiser(self) -> ModelMixin:
         """The full-size network with random weights, in torch's default dtype."""

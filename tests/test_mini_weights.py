@@ -1,0 +1,96 @@
+"""The packaged `mini` on real photographs: it must beat plain enlargement, whatever the device of the test."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tsdsr.data.degradation import SimpleDegradation
+from tsdsr.pipeline.loading import load_pipeline, resolve_model
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.tensors import to_tensors
+from tsdsr.resize import upsample_bicubic
+
+PHOTOS = {
+    "astronaut": skimage.data.astronaut,
+    "cat": lambda: skimage.data.chelsea()[:288, :448],
+    "coffee": lambda: skimage.data.coffee()[:384, :576],
+}
+
+
+@pytest.fixture(scope="module")
+def mini() -> OneStepSRPipeline:
+    return load_pipeline("mini", "cpu", "fp32")
+
+
+def pair(name: str) -> tuple[Tensor, Tensor]:
+    """(low-quality, ground truth) at a quarter of the size, degraded as in training."""
+    (x_hq,), _ = to_tensors(Image.fromarray(np.ascontiguousarray(PHOTOS[name]())))
+    size = (x_hq.shape[-2] // 4, x_hq.shape[-1] // 4)
+    settings = SimpleDegradation(blur_prob=1, blur_sigma=(1.2, 1.8), noise_sigma=(2, 4), jpeg_quality=(75, 85))
+    return settings(x_hq[0], size, np.random.default_rng(0))[None], x_hq
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    return -10 * math.log10(float(((a - b) ** 2).mean()))
+
+
+def sharpness(x: Tensor) -> float:
+    """Mean absolute Laplacian: the fine detail that enlargement loses."""
+    centre = x[..., 1:-1, 1:-1]
+    around = x[..., 2:, 1:-1] + x[..., :-2, 1:-1] + x[..., 1:-1, 2:] + x[..., 1:-1, :-2]
+    return float((4 * centre - around).abs().mean())
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_it_is_closer_to_the_truth_and_sharper_than_bicubic(mini: OneStepSRPipeline, name: str) -> None:
+    lq, hq = pair(name)
+    result, bicubic = mini(lq).images, upsample_bicubic(lq, hq.shape[-2:])
+    assert psnr(result, hq) > psnr(bicubic, hq)
+    assert sharpness(result) > 1.5 * sharpness(bicubic)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, 3.3])
+def test_other_scales_keep_the_picture(mini: OneStepSRPipeline, scale: float) -> None:
+    lq, _ = pair("astronaut")
+    size = (round(128 * scale),) * 2
+    result = mini(lq, scale=scale).images
+    assert psnr(result, upsample_bicubic(lq, size)) > 22
+
+
+def test_flat_images_stay_flat(mini: OneStepSRPipeline) -> None:
+    for value in (0.0, 0.2, 0.5, 1.0):
+        flat = torch.full((1, 3, 24, 24), value)
+        assert (mini(flat).images - value).abs().max() < 0.03
+
+
+def test_tiles_are_invisible(mini: OneStepSRPipeline) -> None:
+    lq, _ = pair("coffee")
+    whole, tiled = (mini(lq, tile=t).images for t in (None, 256))
+    assert psnr(whole, tiled) > 45
+
+
+def test_half_precision_weights_and_bfloat16_change_little(mini: OneStepSRPipeline) -> None:
+    lq, _ = pair("cat")
+    rough = load_pipeline("mini", "cpu", "bf16")
+    assert psnr(mini(lq).images, rough(lq).images) > 45
+
+
+def test_the_weights_are_small_and_documented() -> None:
+    folder = resolve_model("mini")
+    weights = list(folder.rglob("*.safetensors"))
+    assert sum(p.stat().st_size for p in weights) < 20e6
+    assert not list(folder.rglob("*.bin")) + list(folder.rglob("*.pt"))
+    assert "apache-2.0" in (folder / "README.md").read_text().lower()
+
+
+def test_the_example_is_the_one_the_readme_shows() -> None:
+    with Image.open(Path(__file__).parents[1] / "examples" / "astronaut_lq.png") as image:
+        assert image.size == (128, 128)
