@@ -90,9 +90,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,
-        "parameters": {
-            name: sum(p.numel() for p in getattr(pipe, name).parameters()) for name in ("denoiser", "vae")
-        },
+        "parameters": {name: sum(p.numel() for p in getattr(pipe, name).parameters()) for name in ("denoiser", "vae")},
         "build_seconds": round(time.perf_counter() - started, 1),
         "runs": [measure(pipe, args.size, args.scale) for _ in range(args.runs)],
         "peak_rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),

@@ -93,6 +93,13 @@ def test_half_precision_stays_close(pipe: OneStepSRPipeline, photo: Image.Image)
     assert (pipe(small(photo), output_type="pt").images - exact).abs().mean() < 0.02
 
 
+def test_it_moves_as_other_pipelines_do(mini_pipe: OneStepSRPipeline, photo: Image.Image) -> None:
+    moved = mini_pipe.to("cpu", torch.float64)
+    assert moved.dtype == torch.float64
+    assert moved.prompt.conditioning().labels.dtype == torch.int64
+    assert moved(small(photo)).images[0].size == (96, 80)
+
+
 def test_the_untrained_mini_returns_the_bicubic_enlargement(photo: Image.Image) -> None:
     pipe = OneStepSRPipeline(MiniUNet(), MINI.make_autoencoder(), FixedPrompt.from_conditioning(mini_prompt()))
     x = to_tensors(small(photo, 23, 21))[0][0]

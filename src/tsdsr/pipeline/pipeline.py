@@ -65,7 +65,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         """The row of the base-model table this pipeline belongs to."""
         return get_spec(self.config["model"])
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(
         self,
         image: ImageInput,
@@ -115,7 +115,7 @@ class OneStepSRPipeline(DiffusionPipeline):
             results.append(x_hat.float().cpu())
         return SROutput(images=from_tensors(results, output_type or kind))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def upscale(
         self,
         x: Tensor,

@@ -30,7 +30,7 @@ _PROCESS_SIZE, _TILE, _OVERLAP = 512, 64, 8
 _UNTILED = TilePlan(None, None, 0, 1)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def upscale_like_upstream(
     pipe: OneStepSRPipeline, image: Image.Image, scale: float = 4, color_fix: ColorFix = "wavelet"
 ) -> Image.Image:
