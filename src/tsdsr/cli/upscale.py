@@ -175,7 +175,6 @@ def _restore(
             color_fix=color_fix.value,
             tile=tile,
             tile_batch=tile_batch,
-            sample_posterior=seed is not None,
             generator=generator,
             on_tile=on_tile,
         ).images[0]

@@ -76,7 +76,6 @@ class OneStepSRPipeline(DiffusionPipeline):
         tile: Tile = "auto",
         tile_overlap: int | None = None,
         tile_batch: int = 1,
-        sample_posterior: bool = False,
         generator: torch.Generator | None = None,
         output_type: OutputType | None = None,
         on_tile: Callable[[int, int], None] | None = None,
@@ -93,8 +92,8 @@ class OneStepSRPipeline(DiffusionPipeline):
                 "auto" tiles only what exceeds the model's native area, None never tiles.
             tile_overlap (int | None): overlap of neighbouring tiles in pixels; default an eighth of the tile.
             tile_batch (int): tiles processed together.
-            sample_posterior (bool): draw the latent from the encoder's posterior instead of taking its mode.
-            generator (torch.Generator | None): randomness of that draw.
+            generator (torch.Generator | None): draw the latent from the encoder's posterior with this generator; None
+                takes its mode and is deterministic.
             output_type ("pil" | "pt" | "np" | None): kind of result; default the kind of the input.
             on_tile (callable | None): called with (finished, total) tiles of the denoiser.
 
@@ -111,7 +110,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         for x in tensors:
             size = output_size(x.shape[-2], x.shape[-1], scale, target_size)
             plan = plan_tiles(self.spec, size, tile, tile_overlap, tile_batch)
-            x_hat = self.upscale(x, size, plan, color_fix, sample_posterior, generator, on_tile)
+            x_hat = self.upscale(x, size, plan, color_fix, generator, on_tile)
             results.append(x_hat.float().cpu())
         return SROutput(images=from_tensors(results, output_type or kind))
 
@@ -122,7 +121,6 @@ class OneStepSRPipeline(DiffusionPipeline):
         size: tuple[int, int],
         plan: TilePlan,
         color_fix: ColorFix = "wavelet",
-        sample_posterior: bool = False,
         generator: torch.Generator | None = None,
         on_tile: Callable[[int, int], None] | None = None,
     ) -> Tensor:
@@ -132,7 +130,7 @@ class OneStepSRPipeline(DiffusionPipeline):
             x (Tensor): images (B, 3, h, w) in [0, 1].
             size (tuple): height and width of the result.
             plan (TilePlan): tile sizes.
-            color_fix, sample_posterior, generator, on_tile: as in :meth:`__call__`.
+            color_fix, generator, on_tile: as in :meth:`__call__`.
 
         Returns:
             Tensor: (B, 3, *size) in [0, 1], float32, on the pipeline's device.
@@ -142,27 +140,21 @@ class OneStepSRPipeline(DiffusionPipeline):
         """
         x_lq = upsample_bicubic(x.to(self._execution_device, torch.float32), size)
         padded = pad_to_multiple(x_lq, self.spec.size_multiple)
-        z_lq = self.encode(padded, plan, sample_posterior, generator)
+        z_lq = self.encode(padded, plan, generator)
         z_hat = self.denoise(z_lq, plan, on_tile)
         x_hat = self.decode(z_hat, plan)[..., : size[0], : size[1]]
         if not bool(torch.isfinite(x_hat).all()):
             raise TSDSRError(f"the model produced values that are not finite in {self.dtype}; try bfloat16 or float32")
         return apply_color_fix(color_fix, x_hat, x_lq).clamp_(0, 1)
 
-    def encode(
-        self,
-        x: Tensor,
-        plan: TilePlan,
-        sample_posterior: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def encode(self, x: Tensor, plan: TilePlan, generator: torch.Generator | None = None) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] → scaled latents (B, C, H/f, W/f), ``scaling_factor * z`` without a shift."""
         factor = self.spec.vae_scale_factor
         dtype = _compute_dtype(self.vae)
 
         def encode_tile(tile: Tensor) -> Tensor:
             posterior = self.vae.encode((tile * 2 - 1).to(dtype)).latent_dist
-            latent: Tensor = posterior.sample(generator) if sample_posterior else posterior.mode()
+            latent: Tensor = posterior.mode() if generator is None else posterior.sample(generator)
             scaled: Tensor = latent.float() * self.vae.config.scaling_factor
             return scaled
 
