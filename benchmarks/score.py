@@ -45,6 +45,15 @@ def load(path: Path) -> torch.Tensor:
         return to_tensors(image)[0][0]
 
 
+def sheet(rows: list[tuple[Path, Path, Path]]) -> torch.Tensor:
+    """One row an image: enlarged input, result, original. Originals share one size."""
+    lines = []
+    for low, result, original in rows:
+        x_hq = load(original)
+        lines.append(torch.cat([upsample_bicubic(load(low), tuple(x_hq.shape[-2:])), load(result), x_hq], dim=-1))
+    return torch.cat(lines, dim=-2)[0]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lr", type=Path, required=True)
@@ -53,6 +62,7 @@ def main() -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--color-fix", default="wavelet")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--sheet", type=Path, help="store bicubic | result | original of every tenth image here")
     args = parser.parse_args()
     lr, hr = by_stem(args.lr), by_stem(args.hr)
     if lr.keys() != hr.keys():
@@ -69,6 +79,8 @@ def main() -> None:
                     result = pipe(image.convert("RGB"), color_fix=args.color_fix).images[0]
             write_image(result, args.output / f"{stem}.png")
     outputs = by_stem(args.output)
+    if args.sheet:
+        to_pil(sheet([(lr[s], outputs[s], hr[s]) for s in sorted(hr)[::10]])).save(args.sheet)
     scores: dict[str, dict[str, float]] = {stem: {} for stem in hr}
     for name, options in METRICS.items():
         metric = pyiqa.create_metric(name, device=torch.device("cpu"), **options)

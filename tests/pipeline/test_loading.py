@@ -48,7 +48,7 @@ def test_hub_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     response = MagicMock(headers={})
 
     def failing(error: Exception) -> object:
-        def download(repo_id: str) -> str:
+        def download(repo_id: str, allow_patterns: object) -> str:
             raise error
 
         return download

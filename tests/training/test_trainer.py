@@ -141,6 +141,18 @@ def test_a_run_with_other_settings_is_not_resumed(photo_folder: Path, tmp_path: 
         trainer(photo_folder, tmp_path, config(seed=1))
 
 
+def test_half_precision_without_loss_scaling_is_refused(photo_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="bf16"):
+        StudentTrainer(config(), photo_folder, tmp_path, dtype=torch.float16, perceptual=distance)
+
+
+def test_bfloat16_trains_too(photo_folder: Path, tmp_path: Path) -> None:
+    run = StudentTrainer(config(), photo_folder, tmp_path, dtype=torch.bfloat16, perceptual=distance)
+    run.run()
+    assert run.step == 6
+    assert all(p.dtype == torch.float32 for p in run.network.parameters())
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(photo_folder: Path, tmp_path: Path) -> None:
     run = trainer(photo_folder, tmp_path)
     with torch.no_grad():

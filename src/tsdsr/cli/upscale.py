@@ -60,6 +60,8 @@ def upscale(
     started = time.perf_counter()
     with errors_reported():
         target_size, tile_value = parse_target(target), parse_tile(tile)
+        if preset is PresetChoice.upstream and (target_size or tile_value != "auto" or seed is not None):
+            raise InvalidInputError("--preset upstream has sizes and tiles of its own: no --target, --tile or --seed")
         from tsdsr.pipeline.batch import plan_jobs
         from tsdsr.pipeline.loading import load_pipeline
 

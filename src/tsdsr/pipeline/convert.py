@@ -49,7 +49,9 @@ def convert_released(
     prompt = read_prompt(embeddings, spec)  # the small files first: fail before the large ones are read
     denoiser_lora = read_released_lora(lora / f"{spec.denoiser_subfolder}.safetensors")
     vae_lora = read_released_lora(lora / "vae.safetensors")
-    folder = Path(base) if Path(base).is_dir() else fetch_from_hub(os.fspath(base))
+    folder = Path(base)
+    if not folder.is_dir():  # the text encoders, most of the download, are not needed
+        folder = fetch_from_hub(os.fspath(base), [f"{spec.denoiser_subfolder}/*", "vae/*"])
     denoiser = _load(spec.denoiser_class, folder, spec.denoiser_subfolder)
     merge_lora(denoiser, denoiser_lora, scale)
     vae = _load(spec.vae_class, folder, "vae")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -80,15 +81,15 @@ def resolve_model(model: str | os.PathLike[str]) -> Path:
     return fetch_from_hub(name)
 
 
-def fetch_from_hub(repo_id: str) -> Path:
-    """Download (or find in the cache) a repository of the hub.
+def fetch_from_hub(repo_id: str, patterns: Sequence[str] | None = None) -> Path:
+    """Download (or find in the cache) a repository of the hub, or the files of it that match ``patterns``.
 
     Raises:
         ModelNotFoundError: unknown repository, or no connection and nothing cached.
         GatedModelError: access has not been granted.
     """
     try:
-        return Path(snapshot_download(repo_id))
+        return Path(snapshot_download(repo_id, allow_patterns=patterns))
     except GatedRepoError as error:
         raise GatedModelError(
             f"{repo_id} is gated: accept its licence on its hub page, run 'hf auth login', and try again"

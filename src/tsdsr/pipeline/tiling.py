@@ -59,10 +59,10 @@ class AxisTiles:
             raise InvalidInputError(f"length {length} and tile {tile} must be positive multiples of {multiple}")
         if length <= tile:
             return cls(length, length, (0,), overlap)
-        # Starts are rounded down to a multiple, which may cost up to one multiple of overlap: plan for it.
-        stride = tile - overlap - (multiple - 1 if overlap else 0)
-        if not 0 <= overlap < tile or stride < 1:
-            raise InvalidInputError(f"overlap {overlap} must be smaller than tile {tile} (by {multiple} or more)")
+        # Starts are rounded down to multiples; with a stride that is one itself, no overlap comes out smaller.
+        stride = (tile - overlap) // multiple * multiple
+        if overlap < 0 or stride < 1:
+            raise InvalidInputError(f"overlap {overlap} must be smaller than tile {tile} by {multiple} or more")
         count = 1 + math.ceil((length - tile) / stride)
         starts = tuple((i * (length - tile) // (count - 1)) // multiple * multiple for i in range(count))
         return cls(length, tile, starts, overlap)
@@ -75,8 +75,7 @@ class AxisTiles:
         for i, start in enumerate(starts):
             left = starts[i - 1] + tile - start if i else 0
             right = start + tile - starts[i + 1] if i + 1 < len(starts) else 0
-            # Three tiles may meet where strides are short; a ramp never reaches past the tile's middle.
-            raw.append(_ramp(tile, min(left, tile), min(right, tile)))
+            raw.append(_ramp(tile, left, right))
         total = torch.zeros(length, dtype=torch.float64)
         for start, weight in zip(starts, raw, strict=True):
             total[start : start + tile] += weight

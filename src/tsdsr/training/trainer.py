@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Subset
 
 from tsdsr.data.datasets import PairDataset, PairSettings, list_photos, split_photos
 from tsdsr.diffusion.losses import ReconstructionTerms, pixel_reconstruction_loss
-from tsdsr.errors import TrainingError
+from tsdsr.errors import ConfigError, TrainingError
 from tsdsr.models.denoiser import as_denoiser, restore
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI, default_conditioning
@@ -48,6 +48,7 @@ class StudentTrainer:
 
     Raises:
         TrainingError: the folder holds a run with other settings.
+        ConfigError: float16 is asked for.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class StudentTrainer:
     ) -> None:
         self.config, self.output, self.device, self.dtype = config, Path(output), torch.device(device), dtype
         self.workers = workers
+        if dtype == torch.float16:
+            raise ConfigError("float16 needs loss scaling, which this trainer lacks; train in bf16 or fp32")
         self.train_photos, self.validation_photos = split_photos(list_photos(photos), config.validation_share)
         torch.manual_seed(config.seed)  # initial weights; nothing later draws from the global generator
         self.network = MiniUNet(**config.network).to(self.device, memory_format=torch.channels_last)
