@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -81,7 +80,7 @@ def resolve_model(model: str | os.PathLike[str]) -> Path:
     return fetch_from_hub(name)
 
 
-def fetch_from_hub(repo_id: str, patterns: Sequence[str] | None = None) -> Path:
+def fetch_from_hub(repo_id: str, patterns: list[str] | None = None) -> Path:
     """Download (or find in the cache) a repository of the hub, or the files of it that match ``patterns``.
 
     Raises:
