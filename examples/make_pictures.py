@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from tsdsr import load_pipeline
-from tsdsr.data.degradation import SimpleDegradation
+from tsdsr.data.simple import SimpleDegradation
 from tsdsr.pipeline.tensors import to_pil, to_tensors
 from tsdsr.resize import upsample_bicubic
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tsdsr.data.degradation import SimpleDegradation
+from tsdsr.data.simple import SimpleDegradation
 from tsdsr.pipeline.loading import load_pipeline, resolve_model
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.tensors import to_tensors

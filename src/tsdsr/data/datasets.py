@@ -14,7 +14,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tsdsr.data.degradation import SimpleDegradation, downscale
+from tsdsr.data.operators import resize
+from tsdsr.data.simple import SimpleDegradation
 from tsdsr.errors import ConfigError, ImageReadError, InvalidInputError
 from tsdsr.resize import upsample_bicubic
 
@@ -129,7 +130,7 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
             return crop
         if side < s.crop:  # a photograph smaller than the crop
             return upsample_bicubic(crop[None], (s.crop, s.crop))[0]
-        return downscale(crop[None], (s.crop, s.crop), mode="bicubic")[0].clamp(0, 1)
+        return resize(crop[None], (s.crop, s.crop), "bicubic", antialias=True)[0].clamp(0, 1)
 
 
 class PhotoCache:

@@ -1,133 +1,263 @@
-"""A first-order degradation: blur, resize, noise, JPEG. Turns a sharp crop into what a camera or a website left of it.
+"""The second-order degradation of Real-ESRGAN (Wang et al. 2021): every operator, per-sample parameters, replayable.
 
-The order is the classical one (blur → downscale → noise → compression); every parameter is drawn afresh for each sample
-from a :class:`SimpleDegradation`, a frozen set of ranges.
+A run has two steps. :meth:`Degradation.draw` decides on every random number of a sample and gives a plain record of
+them; :meth:`Degradation.apply` does what the record says. A record written to a manifest therefore makes the same image
+again, and records drawn from ``(seed, number)`` do not depend on batches or workers.
+
+::
+
+    blur ─ resize ─ noise ─ JPEG ─ blur ─ resize ─ noise ─┬─ resize to size ─ sinc ─ JPEG ─┬─ round
+                                                          └─ JPEG ─ resize to size ─ sinc ─┘
 """
 
 from __future__ import annotations
 
-import io
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
-from tsdsr.errors import ConfigError, InvalidInputError
+from tsdsr.data.kernels import Family, delta_kernels, sinc_kernels, smooth_kernels
+from tsdsr.data.operators import (
+    RESIZE_MODES,
+    ResizeMode,
+    add_gaussian_noise,
+    add_poisson_noise,
+    filter2d,
+    jpeg,
+    quantise,
+    resize,
+    unsharp_mask,
+)
+from tsdsr.data.settings import DegradationSettings, KernelSettings, StageSettings
+from tsdsr.errors import InvalidInputError
 
 
 @dataclass(frozen=True)
-class SimpleDegradation:
-    """Ranges of a blur–resize–noise–JPEG degradation; call it on one image.
+class KernelRecord:
+    """One kernel. ``family`` "none" changes nothing; "sinc" uses ``cutoff``, the others sigma, angle and beta."""
+
+    family: Family | Literal["sinc", "none"] = "none"
+    size: int = 21
+    sigma: tuple[float, float] = (1.0, 1.0)
+    angle: float = 0.0
+    beta: float = 1.0
+    cutoff: float = 0.0
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """Blur, resize and noise of one order. ``strength`` is in units of 1/255 (Gaussian) or a factor (Poisson)."""
+
+    kernel: KernelRecord
+    size: tuple[int, int]
+    mode: ResizeMode
+    noise: Literal["gaussian", "poisson"]
+    strength: float
+    grey: bool
+
+
+@dataclass(frozen=True)
+class SampleRecord:
+    """Everything random about one sample.
 
     Attributes:
-        blur_prob (float): probability of a blur before the resize.
-        blur_sigma (tuple): standard deviation of the Gaussian along each axis, in pixels of the sharp image.
-        isotropic_prob (float): probability that both axes share one sigma.
-        resize_modes (tuple): antialiased filters to choose from: "area", "bilinear", "bicubic".
-        noise_prob (float): probability of additive Gaussian noise.
-        noise_sigma (tuple): its standard deviation, in units of 1/255.
-        grey_noise_prob (float): probability that the noise is the same in all channels.
-        jpeg_prob (float): probability of JPEG compression.
-        jpeg_quality (tuple): its quality, inclusive.
+        first (StageRecord): the first order.
+        first_quality (float): JPEG quality after it.
+        second (StageRecord): the second order.
+        second_quality (float): JPEG quality of the end.
+        final_kernel (KernelRecord): the final sinc filter, or "none".
+        final_mode (str): filter of the resize to the final size.
+        jpeg_last (bool): whether the second JPEG comes after the final resize and sinc filter.
+        size (tuple): height and width of the result.
+        noise_seed (int): seed of the pixel noise.
     """
 
-    blur_prob: float = 0.9
-    blur_sigma: tuple[float, float] = (0.2, 3.0)
-    isotropic_prob: float = 0.6
-    resize_modes: tuple[str, ...] = ("area", "bilinear", "bicubic")
-    noise_prob: float = 0.6
-    noise_sigma: tuple[float, float] = (0.5, 12.0)
-    grey_noise_prob: float = 0.4
-    jpeg_prob: float = 0.6
-    jpeg_quality: tuple[int, int] = (50, 95)
+    first: StageRecord
+    first_quality: float
+    second: StageRecord
+    second_quality: float
+    final_kernel: KernelRecord
+    final_mode: ResizeMode
+    jpeg_last: bool
+    size: tuple[int, int]
+    noise_seed: int
 
-    def __post_init__(self) -> None:
-        for name in ("blur_sigma", "noise_sigma", "jpeg_quality"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ConfigError(f"{name} must be a range 0 < low <= high, got ({low}, {high})")
-        if not 1 <= self.jpeg_quality[1] <= 100:
-            raise ConfigError(f"jpeg_quality must stay within 1 and 100, got {self.jpeg_quality}")
-        if unknown := set(self.resize_modes) - {"area", "bilinear", "bicubic"}:
-            raise ConfigError(f"unknown resize modes {sorted(unknown)}")
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dictionaries, for JSON."""
+        return dataclasses.asdict(self)
 
-    def __call__(self, hq: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
-        """Degrade one image.
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> SampleRecord:
+        """The inverse of :meth:`to_dict`."""
 
-        Args:
-            hq (Tensor): sharp image, shape (3, H, W), RGB in [0, 1].
-            size (tuple): height and width of the result, at most those of ``hq``.
-            rng (numpy Generator): the only source of randomness.
+        def kernel(d: dict[str, Any]) -> KernelRecord:
+            return KernelRecord(**{**d, "sigma": tuple(d["sigma"])})
 
-        Returns:
-            Tensor: shape (3, *size), values on the 8-bit grid of [0, 1].
+        def stage(d: dict[str, Any]) -> StageRecord:
+            return StageRecord(**{**d, "kernel": kernel(d["kernel"]), "size": tuple(d["size"])})
 
-        Raises:
-            InvalidInputError: ``size`` is larger than ``hq``.
-        """
-        if size[0] > hq.shape[-2] or size[1] > hq.shape[-1]:
-            raise InvalidInputError(f"size {size} exceeds the image's {tuple(hq.shape[-2:])}")
-        x = hq[None]
-        if rng.random() < self.blur_prob:
-            sigmas = rng.uniform(*self.blur_sigma, 2)
-            if rng.random() < self.isotropic_prob:
-                sigmas[1] = sigmas[0]
-            x = blur(x, gaussian_kernel(sigmas[0], sigmas[1], angle=rng.uniform(0, np.pi)))
-        x = downscale(x, size, mode=self.resize_modes[rng.integers(len(self.resize_modes))])
-        if rng.random() < self.noise_prob:
-            channels = 1 if rng.random() < self.grey_noise_prob else 3
-            noise = rng.standard_normal((1, channels, *size), dtype=np.float32)
-            x = x + torch.from_numpy(noise) * (rng.uniform(*self.noise_sigma) / 255)
-        quality = int(rng.integers(self.jpeg_quality[0], self.jpeg_quality[1] + 1))
-        return jpeg(x[0], quality) if rng.random() < self.jpeg_prob else quantise(x[0])
+        parts = {"first": stage(data["first"]), "second": stage(data["second"]), "size": tuple(data["size"])}
+        return cls(**{**data, **parts, "final_kernel": kernel(data["final_kernel"])})
 
 
-def gaussian_kernel(sigma_x: float, sigma_y: float, angle: float = 0.0) -> Tensor:
-    """A normalised anisotropic Gaussian, shape (k, k) with k odd and at least three sigmas to each side.
+class Degradation:
+    """The recipe with one set of ranges.
 
     Args:
-        sigma_x (float): standard deviation along the first principal axis, in pixels, > 0.
-        sigma_y (float): along the second.
-        angle (float): rotation of the first axis, in radians.
+        settings (DegradationSettings): ranges and probabilities, see :data:`tsdsr.data.settings.PRESETS`.
     """
-    radius = max(1, int(np.ceil(3 * max(sigma_x, sigma_y))))
-    axis = np.arange(-radius, radius + 1, dtype=np.float64)
-    y, x = np.meshgrid(axis, axis, indexing="ij")
-    u = np.cos(angle) * x + np.sin(angle) * y
-    v = -np.sin(angle) * x + np.cos(angle) * y
-    kernel = np.exp(-0.5 * ((u / sigma_x) ** 2 + (v / sigma_y) ** 2))
-    return torch.from_numpy((kernel / kernel.sum()).astype(np.float32))
+
+    def __init__(self, settings: DegradationSettings) -> None:
+        self.settings = settings
+
+    def __call__(self, x_hq: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, list[SampleRecord]]:
+        """Degrade a batch.
+
+        Args:
+            x_hq (Tensor): sharp images (B, 3, H, W) in [0, 1], on any device.
+            generator (torch.Generator): on the CPU; the only source of randomness.
+
+        Returns:
+            tuple: low-quality images (B, 3, H // scale, W // scale) on the 8-bit grid of [0, 1]; the targets
+            (B, 3, H, W), sharpened if the settings say so; the records.
+        """
+        records = [self.draw((x_hq.shape[-2], x_hq.shape[-1]), generator) for _ in range(len(x_hq))]
+        return self.apply(x_hq, records), self.target(x_hq), records
+
+    def target(self, x_hq: Tensor) -> Tensor:
+        """The ground truth: ``x_hq``, or its unsharp-masked version."""
+        return unsharp_mask(x_hq) if self.settings.sharpen_target else x_hq
+
+    def draw(self, size: tuple[int, int], generator: torch.Generator) -> SampleRecord:
+        """Decide on everything random for one image of ``size`` = (height, width)."""
+        s, g = self.settings, generator
+        low = (size[0] // s.scale, size[1] // s.scale)
+        return SampleRecord(
+            first=_draw_stage(s.first, size, g),
+            first_quality=_uniform(g, *s.first.jpeg_quality),
+            second=_draw_stage(s.second, low, g),
+            second_quality=_uniform(g, *s.second.jpeg_quality),
+            final_kernel=_draw_sinc(s.second.kernels, torch.pi / 3, g)
+            if _coin(g, s.final_sinc_prob)
+            else KernelRecord(),
+            final_mode=RESIZE_MODES[_choice(g, (1, 1, 1))],
+            jpeg_last=_coin(g, 0.5),
+            size=low,
+            noise_seed=int(torch.randint(2**62, (), generator=g)),
+        )
+
+    @torch.no_grad()
+    def apply(self, x_hq: Tensor, records: Sequence[SampleRecord]) -> Tensor:
+        """Do what the records say.
+
+        Args:
+            x_hq (Tensor): sharp images (B, 3, H, W) in [0, 1], unsharpened.
+            records (sequence of SampleRecord): B of them, all for one size of result.
+
+        Returns:
+            Tensor: (B, 3, h, w) on the 8-bit grid of [0, 1].
+
+        Raises:
+            InvalidInputError: another number of records than images, or results of different sizes.
+        """
+        if len(records) != len(x_hq) or len({r.size for r in records}) != 1:
+            raise InvalidInputError(f"{len(x_hq)} images need as many records, all of one size; got {len(records)}")
+        blurred = filter2d(self.target(x_hq), make_kernels([r.first.kernel for r in records]))
+        return torch.cat([self._finish(x[None], record) for x, record in zip(blurred, records, strict=True)])
+
+    def _finish(self, x: Tensor, r: SampleRecord) -> Tensor:
+        """All that follows the first blur, for one image (1, 3, H, W): sizes differ between samples from here on."""
+        noise = torch.Generator(x.device).manual_seed(r.noise_seed)
+        x = jpeg(self._resize_and_noise(x, r.first, noise), torch.tensor([r.first_quality]))
+        x = filter2d(x, make_kernels([r.second.kernel]))
+        x = self._resize_and_noise(x, r.second, noise)
+        quality = torch.tensor([r.second_quality])
+        if not r.jpeg_last:
+            x = jpeg(x, quality)
+        x = resize(x, r.size, r.final_mode, self.settings.antialias)
+        x = filter2d(x, make_kernels([r.final_kernel]))
+        return quantise(jpeg(x, quality) if r.jpeg_last else x)
+
+    def _resize_and_noise(self, x: Tensor, stage: StageRecord, generator: torch.Generator) -> Tensor:
+        x = resize(x, stage.size, stage.mode, self.settings.antialias)
+        add = add_gaussian_noise if stage.noise == "gaussian" else add_poisson_noise
+        return add(x, torch.tensor([stage.strength]), torch.tensor([stage.grey]), generator)
 
 
-def blur(x: Tensor, kernel: Tensor) -> Tensor:
-    """Filter every channel of x (B, C, H, W) with one kernel (k, k); borders are reflected where the image allows."""
-    pad = kernel.shape[-1] // 2
-    mode = "reflect" if pad < min(x.shape[-2:]) else "replicate"
-    padded = F.pad(x, (pad,) * 4, mode=mode)
-    channels = x.shape[1]
-    weight = kernel.to(x.dtype).expand(channels, 1, *kernel.shape)
-    return F.conv2d(padded, weight, groups=channels)
+def make_kernels(records: Sequence[KernelRecord], max_size: int = 21) -> Tensor:
+    """The kernels of some records, shape (N, max_size, max_size)."""
+    kernels = delta_kernels(len(records), max_size)
+    sinc = [i for i, r in enumerate(records) if r.family == "sinc"]
+    smooth = [i for i, r in enumerate(records) if r.family not in ("sinc", "none")]
+    if sinc:
+        chosen = [records[i] for i in sinc]
+        sizes = torch.tensor([r.size for r in chosen])
+        kernels[sinc] = sinc_kernels(torch.tensor([r.cutoff for r in chosen]), sizes, max_size)
+    if smooth:
+        chosen = [records[i] for i in smooth]
+        kernels[smooth] = smooth_kernels(
+            [r.family for r in chosen],  # type: ignore[misc]
+            torch.tensor([r.sigma for r in chosen]),
+            torch.tensor([r.angle for r in chosen]),
+            torch.tensor([r.beta for r in chosen]),
+            torch.tensor([r.size for r in chosen]),
+            max_size,
+        )
+    return kernels
 
 
-def downscale(x: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    """Shrink x (B, C, H, W) to ``size`` = (h, w) with an antialiased "area", "bilinear" or "bicubic" filter."""
-    if mode == "area":
-        return F.interpolate(x, size=size, mode="area")
-    return F.interpolate(x, size=size, mode=mode, align_corners=False, antialias=True)
+def _draw_stage(s: StageSettings, size: tuple[int, int], g: torch.Generator) -> StageRecord:
+    kernel = _draw_kernel(s.kernels, g) if _coin(g, s.blur_prob) else KernelRecord()
+    direction = _choice(g, s.resize_prob)
+    low, high = s.resize_range
+    factor = (_uniform(g, 1, high), _uniform(g, low, 1), 1.0)[direction]
+    gaussian = _coin(g, s.gaussian_prob)
+    return StageRecord(
+        kernel=kernel,
+        size=(max(1, int(size[0] * factor)), max(1, int(size[1] * factor))),
+        mode=RESIZE_MODES[_choice(g, (1, 1, 1))],
+        noise="gaussian" if gaussian else "poisson",
+        strength=_uniform(g, *(s.gaussian_sigma if gaussian else s.poisson_scale)),
+        grey=_coin(g, s.grey_prob),
+    )
 
 
-def quantise(x: Tensor) -> Tensor:
-    """Clamp x to [0, 1] and round it to 8 bits."""
-    return x.clamp(0, 1).mul(255).round() / 255
+def _draw_kernel(s: KernelSettings, g: torch.Generator) -> KernelRecord:
+    if _coin(g, s.sinc_prob):
+        return _draw_sinc(s, None, g)
+    family, isotropic = s.kinds[_choice(g, s.kind_prob)]
+    sigma_x = _uniform(g, *s.sigma)
+    sigma_y = sigma_x if isotropic else _uniform(g, *s.sigma)
+    angle = 0.0 if isotropic else _uniform(g, -torch.pi, torch.pi)
+    low, high = s.beta_plateau if family == "plateau" else s.beta_generalized
+    # Half of the shapes are flatter than a Gaussian, half are more peaked.
+    beta = _uniform(g, low, 1) if _coin(g, 0.5) else _uniform(g, 1, high)
+    return KernelRecord(family, _draw_size(s, g), (sigma_x, sigma_y), angle, 1.0 if family == "gaussian" else beta)
 
 
-def jpeg(x: Tensor, quality: int) -> Tensor:
-    """Compress and decompress one image (3, H, W) in [0, 1] as a 4:2:0 JPEG of the given quality (1 to 100)."""
-    pixels = quantise(x).mul(255).byte().permute(1, 2, 0).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="JPEG", quality=quality)
-    decoded = np.asarray(Image.open(buffer).convert("RGB"))
-    return torch.from_numpy(decoded.copy()).permute(2, 0, 1).float() / 255
+def _draw_sinc(s: KernelSettings, lowest: float | None, g: torch.Generator) -> KernelRecord:
+    """A low-pass filter; without a given lowest cutoff, small kernels start at pi/3 and large ones at pi/5."""
+    size = _draw_size(s, g)
+    low = lowest if lowest is not None else torch.pi / (3 if size < 13 else 5)
+    return KernelRecord("sinc", size, cutoff=_uniform(g, low, torch.pi))
+
+
+def _draw_size(s: KernelSettings, g: torch.Generator) -> int:
+    low, high = s.sizes
+    return low + 2 * int(torch.randint((high - low) // 2 + 1, (), generator=g))
+
+
+def _uniform(g: torch.Generator, low: float, high: float) -> float:
+    return low + (high - low) * float(torch.rand((), generator=g, dtype=torch.float64))
+
+
+def _coin(g: torch.Generator, probability: float) -> bool:
+    return float(torch.rand((), generator=g, dtype=torch.float64)) < probability
+
+
+def _choice(g: torch.Generator, weights: Sequence[float]) -> int:
+    return int(torch.multinomial(torch.tensor(weights, dtype=torch.float64), 1, generator=g))

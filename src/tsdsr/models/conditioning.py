@@ -13,10 +13,10 @@ from tsdsr.errors import InvalidInputError
 
 DEFAULT_PROMPT = (
     "Cinematic, High Contrast, highly detailed, taken using a Canon EOS R camera, hyper detailed photo - realistic "
-    "maximum detail, 32k, Color Grading, ultra HD, extreme meticulous detailing, skin pore detailing, hyper sharpness, "
+    "maximum detail, 32k, Color Grading, ultra HD, extrememeticulous detailing, skin pore detailing, hyper sharpness, "
     "perfect without deformations."
 )
-"""The paper's fixed positive prompt, whose embeddings the released student was trained with."""
+"""The fixed prompt whose embeddings the released student was trained with, its missing space included."""
 
 
 @dataclass(frozen=True)

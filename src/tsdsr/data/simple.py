@@ -1,0 +1,99 @@
+"""A first-order degradation: blur, resize, noise, JPEG. Mild and quick; the first `mini` was trained with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsdsr.data.kernels import smooth_kernels
+from tsdsr.data.operators import RESIZE_MODES, ResizeMode, filter2d, jpeg_pillow, quantise, resize
+from tsdsr.errors import ConfigError, InvalidInputError
+
+
+@dataclass(frozen=True)
+class SimpleDegradation:
+    """Ranges of a blur–resize–noise–JPEG degradation; call it on one image.
+
+    Attributes:
+        blur_prob (float): probability of a blur before the resize.
+        blur_sigma (tuple): standard deviation of the Gaussian along each axis, in pixels of the sharp image.
+        isotropic_prob (float): probability that both axes share one sigma.
+        resize_modes (tuple): antialiased filters to choose from: "area", "bilinear", "bicubic".
+        noise_prob (float): probability of additive Gaussian noise.
+        noise_sigma (tuple): its standard deviation, in units of 1/255.
+        grey_noise_prob (float): probability that the noise is the same in all channels.
+        jpeg_prob (float): probability of JPEG compression.
+        jpeg_quality (tuple): its quality, inclusive.
+    """
+
+    blur_prob: float = 0.9
+    blur_sigma: tuple[float, float] = (0.2, 3.0)
+    isotropic_prob: float = 0.6
+    resize_modes: tuple[ResizeMode, ...] = RESIZE_MODES
+    noise_prob: float = 0.6
+    noise_sigma: tuple[float, float] = (0.5, 12.0)
+    grey_noise_prob: float = 0.4
+    jpeg_prob: float = 0.6
+    jpeg_quality: tuple[int, int] = (50, 95)
+
+    def __post_init__(self) -> None:
+        for name in ("blur_sigma", "noise_sigma", "jpeg_quality"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ConfigError(f"{name} must be a range 0 < low <= high, got ({low}, {high})")
+        if not 1 <= self.jpeg_quality[1] <= 100:
+            raise ConfigError(f"jpeg_quality must stay within 1 and 100, got {self.jpeg_quality}")
+        if unknown := set(self.resize_modes) - set(RESIZE_MODES):
+            raise ConfigError(f"unknown resize modes {sorted(unknown)}")
+
+    def __call__(self, hq: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
+        """Degrade one image.
+
+        Args:
+            hq (Tensor): sharp image, shape (3, H, W), RGB in [0, 1].
+            size (tuple): height and width of the result, at most those of ``hq``.
+            rng (numpy Generator): the only source of randomness.
+
+        Returns:
+            Tensor: shape (3, *size), values on the 8-bit grid of [0, 1].
+
+        Raises:
+            InvalidInputError: ``size`` is larger than ``hq``.
+        """
+        if size[0] > hq.shape[-2] or size[1] > hq.shape[-1]:
+            raise InvalidInputError(f"size {size} exceeds the image's {tuple(hq.shape[-2:])}")
+        x = hq[None]
+        if rng.random() < self.blur_prob:
+            sigmas = rng.uniform(*self.blur_sigma, 2)
+            if rng.random() < self.isotropic_prob:
+                sigmas[1] = sigmas[0]
+            x = filter2d(x, gaussian_kernel(sigmas[0], sigmas[1], angle=rng.uniform(0, np.pi))[None])
+        x = resize(x, size, self.resize_modes[rng.integers(len(self.resize_modes))], antialias=True)
+        if rng.random() < self.noise_prob:
+            channels = 1 if rng.random() < self.grey_noise_prob else 3
+            noise = rng.standard_normal((1, channels, *size), dtype=np.float32)
+            x = x + torch.from_numpy(noise) * (rng.uniform(*self.noise_sigma) / 255)
+        quality = int(rng.integers(self.jpeg_quality[0], self.jpeg_quality[1] + 1))
+        return jpeg_pillow(x[0], quality) if rng.random() < self.jpeg_prob else quantise(x[0])
+
+
+def gaussian_kernel(sigma_x: float, sigma_y: float, angle: float = 0.0) -> Tensor:
+    """A normalised anisotropic Gaussian, shape (k, k) with k odd and at least three sigmas to each side.
+
+    Args:
+        sigma_x (float): standard deviation along the first principal axis, in pixels, > 0.
+        sigma_y (float): along the second.
+        angle (float): rotation of the first axis, in radians.
+    """
+    size = 2 * max(1, int(np.ceil(3 * max(sigma_x, sigma_y)))) + 1
+    return smooth_kernels(
+        ["gaussian"],
+        torch.tensor([[sigma_x, sigma_y]]),
+        torch.tensor([angle]),
+        torch.ones(1),
+        torch.tensor([size]),
+        max_size=size,
+    )[0]
