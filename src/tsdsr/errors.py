@@ -9,6 +9,7 @@
     │   ├── ImageReadError                  missing, not an image, truncated
     │   ├── ImageTooLargeError              more pixels than the safety limit
     │   └── ImageWriteError                 the result cannot be stored
+    ├── DatasetError                        files of a dataset are missing, unpaired or broken
     ├── ModelError                          a model cannot be used
     │   ├── ModelNotFoundError              no such name, folder or hub id
     │   ├── GatedModelError                 the hub wants a licence accepted or a login
@@ -49,6 +50,10 @@ class ImageTooLargeError(ImageError):
 
 class ImageWriteError(ImageError):
     """The result could not be stored."""
+
+
+class DatasetError(TSDSRError):
+    """Files of a dataset are missing, unpaired or broken."""
 
 
 class ModelError(TSDSRError):

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tsdsr.data.datasets import PairSettings
+from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.errors import ConfigError, TrainingError
 from tsdsr.recipes import RECIPES, get_recipe
 from tsdsr.training.checkpoint import load_latest_checkpoint, save_checkpoint
@@ -35,7 +35,7 @@ def config(steps: int = 3, **changes: object) -> StudentConfig:
             Phase(steps=steps, batch_size=1, lr=(1e-3, 1e-4), perceptual_weight=0.5, perceptual_crop=16),
         ),
         network=NETWORK,
-        pairs=PairSettings(crop=32),
+        pairs=PairSettings(crops=CropSettings(size=32)),
         validation_share=0.3,
         validation_crop=64,
         ema_decay=0.9,

@@ -1,8 +1,7 @@
-"""Photographs on disk → endless, reproducible streams of (low-quality, high-quality) pairs."""
+"""Photographs on disk → endless, reproducible streams of crops and (low-quality, high-quality) pairs."""
 
 from __future__ import annotations
 
-import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,32 +13,40 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tsdsr.data.degradation import Degradation
 from tsdsr.data.operators import resize
+from tsdsr.data.settings import DegradationSettings
 from tsdsr.data.simple import SimpleDegradation
-from tsdsr.errors import ConfigError, ImageReadError, InvalidInputError
+from tsdsr.data.sources import FileHealth, Source
+from tsdsr.errors import ConfigError, ImageReadError
 from tsdsr.resize import upsample_bicubic
 
-PHOTO_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 
+@dataclass(frozen=True)
+class CropSettings:
+    """How a crop is cut from a photograph.
 
-def list_photos(folder: Path) -> list[Path]:
-    """All image files below ``folder``, sorted.
-
-    Raises:
-        InvalidInputError: the folder is missing or holds no image.
+    Attributes:
+        size (int): edge in pixels. Photographs with a smaller side are left out.
+        shrink_prob (float): probability of shrinking the photograph first, for sharper and denser detail.
+        min_shrink (float): the strongest shrink factor.
+        min_std (float): crops whose grey values deviate less than this (of 1) are redrawn, up to eight times.
+        flip (bool): mirror every other crop.
+        rotate (bool): turn by a random multiple of 90 degrees.
     """
-    photos = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
-    if not photos:
-        raise InvalidInputError(
-            f"{folder}: no photographs found; give a folder that holds PNG, JPEG, WebP or TIFF files"
-        )
-    return photos
 
+    size: int = 128
+    shrink_prob: float = 0.5
+    min_shrink: float = 0.5
+    min_std: float = 0.02
+    flip: bool = True
+    rotate: bool = True
 
-def split_photos(photos: Sequence[Path], validation_share: float) -> tuple[list[Path], list[Path]]:
-    """Split into (training, validation) by a hash of the file name: stable whatever is added or removed."""
-    held_out = [p for p in photos if zlib.crc32(p.name.encode()) % 10_000 < validation_share * 10_000]
-    return [p for p in photos if p not in set(held_out)], held_out
+    def __post_init__(self) -> None:
+        if self.size < 16:
+            raise ConfigError(f"crops must be at least 16 pixels, got {self.size}")
+        if not 0 < self.min_shrink <= 1:
+            raise ConfigError(f"min_shrink must lie in (0, 1], got {self.min_shrink}")
 
 
 @dataclass(frozen=True)
@@ -47,90 +54,145 @@ class PairSettings:
     """How a training pair is cut and degraded.
 
     Attributes:
-        crop (int): edge of the high-quality crop in pixels.
+        crops (CropSettings): the high-quality crop.
+        degradation (SimpleDegradation | DegradationSettings): what becomes of it.
         scale (float): the scale the low-quality image is made for.
         other_scale_prob (float): probability of a scale drawn from ``other_scales`` instead.
         other_scales (tuple): range of those scales.
-        shrink_prob (float): probability of shrinking the photograph first, for sharper and denser detail.
-        min_shrink (float): the strongest shrink factor.
-        min_std (float): crops whose grey values deviate less than this (of 1) are redrawn, up to eight times.
-        degradation (SimpleDegradation): the ranges of the degradation.
     """
 
-    crop: int = 128
+    crops: CropSettings = field(default_factory=CropSettings)
+    degradation: SimpleDegradation | DegradationSettings = field(default_factory=SimpleDegradation)
     scale: float = 4.0
     other_scale_prob: float = 0.2
     other_scales: tuple[float, float] = (1.5, 4.0)
-    shrink_prob: float = 0.5
-    min_shrink: float = 0.5
-    min_std: float = 0.02
-    degradation: SimpleDegradation = field(default_factory=SimpleDegradation)
 
     def __post_init__(self) -> None:
-        if self.crop < 16:
-            raise ConfigError(f"crop must be at least 16 pixels, got {self.crop}")
-        if not 0 < self.min_shrink <= 1:
-            raise ConfigError(f"min_shrink must lie in (0, 1], got {self.min_shrink}")
         if self.scale < 1 or not 1 <= self.other_scales[0] <= self.other_scales[1]:
             raise ConfigError("scales must be at least 1")
 
 
-class PairDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Item ``i`` is a pair made from a random crop; it depends on ``(seed, i)`` only, never on workers or order.
+class CropDataset(Dataset[Tensor]):
+    """Item ``i`` is a random high-quality crop (3, size, size) in [0, 1]; it depends on ``(seed, i)`` only.
 
-    Each item is ``(x_lq, x_hq)``: two tensors (3, crop, crop), RGB in [0, 1], ``x_lq`` already enlarged to the crop's
-    size by the same bicubic filter the pipeline uses.
+    Which images are broken or too small is found out on the way: they are reported once, left out and counted, and too
+    many of them are an error. Leaving one out means drawing again from the same item's randomness.
 
     Args:
-        photos (sequence of Path): image files.
+        sources (sequence of Source): images, mixed by weight.
         length (int): number of items.
-        settings (PairSettings): crop and degradation.
+        settings (CropSettings): how crops are cut.
         seed (int): base seed.
-        cache_megabytes (int): how much memory decoded photographs may take.
+        cache_megabytes (int): how much memory decoded photographs may take, in each loader process.
     """
 
     def __init__(
-        self, photos: Sequence[Path], length: int, settings: PairSettings, seed: int = 0, cache_megabytes: int = 2048
+        self,
+        sources: Sequence[Source],
+        length: int,
+        settings: CropSettings,
+        seed: int = 0,
+        cache_megabytes: int = 2048,
     ) -> None:
-        if not photos:
-            raise InvalidInputError("no photographs to train on")
-        self.photos = list(photos)
+        self.sources = list(sources)
         self.length = length
         self.settings = settings
         self.seed = seed
+        self.health = FileHealth([path for source in self.sources for path in source.images])
+        weights = np.array([source.weight for source in self.sources])
+        self._shares = weights / weights.sum()
         self._cache = PhotoCache(cache_megabytes * 2**20)
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        rng = np.random.default_rng((self.seed, index))
+    def __getitem__(self, index: int) -> Tensor:
+        return self.crop(self.generator(index))
+
+    def generator(self, index: int) -> np.random.Generator:
+        """The randomness of one item."""
+        return np.random.default_rng((self.seed, index))
+
+    def crop(self, rng: np.random.Generator) -> Tensor:
+        """Cut one crop, drawing everything from ``rng``."""
         s = self.settings
         for _ in range(8):
-            x_hq = self._crop(rng)
-            if float(x_hq.mean(0).std()) >= s.min_std:
+            crop = self._cut(self._photo(rng), rng)
+            if float(crop.mean(0).std()) >= s.min_std:
                 break
-        if rng.random() < 0.5:
-            x_hq = x_hq.flip(-1)
-        x_hq = torch.rot90(x_hq, int(rng.integers(4)), (-2, -1)).contiguous()
-        scale = rng.uniform(*s.other_scales) if rng.random() < s.other_scale_prob else s.scale
-        small = max(1, round(s.crop / scale))
-        x_lq = s.degradation(x_hq, (small, small), rng)
-        return upsample_bicubic(x_lq[None], (s.crop, s.crop))[0], x_hq
+        if s.flip and rng.random() < 0.5:
+            crop = crop.flip(-1)
+        return torch.rot90(crop, int(rng.integers(4)), (-2, -1)).contiguous() if s.rotate else crop.contiguous()
 
-    def _crop(self, rng: np.random.Generator) -> Tensor:
+    def _photo(self, rng: np.random.Generator) -> np.ndarray:
+        """The pixels of a random usable photograph."""
+        while True:
+            images = self.sources[int(rng.choice(len(self.sources), p=self._shares))].images
+            path = images[int(rng.integers(len(images)))]
+            if self.health.is_bad(path):
+                continue
+            try:
+                photo = self._cache.read(path)
+            except ImageReadError as error:
+                self.health.report(path, str(error))
+                continue
+            if min(photo.shape[:2]) >= self.settings.size:
+                return photo
+            height, width = photo.shape[:2]
+            self.health.report(path, f"{path}: {width}x{height} is smaller than the crops of {self.settings.size}")
+
+    def _cut(self, photo: np.ndarray, rng: np.random.Generator) -> Tensor:
         s = self.settings
-        photo = self._cache.read(self.photos[rng.integers(len(self.photos))])
         height, width = photo.shape[:2]
         shrink = rng.uniform(s.min_shrink, 1) if rng.random() < s.shrink_prob else 1.0
-        side = min(round(s.crop / shrink), height, width)
+        side = min(round(s.size / shrink), height, width)
         y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
         crop = torch.from_numpy(photo[y : y + side, x : x + side].copy()).permute(2, 0, 1).float() / 255
-        if side == s.crop:
-            return crop
-        if side < s.crop:  # a photograph smaller than the crop
-            return upsample_bicubic(crop[None], (s.crop, s.crop))[0]
-        return resize(crop[None], (s.crop, s.crop), "bicubic", antialias=True)[0].clamp(0, 1)
+        return resize(crop[None], (s.size, s.size), "bicubic", antialias=True)[0].clamp(0, 1)
+
+
+class PairDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Item ``i`` is a pair made from a random crop; it depends on ``(seed, i)`` only, never on workers or order.
+
+    Each item is ``(x_lq, x_hq)``: two tensors (3, size, size), RGB in [0, 1], ``x_lq`` already enlarged to the crop's
+    size by the same bicubic filter the pipeline uses.
+
+    Args:
+        sources (sequence of Source): images, mixed by weight.
+        length (int): number of items.
+        settings (PairSettings): crops and degradation.
+        seed (int): base seed.
+        cache_megabytes (int): how much memory decoded photographs may take, in each loader process.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        length: int,
+        settings: PairSettings,
+        seed: int = 0,
+        cache_megabytes: int = 2048,
+    ) -> None:
+        self.crops = CropDataset(sources, length, settings.crops, seed, cache_megabytes)
+        self.settings = settings
+
+    def __len__(self) -> int:
+        return self.crops.length
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        s, rng = self.settings, self.crops.generator(index)
+        x_hq = self.crops.crop(rng)
+        edge = s.crops.size
+        scale = rng.uniform(*s.other_scales) if rng.random() < s.other_scale_prob else s.scale
+        low = (max(1, round(edge / scale)),) * 2
+        if isinstance(s.degradation, SimpleDegradation):
+            x_lq = s.degradation(x_hq, low, rng)
+        else:
+            recipe = Degradation(s.degradation)
+            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+            x_lq = recipe.apply(x_hq[None], [recipe.draw((edge, edge), generator, low)])[0]
+            x_hq = recipe.target(x_hq[None])[0]
+        return upsample_bicubic(x_lq[None], (edge, edge))[0], x_hq
 
 
 class PhotoCache:
@@ -154,13 +216,22 @@ class PhotoCache:
         if path in self._photos:
             self._photos.move_to_end(path)
             return self._photos[path]
-        try:
-            with Image.open(path) as image:
-                pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise ImageReadError(f"{path}: cannot be decoded ({error}); remove it from the training folder") from error
+        pixels = decode(path)
         self._photos[path] = pixels
         self._bytes += pixels.nbytes
         while self._bytes > self.max_bytes and len(self._photos) > 1:
             self._bytes -= self._photos.popitem(last=False)[1].nbytes
         return pixels
+
+
+def decode(path: Path) -> np.ndarray:
+    """Pixels (H, W, 3) uint8 of an image file, orientation applied.
+
+    Raises:
+        ImageReadError: the file cannot be decoded.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ImageReadError(f"{path}: cannot be decoded ({error})") from error

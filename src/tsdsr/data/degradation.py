@@ -132,10 +132,18 @@ class Degradation:
         """The ground truth: ``x_hq``, or its unsharp-masked version."""
         return unsharp_mask(x_hq) if self.settings.sharpen_target else x_hq
 
-    def draw(self, size: tuple[int, int], generator: torch.Generator) -> SampleRecord:
-        """Decide on everything random for one image of ``size`` = (height, width)."""
+    def draw(
+        self, size: tuple[int, int], generator: torch.Generator, low: tuple[int, int] | None = None
+    ) -> SampleRecord:
+        """Decide on everything random for one image.
+
+        Args:
+            size (tuple): height and width of the sharp image.
+            generator (torch.Generator): on the CPU.
+            low (tuple | None): height and width of the result; default ``size // scale``.
+        """
         s, g = self.settings, generator
-        low = (size[0] // s.scale, size[1] // s.scale)
+        low = low or (size[0] // s.scale, size[1] // s.scale)
         return SampleRecord(
             first=_draw_stage(s.first, size, g),
             first_quality=_uniform(g, *s.first.jpeg_quality),

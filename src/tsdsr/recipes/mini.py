@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tsdsr.data.datasets import PairSettings
+from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.training.config import Phase, StudentConfig
 
 
@@ -17,7 +17,7 @@ def mini_v0() -> StudentConfig:
             Phase(steps=1500, batch_size=16, lr=(6e-4, 5e-4), warmup=100),
             Phase(steps=7000, batch_size=8, lr=(5e-4, 1e-5), perceptual_weight=0.75, perceptual_crop=96),
         ),
-        pairs=PairSettings(crop=128),
+        pairs=PairSettings(crops=CropSettings(size=128)),
         ema_decay=0.999,
     )
 
@@ -30,7 +30,7 @@ def mini_smoke() -> StudentConfig:
             Phase(steps=1, batch_size=2, lr=(1e-3, 1e-4)),
         ),
         network={"channels": [8, 16, 16], "encoder_blocks": [1, 1, 1], "decoder_blocks": [1, 1]},
-        pairs=PairSettings(crop=32),
+        pairs=PairSettings(crops=CropSettings(size=32)),
         validation_crop=32,
         validate_every=1,
         log_every=1,

@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
 
-from tsdsr.data.datasets import PairDataset, PairSettings, list_photos, split_photos
+from tsdsr.data.datasets import PairDataset, PairSettings
+from tsdsr.data.sources import Source, list_photos, split_photos
 from tsdsr.diffusion.losses import ReconstructionTerms, pixel_reconstruction_loss
 from tsdsr.errors import ConfigError, TrainingError
 from tsdsr.models.denoiser import as_denoiser, restore
@@ -115,7 +116,7 @@ class StudentTrainer:
         rows: list[Tensor] = []
         scores: dict[str, list[float]] = {"psnr": [], "l1": [], "perceptual": []}
         for index, photo in enumerate(self.validation_photos):
-            x_lq, x_hq = PairDataset([photo], 1, settings, seed=1_000_003 + index)[0]
+            x_lq, x_hq = PairDataset([Source("validation", (photo,))], 1, settings, seed=1_000_003 + index)[0]
             x_hat = self._restore(self.student(), x_lq[None].to(self.device)).clamp(0, 1)
             x_hq = x_hq[None].to(self.device)
             scores["psnr"].append(-10 * math.log10(max(1e-10, torch.mean((x_hat - x_hq) ** 2).item())))
@@ -157,10 +158,11 @@ class StudentTrainer:
         perceptual, edge = self.perceptual, phase.perceptual_crop
         if not phase.perceptual_weight or perceptual is None:
             return None
-        if edge is None or edge >= self.config.pairs.crop:
+        size = self.config.pairs.crops.size
+        if edge is None or edge >= size:
             return perceptual
         rng = np.random.default_rng((self.config.seed, 7, self.step))
-        y, x = (int(v) for v in rng.integers(self.config.pairs.crop - edge + 1, size=2))
+        y, x = (int(v) for v in rng.integers(size - edge + 1, size=2))
 
         def cropped(x_hat: Tensor, x_hq: Tensor) -> Tensor:
             return perceptual(x_hat[..., y : y + edge, x : x + edge], x_hq[..., y : y + edge, x : x + edge])
@@ -169,6 +171,7 @@ class StudentTrainer:
 
     def _batches(self, until: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches from the current step on; item numbers run through all phases."""
+        source = Source("training photographs", tuple(self.train_photos))
         first_item, begin = 0, 0
         for phase in self.config.phases:
             end = min(begin + phase.steps, until)
@@ -177,7 +180,7 @@ class StudentTrainer:
                 first_item + (start - begin) * phase.batch_size, first_item + (end - begin) * phase.batch_size
             )
             if items:
-                dataset = PairDataset(self.train_photos, items.stop, self.config.pairs, self.config.seed)
+                dataset = PairDataset([source], items.stop, self.config.pairs, self.config.seed)
                 yield from DataLoader(
                     Subset(dataset, items),
                     phase.batch_size,
@@ -189,9 +192,9 @@ class StudentTrainer:
             first_item, begin = first_item + phase.steps * phase.batch_size, begin + phase.steps
 
     def _validation_settings(self) -> PairSettings:
-        return dataclasses.replace(
-            self.config.pairs, crop=self.config.validation_crop, other_scale_prob=0.0, shrink_prob=0.0
-        )
+        pairs = self.config.pairs
+        crops = dataclasses.replace(pairs.crops, size=self.config.validation_crop, shrink_prob=0.0)
+        return dataclasses.replace(pairs, crops=crops, other_scale_prob=0.0)
 
     def _sheet(self, rows: list[Tensor]) -> None:
         sheet = torch.cat(rows, dim=-2).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
