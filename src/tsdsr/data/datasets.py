@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,14 +115,7 @@ class CropDataset(Dataset[Tensor]):
 
     def crop(self, rng: np.random.Generator) -> Tensor:
         """Cut one crop, drawing everything from ``rng``."""
-        s = self.settings
-        for _ in range(8):
-            crop = self._cut(self._photo(rng), rng)
-            if float(crop.mean(0).std()) >= s.min_std:
-                break
-        if s.flip and rng.random() < 0.5:
-            crop = crop.flip(-1)
-        return torch.rot90(crop, int(rng.integers(4)), (-2, -1)).contiguous() if s.rotate else crop.contiguous()
+        return cut_crop(lambda: self._photo(rng), self.settings, rng)
 
     def _photo(self, rng: np.random.Generator) -> np.ndarray:
         """The pixels of a random usable photograph."""
@@ -140,15 +133,6 @@ class CropDataset(Dataset[Tensor]):
                 return photo
             height, width = photo.shape[:2]
             self.health.report(path, f"{path}: {width}x{height} is smaller than the crops of {self.settings.size}")
-
-    def _cut(self, photo: np.ndarray, rng: np.random.Generator) -> Tensor:
-        s = self.settings
-        height, width = photo.shape[:2]
-        shrink = rng.uniform(s.min_shrink, 1) if rng.random() < s.shrink_prob else 1.0
-        side = min(round(s.size / shrink), height, width)
-        y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-        crop = torch.from_numpy(photo[y : y + side, x : x + side].copy()).permute(2, 0, 1).float() / 255
-        return resize(crop[None], (s.size, s.size), "bicubic", antialias=True)[0].clamp(0, 1)
 
 
 class PairDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -193,6 +177,35 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
             x_lq = recipe.apply(x_hq[None], [recipe.draw((edge, edge), generator, low)])[0]
             x_hq = recipe.target(x_hq[None])[0]
         return upsample_bicubic(x_lq[None], (edge, edge))[0], x_hq
+
+
+def cut_crop(photo: Callable[[], np.ndarray], settings: CropSettings, rng: np.random.Generator) -> Tensor:
+    """Cut one crop from a photograph, with some detail in it if that can be had.
+
+    Args:
+        photo (callable): gives pixels (H, W, 3) uint8, no side below ``settings.size``; asked again for each attempt.
+        settings (CropSettings): how to cut.
+        rng (numpy Generator): the only source of randomness.
+
+    Returns:
+        Tensor: shape (3, size, size), in [0, 1].
+    """
+    for _ in range(8):
+        crop = _cut(photo(), settings, rng)
+        if float(crop.mean(0).std()) >= settings.min_std:
+            break
+    if settings.flip and rng.random() < 0.5:
+        crop = crop.flip(-1)
+    return torch.rot90(crop, int(rng.integers(4)), (-2, -1)).contiguous() if settings.rotate else crop.contiguous()
+
+
+def _cut(photo: np.ndarray, s: CropSettings, rng: np.random.Generator) -> Tensor:
+    height, width = photo.shape[:2]
+    shrink = rng.uniform(s.min_shrink, 1) if rng.random() < s.shrink_prob else 1.0
+    side = min(round(s.size / shrink), height, width)
+    y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+    crop = torch.from_numpy(photo[y : y + side, x : x + side].copy()).permute(2, 0, 1).float() / 255
+    return resize(crop[None], (s.size, s.size), "bicubic", antialias=True)[0].clamp(0, 1)
 
 
 class PhotoCache:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tsdsr.errors import ImageReadError, ImageTooLargeError, ImageWriteError, InvalidInputError
+from tsdsr.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -117,19 +117,11 @@ def write_image(image: Image.Image, path: Path) -> None:
         ImageWriteError: no room, no permission, or the format cannot hold the image.
     """
     name = image_format(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            image.save(file, format=name, **SAVE_OPTIONS[name])
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with atomic_path(path) as temporary:
+            image.save(temporary, format=name, **SAVE_OPTIONS[name])
     except (OSError, ValueError) as error:
         raise ImageWriteError(f"{path}: cannot be written ({error})") from error
-    finally:
-        with suppress(OSError):  # gone already after the rename, or never made
-            temporary.unlink()
 
 
 def image_format(path: Path) -> str:

@@ -1,0 +1,324 @@
+"""WebDataset shards: tar files in which the files of a sample share a name. Written once, streamed from anywhere.
+
+A folder of shards has an ``index.json`` with the number of samples in each, which is what makes streaming exact: any
+position can be found without reading what comes before it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import fsspec
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from tsdsr.data.datasets import CropSettings, cut_crop, decode
+from tsdsr.data.sources import PHOTO_SUFFIXES, FileHealth
+from tsdsr.errors import DatasetError, ImageReadError, InvalidInputError
+from tsdsr.files import atomic_path
+
+INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class ShardSample:
+    """One sample of a shard.
+
+    Attributes:
+        key (str): its name, unique in the dataset.
+        epoch (int): how often the dataset was gone through before.
+        image (bytes): the image file as it was.
+        suffix (str): the image's suffix, such as ".png".
+        prompt (str | None): its text.
+    """
+
+    key: str
+    image: bytes
+    suffix: str
+    prompt: str | None = None
+    epoch: int = 0
+
+    def pixels(self) -> np.ndarray:
+        """Decoded pixels (H, W, 3) uint8, orientation applied.
+
+        Raises:
+            DatasetError: the image cannot be decoded.
+        """
+        try:
+            with Image.open(io.BytesIO(self.image)) as image:
+                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DatasetError(f"sample {self.key}: cannot be decoded ({error})") from error
+
+
+def write_shards(
+    images: Iterable[Path],
+    output: Path,
+    root: Path,
+    per_shard: int = 200,
+    prompts: Path | None = None,
+    min_side: int = 1,
+) -> Iterator[Path]:
+    """Pack images, bytes unchanged, into ``000000.tar``, ``000001.tar`` … and write the index at the end.
+
+    Each image is decoded once to see that it can be; the others are reported, left out, and too many of them an error.
+
+    Args:
+        images (iterable of Path): files.
+        output (Path): folder of the shards; finished shards there are kept when they are complete.
+        root (Path): keys are the images' paths relative to it, without suffix.
+        per_shard (int): samples a shard.
+        prompts (Path | None): folder with a text file a key; an image without one has no prompt.
+        min_side (int): images with a shorter side are left out.
+
+    Yields:
+        Path: each shard when it is complete.
+
+    Raises:
+        InvalidInputError: two images share a key.
+        DatasetError: too many images cannot be used.
+    """
+    paths, keys = _usable(list(images), min_side), set()
+    entries = []
+    for number, start in enumerate(range(0, len(paths), per_shard)):
+        chunk = paths[start : start + per_shard]
+        shard = output / f"{number:06d}.tar"
+        for path in chunk:
+            if (key := _key(path, root)) in keys:
+                raise InvalidInputError(f"{path}: another image is called {key!r} too; rename one of them")
+            keys.add(key)
+        if not _holds(shard, {_key(path, root) for path in chunk}):
+            with atomic_path(shard) as temporary, tarfile.open(temporary, "w") as tar:
+                for path in chunk:
+                    _add(tar, path, _key(path, root), prompts)
+        entries.append({"name": shard.name, "samples": len(chunk)})
+        yield shard
+    with atomic_path(output / INDEX) as temporary:
+        temporary.write_text(json.dumps({"format": 1, "shards": entries}, indent=1))
+
+
+def _holds(shard: Path, keys: set[str]) -> bool:
+    """Whether a finished shard holds just these samples."""
+    if not shard.is_file():
+        return False
+    with tarfile.open(shard, "r:") as tar:
+        return {_split(name)[0] for name in tar.getnames()} == keys
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Member name → key and suffix; the suffix begins at the first dot of the last part."""
+    path = PurePosixPath(name)
+    stem, _, suffix = path.name.partition(".")
+    return str(path.with_name(stem)), f".{suffix}"
+
+
+def _usable(paths: list[Path], min_side: int) -> list[Path]:
+    health, usable = FileHealth(paths), []
+    for path in paths:
+        try:
+            height, width = decode(path).shape[:2]
+        except ImageReadError as error:
+            health.report(path, str(error))
+            continue
+        if min(height, width) < min_side:
+            health.report(path, f"{path}: {width}x{height} is smaller than {min_side} pixels")
+        else:
+            usable.append(path)
+    return usable
+
+
+def _key(path: Path, root: Path) -> str:
+    """WebDataset splits names at the first dot: keys have none."""
+    return path.relative_to(root).with_suffix("").as_posix().replace(".", "_")
+
+
+def _add(tar: tarfile.TarFile, path: Path, key: str, prompts: Path | None) -> None:
+    members = [(path.suffix.lower(), path.read_bytes())]
+    text = prompts / f"{key}.txt" if prompts else None
+    if text is not None and text.is_file():
+        members.append((".txt", text.read_bytes()))
+    for suffix, content in members:
+        info = tarfile.TarInfo(key + suffix)
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
+
+
+def read_index(url: str) -> list[tuple[str, int]]:
+    """(URL, number of samples) of each shard of a folder, local or any address fsspec opens.
+
+    Raises:
+        DatasetError: the index is missing or broken.
+    """
+    base = url.rstrip("/")
+    try:
+        with fsspec.open(f"{base}/{INDEX}", "rb") as file:
+            shards = json.load(file)["shards"]
+        return [(f"{base}/{s['name']}", int(s["samples"])) for s in shards]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{base}/{INDEX}: cannot be read ({error}); make shards with 'tsdsr data shard'") from error
+
+
+class ShardReader:
+    """Random access to the samples of one shard, in the order they were written.
+
+    Args:
+        file (binary file): the tar file, seekable.
+        url (str): for messages.
+    """
+
+    def __init__(self, file: IO[bytes], url: str) -> None:
+        try:
+            self._tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115  (lives as long as the reader)
+            self._samples: dict[str, dict[str, tarfile.TarInfo]] = {}
+            for member in self._tar:
+                key, suffix = _split(member.name)
+                self._samples.setdefault(key, {})[suffix] = member
+        except tarfile.TarError as error:
+            raise DatasetError(f"{url}: is not a readable tar file ({error})") from error
+        self._keys = list(self._samples)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def read(self, number: int) -> ShardSample:
+        """The sample with this number."""
+        key = self._keys[number]
+        members = self._samples[key]
+        suffix = next((s for s in members if s in PHOTO_SUFFIXES), None)
+        if suffix is None:
+            raise DatasetError(f"sample {key}: has no image")
+        prompt = self._content(members[".txt"]).decode() if ".txt" in members else None
+        return ShardSample(key, self._content(members[suffix]), suffix, prompt)
+
+    def _content(self, member: tarfile.TarInfo) -> bytes:
+        file = self._tar.extractfile(member)
+        assert file is not None
+        return file.read()
+
+
+class ShardStream(IterableDataset[ShardSample]):
+    """Streams the samples of shards, split by rank and loader process without overlap or loss, resumable at a batch.
+
+    Each epoch visits every sample once. Shards are dealt out to the loader processes of all ranks in an order that
+    changes with the epoch; within a shard the order is shuffled too. To resume, give the number of batches this rank
+    has consumed: the next one is what would have come, as long as ranks and loader processes are as many as before.
+
+    Args:
+        url (str): folder of the shards.
+        seed (int): of the shuffling.
+        rank (int): this process among ``world``.
+        world (int): number of training processes.
+        batch_size (int): of the DataLoader this goes into.
+        skip_batches (int): batches consumed already on this rank.
+        epochs (int | None): how many; None never ends.
+
+    Raises:
+        DatasetError: the index cannot be read.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        batch_size: int = 1,
+        skip_batches: int = 0,
+        epochs: int | None = None,
+    ) -> None:
+        if not 0 <= rank < world:
+            raise InvalidInputError(f"rank must lie between 0 and {world - 1}, got {rank}")
+        self.shards = read_index(url)
+        self.seed, self.rank, self.world = seed, rank, world
+        self.batch_size, self.skip_batches, self.epochs = batch_size, skip_batches, epochs
+
+    def __len__(self) -> int:
+        """Samples in one epoch, over all ranks."""
+        return sum(samples for _, samples in self.shards)
+
+    def __iter__(self) -> Iterator[ShardSample]:
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        # The loader asks its processes in turn, from process 0; after a resume process 0 takes over the role of the one
+        # whose turn it is.
+        role = (worker + self.skip_batches) % workers
+        delivered = (self.skip_batches - role + workers - 1) // workers
+        consumer, consumers = self.rank * workers + role, self.world * workers
+        if len(self.shards) < consumers:
+            raise DatasetError(f"{len(self.shards)} shards are too few for {consumers} loader processes; use fewer")
+        skip = delivered * self.batch_size
+        epoch = 0
+        while self.epochs is None or epoch < self.epochs:
+            for number in self._order(epoch)[consumer::consumers]:
+                url, samples = self.shards[number]
+                if skip >= samples:
+                    skip -= samples
+                    continue
+                yield from self._shard(url, samples, epoch, number, skip)
+                skip = 0
+            epoch += 1
+
+    def _order(self, epoch: int) -> Sequence[int]:
+        order: list[int] = np.random.default_rng((self.seed, epoch)).permutation(len(self.shards)).tolist()
+        return order
+
+    def _shard(self, url: str, samples: int, epoch: int, number: int, skip: int) -> Iterator[ShardSample]:
+        order = np.random.default_rng((self.seed, epoch, number)).permutation(samples)
+        with fsspec.open(url, "rb") as file:
+            reader = ShardReader(file, url)
+            if len(reader) != samples:
+                raise DatasetError(
+                    f"{url}: holds {len(reader)} samples, the index says {samples}; write the shards again"
+                )
+            for i in order[skip:]:
+                yield dataclasses.replace(reader.read(int(i)), epoch=epoch)
+
+
+class ShardCrops(IterableDataset[dict[str, Any]]):
+    """Crops from a :class:`ShardStream`: ``{"key": str, "image": Tensor (3, size, size), "prompt": str}``.
+
+    A crop depends on the seed, the epoch and the sample's key only. Images are checked when shards are written; one
+    that cannot be used here is an error, because leaving it out would shift every later position.
+
+    Args:
+        stream (ShardStream): where samples come from.
+        settings (CropSettings): how crops are cut.
+    """
+
+    def __init__(self, stream: ShardStream, settings: CropSettings) -> None:
+        self.stream = stream
+        self.settings = settings
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for sample in self.stream:
+            pixels = sample.pixels()
+            if min(pixels.shape[:2]) < self.settings.size:
+                raise DatasetError(f"sample {sample.key}: is smaller than the crops of {self.settings.size} pixels")
+            rng = np.random.default_rng((self.stream.seed, sample.epoch, *sample.key.encode()))
+            image: Tensor = cut_crop(partial(_same, pixels), self.settings, rng)
+            yield {"key": sample.key, "image": image, "prompt": sample.prompt or ""}
+
+
+def _same(pixels: np.ndarray) -> np.ndarray:
+    return pixels
+
+
+def shard_loader(dataset: ShardCrops, workers: int) -> torch.utils.data.DataLoader[dict[str, Any]]:
+    """A DataLoader whose batches :class:`ShardStream` can resume.
+
+    Args:
+        dataset (ShardCrops): its stream's batch size is used.
+        workers (int): loader processes.
+    """
+    return torch.utils.data.DataLoader(dataset, dataset.stream.batch_size, num_workers=workers, drop_last=True)

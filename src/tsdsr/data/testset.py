@@ -1,0 +1,158 @@
+"""Degraded test sets with a manifest of every drawn parameter, so that they can be made again exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tsdsr.data.datasets import decode
+from tsdsr.data.degradation import Degradation, SampleRecord
+from tsdsr.data.settings import PRESETS, DegradationSettings
+from tsdsr.errors import DatasetError, InvalidInputError
+from tsdsr.files import atomic_path
+
+MANIFEST = "manifest.jsonl"
+
+
+@dataclass(frozen=True)
+class PairItem:
+    """One pair of a test set.
+
+    Attributes:
+        name (str): stem of both files.
+        source (str): image file, relative to the folder of sharp images.
+        sha256 (str): of that file's pixels, to notice another version of it.
+        box (tuple): left, top, width, height of the crop in pixels.
+        record (SampleRecord): how it is degraded.
+    """
+
+    name: str
+    source: str
+    sha256: str
+    box: tuple[int, int, int, int]
+    record: SampleRecord
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> PairItem:
+        """The inverse of :meth:`to_dict`."""
+        return cls(**{**data, "box": tuple(data["box"]), "record": SampleRecord.from_dict(data["record"])})
+
+
+def plan_test_set(
+    root: Path, images: list[Path], settings: DegradationSettings, seed: int, crop: int | None, count: int | None
+) -> Iterator[PairItem]:
+    """Draw the items of a test set; item ``i`` depends on ``(seed, i)`` and its image only.
+
+    Args:
+        root (Path): folder of the sharp images.
+        images (list of Path): files below it.
+        settings (DegradationSettings): the recipe.
+        seed (int): base seed.
+        crop (int | None): edge of random crops; None takes whole images, cut to a multiple of the scale.
+        count (int | None): number of items, going round through the images; None is one an image.
+
+    Yields:
+        PairItem: in order.
+
+    Raises:
+        InvalidInputError: the crop does not fit an image or the scale.
+    """
+    if crop is not None and crop % settings.scale:
+        raise InvalidInputError(f"a crop of {crop} is not a multiple of the scale {settings.scale}")
+    recipe = Degradation(settings)
+    for number in range(len(images) if count is None else count):
+        path = images[number % len(images)]
+        pixels = decode(path)
+        height, width = pixels.shape[:2]
+        rng = np.random.default_rng((seed, number))
+        if crop is None:
+            box = (0, 0, width // settings.scale * settings.scale, height // settings.scale * settings.scale)
+        elif min(height, width) < crop:
+            raise InvalidInputError(f"{path}: {width}x{height} is smaller than the crop of {crop}")
+        else:
+            box = (int(rng.integers(width - crop + 1)), int(rng.integers(height - crop + 1)), crop, crop)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        record = recipe.draw((box[3], box[2]), generator)
+        name = path.stem if count is None else f"{number:06d}_{path.stem}"
+        yield PairItem(name, path.relative_to(root).as_posix(), _digest(pixels), box, record)
+
+
+def write_test_set(root: Path, items: Iterator[PairItem], settings: DegradationSettings, output: Path) -> Iterator[str]:
+    """Write ``lr/NAME.png``, ``hr/NAME.png`` and, at the end, the manifest. Finished pairs are not made again.
+
+    Args:
+        root (Path): folder of the sharp images.
+        items (iterator of PairItem): see :func:`plan_test_set` and :func:`read_manifest`.
+        settings (DegradationSettings): the recipe.
+        output (Path): folder of the set.
+
+    Yields:
+        str: name of each pair when it is done.
+
+    Raises:
+        DatasetError: an image is not the one the manifest was made with, or two items share a name.
+    """
+    recipe, written = Degradation(settings), []
+    names: set[str] = set()
+    for item in items:
+        if item.name in names:
+            raise DatasetError(f"two images would both be called {item.name!r}; rename one of them")
+        names.add(item.name)
+        pixels = decode(root / item.source)
+        if _digest(pixels) != item.sha256:
+            raise DatasetError(f"{root / item.source}: is not the image this test set was made from")
+        low, high = output / "lr" / f"{item.name}.png", output / "hr" / f"{item.name}.png"
+        if not (low.is_file() and high.is_file()):
+            left, top, width, height = item.box
+            crop = pixels[top : top + height, left : left + width].copy()
+            x_hq = torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
+            _save(recipe.target(x_hq)[0], high)
+            _save(recipe.apply(x_hq, [item.record])[0], low)
+        written.append(item)
+        yield item.name
+    with atomic_path(output / MANIFEST) as temporary:
+        header = {"format": 1, "settings": dataclasses.asdict(settings)}
+        lines = [json.dumps(header), *(json.dumps(item.to_dict()) for item in written)]
+        temporary.write_text("\n".join(lines) + "\n")
+
+
+def read_manifest(path: Path) -> tuple[DegradationSettings, list[PairItem]]:
+    """Settings and items of a test set.
+
+    Raises:
+        DatasetError: the file is missing, broken, or made with settings this version does not know.
+    """
+    try:
+        header, *lines = path.read_text().splitlines()
+        stored = json.loads(header)["settings"]
+        items = [PairItem.from_dict(json.loads(line)) for line in lines]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path}: is not a readable manifest ({error})") from error
+    for settings in PRESETS.values():
+        if json.loads(json.dumps(dataclasses.asdict(settings))) == stored:
+            return settings, items
+    raise DatasetError(f"{path}: was made with settings that are no preset of this version")
+
+
+def _digest(pixels: np.ndarray) -> str:
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+
+
+def _save(x: Tensor, path: Path) -> None:
+    array = (x.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    with atomic_path(path) as temporary:
+        Image.fromarray(array).save(temporary, format="PNG")
