@@ -95,13 +95,13 @@ def write_shards(
         chunk = paths[start : start + per_shard]
         shard = output / f"{number:06d}.tar"
         for path in chunk:
-            if (key := _key(path, root)) in keys:
+            if (key := sample_key(path, root)) in keys:
                 raise InvalidInputError(f"{path}: another image is called {key!r} too; rename one of them")
             keys.add(key)
-        if not _holds(shard, {_key(path, root) for path in chunk}):
+        if not _holds(shard, {sample_key(path, root) for path in chunk}):
             with atomic_path(shard) as temporary, tarfile.open(temporary, "w") as tar:
                 for path in chunk:
-                    _add(tar, path, _key(path, root), prompts)
+                    _add(tar, path, sample_key(path, root), prompts)
         entries.append({"name": shard.name, "samples": len(chunk)})
         yield shard
     with atomic_path(output / INDEX) as temporary:
@@ -138,8 +138,8 @@ def _usable(paths: list[Path], min_side: int) -> list[Path]:
     return usable
 
 
-def _key(path: Path, root: Path) -> str:
-    """WebDataset splits names at the first dot: keys have none."""
+def sample_key(path: Path, root: Path) -> str:
+    """Name of an image's sample: its path below ``root`` without suffix. WebDataset splits at dots: a key has none."""
     return path.relative_to(root).with_suffix("").as_posix().replace(".", "_")
 
 

@@ -18,6 +18,9 @@ DEFAULT_PROMPT = (
 )
 """The fixed prompt whose embeddings the released student was trained with, its missing space included."""
 
+NULL_PROMPT = ""
+"""The empty prompt, for classifier-free guidance."""
+
 
 @dataclass(frozen=True)
 class Conditioning:

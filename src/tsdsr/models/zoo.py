@@ -22,6 +22,7 @@ from tsdsr.errors import ModelNotFoundError
 from tsdsr.models.autoencoder import SpaceToDepthAutoencoder
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.mini import MiniUNet
+from tsdsr.models.text import SD2_TEXT, SD3_TEXT, TextPart
 
 
 def _frozen(**values: Any) -> Mapping[str, Any]:
@@ -50,6 +51,7 @@ class ModelSpec:
         vae_config (mapping): its arguments at full size.
         lora_targets (tuple): module-name suffixes that carry LoRA in the released layout.
         vae_lora_targets (tuple): the same for the autoencoder's encoder.
+        text_parts (tuple): its text encoders.
         hub_id (str | None): where the base model is published.
     """
 
@@ -67,6 +69,7 @@ class ModelSpec:
     vae_config: Mapping[str, Any]
     lora_targets: tuple[str, ...] = ()
     vae_lora_targets: tuple[str, ...] = ()
+    text_parts: tuple[TextPart, ...] = ()
     hub_id: str | None = None
 
     def make_denoiser(self) -> ModelMixin:
@@ -135,6 +138,7 @@ def _sd3(name: str, transformer: Mapping[str, Any], hub_id: str) -> ModelSpec:
         vae_config=_SD3_VAE,
         lora_targets=_MMDIT_LORA,
         vae_lora_targets=_ENCODER_LORA,
+        text_parts=SD3_TEXT,
         hub_id=hub_id,
     )
 
@@ -155,6 +159,7 @@ def _sd2(name: str, process: VariancePreserving, native_size: int, hub_id: str) 
         vae_config=_SD2_VAE,
         lora_targets=_UNET_LORA,
         vae_lora_targets=_ENCODER_LORA,
+        text_parts=SD2_TEXT,
         hub_id=hub_id,
     )
 

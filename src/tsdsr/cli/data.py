@@ -1,0 +1,164 @@
+"""``tsdsr data``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from tsdsr.cli.common import DtypeChoice, errors_reported
+
+if TYPE_CHECKING:
+    from tsdsr.data.sources import Source
+    from tsdsr.models.text import TextPart
+
+data_app = typer.Typer(help="Prepare training and test data.", no_args_is_help=True)
+T = TypeVar("T")
+
+SOURCE_HELP = "[folder|div2k|flickr2k|lsdir|ffhq:]PATH[,limit=N][,weight=W]; a text file is a list."
+
+
+class PresetChoice(str, Enum):
+    realesrgan = "realesrgan"
+    osediff = "osediff"
+    stablesr = "stablesr"
+
+
+@data_app.command()
+def degrade(
+    hq: Annotated[Path, typer.Argument(metavar="HQ_DIR", help="Folder of sharp images.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Gets lr/, hr/ and manifest.jsonl.")],
+    preset: Annotated[PresetChoice, typer.Option(help="Published settings.")] = PresetChoice.stablesr,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same set.")] = 0,
+    crop: Annotated[int | None, typer.Option(help="Edge of random crops; default whole images.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Number of pairs; default one an image.")] = None,
+    replay: Annotated[Path | None, typer.Option(help="Make the set of this manifest again instead.")] = None,
+) -> None:
+    """Make a degraded test set with a manifest of every drawn parameter."""
+    with errors_reported():
+        from tsdsr.data.settings import PRESETS
+        from tsdsr.data.sources import list_photos
+        from tsdsr.data.testset import plan_test_set, read_manifest, write_test_set
+
+        if replay is not None:
+            settings, items = read_manifest(replay)
+            total, planned = len(items), iter(items)
+        else:
+            images, settings = list_photos(hq), PRESETS[preset.value]
+            total = len(images) if count is None else count
+            planned = plan_test_set(hq, images, settings, seed, crop, count)
+        made = sum(1 for _ in _tracked(write_test_set(hq, planned, settings, output), total, "pairs"))
+    typer.echo(f"{made} pairs in {output}")
+
+
+@data_app.command()
+def shard(
+    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the shards.")],
+    per_shard: Annotated[int, typer.Option(min=1, help="Images a shard.")] = 200,
+    prompts: Annotated[Path | None, typer.Option(help="Folder with a text file an image.")] = None,
+    min_side: Annotated[int, typer.Option(min=1, help="Leave out images with a shorter side.")] = 512,
+) -> None:
+    """Pack images and prompts into WebDataset shards; an interrupted run is continued."""
+    with errors_reported():
+        from tsdsr.data.shards import read_index, write_shards
+
+        images, root = _images(source)
+        writer = write_shards(images.images, output, root, per_shard, prompts, min_side)
+        shards = list(_tracked(writer, -(-len(images.images) // per_shard), "shards"))
+        samples = sum(n for _, n in read_index(str(output)))
+    typer.echo(f"{samples} images in {len(shards)} shards in {output}")
+
+
+@data_app.command()
+def caption(
+    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder that gets a text file an image.")],
+    model: Annotated[str, typer.Option(help="Hub id or folder of a captioning model: BLIP, Florence-2, Qwen-VL …")],
+    instruction: Annotated[str | None, typer.Option(help="What to ask, where the model takes instructions.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images a call.")] = 4,
+    device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda' …")] = "auto",
+    dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the model.")] = DtypeChoice.auto,
+) -> None:
+    """Write a prompt for each image; images that have one are skipped."""
+    with errors_reported():
+        from PIL import Image
+
+        from tsdsr.data.datasets import decode
+        from tsdsr.data.shards import sample_key
+        from tsdsr.files import atomic_path
+        from tsdsr.models.captioner import load_captioner
+        from tsdsr.pipeline.loading import choose_device, choose_dtype
+
+        images, root = _images(source)
+        todo = [p for p in images.images if not (output / f"{sample_key(p, root)}.txt").is_file()]
+        where = choose_device(device)
+        describe = load_captioner(model, where, choose_dtype(dtype.value, where), instruction) if todo else None
+        chunks = [todo[i : i + batch] for i in range(0, len(todo), batch)]
+        for chunk in _tracked(chunks, len(chunks), "batches"):
+            assert describe is not None
+            for path, text in zip(chunk, describe([Image.fromarray(decode(p)) for p in chunk]), strict=True):
+                with atomic_path(output / f"{sample_key(path, root)}.txt") as temporary:
+                    temporary.write_text(text + "\n")
+    typer.echo(f"{len(todo)} prompts written, {len(images.images) - len(todo)} were there, in {output}")
+
+
+@data_app.command()
+def cache(
+    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the cache.")],
+    base: Annotated[Path, typer.Option(help="Diffusers folder of the base model.")],
+    model: Annotated[str, typer.Option(help="Which base model it is: sd3, sd35, sd21-base …")] = "sd3",
+    prompts: Annotated[Path | None, typer.Option(help="Folder with a text file an image; default no text.")] = None,
+    latents: Annotated[bool, typer.Option(help="Cache latents of the centre crops.")] = True,
+    crop: Annotated[int, typer.Option(min=64, help="Edge of the centre crops.")] = 512,
+    t5: Annotated[bool, typer.Option(help="Run SD3's T5 encoder; without it zeros take its place.")] = True,
+    batch: Annotated[int, typer.Option(min=1, help="Prompts or images a call.")] = 8,
+    device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda' …")] = "auto",
+    dtype: Annotated[DtypeChoice, typer.Option(help="Precision of encoders and stored tensors.")] = DtypeChoice.fp16,
+) -> None:
+    """Cache text embeddings and latents for training; an interrupted run is continued."""
+    with errors_reported():
+        from tsdsr.models.zoo import get_spec
+        from tsdsr.pipeline.loading import choose_device, choose_dtype
+        from tsdsr.training.caching import cache_latents, cache_prompts, read_prompt_files
+
+        images, root = _images(source)
+        spec, where = get_spec(model), choose_device(device)
+        precision = choose_dtype(dtype.value, where)
+        if prompts is not None:
+            texts = read_prompt_files(images.images, root, prompts)
+            count = cache_prompts(texts, base, spec, output, where, precision, batch, t5, _say_part)
+            typer.echo(f"{count} prompts in {output / 'text'}")
+        if latents:
+            count = cache_latents(images.images, base, spec, output, crop, where, precision, batch, _batches)
+            typer.echo(f"{count} latents in {output / 'latents'}")
+
+
+def _images(source: str) -> tuple[Source, Path]:
+    """The images of a description, and the folder their keys are relative to."""
+    import os
+
+    from tsdsr.data.sources import open_source
+
+    found = open_source(source)
+    return found, Path(os.path.commonpath([p.parent for p in found.images]))
+
+
+def _batches(items: Iterable[Any], total: int) -> Iterator[Any]:
+    return _tracked(items, total, "batches")
+
+
+def _say_part(part: TextPart, done: int, total: int) -> None:
+    typer.echo(f"\r{part.name}: {done} of {total} prompts", err=True, nl=done == total)
+
+
+def _tracked(items: Iterable[T], total: int, unit: str) -> Iterator[T]:
+    """Show a progress bar while going through ``items``."""
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, unit, total, console=Console(stderr=True), transient=True)

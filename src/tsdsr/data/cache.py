@@ -1,0 +1,150 @@
+"""Tensors on disk, keyed by content: text embeddings and latents that are expensive to make and used every epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tsdsr.errors import DatasetError
+from tsdsr.files import atomic_path
+
+_HEADER = "cache.json"
+_SAMPLE = 2**16  # bytes read from each end of a weight file for its fingerprint
+
+
+class TensorCache:
+    """A growing set of entries, each a few named tensors, in safetensors shards.
+
+    Entries become durable a shard at a time; a run that is killed loses at most the unfinished shard and goes on from
+    there. The cache remembers what it was made with and refuses anything else. Use as a context manager to write.
+
+    Args:
+        folder (Path): where the shards lie; created by the first write.
+        maker (mapping): what the entries were made with: model, fingerprint, crop, precision …
+        per_shard (int): entries a shard.
+
+    Raises:
+        DatasetError: the folder holds entries of another maker, or a shard is damaged.
+    """
+
+    def __init__(self, folder: Path, maker: Mapping[str, str], per_shard: int = 256) -> None:
+        self.folder, self.per_shard = folder, per_shard
+        self._maker = dict(maker)
+        self._pending: dict[str, dict[str, Tensor]] = {}
+        self._shard_of: dict[str, Path] = {}
+        self._check_maker()
+        for shard in sorted(folder.glob("*.safetensors")):
+            for name in self._names(shard):
+                self._shard_of[name.rpartition("/")[0]] = shard
+
+    def __enter__(self) -> TensorCache:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.flush()
+
+    def __len__(self) -> int:
+        return len(self._shard_of) + len(self._pending)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._shard_of or key in self._pending
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self._shard_of, *self._pending])
+
+    def __getitem__(self, key: str) -> dict[str, Tensor]:
+        """The tensors of an entry.
+
+        Raises:
+            KeyError: there is no such entry.
+        """
+        if key in self._pending:
+            return dict(self._pending[key])
+        shard = self._shard_of[key]
+        with safe_open(shard, framework="pt") as file:
+            names = [name for name in file.keys() if name.rpartition("/")[0] == key]  # noqa: SIM118
+            return {name.rpartition("/")[2]: file.get_tensor(name) for name in names}
+
+    def add(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+        """Store an entry; one that exists is left as it is."""
+        if key in self:
+            return
+        self._pending[key] = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        if len(self._pending) >= self.per_shard:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is pending as a shard."""
+        if not self._pending:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / _HEADER).exists():
+            with atomic_path(self.folder / _HEADER) as temporary:
+                temporary.write_text(json.dumps(self._maker, indent=1, sort_keys=True))
+        number = max((int(p.stem) for p in self.folder.glob("*.safetensors")), default=-1) + 1
+        shard = self.folder / f"{number:05d}.safetensors"
+        flat = {f"{key}/{name}": tensor for key, named in self._pending.items() for name, tensor in named.items()}
+        with atomic_path(shard) as temporary:
+            save_file(flat, temporary)
+        self._shard_of.update(dict.fromkeys(self._pending, shard))
+        self._pending.clear()
+
+    def _check_maker(self) -> None:
+        header = self.folder / _HEADER
+        if not header.exists():
+            return
+        stored = json.loads(header.read_text())
+        differing = sorted(k for k in {*stored, *self._maker} if stored.get(k) != self._maker.get(k))
+        if differing:
+            what = ", ".join(f"{k} {stored.get(k)!r} instead of {self._maker.get(k)!r}" for k in differing)
+            raise DatasetError(f"{self.folder}: this cache was made with {what}; choose another folder or remove it")
+
+    @staticmethod
+    def _names(shard: Path) -> list[str]:
+        try:
+            with safe_open(shard, framework="pt") as file:
+                return list(file.keys())
+        except (SafetensorError, OSError) as error:
+            raise DatasetError(f"{shard}: is damaged ({error}); delete it and run again") from error
+
+
+def text_key(text: str) -> str:
+    """Key of a prompt: a hash of its content."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def image_key(pixels: np.ndarray) -> str:
+    """Key of an image crop: a hash of its shape and 8-bit content."""
+    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+
+def folder_fingerprint(folder: Path, subfolders: Iterable[str]) -> str:
+    """A hash of the files in some subfolders of a model: names, sizes, and both ends of the large ones.
+
+    Raises:
+        DatasetError: a subfolder is missing.
+    """
+    digest = hashlib.sha256()
+    for subfolder in sorted(subfolders):
+        files = sorted(p for p in (folder / subfolder).rglob("*") if p.is_file())
+        if not files:
+            raise DatasetError(f"{folder / subfolder}: no model there")
+        for path in files:
+            size = path.stat().st_size
+            digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(_SAMPLE))
+                if size > 2 * _SAMPLE:
+                    file.seek(-_SAMPLE, 2)
+                    digest.update(file.read())
+    return digest.hexdigest()

@@ -1,0 +1,79 @@
+"""Prompts from images, through any image-to-text model of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from tsdsr.errors import ModelNotFoundError
+
+INSTRUCTION = "Describe this photograph in one sentence: its subject, materials and textures."
+"""What chat models are asked; plain captioning models need no instruction."""
+
+_TASKS = {"florence2": "<DETAILED_CAPTION>"}  # model type → the prompt it was trained to caption with
+
+
+def load_captioner(
+    model: str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    instruction: str | None = None,
+    max_tokens: int = 77,
+) -> Callable[[Sequence[Image.Image]], list[str]]:
+    """Load a captioning model: BLIP, Florence-2, Qwen-VL, or another ``AutoModelForImageTextToText``.
+
+    Args:
+        model (str): hub id or local folder.
+        device, dtype: where and in what precision it runs.
+        instruction (str | None): what to ask; default the model's own captioning prompt, or :data:`INSTRUCTION` for
+            chat models.
+        max_tokens (int): longest answer.
+
+    Returns:
+        callable: RGB images → one line of text each. Decoding is greedy, so that captions are reproducible.
+
+    Raises:
+        ModelNotFoundError: the model cannot be loaded.
+    """
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(model)
+        network = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelNotFoundError(f"{model}: is not a captioning model that can be loaded ({error})") from error
+    network = network.to(device).eval()
+    text = _prompt(processor, instruction, network.config.model_type)
+
+    @torch.no_grad()
+    def caption(images: Sequence[Image.Image]) -> list[str]:
+        pictures = [image.convert("RGB") for image in images]
+        prompts = {} if text is None else {"text": [text] * len(pictures), "padding": True}
+        inputs = processor(images=pictures, return_tensors="pt", **prompts).to(device, dtype)
+        output = network.generate(**inputs, max_new_tokens=max_tokens, do_sample=False, num_beams=1)
+        if _repeats_prompt(network, inputs, output):
+            output = output[:, inputs["input_ids"].shape[1] :]
+        lines: list[str] = processor.batch_decode(output, skip_special_tokens=True)
+        return [" ".join(line.split()) for line in lines]
+
+    return caption
+
+
+def _prompt(processor: Any, instruction: str | None, model_type: str) -> str | None:
+    """The text that goes with each image, in the form the model was trained with."""
+    if getattr(processor, "chat_template", None):
+        content = [{"type": "image"}, {"type": "text", "text": instruction or INSTRUCTION}]
+        chat: str = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        return chat
+    return instruction or _TASKS.get(model_type)
+
+
+def _repeats_prompt(network: Any, inputs: Any, output: torch.Tensor) -> bool:
+    """Whether a decoder-only model's answer begins with the prompt's tokens."""
+    if getattr(network.config, "is_encoder_decoder", False) or "input_ids" not in inputs:
+        return False
+    ids = inputs["input_ids"]
+    return output.shape[1] >= ids.shape[1] and bool((output[:, : ids.shape[1]] == ids).all())

@@ -1,0 +1,195 @@
+"""What training needs of the frozen encoders, computed once: text embeddings and high-quality latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsdsr.data.cache import TensorCache, folder_fingerprint, image_key, text_key
+from tsdsr.data.datasets import decode
+from tsdsr.data.shards import sample_key
+from tsdsr.data.sources import FileHealth
+from tsdsr.errors import DatasetError, ImageReadError, InvalidInputError
+from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.text import TextPart, assemble, encode_prompts
+from tsdsr.models.zoo import ModelSpec
+
+Progress = Callable[[Iterable[Any], int], Iterator[Any]]
+
+
+def text_cache(output: Path, part: TextPart, spec: ModelSpec, base: Path, dtype: torch.dtype) -> TensorCache:
+    """The cache of one text encoder's outputs; its keys are hashes of prompts."""
+    maker = {
+        "model": spec.name,
+        "part": part.name,
+        "fingerprint": folder_fingerprint(base, (part.encoder, part.tokenizer)),
+        "dtype": str(dtype),
+    }
+    return TensorCache(output / "text" / part.name, maker)
+
+
+def cache_prompts(
+    prompts: Sequence[str],
+    base: Path,
+    spec: ModelSpec,
+    output: Path,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    batch: int = 8,
+    t5: bool = True,
+    on_batch: Callable[[TextPart, int, int], None] | None = None,
+) -> int:
+    """Encode every prompt that is not cached yet, one encoder after the other.
+
+    Args:
+        prompts (sequence of str): texts.
+        base (Path): diffusers folder with the text encoders.
+        spec (ModelSpec): the base model.
+        output (Path): folder of the cache.
+        device, dtype: where and in what precision to encode and store.
+        batch (int): prompts a call.
+        t5 (bool): whether SD3's T5 is run.
+        on_batch (callable | None): called with (part, finished, total).
+
+    Returns:
+        int: number of distinct prompts in the cache.
+
+    Raises:
+        InvalidInputError: the base model takes no text.
+        DatasetError: the cache was made with another model or precision.
+    """
+    parts = [part for part in spec.text_parts if t5 or part.kind != "t5"]
+    if not parts:
+        raise InvalidInputError(f"{spec.name!r} takes no text")
+    caches = {part: text_cache(output, part, spec, base, dtype) for part in parts}
+
+    def store(part: TextPart, prompt: str, tensors: dict[str, Tensor]) -> None:
+        caches[part].add(text_key(prompt), tensors)
+
+    def missing(part: TextPart, prompt: str) -> bool:
+        return text_key(prompt) not in caches[part]
+
+    try:
+        encode_prompts(base, parts, prompts, store, missing, device, dtype, batch, on_batch)
+    finally:
+        for cache in caches.values():
+            cache.flush()
+    return min(len(cache) for cache in caches.values())
+
+
+def read_conditioning(caches: Mapping[str, TensorCache], prompts: Sequence[str]) -> Conditioning:
+    """The conditioning of a batch of cached prompts.
+
+    Args:
+        caches (mapping): name of each text part → its cache.
+        prompts (sequence of str): B texts.
+
+    Raises:
+        DatasetError: a prompt is not cached.
+    """
+    entries: dict[str, list[dict[str, Tensor]]] = {}
+    for name, cache in caches.items():
+        for prompt in prompts:
+            if text_key(prompt) not in cache:
+                raise DatasetError(f"{cache.folder}: has no embedding of {prompt!r}; run 'tsdsr data cache' again")
+        entries[name] = [cache[text_key(prompt)] for prompt in prompts]
+    return assemble(
+        {name: {key: torch.stack([row[key] for row in rows]) for key in rows[0]} for name, rows in entries.items()}
+    )
+
+
+def read_prompt_files(images: Sequence[Path], root: Path, folder: Path) -> list[str]:
+    """The prompt of each image, from ``folder/KEY.txt``.
+
+    Raises:
+        DatasetError: images without a prompt; the first few are named.
+    """
+    files = [folder / f"{sample_key(path, root)}.txt" for path in images]
+    missing = [str(f) for f in files if not f.is_file()]
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} of {len(files)} images have no prompt, e.g. {', '.join(missing[:3])}; "
+            f"write them with 'tsdsr data caption'"
+        )
+    return [f.read_text().strip() for f in files]
+
+
+def cache_latents(
+    images: Sequence[Path],
+    base: Path,
+    spec: ModelSpec,
+    output: Path,
+    crop: int,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    batch: int = 4,
+    progress: Progress = lambda items, total: iter(items),
+) -> int:
+    """Encode the centre crop of every image that is not cached yet to its scaled latent (posterior mode).
+
+    Images that cannot be decoded or are smaller than the crop are reported and left out; too many are an error.
+
+    Args:
+        images (sequence of Path): files.
+        base (Path): diffusers folder with the autoencoder.
+        spec (ModelSpec): the base model.
+        output (Path): folder of the cache.
+        crop (int): edge of the crops in pixels.
+        device, dtype: where and in what precision to encode and store.
+        batch (int): images a call.
+        progress (callable): wraps the iteration over batches.
+
+    Returns:
+        int: number of latents in the cache.
+
+    Raises:
+        InvalidInputError: the crop is not a multiple of what the model needs.
+        DatasetError: the cache was made with another model, crop or precision; too many images cannot be used.
+    """
+    if crop % spec.size_multiple:
+        raise InvalidInputError(f"a crop of {crop} is not a multiple of {spec.size_multiple}, which {spec.name} needs")
+    maker = {
+        "model": spec.name,
+        "fingerprint": folder_fingerprint(base, ("vae",)),
+        "crop": str(crop),
+        "dtype": str(dtype),
+    }
+    cache = TensorCache(output / "latents", maker)
+    vae = spec.vae_class.from_pretrained(base, subfolder="vae", dtype=dtype).to(device).eval()
+    health = FileHealth(images)
+    with cache:
+        for chunk in progress(_chunks(images, batch), -(-len(images) // batch)):
+            crops = [pixels for path in chunk if (pixels := _centre_crop(path, crop, health)) is not None]
+            todo = {key: pixels for pixels in crops if (key := image_key(pixels)) not in cache}
+            if not todo:
+                continue
+            x = torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p in todo.values()]).to(device, dtype) / 127.5 - 1
+            with torch.no_grad():
+                z = vae.encode(x).latent_dist.mode() * vae.config.scaling_factor
+            for key, latent in zip(todo, z, strict=True):
+                cache.add(key, {"z_hq": latent})
+    return len(cache)
+
+
+def _chunks(items: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _centre_crop(path: Path, crop: int, health: FileHealth) -> np.ndarray | None:
+    try:
+        pixels = decode(path)
+    except ImageReadError as error:
+        health.report(path, str(error))
+        return None
+    height, width = pixels.shape[:2]
+    if min(height, width) < crop:
+        health.report(path, f"{path}: {width}x{height} is smaller than the crop of {crop}")
+        return None
+    top, left = (height - crop) // 2, (width - crop) // 2
+    return np.ascontiguousarray(pixels[top : top + crop, left : left + crop])

@@ -1,0 +1,72 @@
+"""``tsdsr data``, end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import tiny_vae
+from tests.models.text_models import write_blip, write_sd3_text
+from tests.test_cli import run
+from tsdsr.data.shards import ShardStream
+from tsdsr.data.sources import find_pairs
+
+
+def test_degrade_and_replay(photo_folder: Path, tmp_path: Path) -> None:
+    options = ["--preset", "realesrgan", "--seed", 4, "--crop", 64, "--count", 5]
+    code, output = run("data", "degrade", photo_folder, "-o", tmp_path / "a", *options)
+    assert (code, "5 pairs" in output) == (0, True), output
+    assert len(find_pairs(tmp_path / "a")) == 5
+    code, output = run(
+        "data", "degrade", photo_folder, "-o", tmp_path / "b", "--replay", tmp_path / "a" / "manifest.jsonl"
+    )
+    assert code == 0, output
+    for low, _ in find_pairs(tmp_path / "a"):
+        assert (tmp_path / "b" / "lr" / low.name).read_bytes() == low.read_bytes()
+    code, output = run("data", "degrade", photo_folder, "-o", tmp_path / "c", "--crop", 66)
+    assert (code, "multiple of the scale" in output) == (2, True)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_from_photographs_to_shards_with_prompts(photo_folder: Path, tmp_path: Path) -> None:
+    blip = write_blip(tmp_path / "blip")
+    caption = ["data", "caption", photo_folder, "-o", tmp_path / "prompts", "--model", blip, "--dtype", "fp32"]
+    code, output = run(*caption)
+    assert (code, "4 prompts written, 0 were there" in output) == (0, True), output
+    code, output = run(*caption)
+    assert "0 prompts written, 4 were there" in output
+    code, output = run(
+        "data", "shard", photo_folder, "-o", tmp_path / "shards", "--per-shard", 3, "--prompts", tmp_path / "prompts",
+        "--min-side", 300,
+    )  # fmt: skip
+    assert (code, "4 images in 2 shards" in output) == (0, True), output
+    samples = {s.key: s for s in ShardStream(str(tmp_path / "shards"), epochs=1)}
+    assert samples["more/rocket"].prompt == (tmp_path / "prompts" / "more" / "rocket.txt").read_text()
+
+
+def test_cache_text_and_latents(photo_folder: Path, tmp_path: Path) -> None:
+    base = write_sd3_text(tmp_path / "base")
+    tiny_vae(16).save_pretrained(base / "vae")
+    for name in ("astronaut", "cat", "coffee", "more/rocket"):
+        (tmp_path / "prompts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "prompts" / f"{name}.txt").write_text(f"picture of {name}")
+    command = [
+        "data", "cache", photo_folder, "-o", tmp_path / "cache", "--base", base, "--prompts", tmp_path / "prompts",
+        "--crop", 128, "--dtype", "fp32", "--device", "cpu",
+    ]  # fmt: skip
+    code, output = run(*command)
+    assert code == 0, output
+    assert "4 prompts in" in output
+    assert "4 latents in" in output
+    code, output = run(*command, "--dtype", "bf16")
+    assert (code, "this cache was made with dtype" in output) == (2, True)
+
+
+def test_sources_with_mistakes_are_one_line(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    code, output = run("data", "shard", f"div2k:{tmp_path}", "-o", tmp_path / "out")
+    assert (code, "does not look like div2k" in output) == (2, True)
+    code, output = run("data", "shard", f"{tmp_path},colour=red", "-o", tmp_path / "out")
+    assert (code, "known: limit, weight" in output) == (2, True)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import tiny_vae
+from tests.models.text_models import write_sd3_text
+from tsdsr.data.cache import TensorCache, image_key, text_key
+from tsdsr.data.datasets import decode
+from tsdsr.data.sources import list_photos
+from tsdsr.errors import DatasetError, InvalidInputError
+from tsdsr.models.text import assemble, encode_prompts
+from tsdsr.models.zoo import MINI, get_spec
+from tsdsr.training.caching import cache_latents, cache_prompts, read_conditioning, read_prompt_files, text_cache
+
+SD3 = get_spec("sd3")
+CPU, FP32 = "cpu", torch.float32
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    folder = write_sd3_text(tmp_path / "base")
+    tiny_vae(16).save_pretrained(folder / "vae")
+    return folder
+
+
+def test_cached_prompts_equal_fresh_ones(base: Path, tmp_path: Path) -> None:
+    prompts = ["a cat.", "a dog.", "", "a cat."]
+    assert cache_prompts(prompts, base, SD3, tmp_path / "cache", CPU, FP32, batch=2) == 3
+    caches = {part.name: text_cache(tmp_path / "cache", part, SD3, base, FP32) for part in SD3.text_parts}
+    read = read_conditioning(caches, prompts)
+    fresh: dict[str, list[dict[str, torch.Tensor]]] = {part.name: [] for part in SD3.text_parts}
+    for prompt in prompts:
+        encode_prompts(base, SD3.text_parts, [prompt], lambda part, p, t: fresh[part.name].append(t))
+    expected = assemble({n: {k: torch.stack([r[k] for r in rows]) for k in rows[0]} for n, rows in fresh.items()})
+    torch.testing.assert_close(read.prompt_embeds, expected.prompt_embeds, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(read.pooled_prompt_embeds, expected.pooled_prompt_embeds, rtol=1e-5, atol=1e-5)
+    with pytest.raises(DatasetError, match="a mouse"):
+        read_conditioning(caches, ["a mouse"])
+
+
+def test_an_interrupted_run_goes_on(base: Path, tmp_path: Path) -> None:
+    class StopError(Exception):
+        pass
+
+    def stop(part: object, done: int, total: int) -> None:
+        if done == 2 and getattr(part, "name", "") == "clip_g":
+            raise StopError
+
+    prompts = [f"prompt {c}" for c in "abcdef"]
+    with pytest.raises(StopError):
+        cache_prompts(prompts, base, SD3, tmp_path / "cache", CPU, FP32, batch=2, on_batch=stop)
+    seen: list[tuple[str, int]] = []
+    cache_prompts(
+        prompts, base, SD3, tmp_path / "cache", CPU, FP32, batch=2, on_batch=lambda p, d, n: seen.append((p.name, n))
+    )
+    assert ("clip_l", 6) not in seen
+    assert ("clip_g", 4) in seen
+    assert ("t5", 6) in seen
+
+
+def test_t5_is_optional(base: Path, tmp_path: Path) -> None:
+    cache_prompts(["a"], base, SD3, tmp_path / "cache", CPU, FP32, t5=False)
+    assert sorted(p.name for p in (tmp_path / "cache" / "text").iterdir()) == ["clip_g", "clip_l"]
+    with pytest.raises(InvalidInputError, match="takes no text"):
+        cache_prompts(["a"], base, MINI, tmp_path / "cache", CPU, FP32)
+
+
+def test_a_cache_of_another_model_is_refused(base: Path, tmp_path: Path) -> None:
+    cache_prompts(["a"], base, SD3, tmp_path / "cache", CPU, FP32)
+    with pytest.raises(DatasetError, match=r"dtype 'torch.float32' instead of 'torch.bfloat16'"):
+        cache_prompts(["b"], base, SD3, tmp_path / "cache", CPU, torch.bfloat16)
+    with pytest.raises(DatasetError, match="model 'sd3' instead of 'sd35'"):
+        cache_prompts(["b"], base, get_spec("sd35"), tmp_path / "cache", CPU, FP32)
+
+
+def test_latents_are_scaled_posterior_modes_of_centre_crops(base: Path, photo_folder: Path, tmp_path: Path) -> None:
+    images = list_photos(photo_folder)
+    assert cache_latents(images, base, SD3, tmp_path / "cache", 128, CPU, FP32, batch=3) == 4
+    (cache_folder,) = (tmp_path / "cache").iterdir()
+    pixels = decode(images[0])
+    top, left = (pixels.shape[0] - 128) // 2, (pixels.shape[1] - 128) // 2
+    crop = pixels[top : top + 128, left : left + 128]
+    vae = tiny_vae(16)
+    with torch.no_grad():
+        x = torch.from_numpy(crop.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+        expected = vae.encode(x).latent_dist.mode() * vae.config.scaling_factor
+    import json
+
+    cache = TensorCache(cache_folder, json.loads((cache_folder / "cache.json").read_text()))
+    torch.testing.assert_close(cache[image_key(crop)]["z_hq"], expected[0], rtol=1e-3, atol=1e-3)
+    assert cache_latents(images, base, SD3, tmp_path / "cache", 128, CPU, FP32) == 4
+    with pytest.raises(DatasetError, match="crop '128' instead of '64'"):
+        cache_latents(images, base, SD3, tmp_path / "cache", 64, CPU, FP32)
+    with pytest.raises(InvalidInputError, match="multiple of 16"):
+        cache_latents(images, base, SD3, tmp_path / "other", 100, CPU, FP32)
+
+
+def test_too_many_unusable_images_are_an_error(base: Path, photo_folder: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (50, 50)).save(photo_folder / "tiny.png")
+    with pytest.raises(DatasetError, match=r"tiny\.png"):
+        cache_latents(list_photos(photo_folder), base, SD3, tmp_path / "cache", 128, CPU, FP32)
+
+
+def test_prompt_files_are_found_by_key(photo_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "text" / "more").mkdir(parents=True)
+    (tmp_path / "text" / "cat.txt").write_text("a cat\n")
+    (tmp_path / "text" / "more" / "rocket.txt").write_text("a rocket")
+    images = [photo_folder / "cat.webp", photo_folder / "more" / "rocket.bmp"]
+    assert read_prompt_files(images, photo_folder, tmp_path / "text") == ["a cat", "a rocket"]
+    with pytest.raises(DatasetError, match=r"1 of 3 images have no prompt.*coffee\.txt"):
+        read_prompt_files([*images, photo_folder / "coffee.jpg"], photo_folder, tmp_path / "text")
+    assert text_key("a cat") != text_key("a rocket")
