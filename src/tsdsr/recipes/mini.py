@@ -14,8 +14,8 @@ def mini_v0() -> StudentConfig:
     """
     return StudentConfig(
         phases=(
-            Phase(steps=1500, batch_size=16, lr=(6e-4, 5e-4), warmup=100),
-            Phase(steps=7000, batch_size=8, lr=(5e-4, 1e-5), perceptual_weight=0.75, perceptual_crop=96),
+            Phase(steps=1000, batch_size=16, lr=(6e-4, 5e-4), warmup=100),
+            Phase(steps=4000, batch_size=8, lr=(5e-4, 1e-5), perceptual_weight=0.75, perceptual_crop=96),
         ),
         pairs=PairSettings(crops=CropSettings(size=128)),
         ema_decay=0.999,
