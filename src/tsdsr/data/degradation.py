@@ -15,23 +15,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from tsdsr.data import operators
 from tsdsr.data.kernels import Family, delta_kernels, sinc_kernels, smooth_kernels
-from tsdsr.data.operators import (
-    RESIZE_MODES,
-    ResizeMode,
-    add_gaussian_noise,
-    add_poisson_noise,
-    filter2d,
-    jpeg,
-    quantise,
-    resize,
-    unsharp_mask,
-)
+from tsdsr.data.operators import RESIZE_MODES, ResizeMode
 from tsdsr.data.settings import DegradationSettings, KernelSettings, StageSettings
 from tsdsr.errors import InvalidInputError
 
@@ -130,7 +122,10 @@ class Degradation:
 
     def target(self, x_hq: Tensor) -> Tensor:
         """The ground truth: ``x_hq``, or its unsharp-masked version."""
-        return unsharp_mask(x_hq) if self.settings.sharpen_target else x_hq
+        if not self.settings.sharpen_target:
+            return x_hq
+        sharp: Tensor = operators_for(x_hq.device).unsharp_mask(x_hq)
+        return sharp
 
     def draw(
         self, size: tuple[int, int], generator: torch.Generator, low: tuple[int, int] | None = None
@@ -174,26 +169,46 @@ class Degradation:
         """
         if len(records) != len(x_hq) or len({r.size for r in records}) != 1:
             raise InvalidInputError(f"{len(x_hq)} images need as many records, all of one size; got {len(records)}")
-        blurred = filter2d(self.target(x_hq), make_kernels([r.first.kernel for r in records]))
-        return torch.cat([self._finish(x[None], record) for x, record in zip(blurred, records, strict=True)])
+        kernels = make_kernels([k for r in records for k in (r.first.kernel, r.second.kernel, r.final_kernel)])
+        triples = kernels.reshape(len(records), 3, 1, *kernels.shape[-2:])
+        # One image at a time: after the first resize their sizes differ.
+        images = (image[None] for image in self.target(x_hq))
+        results = [self._one(*each) for each in zip(images, triples, records, strict=True)]
+        return torch.cat(results).contiguous()
 
-    def _finish(self, x: Tensor, r: SampleRecord) -> Tensor:
-        """All that follows the first blur, for one image (1, 3, H, W): sizes differ between samples from here on."""
-        noise = torch.Generator(x.device).manual_seed(r.noise_seed)
-        x = jpeg(self._resize_and_noise(x, r.first, noise), torch.tensor([r.first_quality]))
-        x = filter2d(x, make_kernels([r.second.kernel]))
-        x = self._resize_and_noise(x, r.second, noise)
+    def _one(self, x: Tensor, kernels: Tensor, r: SampleRecord) -> Tensor:
+        """One image (1, 3, H, W) with the kernels (3, 1, k, k) of its record."""
+        ops = operators_for(x.device)
+        generator = torch.Generator(x.device).manual_seed(r.noise_seed)
+
+        def resize_and_add_noise(x: Tensor, stage: StageRecord) -> Tensor:
+            x = ops.resize(x, stage.size, stage.mode, self.settings.antialias)
+            add = ops.add_gaussian_noise if stage.noise == "gaussian" else ops.add_poisson_noise
+            noisy: Tensor = add(x, torch.tensor([stage.strength]), torch.tensor([stage.grey]), generator)
+            return noisy
+
+        x = resize_and_add_noise(ops.filter2d(x, kernels[0]), r.first)
+        x = ops.jpeg(x, torch.tensor([r.first_quality]))
+        x = resize_and_add_noise(ops.filter2d(x, kernels[1]), r.second)
         quality = torch.tensor([r.second_quality])
         if not r.jpeg_last:
-            x = jpeg(x, quality)
-        x = resize(x, r.size, r.final_mode, self.settings.antialias)
-        x = filter2d(x, make_kernels([r.final_kernel]))
-        return quantise(jpeg(x, quality) if r.jpeg_last else x)
+            x = ops.jpeg(x, quality)
+        x = ops.filter2d(ops.resize(x, r.size, r.final_mode, self.settings.antialias), kernels[2])
+        result: Tensor = ops.quantise(ops.jpeg(x, quality) if r.jpeg_last else x)
+        return result
 
-    def _resize_and_noise(self, x: Tensor, stage: StageRecord, generator: torch.Generator) -> Tensor:
-        x = resize(x, stage.size, stage.mode, self.settings.antialias)
-        add = add_gaussian_noise if stage.noise == "gaussian" else add_poisson_noise
-        return add(x, torch.tensor([stage.strength]), torch.tensor([stage.grey]), generator)
+
+def operators_for(device: torch.device) -> ModuleType:
+    """The operators to use on a device.
+
+    Raises:
+        MissingDependencyError: OpenCV is needed and absent.
+    """
+    if device.type != "cpu":
+        return operators
+    from tsdsr.data import operators_cpu  # OpenCV comes with an extra
+
+    return operators_cpu
 
 
 def make_kernels(records: Sequence[KernelRecord], max_size: int = 21) -> Tensor:

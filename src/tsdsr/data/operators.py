@@ -1,16 +1,18 @@
 """The operators of the degradation recipe on batches (B, 3, H, W) in [0, 1]; each sample with its own parameters.
 
-Randomness comes in as a generator or as ready noise, never from the global state. All operators run on CPU and GPU.
+Randomness comes in as a generator, never from the global state. All operators run on CPU and GPU;
+:mod:`tsdsr.data.operators_cpu` has faster ones for the CPU.
 """
 
 from __future__ import annotations
 
 import io
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -35,10 +37,7 @@ def filter2d(x: Tensor, kernels: Tensor) -> Tensor:
     Raises:
         InvalidInputError: even kernels or another batch size.
     """
-    if kernels.ndim != 3 or kernels.shape[0] != x.shape[0] or kernels.shape[-1] % 2 == 0:
-        raise InvalidInputError(
-            f"kernels must be (B, k, k) with k odd, got {tuple(kernels.shape)} for {tuple(x.shape)}"
-        )
+    check_kernels(x, kernels)
     kernels = _trimmed(kernels.to(x.device, x.dtype))
     size = kernels.shape[-1]
     if size == 1:
@@ -50,10 +49,18 @@ def filter2d(x: Tensor, kernels: Tensor) -> Tensor:
         weight = kernels.repeat_interleave(channels, 0)[:, None]
         flat = padded.reshape(1, batch * channels, *padded.shape[-2:])
         return F.conv2d(flat, weight, groups=batch * channels).reshape(x.shape)
-    edges = [_fast_length(n) for n in padded.shape[-2:]]
+    edges = [fast_length(n) for n in padded.shape[-2:]]
     spectrum = torch.fft.rfft2(padded, s=edges) * torch.fft.rfft2(kernels.flip(-2, -1), s=edges)[:, None]
     full: Tensor = torch.fft.irfft2(spectrum, s=edges)
     return full[..., size - 1 : padded.shape[-2], size - 1 : padded.shape[-1]]
+
+
+def check_kernels(x: Tensor, kernels: Tensor) -> None:
+    """Raise InvalidInputError unless ``kernels`` (B, k, k) fit the batch ``x``."""
+    if kernels.ndim != 3 or kernels.shape[0] != x.shape[0] or kernels.shape[-1] % 2 == 0:
+        raise InvalidInputError(
+            f"kernels must be (B, k, k) with k odd, got {tuple(kernels.shape)} for {tuple(x.shape)}"
+        )
 
 
 def _trimmed(kernels: Tensor) -> Tensor:
@@ -64,7 +71,7 @@ def _trimmed(kernels: Tensor) -> Tensor:
     return kernels[:, centre - reach : centre + reach + 1, centre - reach : centre + reach + 1]
 
 
-def _fast_length(n: int) -> int:
+def fast_length(n: int) -> int:
     """The next length of the form 2^a 3^b 5^c, for which Fourier transforms are quick."""
     while True:
         rest = n
@@ -122,16 +129,15 @@ def add_poisson_noise(x: Tensor, scale: Tensor, grey: Tensor, generator: torch.G
     for i, is_grey in enumerate(grey.tolist()):
         source = luminance(x[i : i + 1]) if is_grey else x[i : i + 1]
         levels = (source.clamp(0, 1) * 255).round()
-        photons = _photon_count(levels)
+        photons = photon_count(torch.bincount(levels.flatten().int(), minlength=256))
         counts = torch.poisson(levels * (photons / 255), generator=generator)
         noise[i] = (counts / photons - levels / 255)[0]
     return (x + noise * _column(scale, x)).clamp(0, 1)
 
 
-def _photon_count(levels: Tensor) -> int:
-    """Number of distinct values among 0 … 255, rounded up to a power of two."""
-    distinct = int((torch.bincount(levels.flatten().int(), minlength=256) > 0).sum())
-    return 1 << max(0, distinct - 1).bit_length()
+def photon_count(histogram: Tensor | NDArray[Any]) -> int:
+    """Number of occupied bins, rounded up to a power of two."""
+    return 1 << max(0, int((histogram > 0).sum()) - 1).bit_length()
 
 
 def luminance(x: Tensor) -> Tensor:
