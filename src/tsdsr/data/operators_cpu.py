@@ -42,7 +42,8 @@ def _filter(picture: Picture, kernel: Tensor) -> Picture:
     weights = _trimmed(kernel.numpy())
     size, (height, width) = len(weights), picture.shape[:2]
     if size == 1:
-        return np.multiply(picture, weights[0, 0])
+        scaled: Picture = picture * weights[0, 0]
+        return scaled
     pad = size // 2
     border = cv2.BORDER_REFLECT_101 if pad < min(height, width) else cv2.BORDER_REPLICATE
     columns, rows = weights.sum(0), weights.sum(1) / weights.sum()
@@ -52,7 +53,7 @@ def _filter(picture: Picture, kernel: Tensor) -> Picture:
         return _as_picture(cv2.filter2D(picture, -1, weights, borderType=border))
     edges = [operators.fast_length(n + 2 * pad) for n in (height, width)]
     below, right = edges[0] - height - pad, edges[1] - width - pad
-    padded = cv2.copyMakeBorder(picture, pad, below, pad, right, border)
+    padded = _as_picture(cv2.copyMakeBorder(picture, pad, below, pad, right, border))
     planes = torch.from_numpy(padded).permute(2, 0, 1).contiguous()
     turned = torch.from_numpy(weights[::-1, ::-1].copy())
     response = torch.fft.fft(torch.fft.rfft(turned, edges[1]), edges[0], dim=0)
@@ -139,8 +140,9 @@ def unsharp_mask(x: Tensor, weight: float = 0.5, size: int = 51, threshold: floa
     def sharpened(picture: Picture) -> Picture:
         detail = picture - blur(picture)
         mask = blur((np.abs(detail) * 255 > threshold).astype(np.float32))
-        sharp: Picture = picture + mask * (np.clip(picture + weight * detail, 0, 1) - picture)
-        return sharp
+        mask *= np.clip(picture + weight * detail, 0, 1) - picture
+        mask += picture
+        return mask
 
     def blur(picture: Picture) -> Picture:
         border = cv2.BORDER_REFLECT_101 if size // 2 < min(picture.shape[:2]) else cv2.BORDER_REPLICATE
@@ -177,7 +179,8 @@ def _to_bytes(picture: Picture) -> NDArray[np.uint8]:
 
 
 def _to_float(pixels: NDArray[Any]) -> Picture:
-    result: Picture = np.divide(pixels, 255, dtype=np.float32)
+    result: Picture = pixels.astype(np.float32)
+    result /= 255
     return result
 
 
