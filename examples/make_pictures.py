@@ -1,9 +1,10 @@
-"""Make the example input and the README's before/after picture from a public-domain photograph of scikit-image.
+"""Make the example input, the README's before/after picture and the sheet of degradations, from scikit-image's photos.
 
     python examples/make_pictures.py
 
-The photograph (NASA's portrait of Eileen Collins, public domain) is degraded by the project's own recipe with a fixed
-seed, then restored by the packaged `mini`.
+NASA's portrait of Eileen Collins (public domain) is degraded by the project's own recipe with a fixed seed, then
+restored by the packaged `mini`. The sheet shows, for each preset of the second-order recipe, four draws beside the
+sharp picture: the portrait and two CC0 photographs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import torch
 from PIL import Image
 
 from tsdsr import load_pipeline
+from tsdsr.data.degradation import Degradation
+from tsdsr.data.settings import PRESETS
 from tsdsr.data.simple import SimpleDegradation
 from tsdsr.pipeline.tensors import to_pil, to_tensors
 from tsdsr.resize import upsample_bicubic
@@ -36,6 +39,22 @@ def main() -> None:
     to_pil(torch.cat([bicubic, separator, restored], dim=-1)[0]).save(
         HERE / "before_after.jpg", quality=92, subsampling=0, optimize=True
     )
+    degradation_sheet().save(HERE / "degradations.jpg", quality=88, optimize=True)
+
+
+def degradation_sheet(edge: int = 192, draws: int = 4) -> Image.Image:
+    """A row a preset and photograph: the target, then ``draws`` degraded versions, enlarged to its size."""
+    crops = [skimage.data.astronaut()[:edge, 128:320], skimage.data.chelsea()[60:252, 100:292]]
+    crops.append(skimage.data.coffee()[60:252, 180:372])
+    rows = []
+    for preset in PRESETS.values():
+        recipe, generator = Degradation(preset), torch.Generator().manual_seed(1)
+        for crop in crops:
+            (x,), _ = to_tensors(Image.fromarray(np.ascontiguousarray(crop)))
+            x_lq, x_hq, _ = recipe(x.repeat(draws, 1, 1, 1), generator)
+            enlarged = torch.nn.functional.interpolate(x_lq, size=(edge, edge), mode="nearest")
+            rows.append(torch.cat([x_hq[0], *enlarged], dim=-1))
+    return to_pil(torch.cat(rows, dim=-2))
 
 
 if __name__ == "__main__":
