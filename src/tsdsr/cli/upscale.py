@@ -63,9 +63,13 @@ def upscale(
         if preset is PresetChoice.upstream and (target_size or tile_value != "auto" or seed is not None):
             raise InvalidInputError("--preset upstream has sizes and tiles of its own: no --target, --tile or --seed")
         from tsdsr.pipeline.batch import plan_jobs
-        from tsdsr.pipeline.loading import load_pipeline
 
         jobs = plan_jobs(inputs, output, f".{format.lower().lstrip('.')}" if format else None)
+        from diffusers.utils.logging import disable_progress_bar
+
+        from tsdsr.pipeline.loading import load_pipeline
+
+        disable_progress_bar()  # diffusers' own, over the three parts of a folder
         pipe = load_pipeline(model, device, dtype.value)
     with _progress() as progress:
         if preset is PresetChoice.upstream:
