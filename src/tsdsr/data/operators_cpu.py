@@ -33,7 +33,7 @@ _INTERPOLATION = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
 
 def filter2d(x: Tensor, kernels: Tensor) -> Tensor:
-    """See :func:`tsdsr.data.operators.filter2d`; borders whose weight nobody could see are cut off the kernels."""
+    """See :func:`tsdsr.data.operators.filter2d`; borders that weigh less than 1e-5 together are cut off the kernels."""
     operators.check_kernels(x, kernels)
     return _batch(_filter(p, k) for p, k in zip(_pictures(x), kernels.float(), strict=True))
 
@@ -46,9 +46,9 @@ def _filter(picture: Picture, kernel: Tensor) -> Picture:
         return scaled
     pad = size // 2
     border = cv2.BORDER_REFLECT_101 if pad < min(height, width) else cv2.BORDER_REPLICATE
-    columns, rows = weights.sum(0), weights.sum(1) / weights.sum()
-    if np.abs(np.outer(rows, columns) - weights).max() < 1e-7:  # of rank one, as isotropic Gaussians are
-        return _as_picture(cv2.sepFilter2D(picture, -1, columns, rows, borderType=border))
+    columns, rows, total = weights.sum(0), weights.sum(1), weights.sum()
+    if np.abs(np.outer(rows, columns) - total * weights).max() < 1e-7 * total:  # rank one, as isotropic Gaussians have
+        return _as_picture(cv2.sepFilter2D(picture, -1, columns, rows / total, borderType=border))
     if size <= _DIRECT_LIMIT:
         return _as_picture(cv2.filter2D(picture, -1, weights, borderType=border))
     edges = [operators.fast_length(n + 2 * pad) for n in (height, width)]
@@ -157,8 +157,8 @@ def quantise(x: Tensor) -> Tensor:
 
 
 def _pictures(x: Tensor) -> list[Picture]:
-    """Views (H, W, C) of a batch; copies where it is not in channels_last format."""
-    return list(x.permute(0, 2, 3, 1).contiguous().numpy())
+    """Views (H, W, C) of a batch, float32; copies where it is not in channels_last format or of another type."""
+    return list(x.float().permute(0, 2, 3, 1).contiguous().numpy())
 
 
 def _as_picture(array: NDArray[Any]) -> Picture:
