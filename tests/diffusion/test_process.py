@@ -152,3 +152,17 @@ def test_impossible_settings_are_refused() -> None:
         VariancePreserving(beta_start=0.5, beta_end=0.1)
     with pytest.raises(ConfigError):
         VariancePreserving(prediction="x0")  # type: ignore[arg-type]
+
+
+def test_positions_of_the_scheduler_list_agree_with_diffusers() -> None:
+    positions = torch.arange(1000).float()
+    for shift in (1.0, 3.0):
+        theirs = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=shift).timesteps
+        torch.testing.assert_close(FlowMatching(shift=shift).time_at(positions), theirs, rtol=1e-5, atol=1e-3)
+    ddim = DDIMScheduler(num_train_timesteps=1000)
+    ddim.set_timesteps(1000)
+    assert VariancePreserving().time_at(positions).tolist() == ddim.timesteps.tolist()
+    with pytest.raises(InvalidInputError, match="999"):
+        FlowMatching().time_at(torch.tensor([1000.0]))
+    with pytest.raises(ConfigError, match="shift"):
+        FlowMatching(shift=0)

@@ -115,10 +115,21 @@ class CropDataset(Dataset[Tensor]):
 
     def crop(self, rng: np.random.Generator) -> Tensor:
         """Cut one crop, drawing everything from ``rng``."""
-        return cut_crop(lambda: self._photo(rng), self.settings, rng)
+        return self.crop_and_path(rng)[0]
 
-    def _photo(self, rng: np.random.Generator) -> np.ndarray:
-        """The pixels of a random usable photograph."""
+    def crop_and_path(self, rng: np.random.Generator) -> tuple[Tensor, Path]:
+        """As :meth:`crop`, with the photograph it was cut from."""
+        taken: list[Path] = []
+
+        def photo() -> np.ndarray:
+            path, pixels = self._photo(rng)
+            taken.append(path)
+            return pixels
+
+        return cut_crop(photo, self.settings, rng), taken[-1]
+
+    def _photo(self, rng: np.random.Generator) -> tuple[Path, np.ndarray]:
+        """A random usable photograph and its pixels."""
         while True:
             images = self.sources[int(rng.choice(len(self.sources), p=self._shares))].images
             path = images[int(rng.integers(len(images)))]
@@ -130,7 +141,7 @@ class CropDataset(Dataset[Tensor]):
                 self.health.report(path, str(error))
                 continue
             if min(photo.shape[:2]) >= self.settings.size:
-                return photo
+                return path, photo
             height, width = photo.shape[:2]
             self.health.report(path, f"{path}: {width}x{height} is smaller than the crops of {self.settings.size}")
 
@@ -164,8 +175,12 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
         return self.crops.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.pair_and_path(index)[:2]
+
+    def pair_and_path(self, index: int) -> tuple[Tensor, Tensor, Path]:
+        """Item ``index`` with the photograph it was cut from."""
         s, rng = self.settings, self.crops.generator(index)
-        x_hq = self.crops.crop(rng)
+        x_hq, path = self.crops.crop_and_path(rng)
         edge = s.crops.size
         scale = rng.uniform(*s.other_scales) if rng.random() < s.other_scale_prob else s.scale
         low = (max(1, round(edge / scale)),) * 2
@@ -176,7 +191,7 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
             x_lq = recipe.apply(x_hq[None], [recipe.draw((edge, edge), generator, low)])[0]
             x_hq = recipe.target(x_hq[None])[0]
-        return upsample_bicubic(x_lq[None], (edge, edge))[0], x_hq
+        return upsample_bicubic(x_lq[None], (edge, edge))[0], x_hq, path
 
 
 def cut_crop(photo: Callable[[], np.ndarray], settings: CropSettings, rng: np.random.Generator) -> Tensor:

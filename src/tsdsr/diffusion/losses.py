@@ -1,12 +1,60 @@
-"""Training losses, one function an equation."""
+r"""Training losses, one function an equation. Pure tensors: predictions come in, gradients and scalars go out.
+
+The distillation losses have no closed form; they are defined by their gradient at ``z_hat``. The functions that end in
+``_gradient`` give it, :func:`gradient_loss` turns it into a scalar whose backward pass is that gradient.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, NamedTuple, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from tsdsr.diffusion.process import NoiseProcess, Time
+from tsdsr.errors import ConfigError, InvalidInputError
+
+Space = Literal["native", "eps"]
+Omega = Literal["sigma2", "one", "snr"]
+
+
+class Predictions(NamedTuple):
+    """What teacher and fake say at one point of the walk, all of one shape (B, C, h, w).
+
+    Attributes:
+        teacher_hat: the teacher's prediction at ``z_hat_t``.
+        fake_hat: the fake network's prediction at ``z_hat_t``.
+        teacher_hq: the teacher's prediction at ``z_hq_t``, same ``t``; at the first point also the same noise.
+    """
+
+    teacher_hat: Tensor
+    fake_hat: Tensor
+    teacher_hq: Tensor
+
+
+class WalkPoint(NamedTuple):
+    """One point of the paired walk of ``z_hat`` and ``z_hq``.
+
+    Attributes:
+        t (Tensor): time of each sample, shape (B,).
+        z_hat_t, z_hq_t (Tensor): the noisy latents there, (B, C, h, w).
+        predictions (Predictions): what the networks predict there.
+    """
+
+    t: Tensor
+    z_hat_t: Tensor
+    z_hq_t: Tensor
+    predictions: Predictions
+
+
+class TSDGradient(NamedTuple):
+    """Gradients at ``z_hat`` summed over the walk, all (B, C, h, w); ``tsd`` is their weighted sum (eq. 5)."""
+
+    tsd: Tensor
+    vsd: Tensor
+    tsm: Tensor
 
 
 class ReconstructionTerms(NamedTuple):
@@ -15,24 +63,180 @@ class ReconstructionTerms(NamedTuple):
     total: Tensor
     l1: Tensor
     perceptual: Tensor
+    latent_mse: Tensor
 
 
-def pixel_reconstruction_loss(
-    x_hat: Tensor,
-    x_hq: Tensor,
-    perceptual: Callable[[Tensor, Tensor], Tensor] | None,
-    l1_weight: float = 1.0,
-    perceptual_weight: float = 0.5,
-) -> ReconstructionTerms:
-    """``L = w_1 |x_hat - x_hq| + w_p LPIPS(x_hat, x_hq)``, the pixel-space relative of the paper's eq. 7.
+def guided(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance: ``u + scale (c - u)``; 1 gives the conditional prediction (Ho and Salimans 2022)."""
+    return torch.lerp(unconditional, conditional, scale)
+
+
+def omega(process: NoiseProcess, t: Tensor, like: Tensor, kind: Omega = "sigma2") -> Tensor:
+    r"""The weight :math:`\omega(t)` of eqs. 3 to 5, shaped to broadcast over ``like`` (B, C, h, w).
 
     Args:
-        x_hat (Tensor): restored images (B, 3, H, W) in [0, 1] (may overshoot).
-        x_hq (Tensor): ground truth, same shape.
-        perceptual (callable | None): maps two batches in [0, 1] to a scalar distance; None leaves the term out.
-        l1_weight (float): ``w_1``.
-        perceptual_weight (float): ``w_p``.
+        process (NoiseProcess): gives the coefficients.
+        t (Tensor): time of each sample, shape (B,).
+        like (Tensor): what is weighted.
+        kind ("sigma2" | "one" | "snr"): :math:`\sigma_t^2` as released, no weight, or
+            :math:`\alpha_t^2 / (\alpha_t^2 + \sigma_t^2)`, which favours low noise.
     """
+    alpha, sigma = process.coefficients(t.to(like.device, torch.promote_types(like.dtype, torch.float32)))
+    if kind == "sigma2":
+        weight = sigma.square()
+    elif kind == "one":
+        weight = torch.ones_like(sigma)
+    elif kind == "snr":
+        weight = alpha.square() / (alpha.square() + sigma.square())
+    else:
+        raise ConfigError(f"unknown omega {kind!r}; choose from {', '.join(get_args(Omega))}")
+    return weight.reshape(-1, *(1,) * (like.ndim - 1)).to(like.dtype)
+
+
+def vsd_gradient(teacher_hat: Tensor, fake_hat: Tensor, weight: Tensor | float = 1.0) -> Tensor:
+    r"""Eq. 3: :math:`\omega(t) (\epsilon_\psi(\hat z_t; t, c) - \epsilon_\phi(\hat z_t; t, c))`.
+
+    Args:
+        teacher_hat (Tensor): the teacher's prediction at ``z_hat_t``, (B, C, h, w).
+        fake_hat (Tensor): the fake network's, same shape.
+        weight (Tensor | float): ``omega(t)``.
+    """
+    return weight * (teacher_hat - fake_hat)
+
+
+def tsm_gradient(teacher_hat: Tensor, teacher_hq: Tensor, weight: Tensor | float = 1.0) -> Tensor:
+    r"""Eq. 4: :math:`\omega(t) (\epsilon_\psi(\hat z_t; t, c) - \epsilon_\psi(z^{hq}_t; t, c))`.
+
+    Args:
+        teacher_hat (Tensor): the teacher's prediction at ``z_hat_t``, (B, C, h, w).
+        teacher_hq (Tensor): the teacher's prediction at ``z_hq_t``, same shape, time and noise.
+        weight (Tensor | float): ``omega(t)``.
+    """
+    return weight * (teacher_hat - teacher_hq)
+
+
+def tsd_gradient(
+    process: NoiseProcess,
+    walk: Iterable[WalkPoint],
+    step_weights: Sequence[float] = (1.0, 0.3, 0.3, 0.3),
+    lambda_vsd: float = 0.7,
+    lambda_tsm: float = 0.3,
+    omega_kind: Omega = "sigma2",
+    space: Space = "native",
+) -> TSDGradient:
+    r"""Eq. 5, summed over the walk: :math:`\sum_k w_k (\lambda_{vsd} g^{vsd}_k + \lambda_{tsm} g^{tsm}_k)`.
+
+    Args:
+        process (NoiseProcess): gives ``omega`` and converts predictions.
+        walk (iterable of WalkPoint): one point is plain TSD; several are DASM.
+        step_weights (sequence of float): ``w_k``; there must be one for every point, the rest is ignored.
+        lambda_vsd, lambda_tsm (float): weights of eqs. 3 and 4.
+        omega_kind (str): see :func:`omega`.
+        space ("native" | "eps"): what is compared. VSD's direction does not depend on it; TSM's does: for flow matching
+            ``d_eps = (1 - sigma) (d_v + z_hat - z_hq)``, so that velocities pull less towards ``z_hq`` than noises, and
+            push away from it where there is too little noise for the teacher to tell.
+
+    Returns:
+        TSDGradient: each (B, C, h, w), without the division by the number of elements.
+
+    Raises:
+        InvalidInputError: the walk is empty or longer than ``step_weights``.
+    """
+    vsd: Tensor | None = None
+    tsm: Tensor | None = None
+    for k, point in enumerate(walk):
+        if k >= len(step_weights):
+            raise InvalidInputError(f"the walk has more points than the {len(step_weights)} step weights")
+        p = in_space(process, point, space)
+        weight = step_weights[k] * omega(process, point.t, p.teacher_hat, omega_kind)
+        g_vsd = vsd_gradient(p.teacher_hat, p.fake_hat, weight)
+        g_tsm = tsm_gradient(p.teacher_hat, p.teacher_hq, weight)
+        vsd = g_vsd if vsd is None else vsd + g_vsd
+        tsm = g_tsm if tsm is None else tsm + g_tsm
+    if vsd is None or tsm is None:
+        raise InvalidInputError("the walk has no points")
+    return TSDGradient(lambda_vsd * vsd + lambda_tsm * tsm, vsd, tsm)
+
+
+def in_space(process: NoiseProcess, point: WalkPoint, space: Space) -> Predictions:
+    """The predictions of a point, in the network's native space or as noise.
+
+    Clean latents are no choice: their difference has the sense of TSM, and the opposite of VSD's.
+    """
+    p, t = point.predictions, point.t
+    if space == "native":
+        return p
+    if space == "eps":
+        return Predictions(
+            process.to_eps(point.z_hat_t, p.teacher_hat, t),
+            process.to_eps(point.z_hat_t, p.fake_hat, t),
+            process.to_eps(point.z_hq_t, p.teacher_hq, t),
+        )
+    raise ConfigError(f"unknown space {space!r}; choose from {', '.join(get_args(Space))}")
+
+
+def gradient_loss(z_hat: Tensor, gradient: Tensor) -> Tensor:
+    r"""A scalar whose gradient at ``z_hat`` is ``gradient / z_hat.numel()``: :math:`½ mean((\hat z - sg(\hat z - g))^2)`.
+
+    Must not run under ``no_grad``: it is the only way by which the student hears of the teacher.
+
+    Args:
+        z_hat (Tensor): the student's latents, attached to its graph.
+        gradient (Tensor): the direction to follow downhill, same shape.
+
+    Raises:
+        InvalidInputError: ``z_hat`` carries no graph, so that the loss would train nothing.
+    """
+    if not z_hat.requires_grad:
+        raise InvalidInputError("z_hat carries no gradient: the loss must be computed outside of no_grad")
+    z = z_hat.float()
+    return 0.5 * F.mse_loss(z, (z - gradient.float()).detach())
+
+
+def fake_loss(
+    process: NoiseProcess, prediction: Tensor, z_hat: Tensor, noise: Tensor, t: Time, weight: Tensor | float = 1.0
+) -> Tensor:
+    r"""Eq. 9, the diffusion loss: mean of :math:`w(t) (\epsilon_\phi(\hat z_t; t, c) - target)^2`.
+
+    The target is the native prediction of who knows clean latent and noise: ``eps - z_hat`` for flow matching. With HQ
+    latents in place of ``z_hat`` this is also what a teacher is trained with.
+
+    Args:
+        process (NoiseProcess): gives the target.
+        prediction (Tensor): native prediction at ``z_hat_t``, (B, C, h, w).
+        z_hat (Tensor): clean latents, same shape; no gradient flows into them.
+        noise (Tensor): the noise that was added, same shape.
+        t (float | Tensor): time, scalar or (B,).
+        weight (Tensor | float): weight of each sample, broadcast over (B, C, h, w).
+    """
+    target = process.to_native(z_hat.detach().float(), noise.float(), t)
+    return (weight * (prediction.float() - target).square()).mean()
+
+
+def reconstruction_loss(
+    x_hat: Tensor,
+    x_hq: Tensor,
+    z_hat: Tensor,
+    z_hq: Tensor,
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None,
+    perceptual_weight: float = 1.0,
+    latent_mse_weight: float = 1.0,
+    l1_weight: float = 0.0,
+) -> ReconstructionTerms:
+    """Eq. 7 and its pixel-space relative: ``w_p LPIPS(x_hat, x_hq) + w_z MSE(z_hat, z_hq) + w_1 |x_hat - x_hq|``.
+
+    Args:
+        x_hat, x_hq (Tensor): restored and true images (B, 3, H, W) in [0, 1] (``x_hat`` may overshoot).
+        z_hat, z_hq (Tensor): their latents.
+        perceptual (callable | None): maps two batches in [0, 1] to a scalar distance; None leaves the term out.
+        perceptual_weight, latent_mse_weight (float): ``w_p`` and ``w_z``; the paper has 1 and, in its second phase, 0.
+        l1_weight (float): ``w_1``; the paper has 0.
+    """
+    zero = x_hat.new_zeros(())
+    distance = perceptual(x_hat, x_hq) if perceptual is not None and perceptual_weight else zero
+    mse = F.mse_loss(z_hat.float(), z_hq.float())
     l1 = F.l1_loss(x_hat, x_hq)
-    distance = perceptual(x_hat, x_hq) if perceptual is not None else l1.new_zeros(())
-    return ReconstructionTerms(l1_weight * l1 + perceptual_weight * distance, l1, distance)
+    # A term without weight is reported, not summed: 0 times an infinite distance would not be 0.
+    parts = ((perceptual_weight, distance), (latent_mse_weight, mse), (l1_weight, l1))
+    total = sum((weight * value for weight, value in parts if weight), zero)
+    return ReconstructionTerms(total, l1.detach(), distance.detach(), mse.detach())

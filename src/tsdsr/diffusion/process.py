@@ -81,6 +81,26 @@ class NoiseProcess(ABC):
             t (float | Tensor): time, scalar or shape (B,).
         """
 
+    def time_at(self, index: Tensor) -> Tensor:
+        """Time of a position in the scheduler's list of steps, which runs from the noisiest to the cleanest.
+
+        Args:
+            index (Tensor): positions in ``[0, num_train_timesteps - 1]``, any shape; fractions are allowed.
+
+        Returns:
+            Tensor: times, same shape, float32 or better.
+
+        Raises:
+            InvalidInputError: a position is outside the list.
+        """
+        last = self.num_train_timesteps - 1
+        if index.numel() and not bool(((index >= 0) & (index <= last)).all()):
+            raise InvalidInputError(f"positions must lie in [0, {last}], got {index.min():g} to {index.max():g}")
+        return self._visit(_promote(index))
+
+    def _visit(self, index: Tensor) -> Tensor:
+        return self.num_train_timesteps - 1 - index
+
     def add_noise(self, z: Tensor, noise: Tensor, t: Time) -> Tensor:
         r""":math:`z_t = \alpha_t z + \sigma_t \epsilon`.
 
@@ -133,9 +153,16 @@ class FlowMatching(NoiseProcess):
     """Rectified flow as in SD3 (Esser et al. 2024): ``sigma = t / 1000``, ``alpha = 1 - sigma``, ``v = eps - x0``.
 
     A scheduler's *shift* changes which times are visited, not this map: SD3's times are already ``1000 sigma``.
+
+    Attributes:
+        shift (float): spreads the visited times towards noise, ``s -> shift s / (1 + (shift - 1) s)``; SD3 uses 3.
     """
 
+    shift: float = 1.0
+
     def __post_init__(self) -> None:
+        if self.shift <= 0:
+            raise ConfigError(f"shift must be positive, got {self.shift}")
         if self.prediction != "v":
             raise ConfigError("flow matching predicts the velocity: prediction must be 'v'")
 
@@ -148,6 +175,10 @@ class FlowMatching(NoiseProcess):
         self._check_range(t)
         sigma = t / self.num_train_timesteps
         return 1.0 - sigma, sigma
+
+    def _visit(self, index: Tensor) -> Tensor:
+        sigma = 1 - index / self.num_train_timesteps
+        return self.num_train_timesteps * self.shift * sigma / (1 + (self.shift - 1) * sigma)
 
     def to_x0(self, z_t: Tensor, pred: Tensor, t: Time) -> Tensor:
         """``x0 = z_t - sigma_t v`` (at ``T = 1000``: ``z_hat = z_lq - v``)."""

@@ -37,16 +37,17 @@ class Conditioning:
     labels: Tensor | None = None
 
     def __post_init__(self) -> None:
-        sizes = {len(tensor) for tensor in self._tensors().values()}
+        sizes = {len(tensor) for tensor in self.tensors().values()}
         if len(sizes) != 1:
             raise InvalidInputError(f"conditioning needs tensors of one batch size, got {sorted(sizes) or 'none'}")
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that are set, by name."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
     @property
     def batch_size(self) -> int:
-        return len(next(iter(self._tensors().values())))
+        return len(next(iter(self.tensors().values())))
 
     def expand(self, batch: int) -> Conditioning:
         """The same prompt for ``batch`` samples (a view).
@@ -58,12 +59,12 @@ class Conditioning:
             return self
         if self.batch_size != 1:
             raise InvalidInputError(f"cannot expand conditioning of batch {self.batch_size} to {batch}")
-        return Conditioning(**{k: v.expand(batch, *v.shape[1:]) for k, v in self._tensors().items()})
+        return Conditioning(**{k: v.expand(batch, *v.shape[1:]) for k, v in self.tensors().items()})
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Conditioning:
         """Move to a device; floating-point tensors also change dtype, labels stay integers."""
         return Conditioning(
-            **{k: v.to(device, dtype if v.is_floating_point() else v.dtype) for k, v in self._tensors().items()}
+            **{k: v.to(device, dtype if v.is_floating_point() else v.dtype) for k, v in self.tensors().items()}
         )
 
     @staticmethod
@@ -94,7 +95,7 @@ class FixedPrompt(ModelMixin, ConfigMixin):
     @classmethod
     def from_conditioning(cls, conditioning: Conditioning) -> FixedPrompt:
         """Store a conditioning of batch 1."""
-        tensors = conditioning._tensors()
+        tensors = conditioning.tensors()
         if conditioning.batch_size != 1:
             raise InvalidInputError(f"a fixed prompt has batch 1, got {conditioning.batch_size}")
         stored: FixedPrompt = cls(shapes={name: list(tensor.shape) for name, tensor in tensors.items()})

@@ -7,18 +7,17 @@ from pathlib import Path
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
-from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tsdsr.errors import ModelNotFoundError, WeightsError
+from tsdsr.files import atomic_path
+from tsdsr.models.adapters import LORA_A, LORA_B, attach_lora
 
 RELEASED_PREFIX = "transformer."
 """The released files carry this prefix on every key, the autoencoder's too."""
-
-_A, _B = ".lora_A.weight", ".lora_B.weight"
 
 
 def read_released_lora(path: Path) -> dict[str, Tensor]:
@@ -41,14 +40,25 @@ def read_released_lora(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
     state = {key.removeprefix(RELEASED_PREFIX): value for key, value in tensors.items()}
-    strange = sorted(k for k in state if not k.endswith((_A, _B)))
+    strange = sorted(k for k in state if not k.endswith((LORA_A, LORA_B)))
     if strange:
         raise WeightsError(f"{path}: keys that are neither lora_A nor lora_B weights, e.g. {strange[0]!r}")
-    modules = {key.removesuffix(_A).removesuffix(_B) for key in state}
-    lonely = sorted(m for m in modules if m + _A not in state or m + _B not in state)
+    modules = {key.removesuffix(LORA_A).removesuffix(LORA_B) for key in state}
+    lonely = sorted(m for m in modules if m + LORA_A not in state or m + LORA_B not in state)
     if lonely:
         raise WeightsError(f"{path}: {lonely[0]!r} has only one of lora_A and lora_B")
     return state
+
+
+def write_released_lora(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write a LoRA file in the released layout, complete or not at all.
+
+    Args:
+        path (Path): safetensors file.
+        state (mapping): ``<module>.lora_A.weight`` and ``<module>.lora_B.weight``.
+    """
+    with atomic_path(path) as temporary:
+        save_file({RELEASED_PREFIX + key: value.contiguous() for key, value in state.items()}, temporary)
 
 
 def merge_lora(model: ModelMixin, state: Mapping[str, Tensor], scale: float = 1.0) -> None:
@@ -64,44 +74,13 @@ def merge_lora(model: ModelMixin, state: Mapping[str, Tensor], scale: float = 1.
     Raises:
         WeightsError: a module does not exist in the model, cannot carry LoRA, or has another shape.
     """
-    ranks = {key.removesuffix(_A): value.shape[0] for key, value in state.items() if key.endswith(_A)}
-    _check_fit(model, state, ranks)
-    rank = max(ranks.values())
-    other = {f"^{name}$": r for name, r in ranks.items() if r != rank}
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=rank,
-        target_modules=sorted(ranks),
-        rank_pattern=other,
-        alpha_pattern=dict(other),
-    )
-    inject_adapter_in_model(config, model)
-    result = set_peft_model_state_dict(model, dict(state))
-    if result.unexpected_keys:
-        raise WeightsError(f"the LoRA does not fit {type(model).__name__}: {result.unexpected_keys[0]!r} has no place")
+    attach_lora(model, state, "default")
     for name, module in list(model.named_modules()):
         if isinstance(module, BaseTunerLayer):
             module.set_scale("default", scale)
             module.merge(safe_merge=True)
             _replace(model, name, module.get_base_layer())
     del model.peft_config
-
-
-def _check_fit(model: nn.Module, state: Mapping[str, Tensor], ranks: Mapping[str, int]) -> None:
-    """Every named module exists and its weight has the shape that ``B A`` implies."""
-    modules = dict(model.named_modules())
-    missing = sorted(set(ranks) - set(modules))
-    if missing:
-        raise WeightsError(
-            f"the LoRA does not fit {type(model).__name__}: {len(missing)} of {len(ranks)} modules do not exist, "
-            f"e.g. {missing[0]!r}; is this the right base model?"
-        )
-    for name in ranks:
-        weight = getattr(modules[name], "weight", None)
-        wanted = (state[name + _B].shape[0], *state[name + _A].shape[1:])
-        found = tuple(weight.shape) if isinstance(weight, Tensor) else type(modules[name]).__name__
-        if found != wanted:
-            raise WeightsError(f"the LoRA does not fit {type(model).__name__}: {name!r} is {found}, not {wanted}")
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:

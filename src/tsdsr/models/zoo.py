@@ -125,7 +125,7 @@ _SD2_UNET = _frozen(
 def _sd3(name: str, transformer: Mapping[str, Any], hub_id: str) -> ModelSpec:
     return ModelSpec(
         name=name,
-        process=FlowMatching(),
+        process=FlowMatching(shift=3.0),
         timestep=1000.0,
         vae_scale_factor=8,
         size_multiple=16,

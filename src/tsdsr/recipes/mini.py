@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tsdsr.data.datasets import CropSettings, PairSettings
-from tsdsr.training.config import Phase, StudentConfig
+from tsdsr.data.settings import PRESETS
+from tsdsr.training.config import NetworkSettings, Phase, Schedule, StudentConfig, TeacherConfig, TSDSettings
+
+_TINY: dict[str, Any] = {"channels": [8, 16, 16], "encoder_blocks": [1, 1, 1], "decoder_blocks": [1, 1]}
 
 
 def mini_v0() -> StudentConfig:
@@ -14,24 +19,67 @@ def mini_v0() -> StudentConfig:
     """
     return StudentConfig(
         phases=(
-            Phase(steps=1000, batch_size=16, lr=(6e-4, 5e-4), warmup=100),
-            Phase(steps=4000, batch_size=8, lr=(5e-4, 1e-5), perceptual_weight=0.75, perceptual_crop=96),
+            Phase(steps=1000, batch_size=16, lr=(6e-4, 5e-4), warmup=100, l1_weight=1.0),
+            Phase(
+                steps=4000, batch_size=8, lr=(5e-4, 1e-5), l1_weight=1.0, perceptual_weight=0.75, perceptual_crop=96
+            ),
         ),
         pairs=PairSettings(crops=CropSettings(size=128)),
-        ema_decay=0.999,
+    )
+
+
+def mini_teacher() -> TeacherConfig:
+    """`mini`'s teacher: the same network, trained from scratch on sharp crops with the diffusion loss.
+
+    5,000 steps of 8 crops; how good it gets stands in `benchmarks/training.md`.
+    """
+    return TeacherConfig(
+        phases=(Schedule(steps=5000, batch_size=8, lr=(5e-4, 1e-5), warmup=200),),
+        crops=CropSettings(size=128),
+        validation_crop=128,
+    )
+
+
+def mini_student() -> StudentConfig:
+    """`mini` distilled: the paper's two phases, for a network that is trained whole and in pixel space.
+
+    Compared with the paper: all weights are trained, hence higher learning rates; pixel L1 stands in for the latent
+    MSE, which for a lossless latent space is a pixel loss as well; the teacher is asked without guidance, because it
+    has but one prompt.
+    """
+    first = TSDSettings(guidance=1.0)
+    walk = TSDSettings(guidance=1.0, points=4, step_size=50, shift=25)
+    shared: dict[str, Any] = {"batch_size": 8, "perceptual_weight": 0.75, "perceptual_crop": 96, "fake_lr": (1e-4, 1e-4)}
+    return StudentConfig(
+        phases=(
+            Phase(steps=3000, lr=(3e-4, 2e-4), warmup=100, l1_weight=1.0, tsd=first, **shared),
+            Phase(steps=2000, lr=(2e-4, 1e-5), l1_weight=0.5, gamma_reg=(1.0, 2.0), tsd=walk, **shared),
+        ),
+        pairs=PairSettings(crops=CropSettings(size=128), degradation=PRESETS["osediff"]),
     )
 
 
 def mini_smoke() -> StudentConfig:
-    """Two steps of everything on a tiny network, to check an installation; not for use."""
+    """Two steps of everything but distillation on a tiny network, to check an installation; not for use."""
     return StudentConfig(
         phases=(
-            Phase(steps=1, batch_size=2, lr=(1e-3, 1e-3)),
-            Phase(steps=1, batch_size=2, lr=(1e-3, 1e-4)),
+            Phase(steps=1, batch_size=2, lr=(1e-3, 1e-3), l1_weight=1.0),
+            Phase(steps=1, batch_size=2, lr=(1e-3, 1e-4), l1_weight=1.0),
         ),
-        network={"channels": [8, 16, 16], "encoder_blocks": [1, 1, 1], "decoder_blocks": [1, 1]},
+        networks=NetworkSettings(config=_TINY),
         pairs=PairSettings(crops=CropSettings(size=32)),
-        validation_crop=32,
+        validation_crop=64,
         validate_every=1,
+        log_every=1,
+    )
+
+
+def mini_smoke_teacher() -> TeacherConfig:
+    """Two steps of a tiny teacher, to check an installation; not for use."""
+    return TeacherConfig(
+        phases=(Schedule(steps=2, batch_size=2, lr=(1e-3, 1e-3)),),
+        networks=NetworkSettings(config=_TINY),
+        crops=CropSettings(size=32),
+        validate_every=2,
         log_every=1,
     )

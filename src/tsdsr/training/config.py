@@ -1,4 +1,4 @@
-"""The settings of a training run: frozen dataclasses that check themselves."""
+"""The settings of a training run: frozen dataclasses that check themselves. Phases are data."""
 
 from __future__ import annotations
 
@@ -6,76 +6,198 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-from tsdsr.data.datasets import PairSettings
+from tsdsr.data.datasets import CropSettings, PairSettings
+from tsdsr.diffusion.losses import Omega, Space
 from tsdsr.errors import ConfigError
+
+Ramp = float | tuple[float, float]
+"""A number, or its values at the start and at the end of a phase, joined by a straight line."""
+
+Precision = Literal["fp32", "bf16", "fp16"]
+P = TypeVar("P", bound="Schedule")
+
+
+def value_at(ramp: Ramp, progress: float) -> float:
+    """A ramp's value at ``progress`` in [0, 1] of its phase."""
+    if isinstance(ramp, int | float):
+        return float(ramp)
+    start, end = ramp
+    return start + (end - start) * progress
 
 
 @dataclass(frozen=True)
-class Phase:
-    """A stretch of training with one set of weights.
+class Schedule:
+    """A stretch of training: how long, how much at a time, how fast.
 
     Attributes:
         steps (int): optimiser steps.
-        batch_size (int): pairs a step.
+        batch_size (int): samples a step, over all processes and accumulated micro-batches.
         lr (tuple): learning rate at the start and at the end, joined by half a cosine.
         warmup (int): steps over which the rate rises linearly from zero first.
-        l1_weight (float): weight of the pixel L1 term.
-        perceptual_weight (float): weight of the LPIPS term; 0 leaves it out.
-        perceptual_crop (int | None): edge of a random square LPIPS sees instead of the whole crop, to save time.
+        cycles (int): how often the cosine starts again.
     """
 
     steps: int
     batch_size: int
     lr: tuple[float, float]
     warmup: int = 0
-    l1_weight: float = 1.0
-    perceptual_weight: float = 0.0
-    perceptual_crop: int | None = None
+    cycles: int = 1
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1:
-            raise ConfigError("a phase needs at least one step and one pair a step")
+            raise ConfigError("a phase needs at least one step and one sample a step")
         if not 0 <= self.warmup <= self.steps:
             raise ConfigError(f"warmup must lie within the phase's {self.steps} steps, got {self.warmup}")
+        if self.cycles < 1:
+            raise ConfigError(f"cycles must be at least 1, got {self.cycles}")
 
-    def learning_rate(self, step: int) -> float:
-        """The rate at step ``step`` of this phase, 0-based."""
+    def learning_rate(self, step: int, rates: tuple[float, float] | None = None) -> float:
+        """The rate at step ``step`` of this phase, 0-based; ``rates`` replaces ``lr`` for another role."""
+        start, end = rates or self.lr
         if step < self.warmup:
-            return self.lr[0] * (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
-        start, end = self.lr
+            return start * (step + 1) / self.warmup
+        progress = (step - self.warmup) / max(1, self.steps - self.warmup) * self.cycles % 1
         return end + 0.5 * (start - end) * (1 + math.cos(math.pi * progress))
+
+    def progress(self, step: int) -> float:
+        """How much of the phase has passed at its 0-based step ``step``, 0 at the first and 1 at the last."""
+        return step / max(1, self.steps - 1)
 
 
 @dataclass(frozen=True)
-class StudentConfig:
-    """Training of a one-step student with reconstruction losses.
+class TSDSettings:
+    """Target score distillation in one phase (eqs. 3 to 6).
 
     Attributes:
-        phases (tuple of Phase): run one after the other.
-        network (dict): arguments of :class:`tsdsr.models.mini.MiniUNet` that differ from the defaults.
-        pairs (PairSettings): crops and degradation.
+        lambda_vsd, lambda_tsm (Ramp): weights of eqs. 3 and 4.
+        guidance (float): classifier-free guidance of teacher and fake when they give residuals; 1 is none.
+        first (Ramp), last (Ramp): range of positions, of 1000 from noise to clean, where a walk may begin.
+        points (int): points N of the walk; 1 is plain TSD, more is DASM.
+        step_size (float): step s between points, in positions.
+        shift (int): every point but the first is moved by up to this many positions at random.
+        later_weight (float): weight of every point but the first, which has 1.
+        omega ("sigma2" | "one" | "snr"), space ("native" | "eps"): see :mod:`tsdsr.diffusion.losses`.
+        batched (bool): ask a network for all it is to predict at a point in one pass; otherwise one latent and one
+            prompt at a time, which needs less memory.
+    """
+
+    lambda_vsd: Ramp = 0.7
+    lambda_tsm: Ramp = 0.3
+    guidance: float = 7.5
+    first: Ramp = 50
+    last: Ramp = 950
+    points: int = 1
+    step_size: float = 50
+    shift: int = 0
+    later_weight: float = 0.3
+    omega: Omega = "sigma2"
+    space: Space = "native"
+    batched: bool = True
+
+    def __post_init__(self) -> None:
+        if self.points < 1 or self.step_size <= 0 or self.shift < 0:
+            raise ConfigError("a walk needs points >= 1, step_size > 0 and shift >= 0")
+        for p in (0.0, 1.0):
+            if not 0 <= value_at(self.first, p) <= value_at(self.last, p) <= 999:
+                raise ConfigError(f"positions must satisfy 0 <= first <= last <= 999, got {self.first}, {self.last}")
+
+    @property
+    def step_weights(self) -> tuple[float, ...]:
+        return (1.0, *(self.later_weight,) * (self.points - 1))
+
+
+@dataclass(frozen=True)
+class Phase(Schedule):
+    """A stretch of the student's training with one set of losses (eqs. 7 and 8).
+
+    Attributes:
+        fake_lr (tuple): learning rate of the fake network, scheduled as ``lr``.
+        gamma_rec, gamma_reg (Ramp): weights of reconstruction and of TSD.
+        perceptual_weight (Ramp): weight of LPIPS; 0 leaves it out.
+        latent_mse_weight (Ramp): weight of the latent MSE.
+        l1_weight (Ramp): weight of the pixel L1 term, which the paper does not have.
+        perceptual_crop (int | None): edge of a random square LPIPS sees instead of the whole crop, to save time.
+        tsd (TSDSettings | None): None trains with reconstruction losses only; no teacher is needed then.
+        adversarial_weight (Ramp): weight of the adversarial latent loss; the paper has none.
+        diverse_prompts (Ramp): probability that the student sees the image's prompt instead of the fixed one.
+    """
+
+    fake_lr: tuple[float, float] = (1e-6, 1e-6)
+    gamma_rec: Ramp = 1.0
+    gamma_reg: Ramp = 1.0
+    perceptual_weight: Ramp = 0.0
+    latent_mse_weight: Ramp = 0.0
+    l1_weight: Ramp = 0.0
+    perceptual_crop: int | None = None
+    tsd: TSDSettings | None = None
+    adversarial_weight: Ramp = 0.0
+    diverse_prompts: Ramp = 0.0
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether teacher and fake take part."""
+        return self.tsd is not None or self.adversarial_weight != 0.0
+
+
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj")
+"""Module endings of attention projections: where the released fake network carries LoRA."""
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Which networks are trained, and how.
+
+    Attributes:
+        model (str): row of :data:`tsdsr.models.zoo.SPECS`.
+        config (dict): arguments of the network that differ from the row's; only where no base model is loaded.
+        lora_rank (int | None): rank of every LoRA; None trains all weights (`mini`).
+        fake_targets (tuple): module endings that carry the fake network's LoRA.
+        base_precision ("fp32" | "bf16" | "fp16"): how frozen base weights are stored; LoRA stays in fp32.
+        gradient_checkpointing (bool): recompute activations in the backward pass, where the network can.
+    """
+
+    model: str = "mini"
+    config: dict[str, Any] = field(default_factory=dict)
+    lora_rank: int | None = None
+    fake_targets: tuple[str, ...] = ATTENTION
+    base_precision: Precision = "fp32"
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.lora_rank is not None and self.lora_rank < 1:
+            raise ConfigError(f"lora_rank must be positive, got {self.lora_rank}")
+        if self.lora_rank is None and self.base_precision != "fp32":
+            raise ConfigError("weights that are trained are stored in fp32; base_precision is for frozen ones")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What every training run has.
+
+    Attributes:
+        phases (tuple of Schedule): run one after the other.
+        networks (NetworkSettings): what is trained.
+        accumulation (int): micro-batches a step.
         ema_decay (float): decay of the exponential moving average whose weights are validated and shipped.
-        betas (tuple): AdamW's.
-        weight_decay (float): AdamW's.
-        max_grad_norm (float): gradients are clipped to this norm.
+        betas (tuple), weight_decay (float): AdamW's.
+        max_grad_norm (float): each role's gradients are clipped to this norm.
+        max_skipped (int): steps in a row that may be skipped for a loss or gradient that is not finite.
         seed (int): base of all randomness.
         validation_share (float): share of the photographs held out.
         validation_crop (int): edge of the validation crops, one a held-out photograph.
-        validate_every (int): steps between validations.
-        checkpoint_every (int): steps between checkpoints.
-        log_every (int): steps between log lines.
+        validate_every, checkpoint_every, log_every (int): steps between.
     """
 
-    phases: tuple[Phase, ...]
-    network: dict[str, Any] = field(default_factory=dict)
-    pairs: PairSettings = field(default_factory=PairSettings)
+    phases: tuple[Schedule, ...]
+    networks: NetworkSettings = field(default_factory=NetworkSettings)
+    accumulation: int = 1
     ema_decay: float = 0.999
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 1e-4
     max_grad_norm: float = 1.0
+    max_skipped: int = 10
     seed: int = 0
     validation_share: float = 0.06
     validation_crop: int = 256
@@ -86,23 +208,72 @@ class StudentConfig:
     def __post_init__(self) -> None:
         if not self.phases:
             raise ConfigError("a run needs at least one phase")
+        if self.accumulation < 1 or self.max_skipped < 0:
+            raise ConfigError("accumulation must be at least 1 and max_skipped at least 0")
+        if any(phase.batch_size % self.accumulation for phase in self.phases):
+            raise ConfigError(f"every batch_size must be a multiple of accumulation={self.accumulation}")
         if not 0 < self.ema_decay < 1:
             raise ConfigError(f"ema_decay must lie in (0, 1), got {self.ema_decay}")
         if not 0 <= self.validation_share < 1:
             raise ConfigError(f"validation_share must lie in [0, 1), got {self.validation_share}")
+        if min(self.validate_every, self.checkpoint_every, self.log_every) < 1:
+            raise ConfigError("validate_every, checkpoint_every and log_every must be at least 1")
 
     @property
     def total_steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
 
-    def locate(self, step: int) -> tuple[Phase, int]:
-        """The phase of global step ``step`` and the step's number within it, both 0-based."""
-        for phase in self.phases:
+    def find(self, step: int) -> tuple[int, int]:
+        """Number of the phase that global step ``step`` belongs to, and the step's number within it, all 0-based."""
+        for number, phase in enumerate(self.phases):
             if step < phase.steps:
-                return phase, step
+                return number, step
             step -= phase.steps
         raise ConfigError(f"step {step} lies beyond the last phase")
 
     def to_json(self) -> str:
         """A stable text form, stored in checkpoints to tell whether a run may be resumed."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class StudentConfig(RunConfig):
+    """Training of a one-step student.
+
+    Attributes:
+        phases (tuple of Phase): see :class:`Phase`.
+        pairs (PairSettings): crops and degradation.
+        monitor_every (int): steps between measurements of the teacher's direction (figure 3); 0 is never.
+    """
+
+    phases: tuple[Phase, ...]
+    pairs: PairSettings = field(default_factory=PairSettings)
+    monitor_every: int = 100
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether any phase asks a teacher."""
+        return any(phase.needs_scores for phase in self.phases)
+
+
+@dataclass(frozen=True)
+class TeacherConfig(RunConfig):
+    """Training of a teacher with the diffusion loss on high-quality images.
+
+    Attributes:
+        crops (CropSettings): how images are cut.
+        time_density ("uniform" | "logit_normal"): how times are drawn: every position of the list alike, or as SD3 was
+            trained (Esser et al. 2024).
+        prompt_dropout (float): probability of the empty prompt, for guidance.
+    """
+
+    crops: CropSettings = field(default_factory=CropSettings)
+    time_density: Literal["uniform", "logit_normal"] = "uniform"
+    prompt_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.prompt_dropout < 1:
+            raise ConfigError(f"prompt_dropout must lie in [0, 1), got {self.prompt_dropout}")
+        if self.time_density not in ("uniform", "logit_normal"):
+            raise ConfigError(f"unknown time_density {self.time_density!r}")

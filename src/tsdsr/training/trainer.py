@@ -1,157 +1,335 @@
-"""Training of a one-step student with reconstruction losses: phases, EMA, exact resume.
-
-All randomness is a function of the seed and the step (or the item's number), so that a run killed at any moment and
-started again with the same command continues as if nothing had happened.
-"""
+"""Training of a one-step student: reconstruction and target score distillation (eqs. 3 to 9)."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Subset
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from tsdsr.data.datasets import PairDataset, PairSettings
-from tsdsr.data.sources import Source, list_photos, split_photos
-from tsdsr.diffusion.losses import ReconstructionTerms, pixel_reconstruction_loss
-from tsdsr.errors import ConfigError, TrainingError
-from tsdsr.models.denoiser import as_denoiser, restore
-from tsdsr.models.mini import MiniUNet
-from tsdsr.models.zoo import MINI, default_conditioning
-from tsdsr.training.checkpoint import load_latest_checkpoint, save_checkpoint
-from tsdsr.training.config import Phase, StudentConfig
+from tsdsr.data.datasets import PairDataset
+from tsdsr.data.sources import Source
+from tsdsr.diffusion.losses import (
+    Predictions,
+    WalkPoint,
+    fake_loss,
+    gradient_loss,
+    reconstruction_loss,
+    tsd_gradient,
+)
+from tsdsr.diffusion.trajectory import paired_walk, walk_positions
+from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.denoiser import as_denoiser
+from tsdsr.models.zoo import get_spec
+from tsdsr.training.adversarial import (
+    Discriminator,
+    captured,
+    discriminator_loss,
+    feature_layer,
+    frozen,
+    generator_loss,
+)
+from tsdsr.training.config import Phase, StudentConfig, TSDSettings, value_at
+from tsdsr.training.draws import Draws
+from tsdsr.training.ema import averaged_weights
+from tsdsr.training.engine import Engine, TrainingSample
+from tsdsr.training.monitors import GapByTime, direction_cosines, grid_excess, score_gap
+from tsdsr.training.networks import Networks, autocast, encode
 from tsdsr.training.perceptual import lpips_distance
+from tsdsr.training.prompts import LabelPrompts, Prompts, mix
+from tsdsr.training.reporting import make_accelerator
+from tsdsr.training.samples import Pairs
+from tsdsr.training.sheet import save_sheet
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 
+# Streams of a sample's randomness, so that leaving one use out does not change another.
+_WALK, _FAKE, _PROMPT, _CROP, _MONITOR, _ADVERSARIAL = range(1, 7)
 
-class StudentTrainer:
-    """Trains `mini` to restore in one step; one instance is one run in one folder.
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Photographs to train on and to validate on.
+
+    Attributes:
+        sources (tuple of Source): training photographs, mixed by weight.
+        validation (tuple of Path): held-out photographs.
+        prompts (mapping): photograph → text.
+    """
+
+    sources: tuple[Source, ...]
+    validation: tuple[Path, ...] = ()
+    prompts: Mapping[Path, str] = field(default_factory=dict)
+
+
+class StudentTrainer(Engine):
+    """Trains a one-step student; one instance is one run in one folder.
 
     Args:
         config (StudentConfig): the run's settings.
-        photos (Path): folder of sharp photographs.
-        output (Path): folder for checkpoints, log and the trained student; an interrupted run there is resumed.
-        device (str): "cpu", "cuda", …
+        networks (Networks): with roles assigned; the instance takes them over.
+        data (TrainingData): photographs.
+        output (Path): folder for checkpoints, log and validation images; an interrupted run there is resumed.
+        prompts (Prompts | None): conditioning by role; default `mini`'s.
+        accelerator (Accelerator | None): default one process on the CPU.
         dtype (torch.dtype): autocast precision; float32 means none.
         workers (int): data loading processes.
         perceptual (callable | None): replaces LPIPS-VGG; used by tests.
 
     Raises:
         TrainingError: the folder holds a run with other settings.
-        ConfigError: float16 is asked for.
+        ConfigError: settings contradict each other or the number of processes.
     """
+
+    config: StudentConfig
 
     def __init__(
         self,
         config: StudentConfig,
-        photos: Path,
+        networks: Networks,
+        data: TrainingData,
         output: Path,
-        device: str = "cpu",
+        prompts: Prompts | None = None,
+        accelerator: Accelerator | None = None,
         dtype: torch.dtype = torch.float32,
         workers: int = 0,
         perceptual: Perceptual | None = None,
     ) -> None:
-        self.config, self.output, self.device, self.dtype = config, Path(output), torch.device(device), dtype
-        self.workers = workers
-        if dtype == torch.float16:
-            raise ConfigError("float16 needs loss scaling, which this trainer lacks; train in bf16 or fp32")
-        self.train_photos, self.validation_photos = split_photos(list_photos(photos), config.validation_share)
-        torch.manual_seed(config.seed)  # initial weights; nothing later draws from the global generator
-        self.network = MiniUNet(**config.network).to(self.device, memory_format=torch.channels_last)
-        average = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
-        self.ema = AveragedModel(self.network, multi_avg_fn=average)
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=0.0, betas=config.betas, weight_decay=config.weight_decay
-        )
-        self.conditioning = default_conditioning(MINI).to(self.device, torch.float32)
-        self.vae = MINI.make_autoencoder().to(self.device)
+        super().__init__(config, output, accelerator or make_accelerator(output, "cpu"), dtype, workers)
+        self.data, self.networks = data, networks
+        self.spec = get_spec(config.networks.model)
+        self.process = self.spec.process
+        self.prompts = prompts or LabelPrompts()
+        self.student = self.prepare("student", networks.student.to(memory_format=torch.channels_last))
+        self.vae = networks.vae.to(self.device)
+        self.scores, self.discriminator = networks.scores, None
+        self._fake: nn.Module | None = None
+        if self.scores is not None:
+            self._fake = self.prepare("fake", self.scores.to(memory_format=torch.channels_last))
+            if any(phase.adversarial_weight for phase in config.phases):
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(config.seed)
+                    head = Discriminator(feature_layer(self.scores.fake)[1])
+                self.discriminator = self.prepare("discriminator", head)
+        self.ema = EMAModel(self.roles["student"].parameters, decay=config.ema_decay)
         needs_lpips = any(phase.perceptual_weight for phase in config.phases)
         self.perceptual = perceptual or (lpips_distance("vgg", self.device) if needs_lpips else None)
-        self.step = 0
-        self._resume()
+        self.gaps = GapByTime()
+        self._last_point: WalkPoint | None = None
+        self._last_hq: Tensor | None = None
+        self.resume()
 
-    def run(self, until: int | None = None) -> None:
-        """Train up to global step ``until`` (default: the end), then store the student."""
-        until = min(until or self.config.total_steps, self.config.total_steps)
-        started, first = time.perf_counter(), self.step
-        for x_lq, x_hq in self._batches(until):
-            terms, grad_norm = self._train_step(x_lq.to(self.device), x_hq.to(self.device))
-            self.step += 1
-            if self.step % self.config.log_every == 0:
-                rate = (self.step - first) / (time.perf_counter() - started)
-                self._log(
-                    l1=terms.l1.item(), perceptual=terms.perceptual.item(), grad_norm=grad_norm, steps_per_second=rate
-                )
-            if self.step % self.config.validate_every == 0:
-                self._log(**{f"validation_{k}": v for k, v in self.validate().items()})
-            if self.step % self.config.checkpoint_every == 0:
-                self._save()
-        self._save()
-        self.student().save_pretrained(self.output / "student")
+    # One step
 
-    def student(self) -> MiniUNet:
-        """The averaged weights, as a model to save or use."""
-        return cast(MiniUNet, self.ema.module)
+    def train_step(self, batches: Sequence[TrainingSample]) -> dict[str, Tensor]:
+        number, phase_step = self.config.find(self.step)
+        phase = self.config.phases[number]
+        progress = phase.progress(phase_step)
+        figures: dict[str, Tensor] = {}
+        latents: list[tuple[Tensor, Conditioning]] = []
+        for i, batch in enumerate(batches):
+            with ExitStack() as stack:
+                stack.enter_context(self.accumulating(self.student, i + 1 == len(batches)))
+                loss, z_hat, prompt = self._student_loss(batch, phase, progress, figures, stack)
+                self.roles["student"].backward(loss, len(batches))
+            latents.append((z_hat.detach(), prompt))
+        figures = {name: value / len(batches) for name, value in figures.items()}
+        figures["grad_norm/student"] = self.update("student", figures["loss/student"], self.learning_rate())
+        assert self.ema is not None
+        self.ema.step(self.roles["student"].parameters)
+        if phase.needs_scores:
+            figures |= self._train_fake(batches, latents, phase)
+            if phase.adversarial_weight:
+                figures |= self._train_discriminator(batches, latents)
+        return figures
 
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Mean PSNR (dB, RGB), L1 and perceptual distance over fixed crops of the held-out photographs; stores a sheet.
-
-        An empty validation split gives an empty result.
-        """
-        if not self.validation_photos:
-            return {}
-        settings = self._validation_settings()
-        rows: list[Tensor] = []
-        scores: dict[str, list[float]] = {"psnr": [], "l1": [], "perceptual": []}
-        for index, photo in enumerate(self.validation_photos):
-            x_lq, x_hq = PairDataset([Source("validation", (photo,))], 1, settings, seed=1_000_003 + index)[0]
-            x_hat = self._restore(self.student(), x_lq[None].to(self.device)).clamp(0, 1)
-            x_hq = x_hq[None].to(self.device)
-            scores["psnr"].append(-10 * math.log10(max(1e-10, torch.mean((x_hat - x_hq) ** 2).item())))
-            scores["l1"].append((x_hat - x_hq).abs().mean().item())
-            if self.perceptual is not None:
-                scores["perceptual"].append(self.perceptual(x_hat, x_hq).item())
-            rows.append(torch.cat([x_lq, x_hat[0].cpu(), x_hq[0].cpu()], dim=-1))
-        self._sheet(rows[:8])
-        return {name: float(np.mean(values)) for name, values in scores.items() if values}
-
-    def _train_step(self, x_lq: Tensor, x_hq: Tensor) -> tuple[ReconstructionTerms, float]:
-        phase, phase_step = self.config.locate(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = phase.learning_rate(phase_step)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            x_hat = self._restore(self.network, x_lq)
-            terms = pixel_reconstruction_loss(
-                x_hat, x_hq, self._perceptual_of(phase), phase.l1_weight, phase.perceptual_weight
+    def _student_loss(
+        self, batch: TrainingSample, phase: Phase, progress: float, figures: dict[str, Tensor], stack: ExitStack
+    ) -> tuple[Tensor, Tensor, Conditioning]:
+        """Eq. 8 for one micro-batch; adds its figures to ``figures``."""
+        prompt = self._conditioning(batch.prompt)
+        with autocast(self.device, self.dtype):
+            z_hat, x_hat = self.student(batch.x_lq, self._student_prompt(batch, prompt, phase, progress))
+        with torch.no_grad(), autocast(self.device, self.dtype):
+            z_hq = encode(self.vae, batch.x_hq)
+        x_hat, z_hat = x_hat.float(), z_hat.float()
+        with autocast(self.device, self.dtype):
+            rec = reconstruction_loss(
+                x_hat,
+                batch.x_hq,
+                z_hat,
+                z_hq,
+                self._perceptual_of(phase),
+                value_at(phase.perceptual_weight, progress),
+                value_at(phase.latent_mse_weight, progress),
+                value_at(phase.l1_weight, progress),
             )
-        if not torch.isfinite(terms.total):
-            raise TrainingError(f"step {self.step}: the loss is {terms.total.item()}; lower the learning rate")
-        self.optimizer.zero_grad(set_to_none=True)
-        terms.total.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
-        self.optimizer.step()
-        self.ema.update_parameters(self.network)
-        return terms, norm.item()
+        loss = value_at(phase.gamma_rec, progress) * rec.total
+        new = {"loss/l1": rec.l1, "loss/perceptual": rec.perceptual, "loss/latent_mse": rec.latent_mse}
+        if phase.tsd is not None:
+            tsd = self._tsd_loss(phase.tsd, progress, batch, z_hat, z_hq, prompt, new)
+            loss = loss + value_at(phase.gamma_reg, progress) * tsd
+        if phase.adversarial_weight:
+            adversarial = self._generator_loss(batch, z_hat, prompt, stack)
+            loss = loss + value_at(phase.adversarial_weight, progress) * adversarial
+            new["loss/adversarial"] = adversarial
+        new["loss/student"] = loss
+        for name, value in new.items():
+            figures[name] = figures.get(name, 0) + value.detach()
+        return loss, z_hat, prompt
 
-    def _restore(self, network: torch.nn.Module, x_lq: Tensor) -> Tensor:
-        """Enlarged low-quality images in [0, 1] → restored ones, through the latent space and the one step."""
-        factor = self.vae.config["scaling_factor"]
-        z_lq = self.vae.encode(x_lq * 2 - 1).latent_dist.mode() * factor
-        z_hat = restore(as_denoiser(network), MINI.process, z_lq, MINI.timestep, self.conditioning)
-        x_hat: Tensor = self.vae.decode(z_hat / factor).sample
-        return x_hat / 2 + 0.5
+    def _tsd_loss(
+        self,
+        tsd: TSDSettings,
+        progress: float,
+        batch: TrainingSample,
+        z_hat: Tensor,
+        z_hq: Tensor,
+        prompt: Conditioning,
+        figures: dict[str, Tensor],
+    ) -> Tensor:
+        """Eq. 5 over the walk, as a scalar that is attached to the student's graph."""
+        gradient = tsd_gradient(
+            self.process,
+            self._watched(self.walk(tsd, progress, batch.item.tolist(), z_hat, z_hq, prompt), z_hq),
+            tsd.step_weights,
+            value_at(tsd.lambda_vsd, progress),
+            value_at(tsd.lambda_tsm, progress),
+            tsd.omega,
+            tsd.space,
+        )
+        figures["tsd/vsd_rms"] = gradient.vsd.square().mean().sqrt()
+        figures["tsd/tsm_rms"] = gradient.tsm.square().mean().sqrt()
+        loss = gradient_loss(z_hat, gradient.tsd)
+        figures["loss/tsd"] = loss.detach()
+        return loss
+
+    def walk(
+        self,
+        tsd: TSDSettings,
+        progress: float,
+        items: Sequence[int],
+        z_hat: Tensor,
+        z_hq: Tensor,
+        prompt: Conditioning,
+        stream: int = _WALK,
+    ) -> Iterator[WalkPoint]:
+        """The paired walk of a batch, with noise and positions of its samples' own."""
+        assert self.scores is not None
+        scores = self.scores
+        draws = Draws(self.config.seed, stream, items)
+        noise = draws.normal(z_hat.shape[1:], z_hat)
+        start = draws.integers(value_at(tsd.first, progress), value_at(tsd.last, progress))
+        shifts = draws.integers(-tsd.shift, tsd.shift, tsd.points - 1) if tsd.shift and tsd.points > 1 else None
+        last = self.process.num_train_timesteps - 1
+        positions = walk_positions(start, tsd.points, tsd.step_size, last, shifts)
+        times = self.process.time_at(positions).to(self.device)
+        null = self._null()
+
+        def predict(z_hat_t: Tensor, z_hq_t: Tensor, t: Tensor) -> Predictions:
+            with autocast(self.device, self.dtype):
+                return scores.predictions(z_hat_t, z_hq_t, t, prompt, null, tsd.guidance, tsd.batched)
+
+        return paired_walk(self.process, predict, z_hat, z_hq, noise, times)
+
+    def _watched(self, walk: Iterator[WalkPoint], z_hq: Tensor) -> Iterator[WalkPoint]:
+        """The same walk; gaps are recorded and the first point is kept for the monitors."""
+        for k, point in enumerate(walk):
+            self.gaps.add(point.t, score_gap(point))
+            if k == 0:
+                self._last_point, self._last_hq = point, z_hq
+            yield point
+
+    def _train_fake(
+        self, batches: Sequence[TrainingSample], latents: Sequence[tuple[Tensor, Conditioning]], phase: Phase
+    ) -> dict[str, Tensor]:
+        """Eq. 9: one step of the fake network on the student's latents, without guidance."""
+        assert self._fake is not None
+        tsd = phase.tsd or TSDSettings()
+        total = torch.zeros((), device=self.device)
+        for i, (batch, (z_hat, prompt)) in enumerate(zip(batches, latents, strict=True)):
+            draws = Draws(self.config.seed, _FAKE, batch.item.tolist())
+            noise = draws.normal(z_hat.shape[1:], z_hat)
+            low, high = value_at(tsd.first, 0), value_at(tsd.last, 0)
+            last = min(self.process.num_train_timesteps - 1, high + tsd.points * tsd.step_size)
+            t = self.process.time_at(draws.integers(low, last)).to(self.device)  # wherever a walk may come by
+            z_t = self.process.add_noise(z_hat, noise, t)
+            with self.accumulating(self._fake, i + 1 == len(batches)):
+                with autocast(self.device, self.dtype):
+                    prediction = self._fake(z_t, t, prompt)
+                loss = fake_loss(self.process, prediction, z_hat, noise, t)
+                self.roles["fake"].backward(loss, len(batches))
+            total += loss.detach() / len(batches)
+        norm = self.update("fake", total, self.learning_rate(phase.fake_lr))
+        return {"loss/fake": total, "grad_norm/fake": norm}
+
+    # The adversarial latent loss
+
+    def _features(self, z: Tensor, batch: TrainingSample, prompt: Conditioning) -> Tensor:
+        """What the fake network makes of noised latents, at its middle layer."""
+        assert self.scores is not None
+        draws = Draws(self.config.seed, _ADVERSARIAL, batch.item.tolist())
+        t = self.process.time_at(draws.integers(400, 950)).to(self.device)
+        z_t = self.process.add_noise(z, draws.normal(z.shape[1:], z), t)
+        network = self.scores.network("fake")
+        with captured(feature_layer(network)[0]) as outputs, autocast(self.device, self.dtype):
+            as_denoiser(network)(z_t, t, prompt)
+        return outputs[0]
+
+    def _generator_loss(
+        self, batch: TrainingSample, z_hat: Tensor, prompt: Conditioning, stack: ExitStack
+    ) -> Tensor:
+        """The student's part; the networks it passes through stay frozen until ``stack`` is left, after the backward."""
+        assert self.scores is not None
+        head = self.roles["discriminator"].module
+        stack.enter_context(frozen(self.scores.network("fake")))
+        stack.enter_context(frozen(head))
+        return generator_loss(head(self._features(z_hat, batch, prompt)))
+
+    def _train_discriminator(
+        self, batches: Sequence[TrainingSample], latents: Sequence[tuple[Tensor, Conditioning]]
+    ) -> dict[str, Tensor]:
+        assert self.discriminator is not None
+        total = torch.zeros((), device=self.device)
+        for i, (batch, (z_hat, prompt)) in enumerate(zip(batches, latents, strict=True)):
+            with torch.no_grad():
+                z_hq = encode(self.vae, batch.x_hq)
+                both = torch.cat([self._features(z_hq, batch, prompt), self._features(z_hat, batch, prompt)])
+            with self.accumulating(self.discriminator, i + 1 == len(batches)):
+                real, fake = self.discriminator(both).chunk(2)
+                loss = discriminator_loss(real, fake)
+                self.roles["discriminator"].backward(loss, len(batches))
+            total += loss.detach() / len(batches)
+        norm = self.update("discriminator", total, self.learning_rate((1e-4, 1e-4)))
+        return {"loss/discriminator": total, "grad_norm/discriminator": norm}
+
+    # Conditioning and small helpers
+
+    def _conditioning(self, texts: Sequence[str]) -> Conditioning:
+        return self.prompts.of(texts).to(self.device, torch.float32)
+
+    def _null(self) -> Conditioning:
+        return self.prompts.null().to(self.device, torch.float32)
+
+    def _student_prompt(
+        self, batch: TrainingSample, prompt: Conditioning, phase: Phase, progress: float
+    ) -> Conditioning:
+        fixed = self.prompts.fixed().to(self.device, torch.float32).expand(len(batch.x_lq))
+        share = value_at(phase.diverse_prompts, progress)
+        if share == 0:
+            return fixed
+        chosen = Draws(self.config.seed, _PROMPT, batch.item.tolist()).uniform() < share
+        return mix(fixed, prompt, chosen)
 
     def _perceptual_of(self, phase: Phase) -> Perceptual | None:
         """The phase's perceptual term: none, on whole crops, or on a random square drawn from (seed, step)."""
@@ -161,7 +339,7 @@ class StudentTrainer:
         size = self.config.pairs.crops.size
         if edge is None or edge >= size:
             return perceptual
-        rng = np.random.default_rng((self.config.seed, 7, self.step))
+        rng = np.random.default_rng((self.config.seed, _CROP, self.step))
         y, x = (int(v) for v in rng.integers(size - edge + 1, size=2))
 
         def cropped(x_hat: Tensor, x_hq: Tensor) -> Tensor:
@@ -169,65 +347,67 @@ class StudentTrainer:
 
         return cropped
 
-    def _batches(self, until: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches from the current step on; item numbers run through all phases."""
-        source = Source("training photographs", tuple(self.train_photos))
-        first_item, begin = 0, 0
-        for phase in self.config.phases:
-            end = min(begin + phase.steps, until)
-            start = max(begin, self.step)
-            items = range(
-                first_item + (start - begin) * phase.batch_size, first_item + (end - begin) * phase.batch_size
-            )
-            if items:
-                dataset = PairDataset([source], items.stop, self.config.pairs, self.config.seed)
-                yield from DataLoader(
-                    Subset(dataset, items),
-                    phase.batch_size,
-                    num_workers=self.workers,
-                    persistent_workers=self.workers > 0,
-                    pin_memory=self.device.type == "cuda",
-                    generator=torch.Generator(),  # keeps the loader off the global one
-                )
-            first_item, begin = first_item + phase.steps * phase.batch_size, begin + phase.steps
+    def dataset(self, length: int) -> Dataset[TrainingSample]:
+        return Pairs(self.data.sources, length, self.config.pairs, self.config.seed, self.data.prompts)
 
-    def _validation_settings(self) -> PairSettings:
+    # Watching
+
+    def monitor(self, batches: Sequence[TrainingSample]) -> dict[str, float]:
+        """Figure 3 and figure 5, from the walk of the step just taken."""
+        every = self.config.monitor_every
+        if not every or (self.step + 1) % every or self._last_point is None or self._last_hq is None:
+            return {}
+        hat, hq = direction_cosines(self.process, self._last_point, self._last_hq)
+        return {
+            "direction_cosine/z_hat": hat.mean().item(),
+            "direction_cosine/z_hq": hq.mean().item(),
+            **self.gaps.figures(),
+        }
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Mean PSNR (dB, RGB), L1, perceptual distance and grid excess (dB) of the averaged student over fixed crops of
+        the held-out photographs; stores a sheet of input, result and truth. Without held-out photographs: nothing.
+        """
+        rows: list[Tensor] = []
+        results: list[tuple[Tensor, Tensor]] = []
+        scores: dict[str, list[float]] = {"psnr": [], "l1": [], "perceptual": []}
+        for x_lq, x_hat, x_hq in self.restored():
+            scores["psnr"].append(-10 * math.log10(max(1e-10, torch.mean((x_hat - x_hq) ** 2).item())))
+            scores["l1"].append((x_hat - x_hq).abs().mean().item())
+            if self.perceptual is not None:
+                scores["perceptual"].append(self.perceptual(x_hat, x_hq).item())
+            results.append((x_hat.cpu(), x_hq.cpu()))
+            rows.append(torch.cat([x_lq, x_hat, x_hq], dim=-1)[0].cpu())
+        if not rows:
+            return {}
+        save_sheet(rows[:8], self.output / f"validation-{self.step:06d}.png")
+        figures = {name: float(np.mean(values)) for name, values in scores.items() if values}
+        edge = self.config.validation_crop
+        periods = [p for p in (self.spec.vae_scale_factor, 2 * self.spec.vae_scale_factor) if 16 * p <= edge]
+        hat, hq = (grid_excess((r[i] for r in results), periods) for i in (0, 1))
+        return figures | {f"grid_{period}": hat[period] - hq[period] for period in periods}
+
+    @torch.no_grad()
+    def restored(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """``(x_lq, x_hat, x_hq)``, each (1, 3, H, W) in [0, 1], of every held-out photograph, by the averaged student."""
         pairs = self.config.pairs
         crops = dataclasses.replace(pairs.crops, size=self.config.validation_crop, shrink_prob=0.0)
-        return dataclasses.replace(pairs, crops=crops, other_scale_prob=0.0)
+        settings = dataclasses.replace(pairs, crops=crops, other_scale_prob=0.0)
+        prompt = self.prompts.fixed().to(self.device, torch.float32)
+        assert self.ema is not None
+        with averaged_weights(self.ema, self.roles["student"].parameters):
+            for index, photo in enumerate(self.data.validation):
+                seed = 1_000_003 + index
+                x_lq, x_hq = (x[None].to(self.device) for x in PairDataset([Source("", (photo,))], 1, settings, seed)[0])
+                with autocast(self.device, self.dtype):
+                    x_hat: Tensor = self.networks.student(x_lq, prompt)[1]
+                yield x_lq, x_hat.float().clamp(0, 1), x_hq
 
-    def _sheet(self, rows: list[Tensor]) -> None:
-        sheet = torch.cat(rows, dim=-2).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
-        self.output.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(sheet).save(self.output / f"validation-{self.step:06d}.png")
+    def finish(self) -> None:
+        """Nothing more: the caller stores the student in the form it wants, see :meth:`averaged`."""
 
-    def _log(self, **values: float) -> None:
-        self.output.mkdir(parents=True, exist_ok=True)
-        record = {"step": self.step, **{k: round(v, 6) for k, v in values.items()}}
-        with (self.output / "log.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        print(" ".join(f"{k}={v:g}" for k, v in record.items()), flush=True)
-
-    def _save(self) -> None:
-        save_checkpoint(
-            self.output,
-            self.step,
-            {
-                "config": self.config.to_json(),
-                "step": self.step,
-                "network": self.network.state_dict(),
-                "ema": self.ema.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            },
-        )
-
-    def _resume(self) -> None:
-        state = load_latest_checkpoint(self.output)
-        if state is None:
-            return
-        if state["config"] != self.config.to_json():
-            raise TrainingError(f"{self.output}: holds a run with other settings; choose another output folder")
-        self.step = int(state["step"])
-        self.network.load_state_dict(state["network"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+    def averaged(self) -> Any:
+        """Context in which ``networks.student`` holds the averaged weights, to store or use them."""
+        assert self.ema is not None
+        return averaged_weights(self.ema, self.roles["student"].parameters)

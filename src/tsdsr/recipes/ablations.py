@@ -1,0 +1,56 @@
+"""The paper's ablations as changes to a recipe: parts left out (table 4), the walk's N and s (table 6)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from tsdsr.training.config import Phase, StudentConfig
+
+
+def _tsd(**changes: object) -> Callable[[Phase], Phase]:
+    def change(phase: Phase) -> Phase:
+        if phase.tsd is None:
+            return phase
+        return dataclasses.replace(phase, tsd=dataclasses.replace(phase.tsd, **changes))  # type: ignore[arg-type]
+
+    return change
+
+
+def _walk(points: int, step_size: float) -> Callable[[Phase], Phase]:
+    """Other N and s wherever the recipe walks at all; a phase with plain TSD keeps it."""
+
+    def change(phase: Phase) -> Phase:
+        if phase.tsd is None or phase.tsd.points == 1:
+            return phase
+        return dataclasses.replace(phase, tsd=dataclasses.replace(phase.tsd, points=points, step_size=step_size))
+
+    return change
+
+
+def _no_tsd(phase: Phase) -> Phase:
+    return dataclasses.replace(phase, tsd=None)
+
+
+ABLATIONS: Mapping[str, Callable[[Phase], Phase]] = MappingProxyType(
+    {
+        "no_tsm": _tsd(lambda_tsm=0.0),
+        "no_vsd": _tsd(lambda_vsd=0.0),
+        "no_dasm": _tsd(points=1),
+        "no_tsd": _no_tsd,
+        **{f"dasm_{n}x{s}": _walk(n, s) for n, s in ((2, 50), (8, 50), (4, 25), (4, 100))},
+    }
+)
+"""Name → change of every phase: without TSM, without VSD, without DASM (table 4), with reconstruction losses only, and
+``dasm_NxS`` (table 6; 4 × 50 is the recipe itself)."""
+
+
+def ablated(base: Callable[[], StudentConfig], name: str) -> Callable[[], StudentConfig]:
+    """The recipe ``base`` with one of :data:`ABLATIONS` applied."""
+
+    def recipe() -> StudentConfig:
+        config = base()
+        return dataclasses.replace(config, phases=tuple(ABLATIONS[name](phase) for phase in config.phases))
+
+    return recipe

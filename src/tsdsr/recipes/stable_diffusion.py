@@ -1,0 +1,93 @@
+"""Recipes for the full-size models. The paper gives settings and hours but no number of steps; theirs are choices."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tsdsr.data.datasets import CropSettings, PairSettings
+from tsdsr.data.settings import PRESETS
+from tsdsr.training.config import NetworkSettings, Phase, Schedule, StudentConfig, TeacherConfig, TSDSettings
+
+_PAIRS = PairSettings(
+    crops=CropSettings(size=512, shrink_prob=0.0, rotate=False),
+    degradation=PRESETS["osediff"],
+    other_scale_prob=0.0,
+)
+_FAKE_LR = (1e-6, 1e-6)
+
+
+def sd3_paper() -> StudentConfig:
+    """TSD-SR on SD3-medium as in section 4.1, tables 1 and 2: expect LPIPS .2743, DISTS .2104, NIQE 5.13 on RealSR.
+
+    Rank 64, AdamW 5e-6 and 1e-6, batch 16, guidance 7.5, positions 50 to 950. Phase 1: LPIPS, latent MSE and TSD with
+    one point. Phase 2: DASM with N = 4 and s = 50, no MSE, the weight of TSD rising from 1 to 2. The first tenth of
+    phase 1 moves from the images' prompts to the fixed one, which the authors advise against grids.
+    """
+    return StudentConfig(
+        phases=(
+            Phase(
+                steps=2_000, batch_size=16, lr=(5e-6, 5e-6), warmup=500, fake_lr=_FAKE_LR, perceptual_weight=1.0,
+                latent_mse_weight=1.0, diverse_prompts=(1.0, 0.0), tsd=TSDSettings(lambda_vsd=(0.0, 0.7)),
+            ),
+            Phase(
+                steps=18_000, batch_size=16, lr=(5e-6, 5e-6), fake_lr=_FAKE_LR, perceptual_weight=1.0,
+                latent_mse_weight=1.0, tsd=TSDSettings(),
+            ),
+            Phase(
+                steps=20_000, batch_size=16, lr=(5e-6, 5e-7), cycles=2, fake_lr=_FAKE_LR, perceptual_weight=1.0,
+                gamma_reg=(1.0, 2.0), tsd=TSDSettings(points=4, step_size=50, shift=25),
+            ),
+        ),
+        networks=NetworkSettings(model="sd3", lora_rank=64, base_precision="bf16", gradient_checkpointing=True),
+        pairs=_PAIRS,
+        validation_share=0.0005,
+        validation_crop=512,
+        checkpoint_every=500,
+    )  # fmt: skip
+
+
+def sd3_24gb() -> StudentConfig:
+    """:func:`sd3_paper` for one GPU with 24 GB: micro-batches of 1, one prompt and one latent a pass.
+
+    Memory in GB, see `docs/training.md`: frozen base 4.2 in bf16, shared by all roles; autoencoders 0.3; LoRA of
+    student and fake with gradients, moments and average 1.7; the rest is activations.
+    """
+    config = sd3_paper()
+    phases = tuple(
+        dataclasses.replace(phase, tsd=dataclasses.replace(phase.tsd, batched=False))
+        for phase in config.phases
+        if phase.tsd is not None
+    )
+    return dataclasses.replace(config, phases=phases, accumulation=16)
+
+
+def sd21() -> StudentConfig:
+    """On SD2.1-base, table 5: expect LPIPS .2943, DISTS .2115, NIQE 5.79 on DRealSR."""
+    config = sd3_paper()
+    return dataclasses.replace(config, networks=dataclasses.replace(config.networks, model="sd21-base"))
+
+
+def sd2() -> StudentConfig:
+    """On SD2-base, table 5: expect LPIPS .3040, DISTS .2234, NIQE 6.22 on DRealSR."""
+    config = sd3_paper()
+    return dataclasses.replace(config, networks=dataclasses.replace(config.networks, model="sd2-base"))
+
+
+def sd3_teacher() -> TeacherConfig:
+    """A LoRA of rank 64 on SD3-medium, tuned on HQ images with the diffusion loss, times as SD3 was trained."""
+    return TeacherConfig(
+        phases=(Schedule(steps=10_000, batch_size=16, lr=(5e-6, 5e-7), warmup=500),),
+        networks=NetworkSettings(model="sd3", lora_rank=64, base_precision="bf16", gradient_checkpointing=True),
+        crops=CropSettings(size=512, rotate=False),
+        time_density="logit_normal",
+        validation_share=0.0005,
+        validation_crop=512,
+        checkpoint_every=500,
+    )
+
+
+def sd21_teacher() -> TeacherConfig:
+    """:func:`sd3_teacher` for SD2.1-base, all times alike."""
+    config = sd3_teacher()
+    networks = dataclasses.replace(config.networks, model="sd21-base")
+    return dataclasses.replace(config, networks=networks, time_density="uniform")

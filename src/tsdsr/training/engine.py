@@ -1,0 +1,292 @@
+"""The rhythm every training run has: batches, steps, checkpoints, exact resume, bounded tolerance of bad steps.
+
+All randomness is a function of the seed and of a sample's number, so that a run killed at any moment and started again
+with the same command continues as if nothing had happened, and so that one process, several, or accumulated
+micro-batches see the same samples with the same noise.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from diffusers.training_utils import EMAModel
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from tsdsr.errors import ConfigError, TrainingError
+from tsdsr.files import atomic_path
+from tsdsr.training.checkpoint import load_latest_checkpoint, save_checkpoint
+from tsdsr.training.config import RunConfig
+from tsdsr.training.optim import TrainedRole
+from tsdsr.training.reporting import Reporter, peak_memory
+
+T = TypeVar("T")
+
+
+class TrainingSample(NamedTuple):
+    """One sample, or a batch of them with an axis more.
+
+    Attributes:
+        item (int | Tensor): its number, which its randomness belongs to.
+        x_lq (Tensor): low-quality image enlarged to the crop's size, (3, H, W) in [0, 1]; empty for teachers.
+        x_hq (Tensor): high-quality image, (3, H, W) in [0, 1].
+        prompt (str | list of str): the image's text; empty when there is none.
+    """
+
+    item: Any
+    x_lq: Tensor
+    x_hq: Tensor
+    prompt: Any
+
+
+class NonFiniteError(Exception):
+    """A loss or a gradient is not finite; the step must be skipped."""
+
+
+class Engine(ABC):
+    """One run in one folder; subclasses say what a step is.
+
+    Args:
+        config (RunConfig): the run's settings.
+        output (Path): folder of checkpoints, logs and results; an interrupted run there is resumed.
+        accelerator (Accelerator): one process or many.
+        dtype (torch.dtype): autocast precision; float32 means none.
+        workers (int): data loading processes.
+
+    Raises:
+        ConfigError: a batch cannot be split evenly over processes and micro-batches, or the launcher is set to shard.
+    """
+
+    def __init__(
+        self, config: RunConfig, output: Path, accelerator: Accelerator, dtype: torch.dtype, workers: int
+    ) -> None:
+        if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            raise ConfigError(
+                "sharded training is not supported: roles share frozen weights, which sharding would tear apart. "
+                "Launch with plain data parallelism (MULTI_GPU)"
+            )
+        self.config, self.output, self.accelerator, self.dtype = config, Path(output), accelerator, dtype
+        self.device = torch.device(accelerator.device)
+        self.workers = workers
+        share = accelerator.num_processes * config.accumulation
+        if uneven := [phase.batch_size for phase in config.phases if phase.batch_size % share]:
+            raise ConfigError(
+                f"batch_size {uneven[0]} is not a multiple of {accelerator.num_processes} processes × "
+                f"{config.accumulation} micro-batches"
+            )
+        self.reporter = Reporter(self.output, accelerator, config.total_steps)
+        self.roles: dict[str, TrainedRole] = {}
+        self.step, self.skipped = 0, 0
+        self.ema: EMAModel | None = None
+
+    # What subclasses give
+
+    @abstractmethod
+    def dataset(self, length: int) -> Dataset[TrainingSample]:
+        """Samples numbered from 0; a sample depends on its number and the seed only."""
+
+    @abstractmethod
+    def train_step(self, batches: Sequence[TrainingSample]) -> dict[str, Tensor]:
+        """Take one step on this process's micro-batches and return figures, averaged over them.
+
+        Raises:
+            NonFiniteError: the step was not taken.
+        """
+
+    @abstractmethod
+    def validate(self) -> dict[str, float]:
+        """Figures on the held-out photographs; called on the first process only."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Store what was trained; called on the first process only."""
+
+    def monitor(self, batches: Sequence[TrainingSample]) -> dict[str, float]:
+        """Measurements that are not needed at every step; none by default."""
+        return {}
+
+    # The loop
+
+    def run(self, until: int | None = None) -> None:
+        """Train up to global step ``until`` (default: the end), then store the result.
+
+        Raises:
+            TrainingError: more steps in a row than allowed had a loss or gradient that was not finite.
+        """
+        until = min(until or self.config.total_steps, self.config.total_steps)
+        if self.step < until:
+            with self.reporter:
+                self.reporter.begin(self.step)
+                for batches in self._steps(until):
+                    self._one_step(batches)
+        self._save()
+        if self.accelerator.is_main_process:
+            self.finish()
+        self.accelerator.wait_for_everyone()
+
+    def _one_step(self, batches: Sequence[TrainingSample]) -> None:
+        try:
+            figures = self.train_step(batches)
+            self.skipped = 0
+        except NonFiniteError as error:
+            figures = {}
+            self._skip(batches, error)
+        extra = self.monitor(batches)
+        self.step += 1
+        self.reporter.advance(self.step)
+        every = self.config
+        if extra or (figures and self.step % every.log_every == 0):
+            values = self._average(figures) if figures else {}
+            values |= {"steps_per_second": self.reporter.speed(self.step), "memory_gb": peak_memory(self.device)}
+            self.reporter.log(self.step, values | extra)
+        if self.step % every.validate_every == 0 and self.accelerator.is_main_process:
+            self.reporter.log(self.step, {f"validation/{k}": v for k, v in self.validate().items()})
+        if self.step % every.checkpoint_every == 0:
+            self._save()
+
+    def learning_rate(self, rates: tuple[float, float] | None = None) -> float:
+        """The current step's rate; ``rates`` replaces the phase's own for another role."""
+        number, phase_step = self.config.find(self.step)
+        return self.config.phases[number].learning_rate(phase_step, rates)
+
+    def prepare(self, name: str, module: nn.Module) -> nn.Module:
+        """Make a module a trained role and wrap it for several processes; every process starts from equal weights."""
+        module.to(self.device)
+        self.roles[name] = TrainedRole(module, self.config, self.device, self.dtype)
+        wrapped: nn.Module = self.accelerator.prepare_model(module)
+        return wrapped
+
+    def accumulating(self, module: nn.Module, last: bool) -> Any:
+        """No exchange of gradients between processes before the last micro-batch."""
+        return nullcontext() if last else self.accelerator.no_sync(module)
+
+    def update(self, name: str, loss: Tensor, learning_rate: float) -> Tensor:
+        """Let a role take its step with the accumulated gradients.
+
+        Args:
+            name (str): the role.
+            loss (Tensor): scalar; looked at only to see whether it is finite.
+            learning_rate (float): this step's.
+
+        Returns:
+            Tensor: norm of the gradient before clipping.
+
+        Raises:
+            NonFiniteError: on all processes alike, when one of them met a value that is not finite.
+        """
+        role = self.roles[name]
+        norm = role.gradient_norm()
+        bad = (~(torch.isfinite(loss) & torch.isfinite(norm))).float()
+        if self.accelerator.reduce(bad, "sum") > 0:
+            for each in self.roles.values():
+                each.optimizer.zero_grad(set_to_none=True)
+            role.finish()
+            raise NonFiniteError(f"{name}: loss {loss.item():g}, gradient norm {norm.item():g}")
+        role.step(learning_rate)
+        return norm
+
+    # Bad steps, figures, batches
+
+    def _skip(self, batches: Sequence[TrainingSample], error: NonFiniteError) -> None:
+        self.skipped += 1
+        self.reporter.log(self.step, {"skipped": self.skipped})
+        if self.skipped <= self.config.max_skipped:
+            return
+        path = self.output / f"bad-step-{self.step:08d}-rank{self.accelerator.process_index}.safetensors"
+        with atomic_path(path) as temporary:
+            save_file(
+                {
+                    "item": torch.cat([b.item for b in batches]),
+                    "x_lq": torch.cat([b.x_lq for b in batches]).contiguous(),
+                    "x_hq": torch.cat([b.x_hq for b in batches]).contiguous(),
+                },
+                temporary,
+            )
+        raise TrainingError(
+            f"step {self.step}: {error}; {self.skipped} steps in a row could not be taken. The batch lies in {path}. "
+            f"Lower the learning rate, or train in bf16 or fp32"
+        )
+
+    def _average(self, figures: Mapping[str, Tensor]) -> dict[str, float]:
+        names = sorted(figures)
+        stacked = torch.stack([figures[name].detach().float().to(self.device) for name in names])
+        return dict(zip(names, self.accelerator.reduce(stacked, "mean").tolist(), strict=True))
+
+    def _steps(self, until: int) -> Iterator[list[TrainingSample]]:
+        """This process's micro-batches of every step from the current one on; sample numbers run through all phases."""
+        first_item, begin = 0, 0
+        for phase in self.config.phases:
+            end = min(begin + phase.steps, until)
+            start = max(begin, self.step)
+            micro = phase.batch_size // (self.accelerator.num_processes * self.config.accumulation)
+            items = [
+                first_item + ((s - begin) * self.config.accumulation + m) * micro * self.accelerator.num_processes + i
+                for s in range(start, end)
+                for m in range(self.config.accumulation)
+                for i in range(self.accelerator.process_index * micro, (self.accelerator.process_index + 1) * micro)
+            ]
+            if items:
+                loader: DataLoader[TrainingSample] = DataLoader(
+                    Subset(self.dataset(items[-1] + 1), items),
+                    micro,
+                    num_workers=self.workers,
+                    persistent_workers=self.workers > 0,
+                    pin_memory=self.device.type == "cuda",
+                    generator=torch.Generator(),  # keeps the loader off the global one
+                )
+                batches: list[TrainingSample] = []
+                for batch in loader:
+                    batches.append(self._to_device(batch))
+                    if len(batches) == self.config.accumulation:
+                        yield batches
+                        batches = []
+            first_item, begin = first_item + phase.steps * phase.batch_size, begin + phase.steps
+
+    def _to_device(self, batch: TrainingSample) -> TrainingSample:
+        batch = TrainingSample(*batch)
+        lq, hq = (x.to(self.device, non_blocking=True) for x in (batch.x_lq, batch.x_hq))
+        return batch._replace(x_lq=lq, x_hq=hq)
+
+    # Checkpoints
+
+    def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        state: dict[str, Any] = {
+            "format": 2,
+            "config": self.config.to_json(),
+            "step": self.step,
+            "skipped": self.skipped,
+            "roles": {name: role.state_dict() for name, role in self.roles.items()},
+        }
+        if self.ema is not None:
+            state["ema"] = self.ema.state_dict()
+        save_checkpoint(self.output, self.step, state)
+
+    def resume(self) -> None:
+        """Continue the run of the output folder, if there is one.
+
+        Raises:
+            TrainingError: the folder holds a run with other settings, or of an older format.
+        """
+        state = load_latest_checkpoint(self.output)
+        if state is None:
+            return
+        if state.get("format") != 2:
+            raise TrainingError(f"{self.output}: holds a run of an older version; choose another output folder")
+        if state["config"] != self.config.to_json():
+            raise TrainingError(f"{self.output}: holds a run with other settings; choose another output folder")
+        self.step, self.skipped = int(state["step"]), int(state["skipped"])
+        for name, role in self.roles.items():
+            role.load_state_dict(state["roles"][name])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+            self.ema.to(self.device)

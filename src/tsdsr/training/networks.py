@@ -1,0 +1,263 @@
+"""The roles of training: student, teacher, fake; how they share weights; what they compute.
+
+With LoRA there is one set of frozen base weights in memory. Teacher and fake are two adapters of one module (or the bare
+base and one adapter), switched before each call. The student is a second module tree over the same tensors with an
+adapter of its own, so that its graph, and the activations recomputed for it, never depend on which role was asked last.
+Without LoRA the teacher is frozen, the fake a trainable copy of it, and the student a network of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from tsdsr.diffusion.losses import Predictions, guided
+from tsdsr.errors import ConfigError
+from tsdsr.models.adapters import attach_lora, new_lora, share_tensors, use_adapter
+from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.denoiser import as_denoiser, restore
+from tsdsr.models.zoo import ModelSpec
+from tsdsr.training.config import NetworkSettings
+from tsdsr.training.prompts import join
+
+Role = Literal["teacher", "fake"]
+STUDENT = "student"
+"""Name of the student's adapter."""
+
+
+class Student(nn.Module):
+    """Encoder, denoiser and decoder of the one-step student; the encoder and the denoiser are trained.
+
+    Args:
+        denoiser (ModelMixin): network.
+        vae (ModelMixin): autoencoder; its decoder is frozen.
+        spec (ModelSpec): the base model.
+    """
+
+    def __init__(self, denoiser: ModelMixin, vae: ModelMixin, spec: ModelSpec) -> None:
+        super().__init__()
+        self.denoiser, self.vae, self.spec = denoiser, vae, spec
+
+    def forward(self, x_lq: Tensor, prompt: Conditioning) -> tuple[Tensor, Tensor]:
+        """Enlarged low-quality images (B, 3, H, W) in [0, 1] → ``z_hat`` and ``x_hat``, nominally in [0, 1]."""
+        z_lq = encode(self.vae, x_lq)
+        z_hat = restore(as_denoiser(self.denoiser), self.spec.process, z_lq, self.spec.timestep, prompt)
+        return z_hat, decode(self.vae, z_hat)
+
+
+class Scores(nn.Module):
+    """Teacher and fake behind one call.
+
+    Args:
+        fake (ModelMixin): the fake network, or the shared base with its adapters.
+        teacher (ModelMixin | None): a network of its own; None when ``fake`` carries both roles.
+        has_teacher_adapter (bool): whether the shared base has a teacher adapter; without one the bare base teaches.
+    """
+
+    def __init__(self, fake: ModelMixin, teacher: ModelMixin | None = None, has_teacher_adapter: bool = False) -> None:
+        super().__init__()
+        self.fake, self.teacher = fake, teacher
+        self.has_teacher_adapter = has_teacher_adapter
+        if teacher is None:
+            use_adapter(fake, "fake", trainable={"fake"})
+        else:
+            teacher.requires_grad_(False)
+
+    def network(self, role: Role) -> nn.Module:
+        """The module that plays a role, its adapter active."""
+        if self.teacher is not None:
+            return self.teacher if role == "teacher" else self.fake
+        adapter = role if role == "fake" or self.has_teacher_adapter else None
+        use_adapter(self.fake, adapter, trainable={"fake"})
+        network: nn.Module = self.fake
+        return network
+
+    def forward(self, z_t: Tensor, t: Tensor, conditioning: Conditioning, role: Role = "fake") -> Tensor:
+        """Native prediction of a role for noisy latents (B, C, h, w) at times (B,)."""
+        return as_denoiser(self.network(role))(z_t, t, conditioning)
+
+    def predictions(
+        self,
+        z_hat_t: Tensor,
+        z_hq_t: Tensor,
+        t: Tensor,
+        prompt: Conditioning,
+        null: Conditioning,
+        guidance: float = 7.5,
+        batched: bool = True,
+    ) -> Predictions:
+        """What both roles predict at one point of the walk, with guidance.
+
+        Batched, the teacher answers for both latents and both prompts in one pass, the fake for both prompts in
+        another; otherwise each of the six answers is a pass of its own.
+
+        Args:
+            z_hat_t, z_hq_t (Tensor): noisy latents (B, C, h, w).
+            t (Tensor): times (B,).
+            prompt (Conditioning): batch B.
+            null (Conditioning): the empty prompt, batch 1 or B.
+            guidance (float): scale; 1 leaves the empty prompt out.
+            batched (bool): see above.
+        """
+
+        def ask(role: Role, *latents: Tensor) -> list[Tensor]:
+            denoiser = as_denoiser(self.network(role))
+            if not batched:
+                return [
+                    guided(denoiser(z, t, prompt), denoiser(z, t, null), guidance)
+                    if guidance != 1
+                    else denoiser(z, t, prompt)
+                    for z in latents
+                ]
+            n = len(latents)
+            prompts = [prompt] * n
+            if guidance != 1:
+                prompts += [null.to(t.device, prompt_dtype(prompt)).expand(len(t))] * n
+            answers = denoiser(torch.cat(latents * (len(prompts) // n)), t.repeat(len(prompts)), join(*prompts))
+            rows = list(answers.chunk(len(prompts)))
+            return [guided(rows[i], rows[n + i], guidance) for i in range(n)] if guidance != 1 else rows
+
+        teacher_hat, teacher_hq = ask("teacher", z_hat_t, z_hq_t)
+        (fake_hat,) = ask("fake", z_hat_t)
+        return Predictions(teacher_hat, fake_hat, teacher_hq)
+
+
+def prompt_dtype(prompt: Conditioning) -> torch.dtype:
+    """The floating-point dtype of a conditioning; float32 for labels."""
+    dtypes = [tensor.dtype for tensor in prompt.tensors().values() if tensor.is_floating_point()]
+    return dtypes[0] if dtypes else torch.float32
+
+
+def encode(vae: Any, x: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in [0, 1] → scaled latents, the posterior's mode, in float32."""
+    latent: Tensor = vae.encode(x * 2 - 1).latent_dist.mode() * vae.config["scaling_factor"]
+    return latent.float()
+
+
+def decode(vae: Any, z: Tensor) -> Tensor:
+    """Scaled latents → images (B, 3, H, W), nominally in [0, 1], in float32, not clamped."""
+    x: Tensor = vae.decode(z / vae.config["scaling_factor"], return_dict=False)[0]
+    return x.float() / 2 + 0.5
+
+
+@dataclass
+class Networks:
+    """All networks of a student's training.
+
+    Attributes:
+        student (Student): trained.
+        scores (Scores | None): teacher and fake; None for reconstruction only.
+        vae (ModelMixin): the frozen original autoencoder, for ``z_hq``.
+    """
+
+    student: Student
+    scores: Scores | None
+    vae: ModelMixin
+
+
+@dataclass
+class Parts:
+    """What networks are built from, loaded or made.
+
+    Attributes:
+        denoiser (ModelMixin): LoRA: the base model. Full training: where the student starts.
+        vae (ModelMixin): the base model's autoencoder.
+        teacher (ModelMixin | dict | None): LoRA: the teacher's LoRA weights, None for the bare base. Full training:
+            the teacher's network, None where no teacher is needed.
+        student_lora, vae_lora (dict | None): LoRA weights the student starts from; None starts from the base.
+    """
+
+    denoiser: ModelMixin
+    vae: ModelMixin
+    teacher: ModelMixin | dict[str, Tensor] | None = None
+    student_lora: dict[str, Tensor] | None = None
+    vae_lora: dict[str, Tensor] | None = None
+
+
+def build_networks(parts: Parts, spec: ModelSpec, settings: NetworkSettings, seed: int, scores: bool) -> Networks:
+    """Assign roles to loaded parts.
+
+    Args:
+        parts (Parts): consumed by this call.
+        spec (ModelSpec): the base model.
+        settings (NetworkSettings): rank, targets, checkpointing.
+        seed (int): of the initial LoRA weights.
+        scores (bool): whether teacher and fake are needed.
+
+    Raises:
+        ConfigError: full training with TSD but without a teacher.
+        WeightsError: LoRA weights do not fit.
+    """
+    if settings.lora_rank is None:
+        networks = _build_full(parts, spec, scores)
+    else:
+        networks = _build_lora(parts, spec, settings, settings.lora_rank, seed, scores)
+    trained = [networks.student.denoiser, networks.student.vae, *([networks.scores.fake] if networks.scores else [])]
+    if settings.gradient_checkpointing:
+        for network in trained:
+            if network._supports_gradient_checkpointing:
+                network.enable_gradient_checkpointing()
+                network.train()  # diffusers recomputes in training mode only; none of these networks has dropout
+    return networks
+
+
+def _build_full(parts: Parts, spec: ModelSpec, scores: bool) -> Networks:
+    student_vae = copy.deepcopy(parts.vae)
+    _freeze_decoder(student_vae)
+    teacher = parts.teacher
+    if scores and not isinstance(teacher, nn.Module):
+        raise ConfigError("target score distillation needs a teacher: train one with 'tsdsr train teacher' and name it")
+    pair = Scores(copy.deepcopy(teacher).requires_grad_(True), teacher) if scores else None
+    student = Student(parts.denoiser, student_vae, spec)
+    return Networks(student, pair, parts.vae.requires_grad_(False))
+
+
+def _build_lora(
+    parts: Parts, spec: ModelSpec, settings: NetworkSettings, rank: int, seed: int, scores: bool
+) -> Networks:
+    generator = torch.Generator().manual_seed(seed)
+    denoiser, vae = share_tensors(parts.denoiser), share_tensors(parts.vae)
+    for module, targets, given in (
+        (denoiser, spec.lora_targets, parts.student_lora),
+        (vae, spec.vae_lora_targets, parts.vae_lora),
+    ):
+        module.requires_grad_(False)
+        if given is None:
+            new_lora(module, targets, rank, STUDENT, generator)
+        else:
+            attach_lora(module, given, STUDENT)
+        use_adapter(module, STUDENT, trainable={STUDENT})
+        lora_in_float32(module)
+    pair = None
+    if scores:
+        base = parts.denoiser.requires_grad_(False)
+        if isinstance(parts.teacher, dict):
+            attach_lora(base, parts.teacher, "teacher")
+        new_lora(base, settings.fake_targets, rank, "fake", generator)
+        lora_in_float32(base)
+        pair = Scores(base, has_teacher_adapter=isinstance(parts.teacher, dict))
+    return Networks(Student(denoiser, vae, spec), pair, parts.vae.requires_grad_(False))
+
+
+def lora_in_float32(model: nn.Module) -> None:
+    """Store adapter weights in float32 whatever the base is stored in: small updates would round away."""
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.float()
+
+
+def _freeze_decoder(vae: nn.Module) -> None:
+    for name, parameter in vae.named_parameters():
+        if name.startswith(("decoder.", "post_quant_conv.")):
+            parameter.requires_grad_(False)
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> Any:
+    """Mixed precision; nothing for float32."""
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)

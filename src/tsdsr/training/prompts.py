@@ -1,0 +1,104 @@
+"""Which conditioning each role sees: the image's prompt, the student's fixed one, the empty one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tsdsr.data.cache import TensorCache
+from tsdsr.errors import DatasetError
+from tsdsr.models.conditioning import DEFAULT_PROMPT, NULL_PROMPT, Conditioning
+from tsdsr.models.zoo import ModelSpec
+from tsdsr.training.caching import read_conditioning, text_cache
+
+
+class Prompts(Protocol):
+    """Conditioning by role; everything on the CPU, in float32 or as stored."""
+
+    def fixed(self) -> Conditioning:
+        """The student's ``c_default``, batch 1."""
+        ...
+
+    def null(self) -> Conditioning:
+        """The empty prompt ``c_null``, batch 1."""
+        ...
+
+    def of(self, texts: Sequence[str]) -> Conditioning:
+        """The prompts ``c`` of a batch of images."""
+        ...
+
+
+class LabelPrompts:
+    """`mini`'s learned prompts: every image is a "clean photograph"."""
+
+    def fixed(self) -> Conditioning:
+        return Conditioning(labels=torch.zeros(1, dtype=torch.int64))
+
+    def null(self) -> Conditioning:
+        return Conditioning(labels=torch.ones(1, dtype=torch.int64))
+
+    def of(self, texts: Sequence[str]) -> Conditioning:
+        return Conditioning(labels=torch.zeros(len(texts), dtype=torch.int64))
+
+
+class CachedPrompts:
+    """Text embeddings from a cache made by ``tsdsr data cache``, which holds the fixed and the empty prompt too.
+
+    Args:
+        folder (Path): folder of the cache.
+        spec (ModelSpec): the base model.
+        base (Path): its diffusers folder; the cache must have been made with it.
+
+    Raises:
+        DatasetError: there is no cache, or it was made with another model.
+    """
+
+    def __init__(self, folder: Path, spec: ModelSpec, base: Path) -> None:
+        self._caches: dict[str, TensorCache] = {}
+        for part in spec.text_parts:
+            header = folder / "text" / part.name / "cache.json"
+            if header.is_file():
+                dtype = getattr(torch, json.loads(header.read_text())["dtype"].removeprefix("torch."))
+                self._caches[part.name] = text_cache(folder, part, spec, base, dtype)
+            elif part.kind != "t5":
+                raise DatasetError(f"{header.parent}: no text embeddings there; make them with 'tsdsr data cache'")
+        self._fixed = read_conditioning(self._caches, [DEFAULT_PROMPT])
+        self._null = read_conditioning(self._caches, [NULL_PROMPT])
+
+    def fixed(self) -> Conditioning:
+        return self._fixed
+
+    def null(self) -> Conditioning:
+        return self._null
+
+    def of(self, texts: Sequence[str]) -> Conditioning:
+        """An image without a text has the fixed prompt."""
+        return read_conditioning(self._caches, [text or DEFAULT_PROMPT for text in texts])
+
+
+def mix(first: Conditioning, second: Conditioning, take_second: Tensor) -> Conditioning:
+    """Row by row the one or the other.
+
+    Args:
+        first, second (Conditioning): batch 1 or B each.
+        take_second (Tensor): bool, shape (B,).
+    """
+    batch = len(take_second)
+    pairs = zip(first.expand(batch).tensors().items(), second.expand(batch).tensors().values(), strict=True)
+    return Conditioning(
+        **{
+            name: torch.where(take_second.to(a.device).reshape(-1, *(1,) * (a.ndim - 1)), b, a)
+            for (name, a), b in pairs
+        }
+    )
+
+
+def join(*parts: Conditioning) -> Conditioning:
+    """Conditionings one after the other in one batch."""
+    names = parts[0].tensors()
+    return Conditioning(**{name: torch.cat([part.tensors()[name] for part in parts]) for name in names})

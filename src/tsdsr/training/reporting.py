@@ -1,0 +1,131 @@
+"""What a run tells: a log file, a tracker, a progress bar."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from tsdsr.errors import MissingDependencyError
+
+TrackerName = Literal["tensorboard", "wandb", "trackio", "none"]
+
+
+def make_accelerator(output: Path, device: str, tracker: TrackerName = "none") -> Accelerator:
+    """The accelerator of a run: processes and devices as the launcher set them up, precision left to the trainer.
+
+    Args:
+        output (Path): run folder; trackers that write files write there.
+        device (str): "cpu" stays off any accelerator.
+        tracker (str): where figures go besides ``log.jsonl``.
+
+    Raises:
+        MissingDependencyError: the tracker's package is absent.
+    """
+    from accelerate.utils import DistributedDataParallelKwargs, LoggerType
+    from accelerate.utils.imports import is_tensorboard_available, is_trackio_available, is_wandb_available
+
+    available = {
+        "tensorboard": is_tensorboard_available,
+        "wandb": is_wandb_available,
+        "trackio": is_trackio_available,
+        "none": lambda: True,
+    }
+    if not available[tracker]():
+        raise MissingDependencyError(f"--tracker {tracker} needs its package: pip install {tracker}, or --tracker none")
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision="no",
+        log_with=None if tracker == "none" else LoggerType(tracker),
+        project_dir=str(output),
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+    )
+    if tracker != "none":
+        accelerator.init_trackers("tsdsr")
+    return accelerator
+
+
+def peak_memory(device: torch.device) -> float:
+    """Peak memory in GB: the device's for CUDA, the process's resident set otherwise."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
+    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
+
+
+class Reporter:
+    """Writes ``log.jsonl``, feeds the tracker, shows progress; silent on every process but the first.
+
+    Args:
+        output (Path): run folder.
+        accelerator (Accelerator): the run's.
+        total (int): steps of the whole run.
+    """
+
+    def __init__(self, output: Path, accelerator: Accelerator, total: int) -> None:
+        self.output, self.accelerator, self.total = output, accelerator, total
+        self.main = bool(accelerator.is_main_process)
+        self._console = Console(stderr=True)
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._started, self._first = time.perf_counter(), 0
+
+    def __enter__(self) -> Reporter:
+        if self.main and self._console.is_terminal:
+            self._progress = Progress(
+                TextColumn("step {task.completed}/{task.total}"),
+                BarColumn(),
+                TextColumn("{task.fields[status]}"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._progress.start()
+            self._task = self._progress.add_task("", total=self.total, status="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def begin(self, step: int) -> None:
+        """Start the clock at this step."""
+        self._started, self._first = time.perf_counter(), step
+
+    def speed(self, step: int) -> float:
+        """Steps a second since :meth:`begin`."""
+        return (step - self._first) / max(1e-9, time.perf_counter() - self._started)
+
+    def advance(self, step: int) -> None:
+        """Move the progress bar."""
+        if self._progress is not None:
+            device = torch.device(self.accelerator.device)
+            status = f"{self.speed(step):.2f} steps/s, {peak_memory(device):.1f} GB"
+            self._progress.update(self._task, completed=step, status=status)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Record named numbers of a step; those that are not finite are stored as null, JSON has no word for them."""
+        if not self.main:
+            return
+        self.output.mkdir(parents=True, exist_ok=True)
+        record: dict[str, Any] = {"step": step}
+        record |= {k: float(f"{v:.6g}") if math.isfinite(v) else None for k, v in values.items()}
+        with (self.output / "log.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        if self._progress is None:
+            print(" ".join(f"{k}={v}" for k, v in record.items()), flush=True)
+        if self.accelerator.trackers:
+            self.accelerator.log({k: v for k, v in values.items() if math.isfinite(v)}, step=step)

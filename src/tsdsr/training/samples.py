@@ -1,0 +1,55 @@
+"""Numbered training samples from photographs and their prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+
+from tsdsr.data.datasets import CropDataset, CropSettings, PairDataset, PairSettings
+from tsdsr.data.sources import Source
+from tsdsr.training.engine import TrainingSample
+
+
+class Pairs(Dataset[TrainingSample]):
+    """Low- and high-quality pairs with prompts; sample ``i`` depends on ``(seed, i)`` only.
+
+    Args:
+        sources (sequence of Source): photographs.
+        length (int): number of samples.
+        settings (PairSettings): crops and degradation.
+        seed (int): base seed.
+        prompts (mapping): photograph → text; others have none.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], length: int, settings: PairSettings, seed: int, prompts: Mapping[Path, str]
+    ) -> None:
+        self.pairs = PairDataset(sources, length, settings, seed)
+        self.prompts = prompts
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> TrainingSample:
+        x_lq, x_hq, path = self.pairs.pair_and_path(index)
+        return TrainingSample(index, x_lq, x_hq, self.prompts.get(path, ""))
+
+
+class Crops(Dataset[TrainingSample]):
+    """High-quality crops with prompts; arguments as :class:`Pairs`."""
+
+    def __init__(
+        self, sources: Sequence[Source], length: int, settings: CropSettings, seed: int, prompts: Mapping[Path, str]
+    ) -> None:
+        self.crops = CropDataset(sources, length, settings, seed)
+        self.prompts = prompts
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getitem__(self, index: int) -> TrainingSample:
+        x_hq, path = self.crops.crop_and_path(self.crops.generator(index))
+        return TrainingSample(index, torch.empty(0), x_hq, self.prompts.get(path, ""))

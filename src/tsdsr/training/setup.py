@@ -1,0 +1,224 @@
+"""From a configuration and the files a user has to what a trainer needs, and from a trainer back to files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tsdsr.data.sources import Source, split_photos
+from tsdsr.errors import ConfigError, ModelNotFoundError, WeightsError
+from tsdsr.files import atomic_path
+from tsdsr.models.adapters import adapter_state, new_lora, use_adapter
+from tsdsr.models.lora import read_released_lora, write_released_lora
+from tsdsr.models.zoo import ModelSpec, get_spec
+from tsdsr.training.config import NetworkSettings, RunConfig, StudentConfig, TeacherConfig
+from tsdsr.training.networks import STUDENT, Parts, lora_in_float32
+from tsdsr.training.prompts import CachedPrompts, LabelPrompts, Prompts
+from tsdsr.training.trainer import TrainingData
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a run's inputs lie.
+
+    Attributes:
+        base (Path | None): diffusers folder of the base model; `mini` has none.
+        teacher (Path | None): a teacher made by ``tsdsr train teacher``: a folder for `mini`, a LoRA file otherwise.
+        student (Path | None): where the student starts: a pipeline folder for `mini`, a folder of released LoRA files
+            otherwise.
+        cache (Path | None): text embeddings made by ``tsdsr data cache``.
+    """
+
+    base: Path | None = None
+    teacher: Path | None = None
+    student: Path | None = None
+    cache: Path | None = None
+
+
+def load_parts(config: StudentConfig, files: RunFiles) -> Parts:
+    """Load what the student's training is built from.
+
+    Raises:
+        ConfigError: a folder that the recipe needs was not given.
+        ModelNotFoundError, WeightsError: a file is missing or does not fit.
+    """
+    settings = config.networks
+    spec = get_spec(settings.model)
+    if settings.lora_rank is None:
+        return _full_parts(config, spec, files)
+    denoiser, vae = load_base(spec, settings, files.base)
+    lora = (None, None)
+    if files.student is not None:
+        names = (spec.denoiser_subfolder, "vae")
+        lora = tuple(read_released_lora(files.student / f"{name}.safetensors") for name in names)  # type: ignore[assignment]
+    teacher = read_released_lora(files.teacher) if files.teacher is not None else None
+    return Parts(denoiser, vae, teacher, *lora)
+
+
+def _full_parts(config: StudentConfig, spec: ModelSpec, files: RunFiles) -> Parts:
+    """Without LoRA: the student starts from given weights, or the teacher's, or at random, in this order."""
+    teacher = load_network(files.teacher, spec, TEACHER) if files.teacher is not None and config.needs_scores else None
+    if config.needs_scores and teacher is None:
+        raise ConfigError("this recipe needs a teacher: train one with 'tsdsr train teacher', give it as --teacher")
+    if files.student is not None:
+        denoiser = load_network(files.student, spec, "denoiser")
+    elif files.teacher is not None:
+        denoiser = load_network(files.teacher, spec, TEACHER)
+    else:
+        denoiser = new_network(spec, config)
+    return Parts(denoiser, spec.make_autoencoder(), teacher)
+
+
+def new_network(spec: ModelSpec, config: RunConfig) -> ModelMixin:
+    """A denoiser with random weights drawn from the run's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return spec.denoiser_class(**{**spec.denoiser_config, **config.networks.config})
+
+
+def load_network(folder: Path, spec: ModelSpec, subfolder: str) -> Any:
+    """A denoiser from a diffusers folder, or from its subfolder when there is one.
+
+    Raises:
+        ModelNotFoundError: no model there.
+        WeightsError: it cannot be loaded.
+    """
+    place = folder / subfolder if (folder / subfolder / "config.json").is_file() else folder
+    if not (place / "config.json").is_file():
+        raise ModelNotFoundError(f"{folder}: holds no model; expected a config.json there or in {subfolder}/")
+    try:
+        return spec.denoiser_class.from_pretrained(place, dtype=torch.float32, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{place}: cannot be loaded ({error})") from error
+
+
+def load_base(spec: ModelSpec, settings: NetworkSettings, base: Path | None) -> tuple[Any, Any]:
+    """Denoiser and autoencoder of a base model, in the precision that frozen weights are stored in.
+
+    Raises:
+        ConfigError: no folder was given.
+        ModelNotFoundError, WeightsError: it is incomplete or cannot be loaded.
+    """
+    if base is None:
+        raise ConfigError(f"{spec.name} needs its base model: download {spec.hub_id} and give the folder as --base")
+    dtype = DTYPES[settings.base_precision]
+    loaded = []
+    for model_class, subfolder, precision in (
+        (spec.denoiser_class, spec.denoiser_subfolder, dtype),
+        (spec.vae_class, "vae", torch.float32),
+    ):
+        if not (base / subfolder / "config.json").is_file():
+            raise ModelNotFoundError(f"{base / subfolder}: no model there; --base is a diffusers folder")
+        try:
+            loaded.append(
+                model_class.from_pretrained(base, subfolder=subfolder, dtype=precision, local_files_only=True)
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise WeightsError(f"{base / subfolder}: cannot be loaded ({error})") from error
+    return loaded[0], loaded[1]
+
+
+def load_teacher(config: TeacherConfig, files: RunFiles) -> tuple[nn.Module, nn.Module]:
+    """The network that learns to be a teacher, and the frozen autoencoder.
+
+    Raises:
+        ConfigError, ModelNotFoundError, WeightsError: see :func:`load_parts`.
+    """
+    settings = config.networks
+    spec = get_spec(settings.model)
+    if settings.lora_rank is None:
+        network = load_network(files.teacher, spec, TEACHER) if files.teacher else new_network(spec, config)
+        return network, spec.make_autoencoder()
+    network, vae = load_base(spec, settings, files.base)
+    generator = torch.Generator().manual_seed(config.seed)
+    new_lora(network, spec.lora_targets, settings.lora_rank, TEACHER, generator)
+    use_adapter(network, TEACHER, trainable={TEACHER})
+    lora_in_float32(network)
+    if settings.gradient_checkpointing and network._supports_gradient_checkpointing:
+        network.enable_gradient_checkpointing()
+        network.train()
+    return network, vae
+
+
+def make_prompts(config: RunConfig, files: RunFiles) -> Prompts:
+    """Learned prompts for `mini`, cached text embeddings otherwise.
+
+    Raises:
+        ConfigError: no cache was given.
+        DatasetError: the cache lacks something or was made with another model.
+    """
+    spec = get_spec(config.networks.model)
+    if "labels" in spec.prompt_shapes:
+        return LabelPrompts()
+    if files.cache is None or files.base is None:
+        raise ConfigError(f"{spec.name} needs text embeddings: make them with 'tsdsr data cache', give them as --cache")
+    return CachedPrompts(files.cache, spec, files.base)
+
+
+def split_sources(sources: Sequence[Source], share: float, limit: int = 16) -> tuple[tuple[Source, ...], tuple[Path, ...]]:
+    """Hold out a share of the photographs, chosen by file name.
+
+    Args:
+        sources (sequence of Source): all photographs.
+        share (float): of each source.
+        limit (int): at most this many are used for validation, spread evenly over those held out.
+    """
+    kept, held = [], []
+    for source in sources:
+        train, validation = split_photos(list(source.images), share)
+        kept.append(Source(source.name, tuple(train), source.weight))
+        held += validation
+    step = max(1, -(-len(held) // limit))
+    return tuple(kept), tuple(held[::step])
+
+
+def training_data(sources: Sequence[Source], config: RunConfig, prompts: dict[Path, str]) -> TrainingData:
+    """Split photographs as configured."""
+    train, validation = split_sources(sources, config.validation_share)
+    return TrainingData(train, validation, prompts)
+
+
+def write_student_lora(denoiser: nn.Module, vae: nn.Module, spec: ModelSpec, prompts: Prompts, folder: Path) -> None:
+    """Store a student in the released layout: ``<denoiser>.safetensors``, ``vae.safetensors`` and the fixed prompt.
+
+    ``tsdsr convert`` makes a pipeline of it and the base model, as of the released weights.
+    """
+    write_released_lora(folder / f"{spec.denoiser_subfolder}.safetensors", adapter_state(denoiser, STUDENT))
+    write_released_lora(folder / "vae.safetensors", adapter_state(vae, STUDENT))
+    fixed = prompts.fixed().tensors()
+    for field, name in (("prompt_embeds", "prompt_embeds"), ("pooled_prompt_embeds", "pool_embeds")):
+        if field in fixed:
+            tensor: Tensor = fixed[field].float().contiguous()
+            with atomic_path(folder / f"{name}.safetensors") as temporary:
+                save_file({field: tensor}, temporary)
+
+
+def store_teacher(network: nn.Module, config: TeacherConfig, output: Path) -> Path:
+    """Store a teacher: a diffusers folder, or for a base model its LoRA in the released layout.
+
+    Returns:
+        Path: what ``--teacher`` takes.
+    """
+    if config.networks.lora_rank is None:
+        assert isinstance(network, ModelMixin)
+        network.save_pretrained(output / TEACHER)
+        return output / TEACHER
+    path = output / f"{TEACHER}.safetensors"
+    write_released_lora(path, adapter_state(network, TEACHER))
+    return path
+
+
+def source_root(source: Source) -> Path:
+    """The folder that keys of a source's images are relative to."""
+    return Path(os.path.commonpath([path.parent for path in source.images]))

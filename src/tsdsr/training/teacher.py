@@ -1,0 +1,167 @@
+"""Training of a teacher: the diffusion loss on high-quality images, from scratch or as LoRA on a base model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from tsdsr.data.datasets import CropDataset
+from tsdsr.data.sources import Source
+from tsdsr.diffusion.losses import fake_loss
+from tsdsr.models.denoiser import as_denoiser
+from tsdsr.models.zoo import get_spec
+from tsdsr.training.config import TeacherConfig
+from tsdsr.training.draws import Draws
+from tsdsr.training.ema import averaged_weights
+from tsdsr.training.engine import Engine, TrainingSample
+from tsdsr.training.networks import autocast, encode
+from tsdsr.training.prompts import LabelPrompts, Prompts, mix
+from tsdsr.training.reporting import make_accelerator
+from tsdsr.training.samples import Crops
+from tsdsr.training.sheet import save_sheet
+from tsdsr.training.trainer import TrainingData
+
+_NOISE, _DROPOUT = 11, 12
+
+
+class DenoiserModule(nn.Module):
+    """A denoiser as a module, so that it can be wrapped for several processes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, z_t: Tensor, t: Tensor, prompt: Any) -> Tensor:
+        """Native prediction (B, C, h, w) at times (B,)."""
+        return as_denoiser(self.network)(z_t, t, prompt)
+
+
+class TeacherTrainer(Engine):
+    """Trains a multi-step teacher; one instance is one run in one folder.
+
+    Args:
+        config (TeacherConfig): the run's settings.
+        network (nn.Module): the denoiser; its parameters that require gradients are trained.
+        vae (nn.Module): the frozen autoencoder.
+        data (TrainingData): photographs.
+        output, prompts, accelerator, dtype, workers: as for :class:`tsdsr.training.trainer.StudentTrainer`.
+
+    Raises:
+        TrainingError: the folder holds a run with other settings.
+    """
+
+    config: TeacherConfig
+
+    def __init__(
+        self,
+        config: TeacherConfig,
+        network: nn.Module,
+        vae: nn.Module,
+        data: TrainingData,
+        output: Path,
+        prompts: Prompts | None = None,
+        accelerator: Accelerator | None = None,
+        dtype: torch.dtype = torch.float32,
+        workers: int = 0,
+    ) -> None:
+        super().__init__(config, output, accelerator or make_accelerator(output, "cpu"), dtype, workers)
+        self.data = data
+        self.process = get_spec(config.networks.model).process
+        self.prompts = prompts or LabelPrompts()
+        self.network = network
+        module = DenoiserModule(network).to(memory_format=torch.channels_last)
+        self.teacher = self.prepare("teacher", module)
+        self.vae = vae.to(self.device).requires_grad_(False)
+        self.ema = EMAModel(self.roles["teacher"].parameters, decay=config.ema_decay)
+        self.resume()
+
+    def train_step(self, batches: Sequence[TrainingSample]) -> dict[str, Tensor]:
+        total = torch.zeros((), device=self.device)
+        for i, batch in enumerate(batches):
+            with torch.no_grad(), autocast(self.device, self.dtype):
+                z_hq = encode(self.vae, batch.x_hq)
+            draws = Draws(self.config.seed, _NOISE, batch.item.tolist())
+            with self.accumulating(self.teacher, i + 1 == len(batches)):
+                loss = self._loss(z_hq, draws, batch)
+                self.roles["teacher"].backward(loss, len(batches))
+            total += loss.detach() / len(batches)
+        norm = self.update("teacher", total, self.learning_rate())
+        assert self.ema is not None
+        self.ema.step(self.roles["teacher"].parameters)
+        return {"loss/teacher": total, "grad_norm/teacher": norm}
+
+    def _loss(self, z_hq: Tensor, draws: Draws, batch: TrainingSample) -> Tensor:
+        noise = draws.normal(z_hq.shape[1:], z_hq)
+        t = self._times(draws.uniform()).to(self.device)
+        prompt = self.prompts.of(batch.prompt).to(self.device, torch.float32)
+        dropped = Draws(self.config.seed, _DROPOUT, batch.item.tolist()).uniform() < self.config.prompt_dropout
+        prompt = mix(prompt, self.prompts.null().to(self.device, torch.float32), dropped)
+        z_t = self.process.add_noise(z_hq, noise, t)
+        with autocast(self.device, self.dtype):
+            prediction = self.teacher(z_t, t, prompt)
+        return fake_loss(self.process, prediction, z_hq, noise, t)
+
+    def dataset(self, length: int) -> Dataset[TrainingSample]:
+        return Crops(self.data.sources, length, self.config.crops, self.config.seed, self.data.prompts)
+
+    def _times(self, u: Tensor) -> Tensor:
+        """Uniform numbers in [0, 1) → times, by the configured density over the scheduler's list."""
+        last = self.process.num_train_timesteps - 1
+        if self.config.time_density == "logit_normal":
+            clipped = u.double().clamp(1e-6, 1 - 1e-6)
+            u = torch.sigmoid(torch.special.ndtri(clipped)).float()
+        return self.process.time_at((u * last).clamp(0, last))
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """The loss on fixed crops of the held-out photographs at five fixed times; stores a sheet of one-step
+        estimates of the clean image from rising noise.
+        """
+        losses: dict[int, list[float]] = {}
+        rows: list[Tensor] = []
+        assert self.ema is not None
+        with averaged_weights(self.ema, self.roles["teacher"].parameters):
+            for index, photo in enumerate(self.data.validation):
+                estimates = self._validate_one(photo, index, losses)
+                if len(rows) < 6:
+                    rows.append(estimates)
+        if not rows:
+            return {}
+        save_sheet(rows, self.output / f"validation-{self.step:06d}.png")
+        figures = {f"loss_{t:04d}": sum(v) / len(v) for t, v in losses.items()}
+        return figures | {"loss": sum(figures.values()) / len(figures)}
+
+    def _validate_one(self, photo: Path, index: int, losses: dict[int, list[float]]) -> Tensor:
+        dataset = CropDataset([Source("", (photo,))], 1, self.config.crops, seed=1_000_003 + index)
+        x_hq = dataset[0][None].to(self.device)
+        prompt = self.prompts.of([self.data.prompts.get(photo, "")]).to(self.device, torch.float32)
+        with autocast(self.device, self.dtype):
+            z_hq = encode(self.vae, x_hq)
+        noise = Draws(self.config.seed, _NOISE, [10**9 + index]).normal(z_hq.shape[1:], z_hq)
+        shown = [x_hq[0]]
+        for time in (100, 300, 500, 700, 900):
+            t = torch.full((1,), float(time), device=self.device)
+            z_t = self.process.add_noise(z_hq, noise, t)
+            with autocast(self.device, self.dtype):
+                prediction = as_denoiser(self.network)(z_t, t, prompt)
+            losses.setdefault(time, []).append(fake_loss(self.process, prediction, z_hq, noise, t).item())
+            x0 = self.process.to_x0(z_t, prediction.float(), t)
+            with autocast(self.device, self.dtype):
+                x: Tensor = self.vae.decode(x0 / self.vae.config["scaling_factor"], return_dict=False)[0]
+            shown.append((x[0].float() / 2 + 0.5).clamp(0, 1))
+        return torch.cat(shown, dim=-1)
+
+    def finish(self) -> None:
+        """Nothing more: the caller stores the teacher, see :meth:`averaged`."""
+
+    def averaged(self) -> Any:
+        """Context in which ``network`` holds the averaged weights, to store or use them."""
+        assert self.ema is not None
+        return averaged_weights(self.ema, self.roles["teacher"].parameters)

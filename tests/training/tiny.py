@@ -1,0 +1,115 @@
+"""Tiny runs for the tests of training."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.conftest import randomise, sd3_prompt, tiny_mmdit, tiny_vae
+from tsdsr.data.datasets import CropSettings, PairSettings
+from tsdsr.data.sources import Source, list_photos
+from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.mini import MiniUNet
+from tsdsr.models.zoo import MINI, get_spec
+from tsdsr.training.config import NetworkSettings, Phase, StudentConfig, TSDSettings
+from tsdsr.training.networks import Networks, Parts, build_networks
+from tsdsr.training.reporting import make_accelerator
+from tsdsr.training.setup import split_sources
+from tsdsr.training.trainer import StudentTrainer, TrainingData
+
+NETWORK: dict[str, Any] = {"channels": [8, 16, 16], "encoder_blocks": [1, 1, 1], "decoder_blocks": [1, 1]}
+TSD = TSDSettings(guidance=1.5, points=2, step_size=40, shift=10)
+LORA = NetworkSettings(model="sd3", lora_rank=2)
+
+
+def config(steps: int = 3, **changes: Any) -> StudentConfig:
+    """Two phases: reconstruction, then TSD with a walk."""
+    shared: dict[str, Any] = {"batch_size": 2, "l1_weight": 1.0, "fake_lr": (1e-3, 1e-3)}
+    base = StudentConfig(
+        phases=(
+            Phase(steps=steps, lr=(2e-3, 1e-3), warmup=1, **shared),
+            Phase(steps=steps, lr=(1e-3, 1e-4), perceptual_weight=0.5, perceptual_crop=16, tsd=TSD, **shared),
+        ),
+        networks=NetworkSettings(config=NETWORK),
+        pairs=PairSettings(crops=CropSettings(size=32)),
+        validation_share=0.3,
+        validation_crop=64,
+        ema_decay=0.9,
+        log_every=1,
+        validate_every=100,
+        checkpoint_every=100,
+        monitor_every=2,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def distance(x_hat: Tensor, x_hq: Tensor) -> Tensor:
+    """A stand-in for LPIPS that needs no weights."""
+    return (x_hat.diff(dim=-1) - x_hq.diff(dim=-1)).square().mean()
+
+
+def mini_networks(seed: int = 0) -> Networks:
+    """A tiny `mini` with a teacher; every weight is random, so that gradients reach all of them."""
+    torch.manual_seed(seed)
+    student, teacher = MiniUNet(**NETWORK), randomise(MiniUNet(**NETWORK))
+    parts = Parts(student, MINI.make_autoencoder(), teacher)
+    return build_networks(parts, MINI, NetworkSettings(config=NETWORK), seed, scores=True)
+
+
+def sd3_networks(settings: NetworkSettings = LORA, scores: bool = True) -> Networks:
+    """A tiny SD3 with LoRA on student and fake."""
+    return build_networks(Parts(tiny_mmdit(), tiny_vae(16)), get_spec("sd3"), settings, 0, scores)
+
+
+class TinyPrompts:
+    """Random text embeddings for the tiny SD3."""
+
+    def fixed(self) -> Conditioning:
+        return sd3_prompt()
+
+    def null(self) -> Conditioning:
+        prompt = sd3_prompt()
+        return Conditioning(**{name: -tensor for name, tensor in prompt.tensors().items()})
+
+    def of(self, texts: Sequence[str]) -> Conditioning:
+        return Conditioning(**{k: 0.5 * v for k, v in sd3_prompt().expand(len(texts)).tensors().items()})
+
+
+def data(photos: Path) -> TrainingData:
+    """Photographs split as the trainer's command splits them."""
+    return TrainingData(*split_sources([Source("photos", tuple(list_photos(photos)))], 0.3))
+
+
+def trainer(photos: Path, out: Path, cfg: StudentConfig | None = None, **arguments: Any) -> StudentTrainer:
+    cfg = cfg or config()
+    networks = arguments.pop("networks", None) or mini_networks(cfg.seed)
+    arguments.setdefault("accelerator", make_accelerator(out, "cpu"))
+    return StudentTrainer(cfg, networks, data(photos), out, perceptual=distance, **arguments)
+
+
+def sd3_config(**changes: Any) -> StudentConfig:
+    """One step of everything for the tiny SD3."""
+    phase = Phase(
+        steps=2, batch_size=2, lr=(1e-3, 1e-3), fake_lr=(1e-3, 1e-3), perceptual_weight=1.0, latent_mse_weight=1.0,
+        diverse_prompts=0.5, tsd=dataclasses.replace(TSD, guidance=7.5),
+    )  # fmt: skip
+    return config(phases=(phase,), networks=LORA, **changes)
+
+
+def weights(t: StudentTrainer) -> dict[str, Tensor]:
+    """Everything a run trains, the averaged weights too."""
+    state = {f"{name}.{k}": v for name, role in t.roles.items() for k, v in role.named.items()}
+    assert t.ema is not None
+    state |= {f"ema.{i}": v for i, v in enumerate(t.ema.shadow_params)}
+    return {k: copy.deepcopy(v.detach()) for k, v in state.items()}
+
+
+def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert [k for k in a if not torch.equal(a[k], b[k])] == []
