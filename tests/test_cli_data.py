@@ -58,7 +58,7 @@ def test_cache_text_and_latents(photo_folder: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
     code, output = run(*command)
     assert code == 0, output
-    assert "4 prompts in" in output
+    assert "6 prompts in" in output  # the fixed and the empty one too
     assert "4 latents in" in output
     code, output = run(*command, "--dtype", "bf16")
     assert (code, "this cache was made with dtype" in output) == (2, True)

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from tests.training.tiny import (
     LORA,
-    NETWORK,
     TinyPrompts,
     assert_same,
     config,
@@ -138,7 +137,7 @@ def test_teacher_and_frozen_weights_stay(photo_folder: Path, tmp_path: Path) -> 
 def test_tsd_pulls_the_student_towards_the_truth(photo_folder: Path, tmp_path: Path, sign: float) -> None:
     """A teacher whose clean estimate is the same wherever it is asked from: noise residuals point to ``z_hq``."""
     tsd = TSDSettings(guidance=1.0, first=300, last=700, lambda_vsd=0.0, lambda_tsm=sign, omega="one", space="eps")
-    phase = Phase(steps=40, batch_size=4, lr=(3e-3, 3e-4), fake_lr=(0.0, 0.0), tsd=tsd)
+    phase = Phase(steps=25, batch_size=4, lr=(2e-3, 2e-4), fake_lr=(0.0, 0.0), tsd=tsd)
     run = trainer(photo_folder, tmp_path, config(phases=(phase,)))
     before = run.validate()
     assert run.scores is not None
@@ -149,7 +148,7 @@ def test_tsd_pulls_the_student_towards_the_truth(photo_folder: Path, tmp_path: P
     assert run.scores.teacher is not None
     run.scores.teacher.forward = certain  # type: ignore[method-assign]
     run.run()
-    assert sign * (run.validate()["psnr"] - before["psnr"]) > 0.005
+    assert sign * (run.validate()["l1"] - before["l1"]) < 0
 
 
 def test_a_few_steps_lower_the_validation_loss(photo_folder: Path, tmp_path: Path) -> None:
@@ -261,11 +260,25 @@ def test_batches_that_cannot_be_split_are_refused(photo_folder: Path, tmp_path: 
         config(accumulation=3)
 
 
-def test_the_adversarial_loss_trains_student_and_discriminator_but_not_the_fake_through_it(
-    photo_folder: Path, tmp_path: Path
+@pytest.mark.parametrize("kind", ["mini", "sd3"])
+def test_the_adversarial_loss_trains_student_and_discriminator_but_not_the_fake(
+    photo_folder: Path, tmp_path: Path, kind: str
 ) -> None:
-    phase = Phase(steps=3, batch_size=2, lr=(1e-3, 1e-3), fake_lr=(0.0, 0.0), adversarial_weight=0.5)
-    run = trainer(photo_folder, tmp_path, config(phases=(phase,), weight_decay=0.0))
+    phase = Phase(steps=3, batch_size=2, lr=(1e-3, 1e-3), adversarial_weight=0.5, tsd=TSDSettings(points=1))
+    if kind == "mini":
+        run = trainer(photo_folder, tmp_path, config(phases=(phase,), weight_decay=0.0))
+    else:
+        cfg = sd3_config(weight_decay=0.0)
+        cfg = dataclasses.replace(cfg, phases=(phase,))
+        run = trainer(photo_folder, tmp_path, cfg, networks=sd3_networks(), prompts=TinyPrompts())
+    fake = run.roles["fake"].parameters
+    honest = run._train_fake
+
+    def untouched(*arguments: object) -> object:
+        assert all(p.grad is None for p in fake)  # the student's backward pass went through it and left nothing
+        return honest(*arguments)  # type: ignore[arg-type]
+
+    run._train_fake = untouched  # type: ignore[assignment,method-assign]
     run.run(until=1)
     before = weights(run)
     run.run()
@@ -273,7 +286,6 @@ def test_the_adversarial_loss_trains_student_and_discriminator_but_not_the_fake_
     moved = {k for k in before if not torch.equal(before[k], after[k])}
     assert any(k.startswith("student.") for k in moved)
     assert {k for k in before if k.startswith("discriminator.")} <= moved
-    assert not any(k.startswith("fake.") for k in moved)
     record = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
     assert record["loss/adversarial"] > 0
     assert record["loss/discriminator"] > 0
@@ -293,5 +305,3 @@ def test_gradient_checkpointing_changes_no_gradient(photo_folder: Path, tmp_path
         results.append(weights(run))
     for name, value in results[0].items():
         torch.testing.assert_close(results[1][name], value, rtol=1e-4, atol=1e-7, msg=name)
-
-

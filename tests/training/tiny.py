@@ -20,8 +20,9 @@ from tsdsr.models.zoo import MINI, get_spec
 from tsdsr.training.config import NetworkSettings, Phase, StudentConfig, TSDSettings
 from tsdsr.training.networks import Networks, Parts, build_networks
 from tsdsr.training.reporting import make_accelerator
+from tsdsr.training.samples import TrainingData
 from tsdsr.training.setup import split_sources
-from tsdsr.training.trainer import StudentTrainer, TrainingData
+from tsdsr.training.trainer import StudentTrainer
 
 NETWORK: dict[str, Any] = {"channels": [8, 16, 16], "encoder_blocks": [1, 1, 1], "decoder_blocks": [1, 1]}
 TSD = TSDSettings(guidance=1.5, points=2, step_size=40, shift=10)

@@ -112,7 +112,8 @@ def cache(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the cache.")],
     base: Annotated[Path, typer.Option(help="Diffusers folder of the base model.")],
     model: Annotated[str, typer.Option(help="Which base model it is: sd3, sd35, sd21-base …")] = "sd3",
-    prompts: Annotated[Path | None, typer.Option(help="Folder with a text file an image; default no text.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Folder with a text file an image; default none.")] = None,
+    text: Annotated[bool, typer.Option(help="Cache the fixed, the empty and the images' prompts.")] = True,
     latents: Annotated[bool, typer.Option(help="Cache latents of the centre crops.")] = True,
     crop: Annotated[int, typer.Option(min=64, help="Edge of the centre crops.")] = 512,
     t5: Annotated[bool, typer.Option(help="Run SD3's T5 encoder; without it zeros take its place.")] = True,
@@ -122,6 +123,7 @@ def cache(
 ) -> None:
     """Cache text embeddings and latents for training; an interrupted run is continued."""
     with errors_reported():
+        from tsdsr.models.conditioning import DEFAULT_PROMPT, NULL_PROMPT
         from tsdsr.models.zoo import get_spec
         from tsdsr.pipeline.loading import choose_device, choose_dtype
         from tsdsr.training.caching import cache_latents, cache_prompts, read_prompt_files
@@ -129,8 +131,10 @@ def cache(
         images, root = _images(source)
         spec, where = get_spec(model), choose_device(device)
         precision = choose_dtype(dtype.value, where)
-        if prompts is not None:
-            texts = read_prompt_files(images.images, root, prompts)
+        if text:
+            texts = [DEFAULT_PROMPT, NULL_PROMPT]  # the student's own, and the one for guidance
+            if prompts is not None:
+                texts += read_prompt_files(images.images, root, prompts)
             count = cache_prompts(texts, base, spec, output, where, precision, batch, t5, _say_part)
             typer.echo(f"{count} prompts in {output / 'text'}")
         if latents:

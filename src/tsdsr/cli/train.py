@@ -36,7 +36,7 @@ Overrides = Annotated[
     list[str], typer.Option("--set", help="Change a setting of the recipe: phases.0.steps=100. Repeatable.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print settings and sizes, train nothing.")]
-Device = Annotated[str, typer.Option(help="'auto', 'cpu' or 'cuda'; several processes: 'accelerate launch -m tsdsr …'.")]
+Device = Annotated[str, typer.Option(help="'auto', 'cpu' or 'cuda'. For several start 'torchrun -m tsdsr train …'.")]
 Dtype = Annotated[DtypeChoice, typer.Option(help="Autocast precision.")]
 Workers = Annotated[int, typer.Option(min=0, help="Data loading processes.")]
 Until = Annotated[int | None, typer.Option(min=1, help="Stop after this many steps in all.")]
@@ -48,7 +48,7 @@ def student(
     output: Output,
     photos: Photos,
     recipe: Annotated[str, typer.Option(help="Name of a student's recipe.")] = "mini_student",
-    teacher: Annotated[Path | None, typer.Option(help="Made by 'tsdsr train teacher': a folder or a LoRA file.")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="What 'tsdsr train teacher' made: folder or LoRA file.")] = None,
     init: Annotated[Path | None, typer.Option(help="Where the student starts: pipeline or LoRA folder.")] = None,
     base: Base = None,
     cache: Cache = None,

@@ -176,7 +176,7 @@ def in_space(process: NoiseProcess, point: WalkPoint, space: Space) -> Predictio
 
 
 def gradient_loss(z_hat: Tensor, gradient: Tensor) -> Tensor:
-    r"""A scalar whose gradient at ``z_hat`` is ``gradient / z_hat.numel()``: :math:`½ mean((\hat z - sg(\hat z - g))^2)`.
+    r"""A scalar whose gradient at ``z_hat`` is ``g / numel``: :math:`½ mean((\hat z - sg(\hat z - g))^2)`.
 
     Must not run under ``no_grad``: it is the only way by which the student hears of the teacher.
 

@@ -32,7 +32,7 @@ def share_tensors(model: M) -> M:
 
 
 def new_lora(model: nn.Module, targets: Sequence[str], rank: int, adapter: str, generator: torch.Generator) -> None:
-    """Add a LoRA that changes nothing yet: A Gaussian with standard deviation 1 / rank, B zero, alpha equal to the rank.
+    """Add a LoRA that changes nothing yet: A Gaussian with deviation 1 / rank, B zero, alpha equal to the rank.
 
     Args:
         model (nn.Module): base model, frozen by this call.

@@ -43,7 +43,7 @@ ABLATIONS: Mapping[str, Callable[[Phase], Phase]] = MappingProxyType(
     }
 )
 """Name → change of every phase: without TSM, without VSD, without DASM (table 4), with reconstruction losses only, and
-``dasm_NxS`` (table 6; 4 × 50 is the recipe itself)."""
+``dasm_NxS`` (table 6; 4x50 is the recipe itself)."""
 
 
 def ablated(base: Callable[[], StudentConfig], name: str) -> Callable[[], StudentConfig]:

@@ -20,9 +20,7 @@ def mini_v0() -> StudentConfig:
     return StudentConfig(
         phases=(
             Phase(steps=1000, batch_size=16, lr=(6e-4, 5e-4), warmup=100, l1_weight=1.0),
-            Phase(
-                steps=4000, batch_size=8, lr=(5e-4, 1e-5), l1_weight=1.0, perceptual_weight=0.75, perceptual_crop=96
-            ),
+            Phase(steps=4000, batch_size=8, lr=(5e-4, 1e-5), l1_weight=1.0, perceptual_weight=0.75, perceptual_crop=96),
         ),
         pairs=PairSettings(crops=CropSettings(size=128)),
     )
@@ -49,7 +47,12 @@ def mini_student() -> StudentConfig:
     """
     first = TSDSettings(guidance=1.0)
     walk = TSDSettings(guidance=1.0, points=4, step_size=50, shift=25)
-    shared: dict[str, Any] = {"batch_size": 8, "perceptual_weight": 0.75, "perceptual_crop": 96, "fake_lr": (1e-4, 1e-4)}
+    shared: dict[str, Any] = {
+        "batch_size": 8,
+        "perceptual_weight": 0.75,
+        "perceptual_crop": 96,
+        "fake_lr": (1e-4, 1e-4),
+    }
     return StudentConfig(
         phases=(
             Phase(steps=3000, lr=(3e-4, 2e-4), warmup=100, l1_weight=1.0, tsd=first, **shared),

@@ -2,16 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
+import torch
 import torch.nn.functional as F
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
+from tsdsr.diffusion.process import NoiseProcess
 from tsdsr.errors import ModelError
+from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.denoiser import as_denoiser
 from tsdsr.models.mini import MiniUNet
+from tsdsr.training.draws import Draws
+from tsdsr.training.networks import Scores
+
+_STREAM = 21
+
+
+class Adversary:
+    """The discriminator and what it looks at: features of noised latents inside the fake network.
+
+    Args:
+        scores (Scores): holds the fake network.
+        process (NoiseProcess): noises the latents.
+        seed (int): of the head's initial weights and of the noise.
+    """
+
+    def __init__(self, scores: Scores, process: NoiseProcess, seed: int) -> None:
+        self.scores, self.process, self.seed = scores, process, seed
+        self.layer, channels = feature_layer(scores.fake)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.head = Discriminator(channels)
+
+    def features(self, z: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
+        """What the fake network makes of latents (B, C, h, w), noised at moderate times of the samples' own.
+
+        The fake network must be the active role: switching to it here would thaw it within :meth:`held`.
+        """
+        draws = Draws(self.seed, _STREAM, items)
+        t = self.process.time_at(draws.integers(400, 950)).to(z.device)
+        z_t = self.process.add_noise(z, draws.normal(z.shape[1:], z), t)
+        with captured(self.layer) as outputs:
+            as_denoiser(self.scores.fake)(z_t, t, prompt)
+        return outputs[0]
+
+    def generator_loss(self, z_hat: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
+        """The student's part; call within :meth:`held`."""
+        return generator_loss(self.head(self.features(z_hat, items, prompt)))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Gradients pass through fake network and head without being collected in them; holds for the backward too,
+        which may compute activations anew.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(frozen(self.scores.network("fake")))
+            stack.enter_context(frozen(self.head))
+            yield
 
 
 class Discriminator(nn.Module):

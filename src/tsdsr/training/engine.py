@@ -79,7 +79,7 @@ class Engine(ABC):
         share = accelerator.num_processes * config.accumulation
         if uneven := [phase.batch_size for phase in config.phases if phase.batch_size % share]:
             raise ConfigError(
-                f"batch_size {uneven[0]} is not a multiple of {accelerator.num_processes} processes × "
+                f"batch_size {uneven[0]} is not a multiple of {accelerator.num_processes} processes times "
                 f"{config.accumulation} micro-batches"
             )
         self.reporter = Reporter(self.output, accelerator, config.total_steps)

@@ -22,7 +22,8 @@ def true_direction(process: NoiseProcess, z_t: Tensor, z_hq: Tensor, t: Tensor) 
         z_hq (Tensor): where to arrive, same shape.
         t (Tensor): times above 0, shape (B,).
     """
-    alpha, sigma = (c.reshape(-1, *(1,) * (z_t.ndim - 1)).to(z_t) for c in process.coefficients(t))
+    times = t.to(z_t.device, torch.promote_types(z_t.dtype, torch.float32))
+    alpha, sigma = (c.reshape(-1, *(1,) * (z_t.ndim - 1)) for c in process.coefficients(times))
     return process.to_native(z_hq, (z_t - alpha * z_hq) / sigma, t)
 
 
@@ -79,12 +80,14 @@ class GapByTime:
 def grid_excess(images: Iterable[Tensor], periods: Sequence[int]) -> dict[int, float]:
     """How much the spectrum sticks out at the harmonics of a period, in dB: the mark of a grid.
 
-    The mean power along rows and along columns is taken over all images; at each multiple of ``1 / period`` it is
-    compared with the median of its neighbourhood, and the largest excess counts. Photographs lie near 0 dB; subtract
-    the value of the ground truth to be independent of what is shown.
+    A grid keeps its phase from row to row, what is shown does not. So the spectra of all rows (and columns) of an image
+    are averaged with their phases, each scaled to its own strength so that flat regions count as much as busy ones.
+    The power that survives at a multiple of ``1 / period`` is compared with the median of its neighbourhood, and the
+    largest excess counts. Photographs lie near 0 dB; subtract the value of the ground truth to be independent of what
+    is shown.
 
     Args:
-        images (iterable of Tensor): (3, H, W) or (B, 3, H, W) in [0, 1], sides at least eight periods.
+        images (iterable of Tensor): (3, H, W) or (B, 3, H, W) in [0, 1], sides at least 16 periods.
         periods (sequence of int): in pixels, such as the autoencoder's factor and the network's patch.
 
     Returns:
@@ -93,36 +96,35 @@ def grid_excess(images: Iterable[Tensor], periods: Sequence[int]) -> dict[int, f
     Raises:
         InvalidInputError: no image is large enough for the longest period.
     """
-    images = [image[None] if image.ndim == 3 else image for image in images]
+    greys = [grey for image in images for grey in (image[None] if image.ndim == 3 else image).double().mean(1).cpu()]
     result = {}
     for period in periods:
         edge = 16 * period  # fixed, so that images of different sizes share their frequencies
         power = torch.zeros(edge // 2 + 1, dtype=torch.float64)
-        for image in images:
-            for lines in _lines(image, edge):
-                power += lines
+        for grey in greys:
+            for along in (grey, grey.T):
+                if along.shape[-1] >= edge:
+                    power += _phase_locked_power(along, edge)
         if not power.any():
             raise InvalidInputError(f"no image is {edge} pixels wide or high, as a period of {period} needs")
         result[period] = _largest_excess(power, edge // period)
     return result
 
 
-def _lines(image: Tensor, edge: int) -> Iterable[Tensor]:
-    """Summed power of windowed stretches of ``edge`` pixels along rows and along columns."""
-    grey = image.double().mean(1).cpu()
+def _phase_locked_power(lines: Tensor, edge: int) -> Tensor:
+    """Power of the mean spectrum of all stretches of ``edge`` pixels of lines (rows, length): (edge // 2 + 1,)."""
+    stretches = lines.unfold(-1, edge, edge).flatten(0, 1)
     window = torch.hann_window(edge, periodic=False, dtype=torch.float64)
-    for along in (grey, grey.transpose(-1, -2)):
-        if along.shape[-1] < edge:
-            continue
-        stretches = along.unfold(-1, edge, edge // 2)
-        stretches = (stretches - stretches.mean(-1, keepdim=True)) * window
-        yield torch.fft.rfft(stretches).abs().square().flatten(0, -2).sum(0)
+    spectra = torch.fft.rfft((stretches - stretches.mean(-1, keepdim=True)) * window)
+    strength = spectra[:, 8:].abs().square().mean(-1, keepdim=True).sqrt()
+    power: Tensor = (spectra / (strength + 1e-3 * edge**0.5)).mean(0).abs().square()
+    return power
 
 
 def _largest_excess(power: Tensor, harmonic: int) -> float:
     """Excess in dB at the multiples of ``harmonic`` over the median of the bins 3 to 6 away on either side."""
     excesses = []
     for k in range(harmonic, len(power), harmonic):
-        around = [i for i in range(k - 6, k + 7) if 3 <= abs(i - k) and 1 <= i < len(power)]
+        around = [i for i in range(k - 6, k + 7) if abs(i - k) >= 3 and 1 <= i < len(power)]
         excesses.append(10 * torch.log10(power[k] / power[around].median().clamp(min=1e-30)))
     return float(torch.stack(excesses).max())

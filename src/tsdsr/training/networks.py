@@ -1,8 +1,8 @@
 """The roles of training: student, teacher, fake; how they share weights; what they compute.
 
-With LoRA there is one set of frozen base weights in memory. Teacher and fake are two adapters of one module (or the bare
-base and one adapter), switched before each call. The student is a second module tree over the same tensors with an
-adapter of its own, so that its graph, and the activations recomputed for it, never depend on which role was asked last.
+With LoRA there is one set of frozen base weights in memory. Teacher and fake are two adapters of one module (or the
+bare base and one adapter), switched before each call. The student is a second module tree over the same tensors with an
+adapter of its own, so that its graph, and the activations recomputed for it, never depend on who was asked last.
 Without LoRA the teacher is frozen, the fake a trainable copy of it, and the student a network of its own.
 """
 
@@ -72,7 +72,8 @@ class Scores(nn.Module):
     def network(self, role: Role) -> nn.Module:
         """The module that plays a role, its adapter active."""
         if self.teacher is not None:
-            return self.teacher if role == "teacher" else self.fake
+            own: nn.Module = self.teacher if role == "teacher" else self.fake
+            return own
         adapter = role if role == "fake" or self.has_teacher_adapter else None
         use_adapter(self.fake, adapter, trainable={"fake"})
         network: nn.Module = self.fake
@@ -211,9 +212,13 @@ def _build_full(parts: Parts, spec: ModelSpec, scores: bool) -> Networks:
     student_vae = copy.deepcopy(parts.vae)
     _freeze_decoder(student_vae)
     teacher = parts.teacher
-    if scores and not isinstance(teacher, nn.Module):
-        raise ConfigError("target score distillation needs a teacher: train one with 'tsdsr train teacher' and name it")
-    pair = Scores(copy.deepcopy(teacher).requires_grad_(True), teacher) if scores else None
+    pair = None
+    if scores:
+        if not isinstance(teacher, nn.Module):
+            raise ConfigError(
+                "distillation needs a teacher: train one with 'tsdsr train teacher', give it as --teacher"
+            )
+        pair = Scores(copy.deepcopy(teacher).requires_grad_(True), teacher)
     student = Student(parts.denoiser, student_vae, spec)
     return Networks(student, pair, parts.vae.requires_grad_(False))
 

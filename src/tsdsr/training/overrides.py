@@ -22,6 +22,7 @@ def apply_overrides(config: C, assignments: list[str]) -> C:
     Raises:
         ConfigError: a path leads nowhere, a value has the wrong kind, or the result contradicts itself.
     """
+    changes: list[_Change] = []
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
@@ -30,27 +31,40 @@ def apply_overrides(config: C, assignments: list[str]) -> C:
             value = json.loads(text)
         except ValueError:
             value = text
-        config = _replaced(config, path.split("."), value, path)
-    return config
+        changes.append((path, path.split("."), value))
+    changed: C = _changed(config, changes)
+    return changed
 
 
-def _replaced(node: Any, keys: list[str], value: Any, path: str) -> Any:
-    if not keys:
-        return _like(node, value, path)
-    key, rest = keys[0], keys[1:]
+_Change = tuple[str, list[str], Any]
+"""The path as written, the keys that are left of it, the value."""
+
+
+def _changed(node: Any, changes: list[_Change]) -> Any:
+    """All changes of a level at once, so that it is checked when they are all made and their order does not matter."""
+    if not changes:
+        return node
+    for path, keys, value in changes:
+        if not keys:
+            return _like(node, value, path)
+    below: dict[str, list[_Change]] = {}
+    for path, keys, value in changes:
+        below.setdefault(keys[0], []).append((path, keys[1:], value))
+    path = changes[0][0]
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         names = [f.name for f in dataclasses.fields(node)]
-        if key not in names:
-            raise ConfigError(f"--set {path}: {type(node).__name__} has no {key!r}; it has {', '.join(names)}")
-        return dataclasses.replace(node, **{key: _replaced(getattr(node, key), rest, value, path)})
+        for key, of_key in below.items():
+            if key not in names:
+                raise ConfigError(f"--set {of_key[0][0]}: no {key!r} in {type(node).__name__}, only {', '.join(names)}")
+        return dataclasses.replace(node, **{key: _changed(getattr(node, key), c) for key, c in below.items()})
     if isinstance(node, tuple):
-        if not key.isdigit() or int(key) >= len(node):
-            raise ConfigError(f"--set {path}: {key!r} is not one of the {len(node)} elements, counted from 0")
-        index = int(key)
-        return (*node[:index], _replaced(node[index], rest, value, path), *node[index + 1 :])
+        for key, of_key in below.items():
+            if not key.isdigit() or int(key) >= len(node):
+                raise ConfigError(f"--set {of_key[0][0]}: {key!r} is not one of {len(node)} elements, counted from 0")
+        return tuple(_changed(element, below.get(str(i), [])) for i, element in enumerate(node))
     if isinstance(node, dict):
-        return {**node, key: _replaced(node[key], rest, value, path) if rest else value}
-    raise ConfigError(f"--set {path}: there is nothing below {key!r}")
+        return {**node, **{key: _changed(node.get(key), c) for key, c in below.items()}}
+    raise ConfigError(f"--set {path}: there is nothing below it")
 
 
 def _like(old: Any, new: Any, path: str) -> Any:

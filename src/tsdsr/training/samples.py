@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,6 +12,21 @@ from torch.utils.data import Dataset
 from tsdsr.data.datasets import CropDataset, CropSettings, PairDataset, PairSettings
 from tsdsr.data.sources import Source
 from tsdsr.training.engine import TrainingSample
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Photographs to train on and to validate on.
+
+    Attributes:
+        sources (tuple of Source): training photographs, mixed by weight.
+        validation (tuple of Path): held-out photographs.
+        prompts (mapping): photograph → text.
+    """
+
+    sources: tuple[Source, ...]
+    validation: tuple[Path, ...] = ()
+    prompts: Mapping[Path, str] = field(default_factory=dict)
 
 
 class Pairs(Dataset[TrainingSample]):

@@ -22,7 +22,7 @@ from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.training.config import NetworkSettings, RunConfig, StudentConfig, TeacherConfig
 from tsdsr.training.networks import STUDENT, Parts, lora_in_float32
 from tsdsr.training.prompts import CachedPrompts, LabelPrompts, Prompts
-from tsdsr.training.trainer import TrainingData
+from tsdsr.training.samples import TrainingData
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TEACHER = "teacher"
@@ -166,7 +166,9 @@ def make_prompts(config: RunConfig, files: RunFiles) -> Prompts:
     return CachedPrompts(files.cache, spec, files.base)
 
 
-def split_sources(sources: Sequence[Source], share: float, limit: int = 16) -> tuple[tuple[Source, ...], tuple[Path, ...]]:
+def split_sources(
+    sources: Sequence[Source], share: float, limit: int = 16
+) -> tuple[tuple[Source, ...], tuple[Path, ...]]:
     """Hold out a share of the photographs, chosen by file name.
 
     Args:

@@ -24,9 +24,8 @@ from tsdsr.training.engine import Engine, TrainingSample
 from tsdsr.training.networks import autocast, encode
 from tsdsr.training.prompts import LabelPrompts, Prompts, mix
 from tsdsr.training.reporting import make_accelerator
-from tsdsr.training.samples import Crops
+from tsdsr.training.samples import Crops, TrainingData
 from tsdsr.training.sheet import save_sheet
-from tsdsr.training.trainer import TrainingData
 
 _NOISE, _DROPOUT = 11, 12
 
@@ -63,7 +62,7 @@ class TeacherTrainer(Engine):
         self,
         config: TeacherConfig,
         network: nn.Module,
-        vae: nn.Module,
+        vae: Any,
         data: TrainingData,
         output: Path,
         prompts: Prompts | None = None,

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +14,6 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from tsdsr.data.datasets import PairDataset
-from tsdsr.data.sources import Source
 from tsdsr.diffusion.losses import (
     Predictions,
     WalkPoint,
@@ -29,47 +24,24 @@ from tsdsr.diffusion.losses import (
 )
 from tsdsr.diffusion.trajectory import paired_walk, walk_positions
 from tsdsr.models.conditioning import Conditioning
-from tsdsr.models.denoiser import as_denoiser
 from tsdsr.models.zoo import get_spec
-from tsdsr.training.adversarial import (
-    Discriminator,
-    captured,
-    discriminator_loss,
-    feature_layer,
-    frozen,
-    generator_loss,
-)
+from tsdsr.training.adversarial import Adversary, discriminator_loss
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings, value_at
 from tsdsr.training.draws import Draws
 from tsdsr.training.ema import averaged_weights
 from tsdsr.training.engine import Engine, TrainingSample
-from tsdsr.training.monitors import GapByTime, direction_cosines, grid_excess, score_gap
+from tsdsr.training.monitors import GapByTime, direction_cosines, score_gap
 from tsdsr.training.networks import Networks, autocast, encode
 from tsdsr.training.perceptual import lpips_distance
-from tsdsr.training.prompts import LabelPrompts, Prompts, mix
+from tsdsr.training.prompts import LabelPrompts, Prompts, join, mix
 from tsdsr.training.reporting import make_accelerator
-from tsdsr.training.samples import Pairs
-from tsdsr.training.sheet import save_sheet
+from tsdsr.training.samples import Pairs, TrainingData
+from tsdsr.training.validation import validation_figures, validation_pairs
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 
 # Streams of a sample's randomness, so that leaving one use out does not change another.
-_WALK, _FAKE, _PROMPT, _CROP, _MONITOR, _ADVERSARIAL = range(1, 7)
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Photographs to train on and to validate on.
-
-    Attributes:
-        sources (tuple of Source): training photographs, mixed by weight.
-        validation (tuple of Path): held-out photographs.
-        prompts (mapping): photograph → text.
-    """
-
-    sources: tuple[Source, ...]
-    validation: tuple[Path, ...] = ()
-    prompts: Mapping[Path, str] = field(default_factory=dict)
+_WALK, _FAKE, _PROMPT, _CROP = range(1, 5)
 
 
 class StudentTrainer(Engine):
@@ -112,15 +84,15 @@ class StudentTrainer(Engine):
         self.prompts = prompts or LabelPrompts()
         self.student = self.prepare("student", networks.student.to(memory_format=torch.channels_last))
         self.vae = networks.vae.to(self.device)
-        self.scores, self.discriminator = networks.scores, None
+        self.scores = networks.scores
         self._fake: nn.Module | None = None
+        self.adversary: Adversary | None = None
+        self._head: nn.Module | None = None
         if self.scores is not None:
             self._fake = self.prepare("fake", self.scores.to(memory_format=torch.channels_last))
             if any(phase.adversarial_weight for phase in config.phases):
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(config.seed)
-                    head = Discriminator(feature_layer(self.scores.fake)[1])
-                self.discriminator = self.prepare("discriminator", head)
+                self.adversary = Adversary(self.scores, self.process, config.seed)
+                self._head = self.prepare("discriminator", self.adversary.head)
         self.ema = EMAModel(self.roles["student"].parameters, decay=config.ema_decay)
         needs_lpips = any(phase.perceptual_weight for phase in config.phases)
         self.perceptual = perceptual or (lpips_distance("vgg", self.device) if needs_lpips else None)
@@ -180,7 +152,10 @@ class StudentTrainer(Engine):
             tsd = self._tsd_loss(phase.tsd, progress, batch, z_hat, z_hq, prompt, new)
             loss = loss + value_at(phase.gamma_reg, progress) * tsd
         if phase.adversarial_weight:
-            adversarial = self._generator_loss(batch, z_hat, prompt, stack)
+            assert self.adversary is not None
+            stack.enter_context(self.adversary.held())  # until after the backward pass
+            with autocast(self.device, self.dtype):
+                adversarial = self.adversary.generator_loss(z_hat, batch.item.tolist(), prompt)
             loss = loss + value_at(phase.adversarial_weight, progress) * adversarial
             new["loss/adversarial"] = adversarial
         new["loss/student"] = loss
@@ -222,12 +197,11 @@ class StudentTrainer(Engine):
         z_hat: Tensor,
         z_hq: Tensor,
         prompt: Conditioning,
-        stream: int = _WALK,
     ) -> Iterator[WalkPoint]:
         """The paired walk of a batch, with noise and positions of its samples' own."""
         assert self.scores is not None
         scores = self.scores
-        draws = Draws(self.config.seed, stream, items)
+        draws = Draws(self.config.seed, _WALK, items)
         noise = draws.normal(z_hat.shape[1:], z_hat)
         start = draws.integers(value_at(tsd.first, progress), value_at(tsd.last, progress))
         shifts = draws.integers(-tsd.shift, tsd.shift, tsd.points - 1) if tsd.shift and tsd.points > 1 else None
@@ -273,41 +247,19 @@ class StudentTrainer(Engine):
         norm = self.update("fake", total, self.learning_rate(phase.fake_lr))
         return {"loss/fake": total, "grad_norm/fake": norm}
 
-    # The adversarial latent loss
-
-    def _features(self, z: Tensor, batch: TrainingSample, prompt: Conditioning) -> Tensor:
-        """What the fake network makes of noised latents, at its middle layer."""
-        assert self.scores is not None
-        draws = Draws(self.config.seed, _ADVERSARIAL, batch.item.tolist())
-        t = self.process.time_at(draws.integers(400, 950)).to(self.device)
-        z_t = self.process.add_noise(z, draws.normal(z.shape[1:], z), t)
-        network = self.scores.network("fake")
-        with captured(feature_layer(network)[0]) as outputs, autocast(self.device, self.dtype):
-            as_denoiser(network)(z_t, t, prompt)
-        return outputs[0]
-
-    def _generator_loss(
-        self, batch: TrainingSample, z_hat: Tensor, prompt: Conditioning, stack: ExitStack
-    ) -> Tensor:
-        """The student's part; the networks it passes through stay frozen until ``stack`` is left, after the backward."""
-        assert self.scores is not None
-        head = self.roles["discriminator"].module
-        stack.enter_context(frozen(self.scores.network("fake")))
-        stack.enter_context(frozen(head))
-        return generator_loss(head(self._features(z_hat, batch, prompt)))
-
     def _train_discriminator(
         self, batches: Sequence[TrainingSample], latents: Sequence[tuple[Tensor, Conditioning]]
     ) -> dict[str, Tensor]:
-        assert self.discriminator is not None
+        assert self.adversary is not None
+        assert self._head is not None
+        self.adversary.scores.network("fake")
         total = torch.zeros((), device=self.device)
         for i, (batch, (z_hat, prompt)) in enumerate(zip(batches, latents, strict=True)):
-            with torch.no_grad():
+            with torch.no_grad(), autocast(self.device, self.dtype):
                 z_hq = encode(self.vae, batch.x_hq)
-                both = torch.cat([self._features(z_hq, batch, prompt), self._features(z_hat, batch, prompt)])
-            with self.accumulating(self.discriminator, i + 1 == len(batches)):
-                real, fake = self.discriminator(both).chunk(2)
-                loss = discriminator_loss(real, fake)
+                both = self.adversary.features(torch.cat([z_hq, z_hat]), batch.item.tolist() * 2, join(prompt, prompt))
+            with self.accumulating(self._head, i + 1 == len(batches)):
+                loss = discriminator_loss(*self._head(both).chunk(2))
                 self.roles["discriminator"].backward(loss, len(batches))
             total += loss.detach() / len(batches)
         norm = self.update("discriminator", total, self.learning_rate((1e-4, 1e-4)))
@@ -366,43 +318,21 @@ class StudentTrainer(Engine):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Mean PSNR (dB, RGB), L1, perceptual distance and grid excess (dB) of the averaged student over fixed crops of
-        the held-out photographs; stores a sheet of input, result and truth. Without held-out photographs: nothing.
-        """
-        rows: list[Tensor] = []
-        results: list[tuple[Tensor, Tensor]] = []
-        scores: dict[str, list[float]] = {"psnr": [], "l1": [], "perceptual": []}
-        for x_lq, x_hat, x_hq in self.restored():
-            scores["psnr"].append(-10 * math.log10(max(1e-10, torch.mean((x_hat - x_hq) ** 2).item())))
-            scores["l1"].append((x_hat - x_hq).abs().mean().item())
-            if self.perceptual is not None:
-                scores["perceptual"].append(self.perceptual(x_hat, x_hq).item())
-            results.append((x_hat.cpu(), x_hq.cpu()))
-            rows.append(torch.cat([x_lq, x_hat, x_hq], dim=-1)[0].cpu())
-        if not rows:
-            return {}
-        save_sheet(rows[:8], self.output / f"validation-{self.step:06d}.png")
-        figures = {name: float(np.mean(values)) for name, values in scores.items() if values}
-        edge = self.config.validation_crop
-        periods = [p for p in (self.spec.vae_scale_factor, 2 * self.spec.vae_scale_factor) if 16 * p <= edge]
-        hat, hq = (grid_excess((r[i] for r in results), periods) for i in (0, 1))
-        return figures | {f"grid_{period}": hat[period] - hq[period] for period in periods}
+        """The averaged student on fixed crops of the held-out photographs, see :func:`validation_figures`."""
+        factor = self.spec.vae_scale_factor
+        sheet = self.output / f"validation-{self.step:06d}.png"
+        return validation_figures(self.restored(), self.perceptual, (factor, 2 * factor), sheet)
 
     @torch.no_grad()
     def restored(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """``(x_lq, x_hat, x_hq)``, each (1, 3, H, W) in [0, 1], of every held-out photograph, by the averaged student."""
-        pairs = self.config.pairs
-        crops = dataclasses.replace(pairs.crops, size=self.config.validation_crop, shrink_prob=0.0)
-        settings = dataclasses.replace(pairs, crops=crops, other_scale_prob=0.0)
+        """``(x_lq, x_hat, x_hq)`` of every held-out photograph by the averaged student, (1, 3, H, W) in [0, 1]."""
         prompt = self.prompts.fixed().to(self.device, torch.float32)
-        assert self.ema is not None
-        with averaged_weights(self.ema, self.roles["student"].parameters):
-            for index, photo in enumerate(self.data.validation):
-                seed = 1_000_003 + index
-                x_lq, x_hq = (x[None].to(self.device) for x in PairDataset([Source("", (photo,))], 1, settings, seed)[0])
+        pairs = validation_pairs(self.data.validation, self.config.pairs, self.config.validation_crop)
+        with self.averaged():
+            for x_lq, x_hq in pairs:
                 with autocast(self.device, self.dtype):
-                    x_hat: Tensor = self.networks.student(x_lq, prompt)[1]
-                yield x_lq, x_hat.float().clamp(0, 1), x_hq
+                    x_hat: Tensor = self.networks.student(x_lq.to(self.device), prompt)[1]
+                yield x_lq.to(self.device), x_hat.float().clamp(0, 1), x_hq.to(self.device)
 
     def finish(self) -> None:
         """Nothing more: the caller stores the student in the form it wants, see :meth:`averaged`."""

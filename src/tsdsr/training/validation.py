@@ -1,0 +1,68 @@
+"""A student on held-out photographs: figures and a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsdsr.data.datasets import PairDataset, PairSettings
+from tsdsr.data.sources import Source
+from tsdsr.training.monitors import grid_excess
+from tsdsr.training.sheet import save_sheet
+
+
+def validation_pairs(photos: Sequence[Path], settings: PairSettings, edge: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """``(x_lq, x_hq)``, each (1, 3, edge, edge) in [0, 1]: one fixed crop a photograph, at the main scale.
+
+    Args:
+        photos (sequence of Path): held-out photographs.
+        settings (PairSettings): the training's, for the degradation.
+        edge (int): of the crops in pixels.
+    """
+    crops = dataclasses.replace(settings.crops, size=edge, shrink_prob=0.0)
+    fixed = dataclasses.replace(settings, crops=crops, other_scale_prob=0.0)
+    for index, photo in enumerate(photos):
+        x_lq, x_hq = PairDataset([Source("validation", (photo,))], 1, fixed, seed=1_000_003 + index)[0]
+        yield x_lq[None], x_hq[None]
+
+
+def validation_figures(
+    results: Iterable[tuple[Tensor, Tensor, Tensor]],
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None,
+    periods: Sequence[int],
+    sheet: Path,
+) -> dict[str, float]:
+    """Mean PSNR (dB, RGB), L1, perceptual distance, and grid excess over the truth's (dB); stores a sheet.
+
+    Args:
+        results (iterable): ``(x_lq, x_hat, x_hq)``, each (1, 3, H, W) in [0, 1].
+        perceptual (callable | None): distance of two batches.
+        periods (sequence of int): of grids to look for, in pixels; those too long for the images are left out.
+        sheet (Path): PNG with input, result and truth side by side, eight rows at most.
+
+    Returns:
+        dict: empty without results.
+    """
+    rows: list[Tensor] = []
+    pairs: list[tuple[Tensor, Tensor]] = []
+    scores: dict[str, list[float]] = {"psnr": [], "l1": [], "perceptual": []}
+    for x_lq, x_hat, x_hq in results:
+        scores["psnr"].append(-10 * math.log10(max(1e-10, torch.mean((x_hat - x_hq) ** 2).item())))
+        scores["l1"].append((x_hat - x_hq).abs().mean().item())
+        if perceptual is not None:
+            scores["perceptual"].append(perceptual(x_hat, x_hq).item())
+        pairs.append((x_hat.cpu(), x_hq.cpu()))
+        rows.append(torch.cat([x_lq, x_hat, x_hq], dim=-1)[0].cpu())
+    if not rows:
+        return {}
+    save_sheet(rows[:8], sheet)
+    figures = {name: float(np.mean(values)) for name, values in scores.items() if values}
+    periods = [p for p in periods if 16 * p <= pairs[0][0].shape[-1]]
+    hat, hq = (grid_excess((pair[i] for pair in pairs), periods) for i in (0, 1))
+    return figures | {f"grid_{period}": hat[period] - hq[period] for period in periods}

@@ -1,0 +1,137 @@
+"""``tsdsr train``: from photographs to a pipeline that upscales, and clear errors on the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from tests.conftest import tiny_vae
+from tests.models.text_models import write_sd3_text
+from tsdsr.cli import app
+from tsdsr.pipeline.loading import load_pipeline
+
+SMALL = ["--tracker", "none", "--device", "cpu", "--dtype", "fp32"]
+TINY_STUDENT = [
+    "--set", "pairs.crops.size=32", "--set", "validation_crop=64", "--set", "log_every=1",
+    *(f"--set=phases.{i}.{setting}" for i in (0, 1) for setting in ("steps=1", "batch_size=2", "warmup=0",
+      "perceptual_weight=0")),
+]  # fmt: skip
+
+
+def tsdsr(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def ok(*arguments: object) -> str:
+    result = tsdsr(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_mini_from_teacher_to_upscaled_photo(photo_folder: Path, tmp_path: Path) -> None:
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    out = ok("train", "teacher", "--recipe", "mini_smoke_teacher", "--photos", photo_folder, "-o", teacher, *SMALL)
+    assert f"--teacher {teacher / 'teacher'}" in out
+    common = ["--photos", photo_folder, "--teacher", teacher / "teacher", "-o", student, *SMALL, *TINY_STUDENT]
+    ok("train", "student", "--recipe", "mini_student", *common)
+    records = [json.loads(line) for line in (student / "log.jsonl").read_text().splitlines()]
+    assert records[0]["loss/tsd"] > 0
+    pipe = load_pipeline(student / "pipeline-00000002")
+    with Image.open(photo_folder / "astronaut.png") as photo:
+        small = photo.resize((40, 30))
+    assert pipe(small, scale=2).images[0].size == (80, 60)
+
+
+def test_sd3_from_base_to_released_layout_and_pipeline(photo_folder: Path, tmp_path: Path) -> None:
+    """Every step a user of the full-size model takes, on a tiny SD3 with real text encoders."""
+    base = tmp_path / "base"
+    torch.manual_seed(0)
+    SD3Transformer2DModel(
+        sample_size=32, patch_size=2, in_channels=16, out_channels=16, num_layers=2, attention_head_dim=8,
+        num_attention_heads=4, joint_attention_dim=48, caption_projection_dim=32, pooled_projection_dim=32,
+        pos_embed_max_size=64,
+    ).save_pretrained(base / "transformer")  # fmt: skip
+    tiny_vae(16).save_pretrained(base / "vae")
+    FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(base / "scheduler")
+    write_sd3_text(base)
+    cache = tmp_path / "cache"
+    ok("data", "cache", photo_folder, "-o", cache, "--base", base, "--no-latents", "--device", "cpu")
+    settings = [
+        "--set", "networks.lora_rank=2", "--set", "networks.base_precision=fp32", "--set", "validation_share=0.3",
+        "--base", base, "--cache", cache, "--photos", photo_folder, *SMALL,
+    ]  # fmt: skip
+    run = ["--set", "phases.0.steps=1", "--set", "phases.0.batch_size=1", "--set", "phases.0.warmup=0"]
+    out = ok(
+        "train", "teacher", "--recipe", "sd3_teacher", "--set", "crops.size=64", "--set", "validation_crop=64",
+        *run, *settings, "-o", tmp_path / "teacher",
+    )  # fmt: skip
+    assert "teacher.safetensors" in out
+    phases = [
+        f"--set=phases.{i}.{setting}"
+        for i in (0, 1, 2)
+        for setting in ("steps=1", "batch_size=1", "warmup=0", "perceptual_weight=0")
+    ]
+    student = tmp_path / "student"
+    ok(
+        "train", "student", "--recipe", "sd3_paper", "--teacher", tmp_path / "teacher" / "teacher.safetensors",
+        "--set", "pairs.crops.size=64", "--set", "validation_crop=64", *phases, *settings, "-o", student,
+    )  # fmt: skip
+    lora = student / "lora-00000003"
+    assert sorted(p.name for p in lora.iterdir()) == [
+        "pool_embeds.safetensors", "prompt_embeds.safetensors", "transformer.safetensors", "vae.safetensors",
+    ]  # fmt: skip
+    pipe = load_pipeline(student / "pipeline-00000003")
+    with Image.open(photo_folder / "astronaut.png") as photo:
+        small = photo.resize((16, 16))
+    assert pipe(small, scale=4).images[0].size == (64, 64)
+    again = tmp_path / "again"  # go on from a stored LoRA
+    ok(
+        "train", "student", "--recipe", "sd3_paper", "--init", lora, "--set", "pairs.crops.size=64",
+        "--set", "validation_crop=64", *phases, *settings, "-o", again, "--until", 1,
+    )  # fmt: skip
+    assert (again / "pipeline-00000001").is_dir()
+
+
+def test_a_dry_run_says_what_would_happen_and_does_nothing(tmp_path: Path) -> None:
+    out = ok(
+        "train", "student", "--recipe", "sd3_24gb", "--photos", tmp_path, "-o", tmp_path / "run", "--dry-run",
+        "--set", "phases.0.steps=5", "--set", "phases.0.warmup=0",
+    )  # fmt: skip
+    assert '"steps": 5' in out
+    assert "38,005 steps, 608,080 samples" in out
+    assert "2112.1 M, 4.39 GB" in out
+    assert not (tmp_path / "run").exists()
+    assert '"time_density": "uniform"' in ok("train", "teacher", "--photos", tmp_path, "-o", tmp_path, "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["student", "--recipe", "mini_student"], "needs a teacher"),
+        (["student", "--recipe", "nonsense"], "unknown recipe"),
+        (["student", "--recipe", "mini_teacher"], "train teacher"),
+        (["student", "--recipe", "mini_smoke", "--set", "seeds=1"], "no 'seeds' in"),
+        (["student", "--recipe", "sd3_paper"], "--cache"),
+        (["teacher", "--recipe", "sd3_teacher"], "--cache"),
+        (["student", "--recipe", "mini_student", "--teacher", "nowhere"], "holds no model"),
+    ],
+)
+def test_what_is_missing_is_named(photo_folder: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = tsdsr("train", *arguments, "--photos", photo_folder, "-o", tmp_path / "run", *SMALL)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_tensorboard_gets_the_figures(photo_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    ok(
+        "train", "student", "--recipe", "mini_smoke", "--photos", photo_folder, "-o", tmp_path, "--device", "cpu",
+        "--tracker", "tensorboard",
+    )  # fmt: skip
+    assert list(tmp_path.rglob("events.out.tfevents.*"))

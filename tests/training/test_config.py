@@ -1,0 +1,173 @@
+"""Settings: schedules, checks, recipes, changes from the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import pairwise
+
+import pytest
+import torch
+
+from tests.training.tiny import config
+from tsdsr.errors import ConfigError
+from tsdsr.recipes import RECIPES, get_recipe, student_recipe, teacher_recipe
+from tsdsr.training.config import NetworkSettings, Phase, Schedule, StudentConfig, TSDSettings, value_at
+from tsdsr.training.draws import Draws
+from tsdsr.training.memory import estimate_memory
+from tsdsr.training.overrides import apply_overrides
+
+
+def test_learning_rates_warm_up_fall_and_start_again() -> None:
+    phase = Schedule(steps=100, batch_size=1, lr=(1e-3, 1e-5), warmup=10)
+    rates = [phase.learning_rate(s) for s in range(100)]
+    assert rates[0] == pytest.approx(1e-4)
+    assert rates[9] == rates[10] == pytest.approx(1e-3)
+    assert rates[55] == pytest.approx((1e-3 + 1e-5) / 2, rel=1e-6)
+    assert rates[-1] == pytest.approx(1e-5, rel=0.1)
+    assert all(a >= b for a, b in pairwise(rates[10:]))
+    twice = Schedule(steps=100, batch_size=1, lr=(1e-3, 1e-5), cycles=2)
+    assert twice.learning_rate(50) == twice.learning_rate(0) == pytest.approx(1e-3)
+    assert twice.learning_rate(0, (1e-6, 1e-6)) == pytest.approx(1e-6)
+
+
+def test_ramps_join_two_values() -> None:
+    assert [value_at((1.0, 2.0), p) for p in (0, 0.5, 1)] == [1.0, 1.5, 2.0]
+    assert value_at(3, 0.5) == 3.0
+    phase = Schedule(steps=11, batch_size=1, lr=(1, 1))
+    assert [phase.progress(s) for s in (0, 5, 10)] == [0, 0.5, 1]
+
+
+def test_the_papers_settings() -> None:
+    """Section 4.1 and the released values."""
+    recipe = student_recipe("sd3_paper")
+    first, last = recipe.phases[1], recipe.phases[-1]
+    assert recipe.networks.lora_rank == 64
+    assert first.batch_size == 16
+    assert first.lr[0] == 5e-6
+    assert first.fake_lr[0] == 1e-6
+    assert first.tsd is not None
+    assert last.tsd is not None
+    assert (first.tsd.lambda_vsd, first.tsd.lambda_tsm, first.tsd.guidance, first.tsd.points) == (0.7, 0.3, 7.5, 1)
+    assert (first.tsd.first, first.tsd.last) == (50, 950)
+    assert first.latent_mse_weight == 1
+    assert (last.tsd.points, last.tsd.step_size, last.tsd.step_weights) == (4, 50, (1.0, 0.3, 0.3, 0.3))
+    assert last.latent_mse_weight == 0
+    assert last.gamma_reg == (1.0, 2.0)
+
+
+def test_ablations_change_what_they_say() -> None:
+    def last(name: str) -> Phase:
+        return student_recipe(name).phases[-1]
+
+    def tsd(name: str) -> TSDSettings:
+        settings = last(name).tsd
+        assert settings is not None
+        return settings
+
+    assert tsd("sd3_paper_no_tsm").lambda_tsm == 0
+    assert tsd("sd3_paper_no_vsd").lambda_vsd == 0
+    assert tsd("sd3_paper_no_dasm").points == 1
+    assert last("mini_student_no_tsd").tsd is None
+    assert (tsd("sd3_paper_dasm_8x50").points, tsd("sd3_paper_dasm_4x25").step_size) == (8, 25)
+    first = student_recipe("sd3_paper_dasm_8x50").phases[0].tsd
+    assert first is not None
+    assert first.points == 1  # phase 1 does not walk, whatever N
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_valid(name: str) -> None:
+    recipe = get_recipe(name)
+    assert recipe.find(recipe.total_steps - 1)[0] == len(recipe.phases) - 1
+    with pytest.raises(ConfigError):
+        recipe.find(recipe.total_steps)
+
+
+def test_recipes_know_their_kind() -> None:
+    with pytest.raises(ConfigError, match="mini_v0"):
+        get_recipe("mini_v99")
+    with pytest.raises(ConfigError, match="train teacher"):
+        student_recipe("mini_teacher")
+    with pytest.raises(ConfigError, match="train student"):
+        teacher_recipe("mini_student")
+
+
+@pytest.mark.parametrize("recipe", ["sd3_24gb", "mini_student", "mini_teacher"])
+def test_memory_is_counted_without_allocating_it(recipe: str) -> None:
+    lines = list(estimate_memory(get_recipe(recipe)))
+    assert any("GB" in line for line in lines)
+    if recipe == "sd3_24gb":
+        assert lines[0].startswith("frozen weights, shared by the roles: 2112.1 M, 4.39 GB")
+
+
+WRONG = [
+    lambda: Schedule(0, 1, (1, 1)),
+    lambda: Schedule(1, 1, (1, 1), warmup=2),
+    lambda: Schedule(1, 1, (1, 1), cycles=0),
+    lambda: TSDSettings(points=0),
+    lambda: TSDSettings(first=900, last=(950, 800)),
+    lambda: NetworkSettings(lora_rank=0),
+    lambda: NetworkSettings(base_precision="bf16"),
+    lambda: config(phases=()),
+    lambda: config(ema_decay=1.0),
+    lambda: config(validation_share=1.0),
+    lambda: config(accumulation=0),
+    lambda: config(log_every=0),
+    lambda: dataclasses.replace(teacher_recipe("mini_teacher"), prompt_dropout=1.0),
+    lambda: dataclasses.replace(teacher_recipe("mini_teacher"), time_density="normal"),
+]
+
+
+@pytest.mark.parametrize("make", WRONG)
+def test_settings_check_themselves(make: object) -> None:
+    with pytest.raises(ConfigError):
+        make()  # type: ignore[operator]
+
+
+def test_overrides_reach_every_depth() -> None:
+    base = config()
+    changed = apply_overrides(
+        base,
+        ["seed=7", "phases.1.tsd.points=4", "phases.1.tsd.lambda_vsd=[0, 0.7]", "pairs.crops.size=64",
+         "networks.config.embed_dim=32", "phases.0.tsd=null"],
+    )  # fmt: skip
+    assert isinstance(changed, StudentConfig)
+    assert changed.seed == 7
+    assert changed.phases[1].tsd is not None
+    assert changed.phases[1].tsd.points == 4
+    assert changed.phases[1].tsd.lambda_vsd == (0, 0.7)
+    assert changed.pairs.crops.size == 64
+    assert changed.networks.config["embed_dim"] == 32
+    assert base.seed == 0
+    assert "embed_dim" not in base.networks.config
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("seed", "PATH=VALUE"),
+        ("sed=1", "no 'sed' in StudentConfig"),
+        ("phases.9.steps=1", "counted from 0"),
+        ("phases.0.steps=many", "expected a number"),
+        ("phases.0.steps=0", "at least one step"),
+        ("phases.1.tsd=3", "group of settings"),
+        ("seed.x=1", "nothing below"),
+        ("networks.model=3", "expected text"),
+        ("pairs.crops.flip=1", "expected a value like True"),
+        ("ema_decay=high", "expected a number"),
+    ],
+)
+def test_wrong_overrides_are_explained(assignment: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        apply_overrides(config(), [assignment])
+
+
+def test_draws_belong_to_samples() -> None:
+    like = torch.zeros(1)
+    whole, part = Draws(0, 1, [5, 6, 7]), Draws(0, 1, [6])
+    assert torch.equal(whole.normal((2, 3), like)[1:2], part.normal((2, 3), like))
+    assert torch.equal(whole.uniform(4)[:, 1:2], part.uniform(4))
+    assert not torch.equal(Draws(0, 2, [5]).uniform(), Draws(0, 1, [5]).uniform())
+    assert not torch.equal(Draws(1, 1, [5]).uniform(), Draws(0, 1, [5]).uniform())
+    drawn = Draws(0, 3, range(2000)).integers(50, 53)
+    assert sorted(set(drawn.tolist())) == [50, 51, 52, 53]
+    assert all(400 < (drawn == v).sum() < 600 for v in (50, 51, 52, 53))
