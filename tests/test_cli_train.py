@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -126,6 +127,17 @@ def test_what_is_missing_is_named(photo_folder: Path, tmp_path: Path, arguments:
     result = tsdsr("train", *arguments, "--photos", photo_folder, "-o", tmp_path / "run", *SMALL)
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_a_tracker_that_is_not_installed_is_named(photo_folder: Path, tmp_path: Path) -> None:
+    if importlib.util.find_spec("wandb") is not None:
+        pytest.skip("wandb is installed here")
+    result = tsdsr(
+        "train", "student", "--recipe", "mini_smoke", "--photos", photo_folder, "-o", tmp_path, "--device", "cpu",
+        "--tracker", "wandb",
+    )  # fmt: skip
+    assert result.exit_code == 2
+    assert "pip install wandb" in result.output
 
 
 def test_tensorboard_gets_the_figures(photo_folder: Path, tmp_path: Path) -> None:

@@ -19,10 +19,12 @@ from torch import Tensor
 
 from tests.training.tiny import (
     LORA,
+    SD2_PROMPTS,
     TinyPrompts,
     assert_same,
     config,
     mini_networks,
+    sd2_networks,
     sd3_config,
     sd3_networks,
     trainer,
@@ -121,6 +123,22 @@ def test_tsd_alone_reaches_every_lora_of_denoiser_and_encoder(photo_folder: Path
     # The last block's text stream ends there (SD3 is built so): its LoRA has no effect and no gradient.
     assert [k for k in still if "add_q_proj" not in k] == []
     assert any(".vae." in k and "lora_B" in k for k in before)
+
+
+@pytest.mark.parametrize("model", ["sd21-base", "sd21"])
+def test_noise_and_velocity_unets_are_distilled_too(photo_folder: Path, tmp_path: Path, model: str) -> None:
+    """SD2: variance preserving, the DDIM step; noise prediction for the base models, velocity for SD2.1."""
+    phase = dataclasses.replace(sd3_config().phases[0], steps=3)
+    cfg = config(phases=(phase,), networks=dataclasses.replace(LORA, model=model))
+    run = trainer(photo_folder, tmp_path, cfg, networks=sd2_networks(model), prompts=SD2_PROMPTS)
+    run.run(until=1)
+    before = weights(run)
+    run.run()
+    after = weights(run)
+    assert [k for k in before if k.startswith(("student.", "fake.")) and torch.equal(before[k], after[k])] == []
+    record = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert record["loss/tsd"] > 0
+    assert record["tsd/vsd_rms"] > 0
 
 
 def test_teacher_and_frozen_weights_stay(photo_folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.conftest import randomise, sd3_prompt, tiny_mmdit, tiny_vae
+from tests.conftest import randomise, sd2_prompt, sd3_prompt, tiny_mmdit, tiny_unet, tiny_vae
 from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.data.sources import Source, list_photos
 from tsdsr.models.conditioning import Conditioning
@@ -68,18 +68,33 @@ def sd3_networks(settings: NetworkSettings = LORA, scores: bool = True) -> Netwo
     return build_networks(Parts(tiny_mmdit(), tiny_vae(16)), get_spec("sd3"), settings, 0, scores)
 
 
+def sd2_networks(model: str) -> Networks:
+    """A tiny SD2 with LoRA on student and fake."""
+    settings = NetworkSettings(model=model, lora_rank=2)
+    return build_networks(Parts(tiny_unet(), tiny_vae(4)), get_spec(model), settings, 0, scores=True)
+
+
 class TinyPrompts:
-    """Random text embeddings for the tiny SD3."""
+    """Random text embeddings for the tiny SD3, or another prompt's.
+
+    Args:
+        fixed (Conditioning | None): the student's prompt; the others are made of it.
+    """
+
+    def __init__(self, fixed: Conditioning | None = None) -> None:
+        self._fixed = fixed or sd3_prompt()
 
     def fixed(self) -> Conditioning:
-        return sd3_prompt()
+        return self._fixed
 
     def null(self) -> Conditioning:
-        prompt = sd3_prompt()
-        return Conditioning(**{name: -tensor for name, tensor in prompt.tensors().items()})
+        return Conditioning(**{name: -tensor for name, tensor in self._fixed.tensors().items()})
 
     def of(self, texts: Sequence[str]) -> Conditioning:
-        return Conditioning(**{k: 0.5 * v for k, v in sd3_prompt().expand(len(texts)).tensors().items()})
+        return Conditioning(**{k: 0.5 * v for k, v in self._fixed.expand(len(texts)).tensors().items()})
+
+
+SD2_PROMPTS = TinyPrompts(sd2_prompt())
 
 
 def data(photos: Path) -> TrainingData:
