@@ -82,3 +82,17 @@ def test_each_latent_position_is_one_block_of_pixels() -> None:
 def test_the_autoencoder_refuses_odd_sizes() -> None:
     with pytest.raises(InvalidInputError, match="10x8"):
         SpaceToDepthAutoencoder().encode(torch.zeros(1, 3, 8, 10))
+
+
+def test_a_learned_skip_starts_as_nothing_and_carries_the_input() -> None:
+    """With the skip alone, the velocity of pure noise at t = 1000 is within reach of one weight a channel."""
+    torch.manual_seed(0)
+    plain = MiniUNet(channels=(8, 16), encoder_blocks=(1, 1), decoder_blocks=(1,))
+    skipping = MiniUNet(channels=(8, 16), encoder_blocks=(1, 1), decoder_blocks=(1,), learned_skip=True)
+    missing = skipping.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert missing == ["skip.weight", "skip.bias"]
+    z, t, labels = torch.randn(2, 48, 8, 8), torch.tensor([1000.0, 1000.0]), torch.zeros(2, dtype=torch.int64)
+    assert torch.equal(skipping(z, t, labels), plain(z, t, labels))
+    with torch.no_grad():
+        skipping.skip.bias.fill_(1.0)
+    torch.testing.assert_close(skipping(z, t, labels), plain(z, t, labels) + z)

@@ -100,6 +100,9 @@ class MiniUNet(ModelMixin, ConfigMixin):
         decoder_blocks (sequence of int): residual blocks of each level on the way up, finest first, without the last.
         embed_dim (int): width of the time and prompt embedding.
         num_prompts (int): number of learned prompts, see :data:`PROMPTS`.
+        learned_skip (bool): add the input, scaled by a learned function of time, to the output. A teacher wants it: a
+            velocity contains the noise, and without a skip all of it must pass through the network. A student, which
+            sees no noise, needs none.
     """
 
     _supports_gradient_checkpointing = False
@@ -113,6 +116,7 @@ class MiniUNet(ModelMixin, ConfigMixin):
         decoder_blocks: Sequence[int] = (4, 2),
         embed_dim: int = 128,
         num_prompts: int = len(PROMPTS),
+        learned_skip: bool = False,
     ) -> None:
         super().__init__()
         self.time_proj = Timesteps(64, flip_sin_to_cos=True, downscale_freq_shift=0)
@@ -131,6 +135,9 @@ class MiniUNet(ModelMixin, ConfigMixin):
         self.modulation_out = Modulation(channels[0], embed_dim)
         self.conv_out = nn.Conv2d(channels[0], in_channels, 3, padding=1)
         zero_init(self.conv_out)
+        self.skip = nn.Linear(embed_dim, in_channels) if learned_skip else None
+        if self.skip is not None:
+            zero_init(self.skip)
 
     def forward(self, sample: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
         """Native prediction for a noisy (or low-quality) latent.
@@ -155,6 +162,8 @@ class MiniUNet(ModelMixin, ConfigMixin):
         for level in reversed(range(len(self.up))):
             x = self.decoder[level](self.up[level](x) + skips.pop(), emb)
         velocity: Tensor = self.conv_out(F.silu(self.modulation_out(x, emb)))
+        if self.skip is not None:
+            velocity = torch.addcmul(velocity, sample, self.skip(emb)[:, :, None, None])
         return velocity
 
 

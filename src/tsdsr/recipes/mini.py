@@ -27,12 +27,13 @@ def mini_v0() -> StudentConfig:
 
 
 def mini_teacher() -> TeacherConfig:
-    """`mini`'s teacher: the same network, trained from scratch on sharp crops with the diffusion loss.
+    """`mini`'s teacher: the student's network with a learned skip, from scratch, on sharp crops with the diffusion loss.
 
-    5,000 steps of 8 crops; how good it gets stands in `benchmarks/training.md`.
+    5,000 steps of 8 crops; how good a teacher gets in that time stands in `benchmarks/training.md`.
     """
     return TeacherConfig(
         phases=(Schedule(steps=5000, batch_size=8, lr=(5e-4, 1e-5), warmup=200),),
+        networks=NetworkSettings(config={"learned_skip": True}),
         crops=CropSettings(size=128),
         validation_crop=128,
     )

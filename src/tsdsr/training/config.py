@@ -113,7 +113,7 @@ class Phase(Schedule):
     """A stretch of the student's training with one set of losses (eqs. 7 and 8).
 
     Attributes:
-        fake_lr (tuple): learning rate of the fake network, scheduled as ``lr``.
+        fake_lr, discriminator_lr (tuple): learning rates of the other roles, scheduled as ``lr``.
         gamma_rec, gamma_reg (Ramp): weights of reconstruction and of TSD.
         perceptual_weight (Ramp): weight of LPIPS; 0 leaves it out.
         latent_mse_weight (Ramp): weight of the latent MSE.
@@ -125,6 +125,7 @@ class Phase(Schedule):
     """
 
     fake_lr: tuple[float, float] = (1e-6, 1e-6)
+    discriminator_lr: tuple[float, float] = (1e-4, 1e-4)
     gamma_rec: Ramp = 1.0
     gamma_reg: Ramp = 1.0
     perceptual_weight: Ramp = 0.0

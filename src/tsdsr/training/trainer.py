@@ -122,7 +122,7 @@ class StudentTrainer(Engine):
         if phase.needs_scores:
             figures |= self._train_fake(batches, latents, phase)
             if phase.adversarial_weight:
-                figures |= self._train_discriminator(batches, latents)
+                figures |= self._train_discriminator(batches, latents, phase)
         return figures
 
     def _student_loss(
@@ -248,8 +248,9 @@ class StudentTrainer(Engine):
         return {"loss/fake": total, "grad_norm/fake": norm}
 
     def _train_discriminator(
-        self, batches: Sequence[TrainingSample], latents: Sequence[tuple[Tensor, Conditioning]]
+        self, batches: Sequence[TrainingSample], latents: Sequence[tuple[Tensor, Conditioning]], phase: Phase
     ) -> dict[str, Tensor]:
+        """One step of the adversarial head on features of true and restored latents, noised alike."""
         assert self.adversary is not None
         assert self._head is not None
         self.adversary.scores.network("fake")
@@ -262,7 +263,7 @@ class StudentTrainer(Engine):
                 loss = discriminator_loss(*self._head(both).chunk(2))
                 self.roles["discriminator"].backward(loss, len(batches))
             total += loss.detach() / len(batches)
-        norm = self.update("discriminator", total, self.learning_rate((1e-4, 1e-4)))
+        norm = self.update("discriminator", total, self.learning_rate(phase.discriminator_lr))
         return {"loss/discriminator": total, "grad_norm/discriminator": norm}
 
     # Conditioning and small helpers
