@@ -27,7 +27,7 @@ def mini_v0() -> StudentConfig:
 
 
 def mini_teacher() -> TeacherConfig:
-    """`mini`'s teacher: the student's network with a learned skip, from scratch, on sharp crops with the diffusion loss.
+    """`mini`'s teacher: its network with a learned skip, from scratch, on sharp crops with the diffusion loss.
 
     5,000 steps of 8 crops; how good a teacher gets in that time stands in `benchmarks/training.md`.
     """

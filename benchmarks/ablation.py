@@ -1,0 +1,132 @@
+"""Table 4 in small: the parts of distillation on `mini`, same start, same steps, several seeds.
+
+    python benchmarks/ablation.py run full --seed 0 --photos PHOTOS --teacher TEACHER -o runs/ablation
+    python benchmarks/ablation.py score runs/ablation          # pip install pyiqa
+
+Every run starts from the packaged `mini` and takes `--steps` steps on 64-pixel crops with the paper's degradation. The
+held-out photographs are restored as 384-pixel crops and kept as PNG, next to the truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tsdsr.data.datasets import CropSettings, PairSettings
+from tsdsr.data.settings import PRESETS
+from tsdsr.data.sources import open_source
+from tsdsr.models.zoo import MINI
+from tsdsr.pipeline.loading import resolve_model
+from tsdsr.training.config import Phase, StudentConfig, TSDSettings
+from tsdsr.training.networks import build_networks
+from tsdsr.training.reporting import make_accelerator
+from tsdsr.training.setup import RunFiles, load_parts, training_data
+from tsdsr.training.trainer import StudentTrainer
+
+FULL = TSDSettings(guidance=1.0, points=4, step_size=50, shift=25)
+VARIANTS: dict[str, TSDSettings | None] = {
+    "rec": None,
+    "full": FULL,
+    "no_tsm": dataclasses.replace(FULL, lambda_tsm=0.0),
+    "no_vsd": dataclasses.replace(FULL, lambda_vsd=0.0),
+    "no_dasm": dataclasses.replace(FULL, points=1),
+    "eps": dataclasses.replace(FULL, space="eps"),
+}
+
+
+def settings(variant: str, seed: int, steps: int, gamma: float) -> StudentConfig:
+    """L1 + LPIPS, and TSD as the variant says; TSD weighs ``gamma``."""
+    phase = Phase(
+        steps=steps, batch_size=4, lr=(1e-4, 1e-5), warmup=5, fake_lr=(1e-4, 1e-4), l1_weight=1.0,
+        perceptual_weight=0.75, gamma_reg=gamma, tsd=VARIANTS[variant],
+    )  # fmt: skip
+    return StudentConfig(
+        phases=(phase,),
+        pairs=PairSettings(crops=CropSettings(size=64), degradation=PRESETS["osediff"]),
+        ema_decay=0.99,
+        seed=seed,
+        validation_crop=384,
+        validate_every=steps + 1,
+        checkpoint_every=50,
+        log_every=10,
+    )
+
+
+def run(variant: str, seed: int, steps: int, gamma: float, photos: str, teacher: Path, output: Path) -> None:
+    """Train one student, restore the held-out photographs, store pictures and figures."""
+    config = settings(variant, seed, steps, gamma)
+    files = RunFiles(teacher=teacher, student=resolve_model("mini"))
+    networks = build_networks(load_parts(config, files), MINI, config.networks, seed, config.needs_scores)
+    out = output / f"{variant}-{seed}"
+    data = training_data([open_source(photos)], config, {})
+    trainer = StudentTrainer(config, networks, data, out, accelerator=make_accelerator(out, "cpu"))
+    started, first = time.perf_counter(), trainer.step
+    trainer.run()
+    figures = {**trainer.validate(), "seconds": time.perf_counter() - started, "steps": trainer.step - first}
+    for number, images in enumerate(trainer.restored()):
+        for place, image in zip((output / "lq", out / "pred", output / "hq"), images, strict=True):
+            place.mkdir(parents=True, exist_ok=True)
+            pixels = image[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+            Image.fromarray(np.ascontiguousarray(pixels)).save(place / f"{number:02d}.png")
+    (out / "figures.json").write_text(json.dumps(figures))
+
+
+def score(output: Path) -> None:
+    """LPIPS (alex), DISTS and NIQE of every run: mean and standard deviation over seeds."""
+    import pyiqa
+
+    metrics = {name: pyiqa.create_metric(name, device="cpu") for name in ("lpips", "dists", "niqe")}
+    table: dict[str, list[dict[str, float]]] = {}
+    for folder in sorted(p.parent for p in output.glob("*/figures.json")):
+        stored = folder / "scores.json"
+        if not stored.exists():
+            rows: dict[str, list[float]] = {name: [] for name in metrics}
+            for path in sorted((folder / "pred").glob("*.png")):
+                pair = [load(p) for p in (path, output / "hq" / path.name)]
+                for name, metric in metrics.items():
+                    with torch.no_grad():
+                        rows[name].append(float(metric(*pair[: 1 if name == "niqe" else 2])))
+            stored.write_text(json.dumps({name: statistics.mean(values) for name, values in rows.items()}))
+        figures = json.loads((folder / "figures.json").read_text()) | json.loads(stored.read_text())
+        table.setdefault(folder.name.rpartition("-")[0], []).append(figures)
+    for variant, runs in table.items():
+        cells = []
+        for name in ("psnr", "lpips", "dists", "niqe", "grid_4", "grid_8", "seconds"):
+            values = [r[name] for r in runs]
+            spread = statistics.stdev(values) if len(values) > 1 else float("nan")
+            cells.append(f"{name} {statistics.mean(values):.4f} ± {spread:.4f}")
+        print(f"{variant} ({len(runs)} seeds): " + ", ".join(cells))
+
+
+def load(path: Path) -> torch.Tensor:
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 255
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("run")
+    one.add_argument("variant", choices=VARIANTS)
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--steps", type=int, default=250)
+    one.add_argument("--gamma", type=float, default=10.0)
+    one.add_argument("--photos", required=True)
+    one.add_argument("--teacher", type=Path, required=True)
+    one.add_argument("-o", "--output", type=Path, required=True)
+    all_of = commands.add_parser("score")
+    all_of.add_argument("output", type=Path)
+    arguments = vars(parser.parse_args())
+    {"run": run, "score": score}[arguments.pop("command")](**arguments)
+
+
+if __name__ == "__main__":
+    main()
