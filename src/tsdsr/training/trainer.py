@@ -41,7 +41,7 @@ from tsdsr.training.validation import validation_figures, validation_pairs
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 
 # Streams of a sample's randomness, so that leaving one use out does not change another.
-_WALK, _FAKE, _PROMPT, _CROP = range(1, 5)
+_WALK, _FAKE, _PROMPT, _CROP = 1, 2, 3, 7
 
 
 class StudentTrainer(Engine):
