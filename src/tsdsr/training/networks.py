@@ -102,37 +102,31 @@ class Scores(nn.Module):
             z_hat_t, z_hq_t (Tensor): noisy latents (B, C, h, w).
             t (Tensor): times (B,).
             prompt (Conditioning): batch B.
-            null (Conditioning): the empty prompt, batch 1 or B.
+            null (Conditioning): the empty prompt, batch 1 or B, on the same device and in the same dtype.
             guidance (float): scale; 1 leaves the empty prompt out.
             batched (bool): see above.
         """
 
+        null = null.expand(len(t))
+
         def ask(role: Role, *latents: Tensor) -> list[Tensor]:
             denoiser = as_denoiser(self.network(role))
-            if not batched:
-                return [
-                    guided(denoiser(z, t, prompt), denoiser(z, t, null), guidance)
-                    if guidance != 1
-                    else denoiser(z, t, prompt)
-                    for z in latents
-                ]
-            n = len(latents)
-            prompts = [prompt] * n
-            if guidance != 1:
-                prompts += [null.to(t.device, prompt_dtype(prompt)).expand(len(t))] * n
-            answers = denoiser(torch.cat(latents * (len(prompts) // n)), t.repeat(len(prompts)), join(*prompts))
-            rows = list(answers.chunk(len(prompts)))
-            return [guided(rows[i], rows[n + i], guidance) for i in range(n)] if guidance != 1 else rows
+            if guidance == 1:
+                questions = [(z, prompt) for z in latents]
+            else:
+                questions = [(z, c) for z in latents for c in (prompt, null)]
+            if batched:
+                z, c = torch.cat([z for z, _ in questions]), join(*(c for _, c in questions))
+                answers = list(denoiser(z, t.repeat(len(questions)), c).chunk(len(questions)))
+            else:
+                answers = [denoiser(z, t, c) for z, c in questions]
+            if guidance == 1:
+                return answers
+            return [guided(c, u, guidance) for c, u in zip(answers[::2], answers[1::2], strict=True)]
 
         teacher_hat, teacher_hq = ask("teacher", z_hat_t, z_hq_t)
         (fake_hat,) = ask("fake", z_hat_t)
         return Predictions(teacher_hat, fake_hat, teacher_hq)
-
-
-def prompt_dtype(prompt: Conditioning) -> torch.dtype:
-    """The floating-point dtype of a conditioning; float32 for labels."""
-    dtypes = [tensor.dtype for tensor in prompt.tensors().values() if tensor.is_floating_point()]
-    return dtypes[0] if dtypes else torch.float32
 
 
 def encode(vae: Any, x: Tensor) -> Tensor:
