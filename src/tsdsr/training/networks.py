@@ -257,6 +257,11 @@ def _freeze_decoder(vae: nn.Module) -> None:
             parameter.requires_grad_(False)
 
 
+def channels_last(module: Any) -> Any:
+    """The same module with convolution weights laid out for speed; any type, as torch's own stubs differ by version."""
+    return module.to(memory_format=torch.channels_last)
+
+
 def autocast(device: torch.device, dtype: torch.dtype) -> Any:
     """Mixed precision; nothing for float32."""
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)

@@ -21,7 +21,7 @@ from tsdsr.training.config import TeacherConfig
 from tsdsr.training.draws import Draws
 from tsdsr.training.ema import averaged_weights
 from tsdsr.training.engine import Engine, TrainingSample
-from tsdsr.training.networks import autocast, encode
+from tsdsr.training.networks import autocast, channels_last, encode
 from tsdsr.training.prompts import LabelPrompts, Prompts, mix
 from tsdsr.training.reporting import make_accelerator
 from tsdsr.training.samples import Crops, TrainingData
@@ -75,7 +75,7 @@ class TeacherTrainer(Engine):
         self.process = get_spec(config.networks.model).process
         self.prompts = prompts or LabelPrompts()
         self.network = network
-        module = DenoiserModule(network).to(memory_format=torch.channels_last)
+        module = channels_last(DenoiserModule(network))
         self.teacher = self.prepare("teacher", module)
         self.vae = vae.to(self.device).requires_grad_(False)
         self.ema = EMAModel(self.roles["teacher"].parameters, decay=config.ema_decay)

@@ -31,7 +31,7 @@ from tsdsr.training.draws import Draws
 from tsdsr.training.ema import averaged_weights
 from tsdsr.training.engine import Engine, TrainingSample
 from tsdsr.training.monitors import GapByTime, direction_cosines, score_gap
-from tsdsr.training.networks import Networks, autocast, encode
+from tsdsr.training.networks import Networks, autocast, channels_last, encode
 from tsdsr.training.perceptual import lpips_distance
 from tsdsr.training.prompts import LabelPrompts, Prompts, join, mix
 from tsdsr.training.reporting import make_accelerator
@@ -82,14 +82,14 @@ class StudentTrainer(Engine):
         self.spec = get_spec(config.networks.model)
         self.process = self.spec.process
         self.prompts = prompts or LabelPrompts()
-        self.student = self.prepare("student", networks.student.to(memory_format=torch.channels_last))
+        self.student = self.prepare("student", channels_last(networks.student))
         self.vae = networks.vae.to(self.device)
         self.scores = networks.scores
         self._fake: nn.Module | None = None
         self.adversary: Adversary | None = None
         self._head: nn.Module | None = None
         if self.scores is not None:
-            self._fake = self.prepare("fake", self.scores.to(memory_format=torch.channels_last))
+            self._fake = self.prepare("fake", channels_last(self.scores))
             if any(phase.adversarial_weight for phase in config.phases):
                 self.adversary = Adversary(self.scores, self.process, config.seed)
                 self._head = self.prepare("discriminator", self.adversary.head)
