@@ -29,6 +29,7 @@ SCRIPT = textwrap.dedent(
     run = make(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), accumulation=int(sys.argv[5]))
     run.run()
     assert run.accelerator.num_processes == 2
+    run.close()
     """
 )
 

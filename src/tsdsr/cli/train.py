@@ -87,6 +87,7 @@ def student(
         target = output / f"pipeline-{trainer.step:08d}"
         if trainer.accelerator.is_main_process:
             _store_student(trainer, files, target)
+        trainer.close()
     typer.echo(f"{target}: ready for 'tsdsr upscale --model {target}'")
 
 
@@ -129,6 +130,7 @@ def teacher(
         if trainer.accelerator.is_main_process:
             with trainer.averaged():
                 target = store_teacher(trainer.network, config, output)
+        trainer.close()
     typer.echo(f"{target}: ready for 'tsdsr train student --teacher {target}'")
 
 

@@ -132,6 +132,11 @@ class Engine(ABC):
             self.finish()
         self.accelerator.wait_for_everyone()
 
+    def close(self) -> None:
+        """End trackers and leave the group of processes; a process that exits without may take the others down."""
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+
     def _one_step(self, batches: Sequence[TrainingSample]) -> None:
         try:
             figures = self.train_step(batches)
