@@ -43,6 +43,7 @@ def test_mini_from_teacher_to_upscaled_photo(photo_folder: Path, tmp_path: Path)
     ok("train", "student", "--recipe", "mini_student", *common)
     records = [json.loads(line) for line in (student / "log.jsonl").read_text().splitlines()]
     assert records[0]["loss/tsd"] > 0
+    assert "ready for" in ok("train", "student", "--recipe", "mini_student", *common)  # a finished run is left alone
     pipe = load_pipeline(student / "pipeline-00000002")
     with Image.open(photo_folder / "astronaut.png") as photo:
         small = photo.resize((40, 30))
@@ -73,6 +74,11 @@ def test_sd3_from_base_to_released_layout_and_pipeline(photo_folder: Path, tmp_p
         *run, *settings, "-o", tmp_path / "teacher",
     )  # fmt: skip
     assert "teacher.safetensors" in out
+    more = ok(
+        "train", "teacher", "--recipe", "sd3_teacher", "--set", "crops.size=64", "--set", "validation_crop=64",
+        *run, *settings, "-o", tmp_path / "more", "--init", tmp_path / "teacher" / "teacher.safetensors",
+    )  # fmt: skip
+    assert "ready for" in more
     phases = [
         f"--set=phases.{i}.{setting}"
         for i in (0, 1, 2)
@@ -120,7 +126,7 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(tmp_path: Path) -> No
         (["student", "--recipe", "mini_smoke", "--set", "seeds=1"], "no 'seeds' in"),
         (["student", "--recipe", "sd3_paper"], "--cache"),
         (["teacher", "--recipe", "sd3_teacher"], "--cache"),
-        (["student", "--recipe", "mini_student", "--teacher", "nowhere"], "holds no model"),
+        (["student", "--recipe", "mini_student", "--teacher", "nowhere"], "no model there"),
     ],
 )
 def test_what_is_missing_is_named(photo_folder: Path, tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -91,12 +91,21 @@ def test_recipes_know_their_kind() -> None:
         teacher_recipe("mini_student")
 
 
-@pytest.mark.parametrize("recipe", ["sd3_24gb", "mini_student", "mini_teacher"])
-def test_memory_is_counted_without_allocating_it(recipe: str) -> None:
-    lines = list(estimate_memory(get_recipe(recipe)))
-    assert any("GB" in line for line in lines)
-    if recipe == "sd3_24gb":
-        assert lines[0].startswith("frozen weights, shared by the roles: 2112.1 M, 4.39 GB")
+@pytest.mark.parametrize(
+    ("recipe", "frozen", "trained"),
+    [
+        ("sd3_24gb", "2112.1 M, 4.39 GB", ["student: 95.2 M trained, 1.90 GB", "fake: 33.0 M trained, 0.53 GB"]),
+        ("sd3_teacher", "2112.1 M, 4.39 GB", ["teacher: 89.3 M trained, 1.79 GB"]),
+        ("mini_student", "5.2 M, 0.02 GB", ["student: 5.2 M trained, 0.10 GB", "fake: 5.2 M trained, 0.08 GB"]),
+        ("mini_v0", "0.0 M, 0.00 GB", ["student: 5.2 M trained, 0.10 GB"]),
+        ("mini_teacher", "0.0 M, 0.00 GB", ["teacher: 5.2 M trained, 0.10 GB"]),
+    ],
+)
+def test_memory_is_counted_without_allocating_it(recipe: str, frozen: str, trained: list[str]) -> None:
+    first, *roles, _ = estimate_memory(get_recipe(recipe))
+    assert first == f"frozen weights, shared by the roles: {frozen}"
+    assert len(roles) == len(trained)
+    assert all(line.startswith(start) for line, start in zip(roles, trained, strict=True))
 
 
 WRONG = [
@@ -147,13 +156,16 @@ def test_overrides_reach_every_depth() -> None:
         ("seed", "PATH=VALUE"),
         ("sed=1", "no 'sed' in StudentConfig"),
         ("phases.9.steps=1", "counted from 0"),
-        ("phases.0.steps=many", "expected a number"),
+        ("phases.0.steps=many", "expected a value like 3"),
+        ("phases.0.steps=2.5", "whole numbers"),
+        ("phases.0.steps=[1, 2]", "wrong kind"),
+        ("phases.0.lr=0.001", "lr is a pair"),
         ("phases.0.steps=0", "at least one step"),
         ("phases.1.tsd=3", "group of settings"),
         ("seed.x=1", "nothing below"),
-        ("networks.model=3", "expected text"),
+        ("networks.model=3", "expected a value like 'mini'"),
         ("pairs.crops.flip=1", "expected a value like True"),
-        ("ema_decay=high", "expected a number"),
+        ("ema_decay=high", "expected a value like 0.9"),
     ],
 )
 def test_wrong_overrides_are_explained(assignment: str, message: str) -> None:

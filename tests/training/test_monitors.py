@@ -51,7 +51,10 @@ def test_the_gap_is_kept_by_time() -> None:
     gaps = GapByTime(bins=10, momentum=0.5)
     gaps.add(T, torch.tensor([1.0, 2.0, 3.0]))
     gaps.add(torch.tensor([120.0, 1000.0]), torch.tensor([3.0, 7.0]))
-    assert gaps.figures() == {"vsd_gap/0100": 2.0, "vsd_gap/0500": 2.0, "vsd_gap/0900": 5.0}
+    expected = {"vsd_gap/0100": 2.0, "vsd_gap/0500": 2.0, "vsd_gap/0900": 5.0}
+    assert gaps.figures() == expected
+    gaps.add(T, torch.tensor([math.nan, math.inf, -math.inf]))  # one bad step must not spoil the rest of the run
+    assert gaps.figures() == expected
 
 
 @pytest.mark.parametrize("period", [4, 8, 16])

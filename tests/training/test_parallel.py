@@ -12,6 +12,7 @@ import torch
 
 from tests.training.tiny import TSD, TinyPrompts, config, sd3_config, sd3_networks, trainer, weights
 from tsdsr.training.config import Phase
+from tsdsr.training.trainer import StudentTrainer
 
 ROOT = Path(__file__).parents[2]
 PHASE = Phase(
@@ -34,7 +35,7 @@ SCRIPT = textwrap.dedent(
 )
 
 
-def make(kind: str, photos: Path, out: Path, accumulation: int = 1) -> object:
+def make(kind: str, photos: Path, out: Path, accumulation: int = 1) -> StudentTrainer:
     if kind == "mini":
         return trainer(photos, out, config(phases=(PHASE,), accumulation=accumulation, validate_every=2))
     cfg = sd3_config(accumulation=accumulation)
@@ -55,11 +56,11 @@ def test_two_processes_equal_one(photo_folder: Path, tmp_path: Path, kind: str, 
     result = launch(str(script), str(ROOT), kind, str(photo_folder), str(two), str(accumulation))
     assert result.returncode == 0, result.stderr[-3000:]
     one = make(kind, photo_folder, tmp_path / "one")
-    one.run()  # type: ignore[attr-defined]
+    one.run()
     again = make(kind, photo_folder, two, accumulation)  # reads what the first of the two processes stored
-    assert again.step == one.step  # type: ignore[attr-defined]
-    expected, got = weights(one), weights(again)  # type: ignore[arg-type]
+    assert again.step == one.step
+    expected, got = weights(one), weights(again)
     assert expected.keys() == got.keys()
     for name, value in expected.items():
         torch.testing.assert_close(got[name], value, rtol=2e-3, atol=5e-6, msg=name)
-    assert len((two / "log.jsonl").read_text().splitlines()) >= one.step  # type: ignore[attr-defined]
+    assert len((two / "log.jsonl").read_text().splitlines()) >= one.step

@@ -10,6 +10,8 @@ import typer
 
 from tsdsr.errors import TSDSRError
 
+SOURCE_HELP = "[folder|div2k|flickr2k|lsdir|ffhq:]PATH[,limit=N][,weight=W]; a text file is a list."
+
 
 class DtypeChoice(str, Enum):
     """Precisions by the names users know."""

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from tsdsr.cli.common import DtypeChoice, errors_reported
+from tsdsr.cli.common import SOURCE_HELP, DtypeChoice, errors_reported
 
 if TYPE_CHECKING:
-    from tsdsr.data.sources import Source
     from tsdsr.models.text import TextPart
 
 data_app = typer.Typer(help="Prepare training and test data.", no_args_is_help=True)
 T = TypeVar("T")
-
-SOURCE_HELP = "[folder|div2k|flickr2k|lsdir|ffhq:]PATH[,limit=N][,weight=W]; a text file is a list."
 
 
 class PresetChoice(str, Enum):
@@ -65,9 +62,10 @@ def shard(
     """Pack images and prompts into WebDataset shards; an interrupted run is continued."""
     with errors_reported():
         from tsdsr.data.shards import read_index, write_shards
+        from tsdsr.data.sources import open_source
 
-        images, root = _images(source)
-        writer = write_shards(images.images, output, root, per_shard, prompts, min_side)
+        images = open_source(source)
+        writer = write_shards(images.images, output, images.root, per_shard, prompts, min_side)
         shards = list(_tracked(writer, -(-len(images.images) // per_shard), "shards"))
         samples = sum(n for _, n in read_index(str(output)))
     typer.echo(f"{samples} images in {len(shards)} shards in {output}")
@@ -89,11 +87,13 @@ def caption(
 
         from tsdsr.data.datasets import decode
         from tsdsr.data.shards import sample_key
+        from tsdsr.data.sources import open_source
         from tsdsr.files import atomic_path
         from tsdsr.models.captioner import load_captioner
         from tsdsr.pipeline.loading import choose_device, choose_dtype
 
-        images, root = _images(source)
+        images = open_source(source)
+        root = images.root
         todo = [p for p in images.images if not (output / f"{sample_key(p, root)}.txt").is_file()]
         where = choose_device(device)
         describe = load_captioner(model, where, choose_dtype(dtype.value, where), instruction) if todo else None
@@ -123,33 +123,24 @@ def cache(
 ) -> None:
     """Cache text embeddings and latents for training; an interrupted run is continued."""
     with errors_reported():
+        from tsdsr.data.sources import open_source
         from tsdsr.models.conditioning import DEFAULT_PROMPT, NULL_PROMPT
         from tsdsr.models.zoo import get_spec
         from tsdsr.pipeline.loading import choose_device, choose_dtype
         from tsdsr.training.caching import cache_latents, cache_prompts, read_prompt_files
 
-        images, root = _images(source)
+        images = open_source(source)
         spec, where = get_spec(model), choose_device(device)
         precision = choose_dtype(dtype.value, where)
         if text:
             texts = [DEFAULT_PROMPT, NULL_PROMPT]  # the student's own, and the one for guidance
             if prompts is not None:
-                texts += read_prompt_files(images.images, root, prompts)
+                texts += read_prompt_files(images.images, images.root, prompts)
             count = cache_prompts(texts, base, spec, output, where, precision, batch, t5, _say_part)
             typer.echo(f"{count} prompts in {output / 'text'}")
         if latents:
             count = cache_latents(images.images, base, spec, output, crop, where, precision, batch, _batches)
             typer.echo(f"{count} latents in {output / 'latents'}")
-
-
-def _images(source: str) -> tuple[Source, Path]:
-    """The images of a description, and the folder their keys are relative to."""
-    import os
-
-    from tsdsr.data.sources import open_source
-
-    found = open_source(source)
-    return found, Path(os.path.commonpath([p.parent for p in found.images]))
 
 
 def _batches(items: Iterable[Any], total: int) -> Iterator[Any]:

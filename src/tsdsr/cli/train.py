@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tsdsr.cli.common import DtypeChoice, errors_reported
+from tsdsr.cli.common import SOURCE_HELP, DtypeChoice, errors_reported
 
 if TYPE_CHECKING:
     from tsdsr.training.config import RunConfig
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from tsdsr.training.trainer import StudentTrainer
 
 train_app = typer.Typer(help="Train models.", no_args_is_help=True)
-
-SOURCE_HELP = "Photographs: [folder|div2k|flickr2k|lsdir|ffhq:]PATH[,limit=N][,weight=W]; may be given several times."
 
 
 class TrackerChoice(str, Enum):
@@ -27,7 +25,7 @@ class TrackerChoice(str, Enum):
     none = "none"
 
 
-Photos = Annotated[list[str], typer.Option("--photos", help=SOURCE_HELP)]
+Photos = Annotated[list[str], typer.Option("--photos", help=f"Photographs: {SOURCE_HELP} Repeatable.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Run folder; an interrupted run there is resumed.")]
 Base = Annotated[Path | None, typer.Option(help="Diffusers folder of the base model; mini has none.")]
 Cache = Annotated[Path | None, typer.Option(help="Text embeddings made by 'tsdsr data cache'; mini needs none.")]
@@ -84,11 +82,12 @@ def student(
         )
         trainer = StudentTrainer(config, networks, **common)
         trainer.run(until)
-        target = output / f"pipeline-{trainer.step:08d}"
         if trainer.accelerator.is_main_process:
-            _store_student(trainer, files, target)
+            target = output / f"pipeline-{trainer.step:08d}"
+            if not target.exists():  # a finished run that is started again has it
+                _store_student(trainer, files, target)
+            typer.echo(f"{target}: ready for 'tsdsr upscale --model {target}'")
         trainer.close()
-    typer.echo(f"{target}: ready for 'tsdsr upscale --model {target}'")
 
 
 @train_app.command()
@@ -96,7 +95,7 @@ def teacher(
     output: Output,
     photos: Photos,
     recipe: Annotated[str, typer.Option(help="Name of a teacher's recipe.")] = "mini_teacher",
-    init: Annotated[Path | None, typer.Option(help="A mini teacher to go on from.")] = None,
+    init: Annotated[Path | None, typer.Option(help="A teacher to go on from: folder or LoRA file.")] = None,
     base: Base = None,
     cache: Cache = None,
     prompts: PromptFolder = None,
@@ -126,12 +125,11 @@ def teacher(
         network, vae = load_teacher(config, files)
         trainer = TeacherTrainer(config, network, vae, **common)
         trainer.run(until)
-        target = output
         if trainer.accelerator.is_main_process:
             with trainer.averaged():
                 target = store_teacher(trainer.network, config, output)
+            typer.echo(f"{target}: ready for 'tsdsr train student --teacher {target}'")
         trainer.close()
-    typer.echo(f"{target}: ready for 'tsdsr train student --teacher {target}'")
 
 
 def _common(
@@ -150,13 +148,13 @@ def _common(
     from tsdsr.pipeline.loading import choose_device, choose_dtype
     from tsdsr.training.caching import read_prompt_files
     from tsdsr.training.reporting import make_accelerator
-    from tsdsr.training.setup import make_prompts, source_root, training_data
+    from tsdsr.training.setup import make_prompts, training_data
 
     sources = [open_source(source) for source in photos]
     texts: dict[Path, str] = {}
     if prompts is not None:
         for source in sources:
-            texts |= zip(source.images, read_prompt_files(source.images, source_root(source), prompts), strict=True)
+            texts |= zip(source.images, read_prompt_files(source.images, source.root, prompts), strict=True)
     where = choose_device(device)
     return {
         "data": training_data(sources, config, texts),

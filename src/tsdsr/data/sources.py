@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,11 @@ class Source:
             raise InvalidInputError(f"{self.name}: no images found")
         if self.weight <= 0:
             raise InvalidInputError(f"{self.name}: the weight must be positive, got {self.weight}")
+
+    @property
+    def root(self) -> Path:
+        """The folder that keys of the images are relative to."""
+        return Path(os.path.commonpath([path.parent for path in self.images]))
 
 
 def list_photos(folder: Path) -> list[Path]:

@@ -34,6 +34,8 @@ def share_tensors(model: M) -> M:
 def new_lora(model: nn.Module, targets: Sequence[str], rank: int, adapter: str, generator: torch.Generator) -> None:
     """Add a LoRA that changes nothing yet: A Gaussian with deviation 1 / rank, B zero, alpha equal to the rank.
 
+    Its weights are float32 whatever the base is stored in: small updates would round away.
+
     Args:
         model (nn.Module): base model, frozen by this call.
         targets (sequence of str): endings of module names.
@@ -54,10 +56,11 @@ def new_lora(model: nn.Module, targets: Sequence[str], rank: int, adapter: str, 
         for name, parameter in model.named_parameters():
             if f".lora_A.{adapter}." in name:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) / rank)
+    _in_float32(model, adapter)
 
 
 def attach_lora(model: nn.Module, state: Mapping[str, Tensor], adapter: str) -> None:
-    """Add a LoRA with given weights as an adapter; alpha equals the rank.
+    """Add a LoRA with given weights as an adapter in float32; alpha equals the rank.
 
     Args:
         model (nn.Module): base model.
@@ -75,6 +78,7 @@ def attach_lora(model: nn.Module, state: Mapping[str, Tensor], adapter: str) -> 
         r=rank, lora_alpha=rank, target_modules=sorted(ranks), rank_pattern=other, alpha_pattern=dict(other)
     )
     _inject(model, config, adapter)
+    _in_float32(model, adapter)
     result = set_peft_model_state_dict(model, dict(state), adapter)
     if result.unexpected_keys:
         raise WeightsError(f"the LoRA does not fit {type(model).__name__}: {result.unexpected_keys[0]!r} has no place")
@@ -84,6 +88,12 @@ def _inject(model: nn.Module, config: LoraConfig, adapter: str) -> None:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # peft draws from the global generator
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several adapters are the point
         inject_adapter_in_model(config, model, adapter)
+
+
+def _in_float32(model: nn.Module, adapter: str) -> None:
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name and f".{adapter}." in name:
+            parameter.data = parameter.data.float()
 
 
 def use_adapter(model: nn.Module, adapter: str | None, trainable: Collection[str] = ()) -> None:
@@ -101,8 +111,8 @@ def use_adapter(model: nn.Module, adapter: str | None, trainable: Collection[str
         if not known:  # this layer has no such adapter: it runs as the base
             layer.enable_adapters(False)
             continue
+        layer.enable_adapters(True)
         layer.set_adapter(adapter, inference_mode=adapter not in trainable)
-        layer._disable_adapters = False
 
 
 def adapter_state(model: nn.Module, adapter: str) -> dict[str, Tensor]:

@@ -19,6 +19,9 @@ from tsdsr.models.adapters import LORA_A, LORA_B, attach_lora
 RELEASED_PREFIX = "transformer."
 """The released files carry this prefix on every key, the autoencoder's too."""
 
+RELEASED_PROMPT_FILES = {"prompt_embeds": "prompt_embeds", "pooled_prompt_embeds": "pool_embeds"}
+"""Field of :class:`tsdsr.models.conditioning.Conditioning` → stem of the released file that holds it."""
+
 
 def read_released_lora(path: Path) -> dict[str, Tensor]:
     """Read a LoRA file in the released layout.

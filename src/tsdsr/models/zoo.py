@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +19,7 @@ from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from tsdsr.diffusion.process import FlowMatching, NoiseProcess, VariancePreserving
-from tsdsr.errors import ModelNotFoundError
+from tsdsr.errors import ModelNotFoundError, WeightsError
 from tsdsr.models.autoencoder import SpaceToDepthAutoencoder
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.mini import MiniUNet
@@ -193,6 +194,26 @@ SPECS: Mapping[str, ModelSpec] = MappingProxyType(
     }
 )
 """Every supported base model by name."""
+
+
+def load_part(model_class: type[ModelMixin], folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """One network of a diffusers folder, in training code and pipelines alike.
+
+    Args:
+        model_class (type): what the folder holds.
+        folder (Path): with a ``config.json``.
+        dtype (torch.dtype): precision of the weights.
+
+    Raises:
+        ModelNotFoundError: no model there.
+        WeightsError: it cannot be loaded.
+    """
+    if not (folder / "config.json").is_file():
+        raise ModelNotFoundError(f"{folder}: no model there; a diffusers folder has a config.json in it")
+    try:
+        return model_class.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{folder}: cannot be loaded ({error})") from error
 
 
 def get_spec(name: str) -> ModelSpec:

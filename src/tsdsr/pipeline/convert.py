@@ -6,15 +6,13 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers.models.modeling_utils import ModelMixin
 
 from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError
 from tsdsr.models.conditioning import Conditioning, FixedPrompt
-from tsdsr.models.lora import merge_lora, read_embeddings, read_released_lora
-from tsdsr.models.zoo import ModelSpec, get_spec
+from tsdsr.models.lora import RELEASED_PROMPT_FILES, merge_lora, read_embeddings, read_released_lora
+from tsdsr.models.zoo import ModelSpec, get_spec, load_part
 from tsdsr.pipeline.loading import fetch_from_hub
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
@@ -52,9 +50,9 @@ def convert_released(
     folder = Path(base)
     if not folder.is_dir():  # the text encoders, most of the download, are not needed
         folder = fetch_from_hub(os.fspath(base), [f"{spec.denoiser_subfolder}/*", "vae/*"])
-    denoiser = _load(spec.denoiser_class, folder, spec.denoiser_subfolder)
+    denoiser = load_part(spec.denoiser_class, folder / spec.denoiser_subfolder)
     merge_lora(denoiser, denoiser_lora, scale)
-    vae = _load(spec.vae_class, folder, "vae")
+    vae = load_part(spec.vae_class, folder / "vae")
     merge_lora(vae, vae_lora, scale)
     return OneStepSRPipeline(denoiser.eval(), vae.eval(), prompt, model=model)
 
@@ -66,10 +64,9 @@ def read_prompt(folder: Path, spec: ModelSpec) -> FixedPrompt:
         ModelNotFoundError: a file is missing.
         WeightsError: a tensor has the wrong number of axes.
     """
-    names = {"prompt_embeds": "prompt_embeds", "pooled_prompt_embeds": "pool_embeds"}
     tensors = {}
     for field, shape in spec.prompt_shapes.items():
-        stem = folder / names[field]
+        stem = folder / RELEASED_PROMPT_FILES[field]
         path = next((p for p in (stem.with_suffix(".safetensors"), stem.with_suffix(".pt")) if p.is_file()), None)
         if path is None:
             raise ModelNotFoundError(f"{stem}.pt: no such file; the released prompt embeddings belong there")
@@ -101,12 +98,3 @@ def save_pipeline(pipe: OneStepSRPipeline, output: Path, dtype: torch.dtype = to
         os.replace(temporary, output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _load(model_class: type[ModelMixin], folder: Path, subfolder: str) -> Any:
-    if not (folder / subfolder / "config.json").is_file():
-        raise ModelNotFoundError(f"{folder / subfolder}: no model there; the base model is a diffusers folder")
-    try:
-        return model_class.from_pretrained(folder, subfolder=subfolder, dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{folder / subfolder}: cannot be loaded ({error})") from error

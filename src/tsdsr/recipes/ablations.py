@@ -9,7 +9,9 @@ from types import MappingProxyType
 from tsdsr.training.config import Phase, StudentConfig
 
 
-def _tsd(**changes: object) -> Callable[[Phase], Phase]:
+def with_tsd(**changes: object) -> Callable[[Phase], Phase]:
+    """A change of some TSD settings of a phase; one without TSD stays as it is."""
+
     def change(phase: Phase) -> Phase:
         if phase.tsd is None:
             return phase
@@ -20,13 +22,8 @@ def _tsd(**changes: object) -> Callable[[Phase], Phase]:
 
 def _walk(points: int, step_size: float) -> Callable[[Phase], Phase]:
     """Other N and s wherever the recipe walks at all; a phase with plain TSD keeps it."""
-
-    def change(phase: Phase) -> Phase:
-        if phase.tsd is None or phase.tsd.points == 1:
-            return phase
-        return dataclasses.replace(phase, tsd=dataclasses.replace(phase.tsd, points=points, step_size=step_size))
-
-    return change
+    change = with_tsd(points=points, step_size=step_size)
+    return lambda phase: phase if phase.tsd is None or phase.tsd.points == 1 else change(phase)
 
 
 def _no_tsd(phase: Phase) -> Phase:
@@ -35,9 +32,9 @@ def _no_tsd(phase: Phase) -> Phase:
 
 ABLATIONS: Mapping[str, Callable[[Phase], Phase]] = MappingProxyType(
     {
-        "no_tsm": _tsd(lambda_tsm=0.0),
-        "no_vsd": _tsd(lambda_vsd=0.0),
-        "no_dasm": _tsd(points=1),
+        "no_tsm": with_tsd(lambda_tsm=0.0),
+        "no_vsd": with_tsd(lambda_vsd=0.0),
+        "no_dasm": with_tsd(points=1),
         "no_tsd": _no_tsd,
         **{f"dasm_{n}x{s}": _walk(n, s) for n, s in ((2, 50), (8, 50), (4, 25), (4, 100))},
     }

@@ -6,6 +6,7 @@ import dataclasses
 
 from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.data.settings import PRESETS
+from tsdsr.recipes.ablations import with_tsd
 from tsdsr.training.config import NetworkSettings, Phase, Schedule, StudentConfig, TeacherConfig, TSDSettings
 
 _PAIRS = PairSettings(
@@ -49,15 +50,12 @@ def sd3_paper() -> StudentConfig:
 def sd3_24gb() -> StudentConfig:
     """:func:`sd3_paper` for one GPU with 24 GB: micro-batches of 1, one prompt and one latent a pass.
 
-    Memory in GB, see `docs/training.md`: frozen base 4.2 in bf16, shared by all roles; autoencoders 0.3; LoRA of
-    student and fake with gradients, moments and average 1.7; the rest is activations.
+    Memory in GB, see `docs/training.md`: frozen weights 4.39, transformer in bf16 and autoencoder, shared by all roles;
+    LoRA of student and fake with gradients, moments and average 2.43; the rest is activations.
     """
     config = sd3_paper()
-    phases = tuple(
-        dataclasses.replace(phase, tsd=dataclasses.replace(phase.tsd, batched=False))
-        for phase in config.phases
-        if phase.tsd is not None
-    )
+    one_at_a_time = with_tsd(batched=False)
+    phases = tuple(one_at_a_time(phase) for phase in config.phases)
     return dataclasses.replace(config, phases=phases, accumulation=16)
 
 

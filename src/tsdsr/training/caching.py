@@ -17,7 +17,7 @@ from tsdsr.data.sources import FileHealth
 from tsdsr.errors import DatasetError, ImageReadError, InvalidInputError
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.text import TextPart, assemble, encode_prompts
-from tsdsr.models.zoo import ModelSpec
+from tsdsr.models.zoo import ModelSpec, load_part
 
 Progress = Callable[[Iterable[Any], int], Iterator[Any]]
 
@@ -160,7 +160,7 @@ def cache_latents(
         "dtype": str(dtype),
     }
     cache = TensorCache(output / "latents", maker)
-    vae = spec.vae_class.from_pretrained(base, subfolder="vae", dtype=dtype).to(device).eval()
+    vae = load_part(spec.vae_class, base / "vae", dtype).to(device).eval()
     health = FileHealth(images)
     with cache:
         for chunk in progress(_chunks(images, batch), -(-len(images) // batch)):

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.diffusion.losses import Omega, Space
@@ -16,7 +16,6 @@ Ramp = float | tuple[float, float]
 """A number, or its values at the start and at the end of a phase, joined by a straight line."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
-P = TypeVar("P", bound="Schedule")
 
 
 def value_at(ramp: Ramp, progress: float) -> float:
@@ -50,6 +49,10 @@ class Schedule:
             raise ConfigError("a phase needs at least one step and one sample a step")
         if not 0 <= self.warmup <= self.steps:
             raise ConfigError(f"warmup must lie within the phase's {self.steps} steps, got {self.warmup}")
+        if not (isinstance(self.steps, int) and isinstance(self.batch_size, int)):
+            raise ConfigError(f"steps and batch_size are whole numbers, got {self.steps} and {self.batch_size}")
+        if not isinstance(self.lr, tuple) or len(self.lr) != 2:
+            raise ConfigError(f"lr is a pair, the rate at the start and at the end, got {self.lr}")
         if self.cycles < 1:
             raise ConfigError(f"cycles must be at least 1, got {self.cycles}")
 

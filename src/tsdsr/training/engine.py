@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -27,24 +27,7 @@ from tsdsr.training.checkpoint import load_latest_checkpoint, save_checkpoint
 from tsdsr.training.config import RunConfig
 from tsdsr.training.optim import TrainedRole
 from tsdsr.training.reporting import Reporter, peak_memory
-
-T = TypeVar("T")
-
-
-class TrainingSample(NamedTuple):
-    """One sample, or a batch of them with an axis more.
-
-    Attributes:
-        item (int | Tensor): its number, which its randomness belongs to.
-        x_lq (Tensor): low-quality image enlarged to the crop's size, (3, H, W) in [0, 1]; empty for teachers.
-        x_hq (Tensor): high-quality image, (3, H, W) in [0, 1].
-        prompt (str | list of str): the image's text; empty when there is none.
-    """
-
-    item: Any
-    x_lq: Tensor
-    x_hq: Tensor
-    prompt: Any
+from tsdsr.training.samples import TrainingSample
 
 
 class NonFiniteError(Exception):
@@ -84,8 +67,9 @@ class Engine(ABC):
             )
         self.reporter = Reporter(self.output, accelerator, config.total_steps)
         self.roles: dict[str, TrainedRole] = {}
-        self.step, self.skipped = 0, 0
+        self.step, self.skipped, self._saved = 0, 0, -1
         self.ema: EMAModel | None = None
+        self._averaged = ""
 
     # What subclasses give
 
@@ -105,18 +89,14 @@ class Engine(ABC):
     def validate(self) -> dict[str, float]:
         """Figures on the held-out photographs; called on the first process only."""
 
-    @abstractmethod
-    def finish(self) -> None:
-        """Store what was trained; called on the first process only."""
-
-    def monitor(self, batches: Sequence[TrainingSample]) -> dict[str, float]:
-        """Measurements that are not needed at every step; none by default."""
+    def monitor(self) -> dict[str, float]:
+        """Measurements of the step just taken that are not needed at every step; none by default."""
         return {}
 
     # The loop
 
     def run(self, until: int | None = None) -> None:
-        """Train up to global step ``until`` (default: the end), then store the result.
+        """Train up to global step ``until`` (default: the end); storing the result is the caller's.
 
         Raises:
             TrainingError: more steps in a row than allowed had a loss or gradient that was not finite.
@@ -128,8 +108,6 @@ class Engine(ABC):
                 for batches in self._steps(until):
                     self._one_step(batches)
         self._save()
-        if self.accelerator.is_main_process:
-            self.finish()
         self.accelerator.wait_for_everyone()
 
     def close(self) -> None:
@@ -144,7 +122,7 @@ class Engine(ABC):
         except NonFiniteError as error:
             figures = {}
             self._skip(batches, error)
-        extra = self.monitor(batches)
+        extra = self.monitor()
         self.step += 1
         self.reporter.advance(self.step)
         every = self.config
@@ -168,6 +146,28 @@ class Engine(ABC):
         self.roles[name] = TrainedRole(module, self.config, self.device, self.dtype)
         wrapped: nn.Module = self.accelerator.prepare_model(module)
         return wrapped
+
+    def average(self, name: str) -> None:
+        """Keep an exponential moving average of a role's weights: what is validated and stored."""
+        self.ema = EMAModel(self.roles[name].parameters, decay=self.config.ema_decay)
+        self._averaged = name
+
+    def update_average(self) -> None:
+        """After each step of the averaged role."""
+        assert self.ema is not None
+        self.ema.step(self.roles[self._averaged].parameters)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block the averaged role holds its averaged weights, to use or store them."""
+        assert self.ema is not None
+        parameters = self.roles[self._averaged].parameters
+        self.ema.store(parameters)
+        self.ema.copy_to(parameters)
+        try:
+            yield
+        finally:
+            self.ema.restore(parameters)
 
     def accumulating(self, module: nn.Module, last: bool) -> Any:
         """No exchange of gradients between processes before the last micro-batch."""
@@ -263,7 +263,7 @@ class Engine(ABC):
     # Checkpoints
 
     def _save(self) -> None:
-        if not self.accelerator.is_main_process:
+        if not self.accelerator.is_main_process or self.step == self._saved:
             return
         state: dict[str, Any] = {
             "format": 2,
@@ -275,6 +275,7 @@ class Engine(ABC):
         if self.ema is not None:
             state["ema"] = self.ema.state_dict()
         save_checkpoint(self.output, self.step, state)
+        self._saved = self.step
 
     def resume(self) -> None:
         """Continue the run of the output folder, if there is one.
@@ -290,6 +291,7 @@ class Engine(ABC):
         if state["config"] != self.config.to_json():
             raise TrainingError(f"{self.output}: holds a run with other settings; choose another output folder")
         self.step, self.skipped = int(state["step"]), int(state["skipped"])
+        self._saved = self.step
         for name, role in self.roles.items():
             role.load_state_dict(state["roles"][name])
         if self.ema is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -63,16 +64,21 @@ class GapByTime:
     def __init__(self, bins: int = 10, momentum: float = 0.9) -> None:
         self.bins, self.momentum = bins, momentum
         self.means: dict[int, float] = {}
+        self._new: list[tuple[Tensor, Tensor]] = []
 
     def add(self, t: Tensor, gap: Tensor) -> None:
-        """Take in one value a sample, both of shape (B,)."""
-        numbers = (t / 1000 * self.bins).long().clamp(0, self.bins - 1).tolist()
-        for number, value in zip(numbers, gap.tolist(), strict=True):
-            old = self.means.get(number, value)
-            self.means[number] = self.momentum * old + (1 - self.momentum) * value
+        """Take in one value a sample, both of shape (B,); nothing waits for the device yet."""
+        self._new.append((t.detach(), gap.detach()))
 
     def figures(self) -> dict[str, float]:
-        """``vsd_gap/<lower end of the bin>`` → mean, for the bins met so far."""
+        """``vsd_gap/<lower end of the bin>`` → mean, for the bins met so far; gaps that are not finite do not count."""
+        for t, gap in self._new:
+            numbers = (t / 1000 * self.bins).long().clamp(0, self.bins - 1).tolist()
+            for number, value in zip(numbers, gap.tolist(), strict=True):
+                if math.isfinite(value):
+                    old = self.means.get(number, value)
+                    self.means[number] = self.momentum * old + (1 - self.momentum) * value
+        self._new.clear()
         width = 1000 // self.bins
         return {f"vsd_gap/{number * width:04d}": self.means[number] for number in sorted(self.means)}
 

@@ -106,7 +106,6 @@ class Scores(nn.Module):
             guidance (float): scale; 1 leaves the empty prompt out.
             batched (bool): see above.
         """
-
         null = null.expand(len(t))
 
         def ask(role: Role, *latents: Tensor) -> list[Tensor]:
@@ -193,13 +192,17 @@ def build_networks(parts: Parts, spec: ModelSpec, settings: NetworkSettings, see
         networks = _build_full(parts, spec, scores)
     else:
         networks = _build_lora(parts, spec, settings, settings.lora_rank, seed, scores)
-    trained = [networks.student.denoiser, networks.student.vae, *([networks.scores.fake] if networks.scores else [])]
     if settings.gradient_checkpointing:
-        for network in trained:
-            if network._supports_gradient_checkpointing:
-                network.enable_gradient_checkpointing()
-                network.train()  # diffusers recomputes in training mode only; none of these networks has dropout
+        for network in (networks.student.denoiser, networks.student.vae, networks.scores and networks.scores.fake):
+            recompute_activations(network)
     return networks
+
+
+def recompute_activations(network: Any) -> None:
+    """Trade time for memory in the backward pass, where the network can."""
+    if network is not None and network._supports_gradient_checkpointing:
+        network.enable_gradient_checkpointing()
+        network.train()  # diffusers recomputes in training mode only; none of these networks has dropout
 
 
 def _build_full(parts: Parts, spec: ModelSpec, scores: bool) -> Networks:
@@ -232,23 +235,14 @@ def _build_lora(
         else:
             attach_lora(module, given, STUDENT)
         use_adapter(module, STUDENT, trainable={STUDENT})
-        lora_in_float32(module)
     pair = None
     if scores:
         base = parts.denoiser.requires_grad_(False)
         if isinstance(parts.teacher, dict):
             attach_lora(base, parts.teacher, "teacher")
         new_lora(base, settings.fake_targets, rank, "fake", generator)
-        lora_in_float32(base)
         pair = Scores(base, has_teacher_adapter=isinstance(parts.teacher, dict))
     return Networks(Student(denoiser, vae, spec), pair, parts.vae.requires_grad_(False))
-
-
-def lora_in_float32(model: nn.Module) -> None:
-    """Store adapter weights in float32 whatever the base is stored in: small updates would round away."""
-    for name, parameter in model.named_parameters():
-        if ".lora_" in name:
-            parameter.data = parameter.data.float()
 
 
 def _freeze_decoder(vae: nn.Module) -> None:

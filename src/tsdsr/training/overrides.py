@@ -56,7 +56,11 @@ def _changed(node: Any, changes: list[_Change]) -> Any:
         for key, of_key in below.items():
             if key not in names:
                 raise ConfigError(f"--set {of_key[0][0]}: no {key!r} in {type(node).__name__}, only {', '.join(names)}")
-        return dataclasses.replace(node, **{key: _changed(getattr(node, key), c) for key, c in below.items()})
+        changed = {key: _changed(getattr(node, key), of_key) for key, of_key in below.items()}
+        try:
+            return dataclasses.replace(node, **changed)
+        except TypeError as error:  # a check met a value of another kind than it compares with
+            raise ConfigError(f"--set {path}: a value is of the wrong kind ({error})") from error
     if isinstance(node, tuple):
         for key, of_key in below.items():
             if not key.isdigit() or int(key) >= len(node):
@@ -68,17 +72,13 @@ def _changed(node: Any, changes: list[_Change]) -> Any:
 
 
 def _like(old: Any, new: Any, path: str) -> Any:
-    """The new value in the kind the old one has: whole numbers serve as floats, lists as tuples."""
+    """The new value if it is of the old one's kind: whole numbers serve as floats, lists as tuples or as pairs."""
     if isinstance(new, list):
         new = tuple(_like(None, v, path) for v in new)
-    if dataclasses.is_dataclass(old) and new is not None:
+    if old is None or new is None:
+        return new
+    if dataclasses.is_dataclass(old):
         raise ConfigError(f"--set {path}: is a group of settings; set one of them, or null to leave it out")
-    if isinstance(old, bool) != isinstance(new, bool) and old is not None:
+    if isinstance(old, bool) != isinstance(new, bool) or isinstance(old, str) != isinstance(new, str):
         raise ConfigError(f"--set {path}: expected a value like {old!r}, got {new!r}")
-    if isinstance(old, int) and not isinstance(old, bool) and isinstance(new, str):
-        raise ConfigError(f"--set {path}: expected a number, got {new!r}")
-    if isinstance(old, str) and not isinstance(new, str):
-        raise ConfigError(f"--set {path}: expected text, got {new!r}")
-    if isinstance(old, float) and isinstance(new, str):
-        raise ConfigError(f"--set {path}: expected a number, got {new!r}")
     return new

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -49,7 +48,7 @@ def make_accelerator(output: Path, device: str, tracker: TrackerName = "none") -
         mixed_precision="no",
         log_with=None if tracker == "none" else LoggerType(tracker),
         project_dir=str(output),
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
     if tracker != "none":
         accelerator.init_trackers("tsdsr")
@@ -60,6 +59,12 @@ def peak_memory(device: torch.device) -> float:
     """Peak memory in GB: the device's for CUDA, the process's resident set otherwise."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
+    if sys.platform == "win32":
+        import psutil  # comes with accelerate
+
+        return float(psutil.Process().memory_info().peak_wset) / 1e9
+    import resource  # POSIX only
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
     return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
 

@@ -5,13 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from tsdsr.data.datasets import CropDataset, CropSettings, PairDataset, PairSettings
 from tsdsr.data.sources import Source
-from tsdsr.training.engine import TrainingSample
+
+
+class TrainingSample(NamedTuple):
+    """One sample, or a batch of them with an axis more.
+
+    Attributes:
+        item (int | Tensor): its number, which its randomness belongs to.
+        x_lq (Tensor): low-quality image enlarged to the crop's size, (3, H, W) in [0, 1]; empty for teachers.
+        x_hq (Tensor): high-quality image, (3, H, W) in [0, 1].
+        prompt (str | list of str): the image's text; empty when there is none.
+    """
+
+    item: Any
+    x_lq: Tensor
+    x_hq: Tensor
+    prompt: Any
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +10,16 @@ from typing import Any
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from tsdsr.data.sources import Source, split_photos
-from tsdsr.errors import ConfigError, ModelNotFoundError, WeightsError
+from tsdsr.errors import ConfigError
 from tsdsr.files import atomic_path
-from tsdsr.models.adapters import adapter_state, new_lora, use_adapter
-from tsdsr.models.lora import read_released_lora, write_released_lora
-from tsdsr.models.zoo import ModelSpec, get_spec
+from tsdsr.models.adapters import adapter_state, attach_lora, new_lora, use_adapter
+from tsdsr.models.lora import RELEASED_PROMPT_FILES, read_released_lora, write_released_lora
+from tsdsr.models.zoo import ModelSpec, get_spec, load_part
 from tsdsr.training.config import NetworkSettings, RunConfig, StudentConfig, TeacherConfig
-from tsdsr.training.networks import STUDENT, Parts, lora_in_float32
+from tsdsr.training.networks import STUDENT, Parts, recompute_activations
 from tsdsr.training.prompts import CachedPrompts, LabelPrompts, Prompts
 from tsdsr.training.samples import TrainingData
 
@@ -58,12 +57,13 @@ def load_parts(config: StudentConfig, files: RunFiles) -> Parts:
     if settings.lora_rank is None:
         return _full_parts(config, spec, files)
     denoiser, vae = load_base(spec, settings, files.base)
-    lora = (None, None)
+    parts = Parts(denoiser, vae)
     if files.student is not None:
-        names = (spec.denoiser_subfolder, "vae")
-        lora = tuple(read_released_lora(files.student / f"{name}.safetensors") for name in names)  # type: ignore[assignment]
-    teacher = read_released_lora(files.teacher) if files.teacher is not None else None
-    return Parts(denoiser, vae, teacher, *lora)
+        parts.student_lora = read_released_lora(files.student / f"{spec.denoiser_subfolder}.safetensors")
+        parts.vae_lora = read_released_lora(files.student / "vae.safetensors")
+    if files.teacher is not None:
+        parts.teacher = read_released_lora(files.teacher)
+    return parts
 
 
 def _full_parts(config: StudentConfig, spec: ModelSpec, files: RunFiles) -> Parts:
@@ -94,17 +94,12 @@ def load_network(folder: Path, spec: ModelSpec, subfolder: str) -> Any:
         ModelNotFoundError: no model there.
         WeightsError: it cannot be loaded.
     """
-    place = folder / subfolder if (folder / subfolder / "config.json").is_file() else folder
-    if not (place / "config.json").is_file():
-        raise ModelNotFoundError(f"{folder}: holds no model; expected a config.json there or in {subfolder}/")
-    try:
-        return spec.denoiser_class.from_pretrained(place, dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{place}: cannot be loaded ({error})") from error
+    inside = folder / subfolder
+    return load_part(spec.denoiser_class, inside if inside.is_dir() else folder)
 
 
 def load_base(spec: ModelSpec, settings: NetworkSettings, base: Path | None) -> tuple[Any, Any]:
-    """Denoiser and autoencoder of a base model, in the precision that frozen weights are stored in.
+    """Denoiser of a base model, in the precision that frozen weights are stored in, and its autoencoder in float32.
 
     Raises:
         ConfigError: no folder was given.
@@ -112,25 +107,14 @@ def load_base(spec: ModelSpec, settings: NetworkSettings, base: Path | None) -> 
     """
     if base is None:
         raise ConfigError(f"{spec.name} needs its base model: download {spec.hub_id} and give the folder as --base")
-    dtype = DTYPES[settings.base_precision]
-    loaded = []
-    for model_class, subfolder, precision in (
-        (spec.denoiser_class, spec.denoiser_subfolder, dtype),
-        (spec.vae_class, "vae", torch.float32),
-    ):
-        if not (base / subfolder / "config.json").is_file():
-            raise ModelNotFoundError(f"{base / subfolder}: no model there; --base is a diffusers folder")
-        try:
-            loaded.append(
-                model_class.from_pretrained(base, subfolder=subfolder, dtype=precision, local_files_only=True)
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise WeightsError(f"{base / subfolder}: cannot be loaded ({error})") from error
-    return loaded[0], loaded[1]
+    denoiser = load_part(spec.denoiser_class, base / spec.denoiser_subfolder, DTYPES[settings.base_precision])
+    return denoiser, load_part(spec.vae_class, base / "vae")
 
 
 def load_teacher(config: TeacherConfig, files: RunFiles) -> tuple[nn.Module, nn.Module]:
     """The network that learns to be a teacher, and the frozen autoencoder.
+
+    It goes on from ``files.teacher`` where one is given: a network for `mini`, a LoRA for base models.
 
     Raises:
         ConfigError, ModelNotFoundError, WeightsError: see :func:`load_parts`.
@@ -141,13 +125,14 @@ def load_teacher(config: TeacherConfig, files: RunFiles) -> tuple[nn.Module, nn.
         network = load_network(files.teacher, spec, TEACHER) if files.teacher else new_network(spec, config)
         return network, spec.make_autoencoder()
     network, vae = load_base(spec, settings, files.base)
-    generator = torch.Generator().manual_seed(config.seed)
-    new_lora(network, spec.lora_targets, settings.lora_rank, TEACHER, generator)
+    if files.teacher is not None:
+        attach_lora(network.requires_grad_(False), read_released_lora(files.teacher), TEACHER)
+    else:
+        generator = torch.Generator().manual_seed(config.seed)
+        new_lora(network, spec.lora_targets, settings.lora_rank, TEACHER, generator)
     use_adapter(network, TEACHER, trainable={TEACHER})
-    lora_in_float32(network)
-    if settings.gradient_checkpointing and network._supports_gradient_checkpointing:
-        network.enable_gradient_checkpointing()
-        network.train()
+    if settings.gradient_checkpointing:
+        recompute_activations(network)
     return network, vae
 
 
@@ -199,11 +184,9 @@ def write_student_lora(denoiser: nn.Module, vae: nn.Module, spec: ModelSpec, pro
     write_released_lora(folder / f"{spec.denoiser_subfolder}.safetensors", adapter_state(denoiser, STUDENT))
     write_released_lora(folder / "vae.safetensors", adapter_state(vae, STUDENT))
     fixed = prompts.fixed().tensors()
-    for field, name in (("prompt_embeds", "prompt_embeds"), ("pooled_prompt_embeds", "pool_embeds")):
-        if field in fixed:
-            tensor: Tensor = fixed[field].float().contiguous()
-            with atomic_path(folder / f"{name}.safetensors") as temporary:
-                save_file({field: tensor}, temporary)
+    for field, tensor in fixed.items():
+        with atomic_path(folder / f"{RELEASED_PROMPT_FILES[field]}.safetensors") as temporary:
+            save_file({field: tensor.float().contiguous()}, temporary)
 
 
 def store_teacher(network: nn.Module, config: TeacherConfig, output: Path) -> Path:
@@ -219,8 +202,3 @@ def store_teacher(network: nn.Module, config: TeacherConfig, output: Path) -> Pa
     path = output / f"{TEACHER}.safetensors"
     write_released_lora(path, adapter_state(network, TEACHER))
     return path
-
-
-def source_root(source: Source) -> Path:
-    """The folder that keys of a source's images are relative to."""
-    return Path(os.path.commonpath([path.parent for path in source.images]))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -19,12 +19,11 @@ from tsdsr.models.denoiser import as_denoiser
 from tsdsr.models.zoo import get_spec
 from tsdsr.training.config import TeacherConfig
 from tsdsr.training.draws import Draws
-from tsdsr.training.ema import averaged_weights
-from tsdsr.training.engine import Engine, TrainingSample
+from tsdsr.training.engine import Engine
 from tsdsr.training.networks import autocast, channels_last, encode
 from tsdsr.training.prompts import LabelPrompts, Prompts, mix
 from tsdsr.training.reporting import make_accelerator
-from tsdsr.training.samples import Crops, TrainingData
+from tsdsr.training.samples import Crops, TrainingData, TrainingSample
 from tsdsr.training.sheet import save_sheet
 
 _NOISE, _DROPOUT = 11, 12
@@ -74,11 +73,12 @@ class TeacherTrainer(Engine):
         self.data = data
         self.process = get_spec(config.networks.model).process
         self.prompts = prompts or LabelPrompts()
+        self.null = self.prompts.null().to(self.device, torch.float32)
         self.network = network
         module = channels_last(DenoiserModule(network))
         self.teacher = self.prepare("teacher", module)
         self.vae = vae.to(self.device).requires_grad_(False)
-        self.ema = EMAModel(self.roles["teacher"].parameters, decay=config.ema_decay)
+        self.average("teacher")
         self.resume()
 
     def train_step(self, batches: Sequence[TrainingSample]) -> dict[str, Tensor]:
@@ -92,8 +92,7 @@ class TeacherTrainer(Engine):
                 self.roles["teacher"].backward(loss, len(batches))
             total += loss.detach() / len(batches)
         norm = self.update("teacher", total, self.learning_rate())
-        assert self.ema is not None
-        self.ema.step(self.roles["teacher"].parameters)
+        self.update_average()
         return {"loss/teacher": total, "grad_norm/teacher": norm}
 
     def _loss(self, z_hq: Tensor, draws: Draws, batch: TrainingSample) -> Tensor:
@@ -101,7 +100,7 @@ class TeacherTrainer(Engine):
         t = self._times(draws.uniform()).to(self.device)
         prompt = self.prompts.of(batch.prompt).to(self.device, torch.float32)
         dropped = Draws(self.config.seed, _DROPOUT, batch.item.tolist()).uniform() < self.config.prompt_dropout
-        prompt = mix(prompt, self.prompts.null().to(self.device, torch.float32), dropped)
+        prompt = mix(prompt, self.null, dropped)
         z_t = self.process.add_noise(z_hq, noise, t)
         with autocast(self.device, self.dtype):
             prediction = self.teacher(z_t, t, prompt)
@@ -125,8 +124,7 @@ class TeacherTrainer(Engine):
         """
         losses: dict[int, list[float]] = {}
         rows: list[Tensor] = []
-        assert self.ema is not None
-        with averaged_weights(self.ema, self.roles["teacher"].parameters):
+        with self.averaged():
             for index, photo in enumerate(self.data.validation):
                 estimates = self._validate_one(photo, index, losses)
                 if len(rows) < 6:
@@ -138,7 +136,8 @@ class TeacherTrainer(Engine):
         return figures | {"loss": sum(figures.values()) / len(figures)}
 
     def _validate_one(self, photo: Path, index: int, losses: dict[int, list[float]]) -> Tensor:
-        dataset = CropDataset([Source("", (photo,))], 1, self.config.crops, seed=1_000_003 + index)
+        crops = dataclasses.replace(self.config.crops, size=self.config.validation_crop)
+        dataset = CropDataset([Source("validation", (photo,))], 1, crops, seed=1_000_003 + index)
         x_hq = dataset[0][None].to(self.device)
         prompt = self.prompts.of([self.data.prompts.get(photo, "")]).to(self.device, torch.float32)
         with autocast(self.device, self.dtype):
@@ -156,11 +155,3 @@ class TeacherTrainer(Engine):
                 x: Tensor = self.vae.decode(x0 / self.vae.config["scaling_factor"], return_dict=False)[0]
             shown.append((x[0].float() / 2 + 0.5).clamp(0, 1))
         return torch.cat(shown, dim=-1)
-
-    def finish(self) -> None:
-        """Nothing more: the caller stores the teacher, see :meth:`averaged`."""
-
-    def averaged(self) -> Any:
-        """Context in which ``network`` holds the averaged weights, to store or use them."""
-        assert self.ema is not None
-        return averaged_weights(self.ema, self.roles["teacher"].parameters)

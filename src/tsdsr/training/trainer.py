@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -28,14 +26,13 @@ from tsdsr.models.zoo import get_spec
 from tsdsr.training.adversarial import Adversary, discriminator_loss
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings, value_at
 from tsdsr.training.draws import Draws
-from tsdsr.training.ema import averaged_weights
-from tsdsr.training.engine import Engine, TrainingSample
+from tsdsr.training.engine import Engine
 from tsdsr.training.monitors import GapByTime, direction_cosines, score_gap
 from tsdsr.training.networks import Networks, autocast, channels_last, encode
 from tsdsr.training.perceptual import lpips_distance
 from tsdsr.training.prompts import LabelPrompts, Prompts, join, mix
 from tsdsr.training.reporting import make_accelerator
-from tsdsr.training.samples import Pairs, TrainingData
+from tsdsr.training.samples import Pairs, TrainingData, TrainingSample
 from tsdsr.training.validation import validation_figures, validation_pairs
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
@@ -82,6 +79,7 @@ class StudentTrainer(Engine):
         self.spec = get_spec(config.networks.model)
         self.process = self.spec.process
         self.prompts = prompts or LabelPrompts()
+        self.fixed, self.null = (p.to(self.device, torch.float32) for p in (self.prompts.fixed(), self.prompts.null()))
         self.student = self.prepare("student", channels_last(networks.student))
         self.vae = networks.vae.to(self.device)
         self.scores = networks.scores
@@ -93,7 +91,7 @@ class StudentTrainer(Engine):
             if any(phase.adversarial_weight for phase in config.phases):
                 self.adversary = Adversary(self.scores, self.process, config.seed)
                 self._head = self.prepare("discriminator", self.adversary.head)
-        self.ema = EMAModel(self.roles["student"].parameters, decay=config.ema_decay)
+        self.average("student")
         needs_lpips = any(phase.perceptual_weight for phase in config.phases)
         self.perceptual = perceptual or (lpips_distance("vgg", self.device) if needs_lpips else None)
         self.gaps = GapByTime()
@@ -117,10 +115,9 @@ class StudentTrainer(Engine):
             latents.append((z_hat.detach(), prompt))
         figures = {name: value / len(batches) for name, value in figures.items()}
         figures["grad_norm/student"] = self.update("student", figures["loss/student"], self.learning_rate())
-        assert self.ema is not None
-        self.ema.step(self.roles["student"].parameters)
+        self.update_average()
         if phase.needs_scores:
-            figures |= self._train_fake(batches, latents, phase)
+            figures |= self._train_fake(batches, latents, phase, progress)
             if phase.adversarial_weight:
                 figures |= self._train_discriminator(batches, latents, phase)
         return figures
@@ -129,7 +126,7 @@ class StudentTrainer(Engine):
         self, batch: TrainingSample, phase: Phase, progress: float, figures: dict[str, Tensor], stack: ExitStack
     ) -> tuple[Tensor, Tensor, Conditioning]:
         """Eq. 8 for one micro-batch; adds its figures to ``figures``."""
-        prompt = self._conditioning(batch.prompt)
+        prompt = self.prompts.of(batch.prompt).to(self.device, torch.float32)
         with autocast(self.device, self.dtype):
             z_hat, x_hat = self.student(batch.x_lq, self._student_prompt(batch, prompt, phase, progress))
         with torch.no_grad(), autocast(self.device, self.dtype):
@@ -208,35 +205,40 @@ class StudentTrainer(Engine):
         last = self.process.num_train_timesteps - 1
         positions = walk_positions(start, tsd.points, tsd.step_size, last, shifts)
         times = self.process.time_at(positions).to(self.device)
-        null = self._null()
 
         def predict(z_hat_t: Tensor, z_hq_t: Tensor, t: Tensor) -> Predictions:
             with autocast(self.device, self.dtype):
-                return scores.predictions(z_hat_t, z_hq_t, t, prompt, null, tsd.guidance, tsd.batched)
+                return scores.predictions(z_hat_t, z_hq_t, t, prompt, self.null, tsd.guidance, tsd.batched)
 
         return paired_walk(self.process, predict, z_hat, z_hq, noise, times)
 
     def _watched(self, walk: Iterator[WalkPoint], z_hq: Tensor) -> Iterator[WalkPoint]:
         """The same walk; gaps are recorded and the first point is kept for the monitors."""
         for k, point in enumerate(walk):
-            self.gaps.add(point.t, score_gap(point))
-            if k == 0:
-                self._last_point, self._last_hq = point, z_hq
+            if self.config.monitor_every:
+                self.gaps.add(point.t, score_gap(point))
+                if k == 0:
+                    self._last_point, self._last_hq = point, z_hq
             yield point
 
     def _train_fake(
-        self, batches: Sequence[TrainingSample], latents: Sequence[tuple[Tensor, Conditioning]], phase: Phase
+        self,
+        batches: Sequence[TrainingSample],
+        latents: Sequence[tuple[Tensor, Conditioning]],
+        phase: Phase,
+        progress: float,
     ) -> dict[str, Tensor]:
         """Eq. 9: one step of the fake network on the student's latents, without guidance."""
         assert self._fake is not None
         tsd = phase.tsd or TSDSettings()
+        end = value_at(tsd.last, progress) + tsd.points * tsd.step_size
+        # Wherever a walk may come by.
+        positions = value_at(tsd.first, progress), min(end, self.process.num_train_timesteps - 1)
         total = torch.zeros((), device=self.device)
         for i, (batch, (z_hat, prompt)) in enumerate(zip(batches, latents, strict=True)):
             draws = Draws(self.config.seed, _FAKE, batch.item.tolist())
             noise = draws.normal(z_hat.shape[1:], z_hat)
-            low, high = value_at(tsd.first, 0), value_at(tsd.last, 0)
-            last = min(self.process.num_train_timesteps - 1, high + tsd.points * tsd.step_size)
-            t = self.process.time_at(draws.integers(low, last)).to(self.device)  # wherever a walk may come by
+            t = self.process.time_at(draws.integers(*positions)).to(self.device)
             z_t = self.process.add_noise(z_hat, noise, t)
             with self.accumulating(self._fake, i + 1 == len(batches)):
                 with autocast(self.device, self.dtype):
@@ -268,16 +270,10 @@ class StudentTrainer(Engine):
 
     # Conditioning and small helpers
 
-    def _conditioning(self, texts: Sequence[str]) -> Conditioning:
-        return self.prompts.of(texts).to(self.device, torch.float32)
-
-    def _null(self) -> Conditioning:
-        return self.prompts.null().to(self.device, torch.float32)
-
     def _student_prompt(
         self, batch: TrainingSample, prompt: Conditioning, phase: Phase, progress: float
     ) -> Conditioning:
-        fixed = self.prompts.fixed().to(self.device, torch.float32).expand(len(batch.x_lq))
+        fixed = self.fixed.expand(len(batch.x_lq))
         share = value_at(phase.diverse_prompts, progress)
         if share == 0:
             return fixed
@@ -305,7 +301,7 @@ class StudentTrainer(Engine):
 
     # Watching
 
-    def monitor(self, batches: Sequence[TrainingSample]) -> dict[str, float]:
+    def monitor(self) -> dict[str, float]:
         """Figure 3 and figure 5, from the walk of the step just taken."""
         every = self.config.monitor_every
         if not every or (self.step + 1) % every or self._last_point is None or self._last_hq is None:
@@ -327,18 +323,9 @@ class StudentTrainer(Engine):
     @torch.no_grad()
     def restored(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """``(x_lq, x_hat, x_hq)`` of every held-out photograph by the averaged student, (1, 3, H, W) in [0, 1]."""
-        prompt = self.prompts.fixed().to(self.device, torch.float32)
         pairs = validation_pairs(self.data.validation, self.config.pairs, self.config.validation_crop)
         with self.averaged():
             for x_lq, x_hq in pairs:
                 with autocast(self.device, self.dtype):
-                    x_hat: Tensor = self.networks.student(x_lq.to(self.device), prompt)[1]
+                    x_hat: Tensor = self.networks.student(x_lq.to(self.device), self.fixed)[1]
                 yield x_lq.to(self.device), x_hat.float().clamp(0, 1), x_hq.to(self.device)
-
-    def finish(self) -> None:
-        """Nothing more: the caller stores the student in the form it wants, see :meth:`averaged`."""
-
-    def averaged(self) -> Any:
-        """Context in which ``networks.student`` holds the averaged weights, to store or use them."""
-        assert self.ema is not None
-        return averaged_weights(self.ema, self.roles["student"].parameters)
