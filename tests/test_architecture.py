@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "pipeline": {"diffusion", "models"},
     "training": {"diffusion", "models", "data"},
     "recipes": {"training", "data"},
-    "cli": {"diffusion", "models", "data", "pipeline", "training", "recipes"},
+    "evaluation": {"data"},
+    "cli": {"diffusion", "models", "data", "pipeline", "training", "recipes", "evaluation"},
 }
 """Package → packages it may import; ``errors``, ``files``, ``resize`` and the version are everyone's."""
 
