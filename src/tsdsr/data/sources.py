@@ -156,7 +156,7 @@ def pair_files(low: Path, high: Path, suffixes: Sequence[str] = PAIR_SUFFIXES) -
     Raises:
         DatasetError: files are without a partner or two files share a stem; all are listed.
     """
-    lows, highs = _by_stem(low, suffixes), _by_stem(high, suffixes)
+    lows, highs = files_by_stem(low, suffixes), files_by_stem(high, suffixes)
     alone = [lows.get(k) or highs[k] for k in sorted(lows.keys() ^ highs.keys())]
     if alone:
         listed = ", ".join(str(p) for p in alone[:10]) + (" …" if len(alone) > 10 else "")
@@ -164,7 +164,12 @@ def pair_files(low: Path, high: Path, suffixes: Sequence[str] = PAIR_SUFFIXES) -
     return [(lows[k], highs[k]) for k in sorted(lows)]
 
 
-def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+def files_by_stem(folder: Path, suffixes: Sequence[str] = PAIR_SUFFIXES) -> dict[str, Path]:
+    """Stem without its customary ending → image file below the folder, sorted by file.
+
+    Raises:
+        DatasetError: the folder is missing or two files share a stem.
+    """
     found: dict[str, Path] = {}
     for path in list_photos(folder):
         stem = path.stem

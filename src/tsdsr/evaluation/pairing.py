@@ -1,0 +1,81 @@
+"""Which file of one folder belongs to which of another: by stem, completely or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from tsdsr.data.sources import PAIR_SUFFIXES, files_by_stem
+from tsdsr.errors import DatasetError, ImageReadError
+
+DEFAULT_SUFFIXES = PAIR_SUFFIXES
+"""Endings of stems that do not count, such as ``_HR`` and ``_LR4`` of RealSR."""
+
+_ORIENTATION = 0x0112  # EXIF tag; values from 5 on turn the picture by a quarter
+_LISTED = 10
+
+
+def match_folders(
+    folders: Mapping[str, Path], suffixes: Sequence[str] = DEFAULT_SUFFIXES
+) -> list[tuple[str, dict[str, Path]]]:
+    """Match the images of several folders.
+
+    Args:
+        folders (mapping): label → folder.
+        suffixes (sequence of str): endings of stems to disregard.
+
+    Returns:
+        list of (str, dict): stem and label → file, sorted by stem.
+
+    Raises:
+        InvalidInputError: a folder is missing or holds no image.
+        DatasetError: images are missing in some folder; these are listed.
+    """
+    found = {label: files_by_stem(folder, suffixes) for label, folder in folders.items()}
+    everything = sorted(set().union(*found.values()))
+    complaints = []
+    for label, files in found.items():
+        if missing := [stem for stem in everything if stem not in files]:
+            complaints.append(f"{folders[label]} lacks {_listed(missing)}")
+    if complaints:
+        raise DatasetError(
+            f"files are matched by stem, without the endings {', '.join(suffixes)}; unmatched: {'; '.join(complaints)}"
+        )
+    return [(stem, {label: files[stem] for label, files in found.items()}) for stem in everything]
+
+
+def check_sizes(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Make sure that both images of every pair have the same size, before hours go into scoring.
+
+    Raises:
+        DatasetError: some have not; these are listed with their sizes.
+        ImageReadError: a file cannot be read.
+    """
+    wrong = []
+    for first, second in pairs:
+        (w1, h1), (w2, h2) = image_size(first), image_size(second)
+        if (w1, h1) != (w2, h2):
+            wrong.append(f"{first} is {w1}x{h1}, {second} is {w2}x{h2}")
+    if wrong:
+        raise DatasetError(f"{len(wrong)} of {len(pairs)} pairs differ in size: {_listed(wrong, '; ')}")
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height as shown, from the file's header.
+
+    Raises:
+        ImageReadError: not a readable image.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) >= 5
+            return (image.height, image.width) if turned else image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageReadError(f"{path}: cannot be read ({error})") from error
+
+
+def _listed(names: Sequence[str], separator: str = ", ") -> str:
+    rest = len(names) - _LISTED
+    return separator.join(names[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")

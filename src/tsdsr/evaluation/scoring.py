@@ -1,0 +1,308 @@
+"""Scoring folders: every image decoded once, all metrics in one pass, several processes where they help."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsdsr.data.datasets import decode
+from tsdsr.errors import DatasetError, InvalidInputError, TSDSRError
+from tsdsr.evaluation.backend import Metric, MetricUnavailableError, create, make_metric, versions
+from tsdsr.evaluation.metrics import MetricSpec
+from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES, check_sizes, match_folders
+from tsdsr.evaluation.results import Evaluation, Scores, SystemResult
+
+logger = logging.getLogger(__name__)
+
+GT, LR = "ground truth", "low resolution"
+"""Labels of the folders that are no systems."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image: its ground truth and what every system made of it.
+
+    Attributes:
+        gt (Path | None): true image; None without full-reference metrics.
+        outputs (tuple of Path): one a system.
+    """
+
+    gt: Path | None
+    outputs: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class ScoringSettings:
+    """How to score.
+
+    Attributes:
+        metrics (tuple of MetricSpec): see :func:`tsdsr.evaluation.metrics.select_metrics`.
+        device (str): "cpu", "cuda" …
+        border (int): pixels cropped on every side before PSNR and SSIM.
+        workers (int): processes; 0 scores in this one. Each gets an equal share of the threads.
+    """
+
+    metrics: tuple[MetricSpec, ...]
+    device: str = "cpu"
+    border: int = 0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.metrics:
+            raise InvalidInputError("at least one metric is needed")
+        if self.border < 0 or self.workers < 0:
+            raise InvalidInputError("border and workers must not be negative")
+
+    @property
+    def needs_gt(self) -> bool:
+        """Whether any metric compares with the true images."""
+        return any(spec.kind != "none" for spec in self.metrics)
+
+
+def evaluate(
+    systems: Mapping[str, Path],
+    gt: Path | None,
+    settings: ScoringSettings,
+    *,
+    lr: Path | None = None,
+    suffixes: Sequence[str] = DEFAULT_SUFFIXES,
+    on_image: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score folders of restored images.
+
+    Args:
+        systems (mapping): name → folder of its outputs.
+        gt (Path | None): folder of true images; None with no-reference metrics only.
+        settings (ScoringSettings): metrics and how to compute them.
+        lr (Path | None): folder of the inputs, for reports.
+        suffixes (sequence of str): endings of stems to disregard when files are matched.
+        on_image (callable | None): called with (finished, total) images.
+
+    Returns:
+        Evaluation: a metric that cannot be computed here is in it with the reason.
+
+    Raises:
+        InvalidInputError: full-reference metrics without ``gt``, or folders without images.
+        DatasetError: files without a partner or pairs of different sizes, all named.
+        ImageReadError: a file that cannot be read.
+    """
+    if gt is None and settings.needs_gt:
+        wanting = ", ".join(spec.name for spec in settings.metrics if spec.kind != "none")
+        raise InvalidInputError(f"{wanting} compare with true images: give --gt, or choose no-reference metrics")
+    others = {label: folder for label, folder in ((GT, gt), (LR, lr)) if folder is not None}
+    if clash := others.keys() & systems.keys():
+        raise InvalidInputError(f"no system may be called {', '.join(sorted(clash))!r}")
+    matched = match_folders({**systems, **others}, suffixes)
+    items = [Item(files.get(GT), tuple(files[name] for name in systems)) for _, files in matched]
+    check_sizes([(item.gt, output) for item in items if item.gt for output in item.outputs])
+    started = time.perf_counter()
+    each, missing = _score_items(items, settings, on_image)
+    sets, missing_sets = _score_sets(items, settings, len(systems))
+    missing |= missing_sets
+    results = tuple(
+        SystemResult(
+            name,
+            tuple(str(item.outputs[k]) for item in items),
+            {
+                spec.name: Scores(unavailable=missing[spec.name])
+                if spec.name in missing
+                else Scores(mean=sets[spec.name][k])
+                if spec.kind == "set"
+                else summarise([scores[k][spec.name] for scores in each])
+                for spec in settings.metrics
+            },
+        )
+        for k, name in enumerate(systems)
+    )
+    return Evaluation(
+        images=tuple(stem for stem, _ in matched),
+        gt_files=tuple(str(item.gt) for item in items if item.gt),
+        lr_files=tuple(str(files[LR]) for _, files in matched if LR in files),
+        systems=results,
+        variants={spec.name: f"pyiqa {spec.pyiqa_name}: {spec.variant}" for spec in settings.metrics},
+        settings={
+            **versions(),
+            "device": settings.device,
+            "crop_border": settings.border,
+            "suffixes": list(suffixes),
+            "seconds": round(time.perf_counter() - started, 2),
+        },
+    )
+
+
+def summarise(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> Scores:
+    """Mean and its 95 % interval by the percentile bootstrap over images.
+
+    Args:
+        values (sequence of float): one an image.
+        resamples (int): how many samples with replacement.
+        seed (int): of the draws, so that the interval is the same each time.
+
+    Returns:
+        Scores: without an interval for a single image or values that are not finite.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    mean = float(array.mean())
+    if len(array) < 2 or not np.isfinite(array).all():
+        return Scores(mean, tuple(values))
+    draws = np.random.default_rng(seed).integers(len(array), size=(resamples, len(array)))
+    low, high = np.quantile(array[draws].mean(1), (0.025, 0.975))
+    return Scores(mean, tuple(values), (float(low), float(high)))
+
+
+class Scorer:
+    """All metrics of single images, built once.
+
+    Args:
+        settings (ScoringSettings): which, and where.
+
+    Attributes:
+        unavailable (dict): metric name → why it cannot be computed here.
+    """
+
+    def __init__(self, settings: ScoringSettings) -> None:
+        self.device = torch.device(settings.device)
+        self.metrics: dict[str, Metric] = {}
+        self.unavailable: dict[str, str] = {}
+        for spec in settings.metrics:
+            if spec.kind != "set":
+                try:
+                    self.metrics[spec.name] = make_metric(spec, self.device, settings.border)
+                except MetricUnavailableError as error:
+                    self.unavailable[spec.name] = str(error)
+
+    def load(self, path: Path) -> Tensor:
+        """(1, 3, H, W) in [0, 1]."""
+        return torch.from_numpy(decode(path).copy()).permute(2, 0, 1)[None].to(self.device).float() / 255
+
+    def decode(self, item: Item) -> list[Tensor | None]:
+        """The true image, then every output."""
+        return [self.load(item.gt) if item.gt else None, *(self.load(path) for path in item.outputs)]
+
+    def score(self, item: Item, images: Sequence[Tensor | None] | None = None) -> list[dict[str, float]]:
+        """Metric name → value, one mapping a system.
+
+        Raises:
+            DatasetError: a metric refuses an image, such as one too small for it.
+        """
+        x_hq, *outputs = images or self.decode(item)
+        found = []
+        for path, x_hat in zip(item.outputs, outputs, strict=True):
+            assert x_hat is not None
+            values = {}
+            for name, metric in self.metrics.items():
+                try:
+                    values[name] = metric(x_hat, x_hq)
+                except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+                    raise DatasetError(f"{path}: {name} cannot be computed ({error})") from error
+            found.append(values)
+        return found
+
+
+def _score_items(
+    items: Sequence[Item], settings: ScoringSettings, on_image: Callable[[int, int], None] | None
+) -> tuple[list[list[dict[str, float]]], dict[str, str]]:
+    """Scores of every item, and what is unavailable."""
+    scorer = Scorer(settings)  # first here, so that weights are fetched once
+    found: list[list[dict[str, float]]] = [[] for _ in items]
+    in_order = _in_processes if settings.workers > 1 and len(items) > 1 else _in_turn
+    for done, (number, scores) in enumerate(in_order(items, settings, scorer), 1):
+        found[number] = scores
+        if on_image is not None:
+            on_image(done, len(items))
+    return found, scorer.unavailable
+
+
+def _in_turn(
+    items: Sequence[Item], settings: ScoringSettings, scorer: Scorer
+) -> Iterator[tuple[int, list[dict[str, float]]]]:
+    """One after the other; the next images are decoded meanwhile."""
+    with ThreadPoolExecutor(1) as decoder:
+        ahead = decoder.submit(scorer.decode, items[0])
+        for number, item in enumerate(items):
+            images = ahead.result()
+            if number + 1 < len(items):
+                ahead = decoder.submit(scorer.decode, items[number + 1])
+            yield number, scorer.score(item, images)
+
+
+_worker: Scorer | None = None  # one in each process of the pool
+
+
+def _start_worker(settings: ScoringSettings, threads: int) -> None:
+    global _worker
+    torch.set_num_threads(threads)
+    _worker = Scorer(settings)
+
+
+def _work(item: Item) -> list[dict[str, float]]:
+    assert _worker is not None
+    return _worker.score(item)
+
+
+def _in_processes(
+    items: Sequence[Item], settings: ScoringSettings, scorer: Scorer
+) -> Iterator[tuple[int, list[dict[str, float]]]]:
+    """Spread over processes; in the order in which they finish."""
+    available = tuple(spec for spec in settings.metrics if spec.name in scorer.metrics)
+    if not available:
+        yield from _in_turn(items, settings, scorer)
+        return
+    threads = max(1, torch.get_num_threads() // settings.workers)
+    workers = ScoringSettings(available, settings.device, settings.border)
+    with ProcessPoolExecutor(settings.workers, get_context("spawn"), _start_worker, (workers, threads)) as pool:
+        futures = {pool.submit(_work, item): number for number, item in enumerate(items)}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _score_sets(
+    items: Sequence[Item], settings: ScoringSettings, systems: int
+) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Metrics of whole sets: name → value of every system, and what is unavailable."""
+    found: dict[str, list[float]] = {}
+    missing: dict[str, str] = {}
+    for spec in settings.metrics:
+        if spec.kind == "set":
+            try:
+                network = create(spec, torch.device(settings.device), **spec.options)
+                with gathered([item.gt for item in items if item.gt]) as truth:
+                    found[spec.name] = [_distance(network, items, k, truth) for k in range(systems)]
+            except MetricUnavailableError as error:
+                missing[spec.name] = str(error)
+    return found, missing
+
+
+def _distance(network: Callable[..., Tensor | float], items: Sequence[Item], system: int, truth: Path) -> float:
+    with gathered([item.outputs[system] for item in items]) as outputs:
+        return float(network(str(outputs), str(truth), num_workers=0, verbose=False))
+
+
+@contextmanager
+def gathered(files: Sequence[Path]) -> Iterator[Path]:
+    """A folder with links to exactly these files, numbered: what metrics of folders look at."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for number, path in enumerate(files):
+            link = folder / f"{number:06d}{path.suffix.lower()}"
+            try:
+                os.symlink(path.resolve(), link)
+            except OSError as error:
+                raise TSDSRError(f"{link}: cannot be linked to {path} ({error})") from error
+        yield folder
