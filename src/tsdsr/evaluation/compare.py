@@ -1,0 +1,144 @@
+"""Several systems over one folder of low-resolution images: their outputs, their scores, their cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tsdsr.data.datasets import decode
+from tsdsr.data.sources import PAIR_SUFFIXES, files_by_stem
+from tsdsr.errors import InvalidInputError, TSDSRError
+from tsdsr.evaluation.cost import measure
+from tsdsr.evaluation.results import Cost, Evaluation
+from tsdsr.evaluation.scoring import ScoringSettings, evaluate
+from tsdsr.files import atomic_path
+
+Restore = Callable[[Image.Image], Image.Image]
+
+
+@dataclass(frozen=True)
+class System:
+    """Something that restores images, or a folder where something has.
+
+    Attributes:
+        name (str): label in tables and name of its output folder.
+        restore (callable | None): RGB image → enlarged image; None for a folder of ready outputs.
+        folder (Path | None): the ready outputs.
+        network (callable | None): image → a call that runs the network alone on prepared latents; None for systems
+            without an autoencoder.
+        parameters (int): number of weights.
+        device, dtype (str): where it runs and in which precision.
+    """
+
+    name: str
+    restore: Restore | None = None
+    folder: Path | None = None
+    network: Callable[[Image.Image], Callable[[], Any]] | None = None
+    parameters: int = 0
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if (self.restore is None) == (self.folder is None):
+            raise InvalidInputError(f"{self.name}: a system either restores or is a folder of outputs")
+        if not re.fullmatch(r"[\w.+ -]+", self.name) or self.name.startswith("."):
+            raise InvalidInputError(f"{self.name!r} cannot name a folder; use letters, digits, '.', '+', '-' and '_'")
+
+
+def compare(
+    systems: Sequence[System],
+    lr: Path,
+    gt: Path | None,
+    output: Path,
+    settings: ScoringSettings,
+    *,
+    suffixes: Sequence[str] = PAIR_SUFFIXES,
+    runs: int = 5,
+    overwrite: bool = False,
+    on_image: Callable[[str, int, int], None] | None = None,
+) -> Evaluation:
+    """Run, time and score systems on the same images.
+
+    Outputs are written to ``output/NAME/STEM.png``; what lies there already is not made again, so an interrupted
+    comparison goes on with the same command.
+
+    Args:
+        systems (sequence of System): in the order of the table.
+        lr (Path): folder of inputs.
+        gt (Path | None): folder of true images; None with no-reference metrics only.
+        output (Path): where outputs go.
+        settings (ScoringSettings): metrics and how to compute them.
+        suffixes (sequence of str): endings of stems to disregard.
+        runs (int): warm runs that a system's time is the median of; 0 measures no cost.
+        overwrite (bool): make existing outputs again.
+        on_image (callable | None): called with (what, finished, total) images.
+
+    Returns:
+        Evaluation: with the cost of every system that was run here.
+
+    Raises:
+        InvalidInputError: two systems share a name.
+        DatasetError, ImageReadError: see :func:`tsdsr.evaluation.scoring.evaluate`.
+        TSDSRError: a system fails on an image; both are named.
+    """
+    names = [system.name for system in systems]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InvalidInputError(f"two systems are called {', '.join(sorted(twice))}; name them with NAME=…")
+    inputs = files_by_stem(lr, suffixes)
+
+    def progress(what: str) -> Callable[[int, int], None]:
+        return lambda done, total: on_image(what, done, total) if on_image else None
+
+    folders: dict[str, Path] = {}
+    costs: dict[str, Cost] = {}
+    for system in systems:
+        if system.folder is not None:
+            folders[system.name] = system.folder
+            continue
+        folders[system.name] = output / system.name
+        _restore_all(system, inputs, folders[system.name], overwrite, progress(system.name))
+        if runs:
+            costs[system.name] = cost_of(system, _open(next(iter(inputs.values()))), runs)
+    found = evaluate(folders, gt, settings, lr=lr, suffixes=suffixes, on_image=progress("scores"))
+    with_costs = tuple(dataclasses.replace(s, cost=costs.get(s.name)) for s in found.systems)
+    return dataclasses.replace(found, systems=with_costs)
+
+
+def cost_of(system: System, image: Image.Image, runs: int) -> Cost:
+    """Time and memory of a system that restores, on one image."""
+    assert system.restore is not None
+    return measure(
+        system.restore,
+        image,
+        network=system.network and system.network(image),
+        parameters=system.parameters,
+        device=system.device,
+        dtype=system.dtype,
+        runs=runs,
+    )
+
+
+def _restore_all(
+    system: System, inputs: dict[str, Path], folder: Path, overwrite: bool, progress: Callable[[int, int], None]
+) -> None:
+    assert system.restore is not None
+    for done, (stem, path) in enumerate(inputs.items(), 1):
+        target = folder / f"{stem}.png"
+        if overwrite or not target.exists():
+            try:
+                result = system.restore(_open(path))
+            except (TSDSRError, RuntimeError, MemoryError) as error:
+                raise TSDSRError(f"{system.name} failed on {path}: {error}") from error
+            with atomic_path(target) as temporary:
+                result.convert("RGB").save(temporary, format="PNG", compress_level=1)
+        progress(done, len(inputs))
+
+
+def _open(path: Path) -> Image.Image:
+    return Image.fromarray(decode(path))

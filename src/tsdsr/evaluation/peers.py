@@ -1,0 +1,73 @@
+"""Systems to compare with: plain interpolation, and the GAN and transformer peers that spandrel loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tsdsr.errors import MissingDependencyError, ModelNotFoundError, WeightsError
+from tsdsr.evaluation.compare import System
+
+INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
+"""Enlargement without a model."""
+
+PEER_SUFFIXES = frozenset({".pth", ".pt", ".ckpt", ".safetensors"})
+"""Weight files that are given to spandrel."""
+
+
+def interpolation(name: str, scale: int) -> System:
+    """Enlargement by "bicubic" or "lanczos" through Pillow.
+
+    Args:
+        name (str): key of :data:`INTERPOLATIONS`.
+        scale (int): enlargement.
+    """
+
+    def restore(image: Image.Image) -> Image.Image:
+        return image.resize((image.width * scale, image.height * scale), INTERPOLATIONS[name])
+
+    return System(name, restore)
+
+
+def load_peer(path: Path, scale: int, device: str = "cpu", name: str | None = None) -> System:
+    """Real-ESRGAN, BSRGAN, LDL, SwinIR and what else spandrel recognises by its weights.
+
+    Args:
+        path (Path): weight file; pickles are read by spandrel's restricted unpickler.
+        scale (int): enlargement wanted; a model of another one is refused.
+        device (str): where to run, in float32.
+        name (str | None): label; default the file's stem.
+
+    Raises:
+        MissingDependencyError: spandrel is not installed.
+        ModelNotFoundError: no such file.
+        WeightsError: not a super-resolution model of this scale that spandrel knows.
+    """
+    try:
+        from spandrel import ImageModelDescriptor, ModelLoader
+    except (ImportError, RuntimeError) as error:  # torchvision of another build than torch raises the latter
+        raise MissingDependencyError(f"peers need spandrel: pip install 'tsdsr[eval]' ({error})") from error
+    if not path.is_file():
+        raise ModelNotFoundError(f"{path}: no such file")
+    try:
+        model = ModelLoader(device=torch.device(device)).load_from_file(path)
+    except Exception as error:  # spandrel, safetensors and pickle each have their own
+        first_line = (str(error).strip() or repr(error)).splitlines()[0]
+        raise WeightsError(f"{path}: spandrel cannot load it ({type(error).__name__}: {first_line})") from error
+    if not isinstance(model, ImageModelDescriptor) or model.scale != scale or model.input_channels != 3:
+        kind = f"{model.architecture.name}, scale {model.scale}, {model.input_channels} channels"
+        raise WeightsError(f"{path}: is {kind}; an RGB model of scale {scale} is needed")
+    model.eval()
+
+    @torch.inference_mode()
+    def restore(image: Image.Image) -> Image.Image:
+        x = torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1)[None].to(device).float() / 255
+        x_hat = model(x).clamp(0, 1)
+        array = (x_hat[0].permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+        return Image.fromarray(array)
+
+    parameters = sum(parameter.numel() for parameter in model.model.parameters())
+    return System(name or path.stem, restore, parameters=parameters, device=device)
