@@ -1,0 +1,166 @@
+"""Scoring with stand-ins for pyiqa: what is compared with what, in which order, and what a reader is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import tsdsr.evaluation.scoring as scoring
+from tsdsr.errors import DatasetError, ImageReadError, InvalidInputError
+from tsdsr.evaluation.backend import MetricUnavailableError, separable_filter
+from tsdsr.evaluation.metrics import METRICS, select_metrics
+from tsdsr.evaluation.scoring import Scorer, ScoringSettings, evaluate, gathered, summarise
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Outputs and true images; image ``k`` differs from its truth by ``k + 1`` grey levels everywhere."""
+    for k in range(4):
+        for folder, name, level in (("out", f"{k}_LR4.png", 100 + k + 1), ("true", f"{k}_HR.webp", 100)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.new("RGB", (8, 6), (level,) * 3).save(tmp_path / folder / name, lossless=True)
+    return tmp_path / "out", tmp_path / "true"
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PSNR is the mean difference in grey levels, NIQE the mean level; LPIPS cannot be had."""
+
+    def make_metric(spec: Any, device: Any, border: int) -> Any:
+        if spec.name == "lpips":
+            raise MetricUnavailableError("no network")
+        if spec.name == "psnr":
+            return lambda x_hat, x_hq: float((x_hat - x_hq).mean() * 255)
+        return lambda x_hat, x_hq: float(x_hat.mean() * 255)
+
+    monkeypatch.setattr(scoring, "make_metric", make_metric)
+    monkeypatch.setattr(scoring, "versions", lambda: {"pyiqa": "stand-in"})
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_every_output_meets_its_own_truth(folders: tuple[Path, Path]) -> None:
+    seen: list[tuple[int, int]] = []
+    settings = ScoringSettings(select_metrics(["psnr", "lpips", "niqe"]))
+    found = evaluate({"a": folders[0]}, folders[1], settings, on_image=lambda *done: seen.append(done))
+    assert found.images == ("0", "1", "2", "3")
+    assert found.systems[0].scores["psnr"].values == pytest.approx((1, 2, 3, 4), abs=1e-3)
+    assert found.systems[0].scores["niqe"].mean == pytest.approx(102.5, abs=1e-3)
+    assert found.systems[0].scores["lpips"].unavailable == "no network"
+    assert found.systems[0].scores["lpips"].mean is None
+    assert list(found.systems[0].scores) == ["psnr", "lpips", "niqe"] == list(found.metrics)
+    assert seen == [(k, 4) for k in range(1, 5)]
+    assert found.settings["pyiqa"] == "stand-in"
+    assert "ycbcr" in found.variants["psnr"].lower()
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_several_systems_share_the_truth(folders: tuple[Path, Path]) -> None:
+    found = evaluate({"a": folders[0], "b": folders[1]}, folders[1], ScoringSettings(select_metrics(["psnr"])))
+    assert [s.scores["psnr"].mean for s in found.systems] == pytest.approx([2.5, 0], abs=1e-3)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_unmatched_files_are_listed(folders: tuple[Path, Path]) -> None:
+    (folders[0] / "2_LR4.png").unlink()
+    with pytest.raises(DatasetError, match="out lacks 2"):
+        evaluate({"a": folders[0]}, folders[1], ScoringSettings(select_metrics(["psnr"])))
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_sizes_are_compared_before_anything_is_scored(folders: tuple[Path, Path]) -> None:
+    Image.new("RGB", (9, 6)).save(folders[0] / "3_LR4.png")
+    with pytest.raises(DatasetError, match=r"1 of 4 pairs.*3_HR.webp is 8x6.*3_LR4.png is 9x6"):
+        evaluate({"a": folders[0]}, folders[1], ScoringSettings(select_metrics(["psnr"])))
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_broken_images_are_named(folders: tuple[Path, Path]) -> None:
+    path = folders[0] / "3_LR4.png"
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ImageReadError, match="3_LR4.png"):
+        evaluate({"a": folders[0]}, folders[1], ScoringSettings(select_metrics(["psnr"])))
+
+
+def test_full_reference_metrics_want_true_images(folders: tuple[Path, Path]) -> None:
+    with pytest.raises(InvalidInputError, match="psnr, fid compare with true images"):
+        evaluate({"a": folders[0]}, None, ScoringSettings(select_metrics(["psnr", "niqe", "fid"])))
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_metric_that_refuses_an_image_names_it(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("too small")
+
+    monkeypatch.setattr(scoring, "make_metric", lambda *_: refuse)
+    with pytest.raises(DatasetError, match=r"0_LR4.png: niqe cannot be computed \(too small\)"):
+        evaluate({"a": folders[0]}, None, ScoringSettings(select_metrics(["niqe"])))
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_set_metrics_see_the_matched_files_of_each_system(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def network(outputs: str, truth: str, **_: Any) -> float:
+        levels = [
+            np.mean([np.asarray(Image.open(path)).mean() for path in sorted(Path(folder).iterdir())])
+            for folder in (outputs, truth)
+        ]
+        return float(levels[0] - levels[1])
+
+    monkeypatch.setattr(scoring, "create", lambda *_, **__: network)
+    found = evaluate({"a": folders[0], "b": folders[1]}, folders[1], ScoringSettings(select_metrics(["fid"])))
+    assert [s.scores["fid"].mean for s in found.systems] == pytest.approx([2.5, 0])
+    assert found.systems[0].scores["fid"].values == ()
+
+
+def test_gathered_files_keep_their_order_and_vanish(folders: tuple[Path, Path]) -> None:
+    files = sorted(folders[0].iterdir(), reverse=True)
+    with gathered(files) as folder:
+        assert [p.resolve() for p in sorted(folder.iterdir())] == [p.resolve() for p in files]
+    assert not folder.exists()
+    assert all(path.exists() for path in files)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_images_are_decoded_once_for_all_metrics(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+    original = Scorer.load
+    monkeypatch.setattr(Scorer, "load", lambda self, path: (decoded.append(path.name), original(self, path))[1])
+    evaluate({"a": folders[0]}, folders[1], ScoringSettings(select_metrics(["psnr", "niqe", "ssim"])))
+    assert sorted(decoded) == sorted(p.name for folder in folders for p in folder.iterdir())
+
+
+def test_interval_covers_the_mean_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(200):
+        low, high = summarise(rng.normal(3, 1, 50).tolist(), resamples=500).interval or (0, 0)
+        hits += low < 3 < high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, float("inf")]])
+def test_no_interval_where_it_means_nothing(values: list[float]) -> None:
+    scores = summarise(values)
+    assert scores.interval is None
+    assert scores.mean == np.mean(values)
+
+
+def test_unknown_metrics_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="sharpness.*choose from psnr"):
+        select_metrics(["psnr", "sharpness"])
+    assert [spec.name for spec in select_metrics(["niqe", "psnr", "niqe"])] == ["niqe", "psnr"]
+    assert select_metrics() == tuple(METRICS.values())
+
+
+def test_separable_filter_equals_the_window() -> None:
+    column = torch.rand(11, 1, dtype=torch.float64)
+    window = column @ column.T / column.sum() ** 2
+    x = torch.rand(2, 3, 20, 24, dtype=torch.float64)
+    expected = torch.nn.functional.conv2d(x, window.expand(3, 1, 11, 11), groups=3)
+    torch.testing.assert_close(separable_filter(x, window.expand(3, 1, 11, 11)), expected, atol=1e-12, rtol=0)
