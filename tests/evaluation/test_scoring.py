@@ -82,7 +82,7 @@ def test_sizes_are_compared_before_anything_is_scored(folders: tuple[Path, Path]
 def test_broken_images_are_named(folders: tuple[Path, Path]) -> None:
     path = folders[0] / "3_LR4.png"
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(ImageReadError, match="3_LR4.png"):
+    with pytest.raises(ImageReadError, match=r"3_LR4.png"):
         evaluate({"a": folders[0]}, folders[1], ScoringSettings(select_metrics(["psnr"])))
 
 
@@ -152,7 +152,7 @@ def test_no_interval_where_it_means_nothing(values: list[float]) -> None:
 
 
 def test_unknown_metrics_are_refused() -> None:
-    with pytest.raises(InvalidInputError, match="sharpness.*choose from psnr"):
+    with pytest.raises(InvalidInputError, match=r"sharpness.*choose from psnr"):
         select_metrics(["psnr", "sharpness"])
     assert [spec.name for spec in select_metrics(["niqe", "psnr", "niqe"])] == ["niqe", "psnr"]
     assert select_metrics() == tuple(METRICS.values())

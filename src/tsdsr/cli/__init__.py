@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from tsdsr.cli.data import data_app
+from tsdsr.cli.evaluate import compare, evaluate
 from tsdsr.cli.models import convert, info
 from tsdsr.cli.train import train_app
 from tsdsr.cli.upscale import upscale
@@ -18,6 +19,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.command()(upscale)
 app.command()(convert)
 app.command()(info)
+app.command()(evaluate)
+app.command()(compare)
 app.add_typer(data_app, name="data")
 app.add_typer(train_app, name="train")
 

@@ -1,0 +1,245 @@
+"""``tsdsr evaluate`` and ``tsdsr compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tsdsr.cli.common import DtypeChoice, errors_reported
+from tsdsr.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from tsdsr.evaluation.compare import System
+    from tsdsr.evaluation.results import Evaluation
+    from tsdsr.evaluation.scoring import ScoringSettings
+
+Gt = Annotated[Path | None, typer.Option(help="Folder of true images; not needed by niqe, musiq, maniqa, clipiqa.")]
+Metrics = Annotated[
+    str | None, typer.Option(help="Separated by commas: psnr,ssim,lpips,dists,fid,niqe,musiq,maniqa,clipiqa.")
+]
+Device = Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda' …")]
+Border = Annotated[int, typer.Option(min=0, help="Pixels cropped on every side before PSNR and SSIM.")]
+Workers = Annotated[int, typer.Option(min=0, help="Scoring processes; they share the threads.")]
+Suffixes = Annotated[
+    list[str] | None, typer.Option("--suffix", help="Ending of file stems that does not count; repeatable.")
+]
+Published = Annotated[
+    str | None, typer.Option("--published", "--compare", help="Print the paper's rows too: drealsr, realsr, div2k-val.")
+]
+Json = Annotated[Path | None, typer.Option(help="Store all figures here.")]
+Markdown = Annotated[Path | None, typer.Option(help="Store the table as Markdown here.")]
+Html = Annotated[Path | None, typer.Option(help="Store a page to look at here.")]
+
+
+def evaluate(
+    pred: Annotated[Path, typer.Option(help="Folder of restored images.")],
+    gt: Gt = None,
+    lr: Annotated[Path | None, typer.Option(help="Folder of the inputs, shown on the page of --html.")] = None,
+    name: Annotated[str | None, typer.Option(help="Label of the row; default the folder's name.")] = None,
+    metrics: Metrics = None,
+    published: Published = None,
+    json: Json = None,
+    markdown: Markdown = None,
+    html: Html = None,
+    crop_border: Border = 0,
+    suffix: Suffixes = None,
+    workers: Workers = 0,
+    device: Device = "auto",
+) -> None:
+    """Score a folder of restored images as the papers do.
+
+    Files are matched by stem without customary endings. Metrics whose weights cannot be had are named with the reason.
+    """
+    with errors_reported():
+        from tsdsr.evaluation.scoring import evaluate as score
+
+        settings = _settings(metrics, gt, crop_border, workers, device)
+        systems = {name or pred.resolve().name: pred}
+        with _progress() as report:
+            found = score(
+                systems,
+                gt,
+                settings,
+                lr=lr,
+                on_image=lambda done, total: report("images", done, total),
+                **_suffixes(suffix),
+            )
+        _show(found, published, json, markdown, html)
+
+
+def compare(
+    systems: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]SYSTEM...",
+            help="'mini', 'bicubic', 'lanczos', a pipeline folder or hub id, weights that spandrel loads (.pth, "
+            ".safetensors), or a folder of ready outputs.",
+        ),
+    ],
+    lr: Annotated[Path, typer.Option(help="Folder of low-resolution images.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the outputs, one subfolder a system.")],
+    gt: Gt = None,
+    scale: Annotated[int, typer.Option(min=1, max=8, help="Enlargement.")] = 4,
+    metrics: Metrics = None,
+    published: Published = None,
+    json: Json = None,
+    markdown: Markdown = None,
+    html: Html = None,
+    runs: Annotated[int, typer.Option(min=0, help="Warm runs a time is the median of; 0 measures none.")] = 5,
+    crop_border: Border = 0,
+    suffix: Suffixes = None,
+    workers: Workers = 0,
+    device: Device = "auto",
+    dtype: Annotated[DtypeChoice, typer.Option(help="Precision of pipelines.")] = DtypeChoice.auto,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make outputs again that exist.")] = False,
+) -> None:
+    """Run several systems on the same images and set quality, time, memory and size side by side."""
+    with errors_reported():
+        from tsdsr.evaluation.compare import compare as run
+
+        settings = _settings(metrics, gt, crop_border, workers, device)
+        opened = [open_system(text, scale, settings.device, dtype.value) for text in systems]
+        with _progress() as report:
+            found = run(
+                opened,
+                lr,
+                gt,
+                output,
+                settings,
+                runs=runs,
+                overwrite=overwrite,
+                on_image=report,
+                **_suffixes(suffix),
+            )
+        _show(found, published, json, markdown, html)
+
+
+def open_system(text: str, scale: int, device: str, dtype: str) -> System:
+    """``[NAME=]SYSTEM`` as typed → a system.
+
+    Raises:
+        InvalidInputError: an empty name or system.
+        ModelError: no such model, or it cannot be used.
+    """
+    from tsdsr.evaluation.compare import System
+    from tsdsr.evaluation.peers import INTERPOLATIONS, PEER_SUFFIXES, interpolation, load_peer
+
+    label, _, value = text.rpartition("=")
+    if not value or text.startswith("="):
+        raise InvalidInputError(f"{text!r}: give a system, or NAME=SYSTEM")
+    path = Path(value)
+    if value in INTERPOLATIONS:
+        system = interpolation(value, scale)
+    elif path.suffix.lower() in PEER_SUFFIXES:
+        system = load_peer(path, scale, device)
+    elif path.is_dir() and not (path / "model_index.json").exists():
+        system = System(path.resolve().name, folder=path)
+    else:
+        system = _pipeline_system(value, scale, device, dtype)
+    if label:
+        import dataclasses
+
+        system = dataclasses.replace(system, name=label)
+    return system
+
+
+def _pipeline_system(model: str, scale: int, device: str, dtype: str) -> System:
+    """A one-step pipeline with its network alone for timing."""
+    import torch
+    from diffusers.utils.logging import disable_progress_bar
+
+    from tsdsr.evaluation.compare import System
+    from tsdsr.pipeline.loading import load_pipeline
+    from tsdsr.pipeline.plan import output_size, plan_tiles
+    from tsdsr.pipeline.tensors import pad_to_multiple, to_tensors
+    from tsdsr.resize import upsample_bicubic
+
+    disable_progress_bar()
+    pipe = load_pipeline(model, device, dtype)
+
+    def restore(image: Image.Image) -> Image.Image:
+        result: Image.Image = pipe(image, scale).images[0]
+        return result
+
+    @torch.no_grad()
+    def network(image: Image.Image) -> Callable[[], Any]:
+        x = to_tensors(image)[0][0].to(pipe.device)
+        size = output_size(x.shape[-2], x.shape[-1], scale, None)
+        plan = plan_tiles(pipe.spec, size, "auto")
+        z_lq = pipe.encode(pad_to_multiple(upsample_bicubic(x, size), pipe.spec.size_multiple), plan)
+
+        def denoise() -> Any:
+            with torch.no_grad():
+                return pipe.denoise(z_lq, plan)
+
+        return denoise
+
+    modules = (pipe.denoiser, pipe.vae)
+    parameters = sum(p.numel() for module in modules for p in module.parameters())
+    label = Path(model).name
+    precision = str(pipe.dtype).removeprefix("torch.")
+    return System(label, restore, None, network, parameters, str(pipe.device), precision)
+
+
+def _settings(metrics: str | None, gt: Path | None, border: int, workers: int, device: str) -> ScoringSettings:
+    """Without true images and without a wish, all metrics that need none."""
+    from tsdsr.evaluation.metrics import select_metrics
+    from tsdsr.evaluation.scoring import ScoringSettings
+    from tsdsr.pipeline.loading import choose_device
+
+    chosen = select_metrics(None if metrics is None else [m.strip().lower() for m in metrics.split(",") if m.strip()])
+    if metrics is None and gt is None:
+        chosen = tuple(spec for spec in chosen if spec.kind == "none")
+    return ScoringSettings(chosen, str(choose_device(device)), border, workers)
+
+
+def _suffixes(suffixes: list[str] | None) -> dict[str, Any]:
+    return {"suffixes": tuple(suffixes)} if suffixes else {}
+
+
+def _show(found: Evaluation, dataset: str | None, json: Path | None, markdown: Path | None, html: Path | None) -> None:
+    """Print the table, and store what was asked for."""
+    from rich.console import Console
+
+    from tsdsr.evaluation.published import comparison
+    from tsdsr.evaluation.tables import to_markdown, to_rich
+    from tsdsr.files import atomic_path
+
+    rows = comparison(dataset) if dataset else ()
+    if json is not None:
+        found.save(json)
+    if markdown is not None:
+        with atomic_path(markdown) as temporary:
+            temporary.write_text(to_markdown(found, rows) + "\n")
+    if html is not None:
+        from tsdsr.evaluation.report import write_report
+
+        write_report(found, html, published=[(row.method, row.values) for row in rows])
+    Console().print(to_rich(found, rows))
+    for path in (json, markdown, html):
+        if path is not None:
+            typer.echo(f"written to {path}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for everything that is counted in images."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        tasks: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done)
+
+        yield report

@@ -1,0 +1,225 @@
+"""Measured and published rows in one table: best and second best marked, for the terminal, Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tsdsr.evaluation.metrics import METRICS
+from tsdsr.evaluation.published import PublishedRow
+from tsdsr.evaluation.results import Cost, Evaluation
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+ABSENT = "n/a"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        label (str): the system.
+        measured (bool): here, rather than published.
+        values (mapping): metric name → value; absent or None where there is none.
+        intervals (mapping): metric name → 95 % interval.
+        cost (Cost | None): time and memory, when it was run here.
+    """
+
+    label: str
+    measured: bool
+    values: Mapping[str, float | None]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    cost: Cost | None = None
+
+
+_COSTS: Mapping[str, Callable[[Cost], str]] = {
+    "s/image": lambda c: f"{c.seconds:.3g}",
+    "network": lambda c: ABSENT if c.seconds_network is None else f"{c.seconds_network:.3g}",
+    "memory": lambda c: ABSENT if c.peak_memory is None else f"{c.peak_memory / 2**20:,.0f} MiB",
+    "parameters": lambda c: f"{c.parameters / 1e6:,.2f} M" if c.parameters else "0",
+    "on": lambda c: f"{c.device}, {c.dtype}",
+}
+"""Columns of cost: how a :class:`Cost` reads."""
+
+
+def table_rows(found: Evaluation, published: Sequence[PublishedRow] = ()) -> list[Row]:
+    """Rows of an evaluation, then published ones."""
+    measured = [
+        Row(
+            system.name,
+            True,
+            {name: scores.mean for name, scores in system.scores.items()},
+            {name: scores.interval for name, scores in system.scores.items() if scores.interval},
+            system.cost,
+        )
+        for system in found.systems
+    ]
+    return measured + [Row(row.method, False, row.values) for row in published]
+
+
+def rank(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, tuple[float | None, float | None]]:
+    """Best and second best value of each metric; equal values share a rank.
+
+    Args:
+        rows (sequence of Row): all that compete.
+        metrics (sequence of str): names in :data:`tsdsr.evaluation.metrics.METRICS`.
+
+    Returns:
+        dict: metric → (best, second best); None where fewer values differ. Values are compared as printed, so that two
+        that look the same are marked the same.
+    """
+    ranked: dict[str, tuple[float | None, float | None]] = {}
+    for name in metrics:
+        values = {_rounded(name, row.values.get(name)) for row in rows}
+        known = [v for v in values if v is not None]
+        best_first = [*sorted(known, reverse=METRICS[name].higher_is_better), None, None]
+        ranked[name] = (best_first[0], best_first[1])
+    return ranked
+
+
+def to_rich(found: Evaluation, published: Sequence[PublishedRow] = ()) -> Group:
+    """For the terminal: best bold, second best underlined, intervals below the measured means."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+
+    rows, costs = table_rows(found, published), _cost_columns(found)
+    table = Table(caption="bold best, underlined second best; [..] 95 % interval over images", highlight=False)
+    table.add_column(f"{len(found.images)} images")
+    for name in found.metrics:
+        table.add_column(_heading(name, "↑", "↓"), justify="right", no_wrap=True)
+    for name in costs:
+        table.add_column(name, justify="right")
+    marks = rank(rows, found.metrics)
+
+    def cell(row: Row, name: str) -> str:
+        style = _mark(marks[name], name, row.values.get(name))
+        text = _text(name, row.values.get(name))
+        text = {"best": f"[bold]{text}[/]", "second": f"[underline]{text}[/]", "": text}[style]
+        if interval := row.intervals.get(name):
+            text += "\n[dim]" + escape("[" + ", ".join(_text(name, v) for v in interval) + "]") + "[/]"
+        return text
+
+    for i, row in enumerate(rows):
+        if i == len(found.systems):
+            table.add_section()
+        label = escape(row.label) if row.measured else f"{escape(row.label)} [dim](published)[/]"
+        table.add_row(label, *(cell(row, name) for name in found.metrics), *(_cost(row, c) for c in costs))
+    return Group(table, *(escape(note) for note in notes(found)))
+
+
+def to_markdown(found: Evaluation, published: Sequence[PublishedRow] = ()) -> str:
+    """Best **bold**, second best <u>underlined</u>, with the notes below."""
+
+    def mark(text: str, style: str) -> str:
+        return {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[style]
+
+    header, *lines = _cells(found, published, mark, "↑", "↓", " (published)")
+    rule = ["---"] + ["---:"] * (len(header) - 1)
+    table = "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in (header, rule, *lines))
+    return "\n\n".join([table, *notes(found)])
+
+
+def to_latex(found: Evaluation, published: Sequence[PublishedRow] = ()) -> str:
+    r"""A ``tabular`` for booktabs; best ``\textbf``, second best ``\underline``."""
+
+    def mark(text: str, style: str) -> str:
+        return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", "": text}[style]
+
+    escaped = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"})
+    header, *lines = _cells(found, published, mark, r"$\uparrow$", r"$\downarrow$", "", lambda t: t.translate(escaped))
+    measured, others = lines[: len(found.systems)], lines[len(found.systems) :]
+    parts = [[" & ".join(line) + r" \\" for line in group] for group in ([header], measured, others) if group]
+    body = "\n\\midrule\n".join("\n".join(group) for group in parts)
+    columns = "l" + "r" * (len(header) - 1)
+    return f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}"
+
+
+def to_csv(found: Evaluation, published: Sequence[PublishedRow] = ()) -> str:
+    """All digits, intervals in columns of their own, empty where there is no value."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    sides = [f"{name}_{side}" for name in found.metrics for side in ("low", "high")]
+    writer.writerow(["system", "source", *found.metrics, *sides])
+    for row in table_rows(found, published):
+        bounds = [bound for name in found.metrics for bound in row.intervals.get(name, ("", ""))]
+        values = [row.values.get(name) for name in found.metrics]
+        writer.writerow(
+            [row.label, "measured" if row.measured else "published", *("" if v is None else v for v in values), *bounds]
+        )
+    return out.getvalue()
+
+
+def notes(found: Evaluation) -> list[str]:
+    """How each metric was computed, and why some could not be."""
+    reasons = {
+        name: system.scores[name].unavailable
+        for system in found.systems
+        for name in found.metrics
+        if system.scores[name].unavailable
+    }
+    lines = [f"{METRICS[name].label}: {how}" for name, how in found.variants.items() if name not in reasons]
+    versions = ", ".join(f"{k} {v}" for k, v in found.settings.items() if k in ("pyiqa", "torch", "torchvision"))
+    computed = "Computed as " + "; ".join(lines) if lines else "Nothing could be computed"
+    if border := found.settings.get("crop_border"):
+        computed += f"; {border} pixels cropped on every side before PSNR and SSIM"
+    return [
+        computed + (f" ({versions})" if versions else "") + ".",
+        *(f"{METRICS[name].label} unavailable: {why}" for name, why in reasons.items()),
+    ]
+
+
+def _cells(
+    found: Evaluation,
+    published: Sequence[PublishedRow],
+    mark: Callable[[str, str], str],
+    up: str,
+    down: str,
+    suffix: str,
+    escape: Callable[[str], str] = str,
+) -> list[list[str]]:
+    """Header and rows as marked text."""
+    rows, costs = table_rows(found, published), _cost_columns(found)
+    marks = rank(rows, found.metrics)
+    cells = [["", *(_heading(name, up, down) for name in found.metrics), *costs]]
+    for row in rows:
+        values = [
+            mark(_text(name, row.values.get(name)), _mark(marks[name], name, row.values.get(name)))
+            for name in found.metrics
+        ]
+        label = escape(row.label) + ("" if row.measured else suffix)
+        cells.append([label, *values, *(escape(_cost(row, name)) for name in costs)])
+    return cells
+
+
+def _heading(name: str, up: str, down: str) -> str:
+    return f"{METRICS[name].label} {up if METRICS[name].higher_is_better else down}"
+
+
+def _text(name: str, value: float | None) -> str:
+    return ABSENT if value is None else f"{value:.{METRICS[name].digits}f}"
+
+
+def _rounded(name: str, value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else round(value, METRICS[name].digits)
+
+
+def _mark(ranks: tuple[float | None, float | None], name: str, value: float | None) -> str:
+    rounded = _rounded(name, value)
+    if rounded is None:
+        return ""
+    return {ranks[1]: "second", ranks[0]: "best"}.get(rounded, "")
+
+
+def _cost_columns(found: Evaluation) -> list[str]:
+    return list(_COSTS) if any(system.cost for system in found.systems) else []
+
+
+def _cost(row: Row, name: str) -> str:
+    return _COSTS[name](row.cost) if row.cost else ""
