@@ -88,5 +88,7 @@ def test_terminal(found: Evaluation) -> None:
     assert "\x1b[1m27.05\x1b[0m" in styled
     assert "\x1b[4m0.2672\x1b[0m" in styled
     assert "[26.05, 28.05]" in plain
+    assert "700 MiB" in plain
+    assert "inputs of 128x128" in plain
     assert "OSEDiff-1s (published)" in plain
     assert "MUSIQ unavailable: no network" in plain

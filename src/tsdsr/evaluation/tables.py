@@ -14,7 +14,7 @@ from tsdsr.evaluation.published import PublishedRow
 from tsdsr.evaluation.results import Cost, Evaluation
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import ConsoleRenderable, Group
 
 ABSENT = "n/a"
 
@@ -84,18 +84,16 @@ def rank(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, tuple[float |
 
 
 def to_rich(found: Evaluation, published: Sequence[PublishedRow] = ()) -> Group:
-    """For the terminal: best bold, second best underlined, intervals below the measured means."""
+    """For the terminal: best bold, second best underlined, intervals below measured means; costs apart."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
 
-    rows, costs = table_rows(found, published), _cost_columns(found)
+    rows = table_rows(found, published)
     table = Table(caption="bold best, underlined second best; [..] 95 % interval over images", highlight=False)
-    table.add_column(f"{len(found.images)} images")
+    table.add_column(f"{len(found.images)} images", no_wrap=True)
     for name in found.metrics:
         table.add_column(_heading(name, "↑", "↓"), justify="right", no_wrap=True)
-    for name in costs:
-        table.add_column(name, justify="right")
     marks = rank(rows, found.metrics)
 
     def cell(row: Row, name: str) -> str:
@@ -110,8 +108,18 @@ def to_rich(found: Evaluation, published: Sequence[PublishedRow] = ()) -> Group:
         if i == len(found.systems):
             table.add_section()
         label = escape(row.label) if row.measured else f"{escape(row.label)} [dim](published)[/]"
-        table.add_row(label, *(cell(row, name) for name in found.metrics), *(_cost(row, c) for c in costs))
-    return Group(table, *(escape(note) for note in notes(found)))
+        table.add_row(label, *(cell(row, name) for name in found.metrics))
+    parts: list[ConsoleRenderable | str] = [table, *(escape(note) for note in notes(found))]
+    if costs := _cost_columns(found):
+        sizes = sorted({"x".join(map(str, row.cost.input_size)) for row in rows if row.cost})
+        second = Table(caption=f"median of warm runs, inputs of {', '.join(sizes)}", highlight=False)
+        for name in ("", *costs):
+            second.add_column(name, justify="right" if name else "left", no_wrap=True)
+        for row in rows:
+            if row.cost:
+                second.add_row(escape(row.label), *(_cost(row, name) for name in costs))
+        parts.insert(1, second)
+    return Group(*parts)
 
 
 def to_markdown(found: Evaluation, published: Sequence[PublishedRow] = ()) -> str:
