@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from tsdsr.evaluation.compare import System
+    from tsdsr.evaluation.published import PublishedRow
     from tsdsr.evaluation.results import Evaluation
     from tsdsr.evaluation.scoring import ScoringSettings
 
@@ -34,19 +35,16 @@ Published = Annotated[
 ]
 Json = Annotated[Path | None, typer.Option(help="Store all figures here.")]
 Markdown = Annotated[Path | None, typer.Option(help="Store the table as Markdown here.")]
-Html = Annotated[Path | None, typer.Option(help="Store a page to look at here.")]
 
 
 def evaluate(
     pred: Annotated[Path, typer.Option(help="Folder of restored images.")],
     gt: Gt = None,
-    lr: Annotated[Path | None, typer.Option(help="Folder of the inputs, shown on the page of --html.")] = None,
     name: Annotated[str | None, typer.Option(help="Label of the row; default the folder's name.")] = None,
     metrics: Metrics = None,
     published: Published = None,
     json: Json = None,
     markdown: Markdown = None,
-    html: Html = None,
     crop_border: Border = 0,
     suffix: Suffixes = None,
     workers: Workers = 0,
@@ -57,8 +55,10 @@ def evaluate(
     Files are matched by stem without customary endings. Metrics whose weights cannot be had are named with the reason.
     """
     with errors_reported():
+        from tsdsr.evaluation.published import comparison
         from tsdsr.evaluation.scoring import evaluate as score
 
+        rows = comparison(published) if published else ()
         settings = _settings(metrics, gt, crop_border, workers, device)
         systems = {name or pred.resolve().name: pred}
         with _progress() as report:
@@ -66,11 +66,10 @@ def evaluate(
                 systems,
                 gt,
                 settings,
-                lr=lr,
                 on_image=lambda done, total: report("images", done, total),
                 **_suffixes(suffix),
             )
-        _show(found, published, json, markdown, html)
+        _show(found, rows, json, markdown)
 
 
 def compare(
@@ -90,7 +89,6 @@ def compare(
     published: Published = None,
     json: Json = None,
     markdown: Markdown = None,
-    html: Html = None,
     runs: Annotated[int, typer.Option(min=0, help="Warm runs a time is the median of; 0 measures none.")] = 5,
     crop_border: Border = 0,
     suffix: Suffixes = None,
@@ -102,7 +100,9 @@ def compare(
     """Run several systems on the same images and set quality, time, memory and size side by side."""
     with errors_reported():
         from tsdsr.evaluation.compare import compare as run
+        from tsdsr.evaluation.published import comparison
 
+        rows = comparison(published) if published else ()
         settings = _settings(metrics, gt, crop_border, workers, device)
         opened = [open_system(text, scale, settings.device, dtype.value) for text in systems]
         with _progress() as report:
@@ -117,7 +117,7 @@ def compare(
                 on_image=report,
                 **_suffixes(suffix),
             )
-        _show(found, published, json, markdown, html)
+        _show(found, rows, json, markdown)
 
 
 def open_system(text: str, scale: int, device: str, dtype: str) -> System:
@@ -203,26 +203,20 @@ def _suffixes(suffixes: list[str] | None) -> dict[str, Any]:
     return {"suffixes": tuple(suffixes)} if suffixes else {}
 
 
-def _show(found: Evaluation, dataset: str | None, json: Path | None, markdown: Path | None, html: Path | None) -> None:
+def _show(found: Evaluation, rows: Sequence[PublishedRow], json: Path | None, markdown: Path | None) -> None:
     """Print the table, and store what was asked for."""
     from rich.console import Console
 
-    from tsdsr.evaluation.published import comparison
     from tsdsr.evaluation.tables import to_markdown, to_rich
     from tsdsr.files import atomic_path
 
-    rows = comparison(dataset) if dataset else ()
     if json is not None:
         found.save(json)
     if markdown is not None:
         with atomic_path(markdown) as temporary:
             temporary.write_text(to_markdown(found, rows) + "\n")
-    if html is not None:
-        from tsdsr.evaluation.report import write_report
-
-        write_report(found, html, published=[(row.method, row.values) for row in rows])
     Console().print(to_rich(found, rows))
-    for path in (json, markdown, html):
+    for path in (json, markdown):
         if path is not None:
             typer.echo(f"written to {path}")
 

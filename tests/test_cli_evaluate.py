@@ -1,0 +1,89 @@
+"""``tsdsr evaluate`` and ``tsdsr compare``, with a stand-in for pyiqa."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import tsdsr.evaluation.scoring as scoring
+from tsdsr.cli import app
+from tsdsr.cli.evaluate import open_system
+from tsdsr.errors import InvalidInputError, ModelNotFoundError
+
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_metric(*_: Any) -> Any:
+        return lambda x_hat, x_hq: float(-10 * torch.log10((x_hat - x_hq).square().mean()))
+
+    monkeypatch.setattr(scoring, "make_metric", make_metric)
+    monkeypatch.setattr(scoring, "versions", dict)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, photo: Image.Image) -> tuple[Path, Path]:
+    """Two crops of a photograph, 16 and 64 pixels."""
+    for k in range(2):
+        crop = photo.crop((150 + 64 * k, 60, 214 + 64 * k, 124))
+        for folder, size in (("lr", 16), ("hr", 64)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            crop.resize((size, size), Image.Resampling.BICUBIC).save(tmp_path / folder / f"{k}_{folder.upper()}.png")
+    return tmp_path / "lr", tmp_path / "hr"
+
+
+def test_compare_then_evaluate(pairs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    lr, hr = map(str, pairs)
+    out = tmp_path / "out"
+    common = ["--gt", hr, "--metrics", "psnr"]
+    arguments = ["compare", "mini", "bicubic", f"plain={hr}", "--lr", lr, "-o", str(out), "--runs", "1", *common]
+    result = runner.invoke(app, [*arguments, "--json", str(tmp_path / "c.json"), "--markdown", str(tmp_path / "c.md")])
+    assert result.exit_code == 0, result.output
+    assert "s/image" in result.output
+    systems = {s["name"]: s for s in json.loads((tmp_path / "c.json").read_text())["systems"]}
+    assert list(systems) == ["mini", "bicubic", "plain"]
+    assert systems["plain"]["scores"]["psnr"]["mean"] == "inf"
+    cost = systems["mini"]["cost"]
+    assert 5e6 < cost["parameters"] < 6e6
+    assert 0 < cost["seconds_network"] < cost["seconds"] * 1.5
+    assert (tmp_path / "c.md").read_text().startswith("|")
+
+    result = runner.invoke(app, ["evaluate", "--pred", str(out / "mini"), "--compare", "RealSR", *common])
+    assert result.exit_code == 0, result.output
+    assert f"{systems['mini']['scores']['psnr']['mean']:.2f}" in result.output
+    assert "TSD-SR (published)" in result.output
+
+
+def test_errors_are_one_line(pairs: tuple[Path, Path], tmp_path: Path) -> None:
+    lr, hr = map(str, pairs)
+    for arguments, message in (
+        (["--pred", lr, "--gt", hr, "--metrics", "psnr"], "2 of 2 pairs differ in size"),
+        (["--pred", lr, "--metrics", "psnr"], "give --gt"),
+        (["--pred", lr, "--gt", hr, "--metrics", "beauty"], "unknown metrics beauty"),
+        (["--pred", str(tmp_path / "none"), "--gt", hr], "no photographs found"),
+        (["--pred", hr, "--gt", hr, "--metrics", "psnr", "--compare", "set5"], "no published figures for 'set5'"),
+    ):
+        result = runner.invoke(app, ["evaluate", *arguments])
+        assert result.exit_code == 2, result.output
+        assert message in result.output
+        assert "Traceback" not in result.output
+
+
+def test_systems_by_what_is_typed(tmp_path: Path) -> None:
+    assert open_system("lanczos", 4, "cpu", "fp32").name == "lanczos"
+    named = open_system(f"theirs={tmp_path}", 4, "cpu", "fp32")
+    assert (named.name, named.folder) == ("theirs", tmp_path)
+    assert open_system("mini", 4, "cpu", "fp32").network is not None
+    for wrong in ("=x", "x=", ""):
+        with pytest.raises(InvalidInputError, match="NAME=SYSTEM"):
+            open_system(wrong, 4, "cpu", "fp32")
+    with pytest.raises(ModelNotFoundError):
+        open_system(str(tmp_path / "nowhere"), 4, "cpu", "fp32")
