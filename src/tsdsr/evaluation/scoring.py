@@ -108,7 +108,7 @@ def evaluate(
     items = [Item(files.get(GT), tuple(files[name] for name in systems)) for _, files in matched]
     check_sizes([(item.gt, output) for item in items if item.gt for output in item.outputs])
     started = time.perf_counter()
-    each, missing = _score_items(items, settings, on_image)
+    each, missing = score_items(items, settings, on_image)
     sets, missing_sets = _score_sets(items, settings, len(systems))
     missing |= missing_sets
     results = tuple(
@@ -211,10 +211,20 @@ class Scorer:
         return found
 
 
-def _score_items(
-    items: Sequence[Item], settings: ScoringSettings, on_image: Callable[[int, int], None] | None
+def score_items(
+    items: Sequence[Item], settings: ScoringSettings, on_image: Callable[[int, int], None] | None = None
 ) -> tuple[list[list[dict[str, float]]], dict[str, str]]:
-    """Scores of every item, and what is unavailable."""
+    """Score single images with all metrics but those of whole sets.
+
+    Args:
+        items (sequence of Item): at least one.
+        settings (ScoringSettings): see :func:`evaluate`.
+        on_image (callable | None): called with (finished, total) items.
+
+    Returns:
+        tuple: for every item a list with one mapping (metric name → value) a system; and metric name → why it is
+        unavailable.
+    """
     scorer = Scorer(settings)  # first here, so that weights are fetched once
     found: list[list[dict[str, float]]] = [[] for _ in items]
     in_order = _in_processes if settings.workers > 1 and len(items) > 1 else _in_turn

@@ -1,0 +1,65 @@
+"""How long scoring takes: `tsdsr.evaluation` against a plain loop over pyiqa's metrics, in one run.
+
+    python benchmarks/scoring.py --pred PRED --gt GT [--count N] [--workers 0 2]
+
+Also the largest difference between the two ways, for every metric. Pairs whose metrics need weights that cannot be had
+are no part of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from pathlib import Path
+
+import torch
+
+from tsdsr.evaluation.backend import load_pyiqa, versions
+from tsdsr.evaluation.metrics import select_metrics
+from tsdsr.evaluation.pairing import match_folders
+from tsdsr.evaluation.scoring import GT, Item, Scorer, ScoringSettings, score_items
+
+NAMES = ("psnr", "ssim", "lpips", "dists", "niqe")
+
+
+def plain(items: list[Item], settings: ScoringSettings) -> tuple[list[dict[str, float]], dict[str, float]]:
+    """Metric by metric, image by image; values, and seconds of each metric."""
+    pyiqa, load = load_pyiqa(), Scorer(ScoringSettings(select_metrics(["psnr"]))).load
+    found: list[dict[str, float]] = [{} for _ in items]
+    seconds = {}
+    for spec in settings.metrics:
+        metric = pyiqa.create_metric(spec.pyiqa_name, device=torch.device("cpu"), **spec.options)
+        started = time.perf_counter()
+        for values, item in zip(found, items, strict=True):
+            assert item.gt
+            paths = item.outputs if spec.kind == "none" else (*item.outputs, item.gt)
+            values[spec.name] = float(metric(*(load(path) for path in paths)))
+        seconds[spec.name] = time.perf_counter() - started
+    return found, seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pred", type=Path, required=True)
+    parser.add_argument("--gt", type=Path, required=True)
+    parser.add_argument("--count", type=int)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
+    arguments = parser.parse_args()
+    matched = match_folders({"pred": arguments.pred, GT: arguments.gt})[: arguments.count]
+    items = [Item(files[GT], (files["pred"],)) for _, files in matched]
+    chosen = select_metrics(NAMES)
+    expected, seconds = plain(items, ScoringSettings(chosen))
+    total = sum(seconds.values())
+    print(f"{len(items)} pairs, {torch.get_num_threads()} threads, {platform.machine()}, {versions()}")
+    print(f"plain loop: {total:.1f} s (" + ", ".join(f"{n} {s:.1f}" for n, s in seconds.items()) + ")", flush=True)
+    for workers in arguments.workers:
+        started = time.perf_counter()
+        found, _ = score_items(items, ScoringSettings(chosen, workers=workers))
+        taken = time.perf_counter() - started
+        worst = {n: max(abs(a[0][n] - b[n]) for a, b in zip(found, expected, strict=True)) for n in NAMES}
+        print(f"workers {workers}: {taken:.1f} s, {total / taken:.2f} times as fast; differences {worst}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
