@@ -56,10 +56,26 @@ def test_compare_then_evaluate(pairs: tuple[Path, Path], tmp_path: Path, monkeyp
     assert 0 < cost["seconds_network"] < cost["seconds"] * 1.5
     assert (tmp_path / "c.md").read_text().startswith("|")
 
-    result = runner.invoke(app, ["evaluate", "--pred", str(out / "mini"), "--compare", "RealSR", *common])
+    result = runner.invoke(
+        app,
+        [
+            "evaluate",
+            "--pred",
+            str(out / "mini"),
+            "--compare",
+            "RealSR",
+            *common,
+            "--lr",
+            lr,
+            "--html",
+            str(tmp_path / "page.html"),
+        ],
+    )
     assert result.exit_code == 0, result.output
     assert f"{systems['mini']['scores']['psnr']['mean']:.2f}" in result.output
     assert "TSD-SR (published)" in result.output
+    page = (tmp_path / "page.html").read_text()
+    assert all(f'id="picture-1-{key}"' in page for key in ("0", "gt", "lr", "bicubic"))
 
 
 def test_errors_are_one_line(pairs: tuple[Path, Path], tmp_path: Path) -> None:

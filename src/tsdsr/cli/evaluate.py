@@ -34,17 +34,20 @@ Published = Annotated[
     str | None, typer.Option("--published", "--compare", help="Print the paper's rows too: drealsr, realsr, div2k-val.")
 ]
 Json = Annotated[Path | None, typer.Option(help="Store all figures here.")]
+Html = Annotated[Path | None, typer.Option(help="Store a page to look at here: tables, bars, pictures side by side.")]
 Markdown = Annotated[Path | None, typer.Option(help="Store the table as Markdown here.")]
 
 
 def evaluate(
     pred: Annotated[Path, typer.Option(help="Folder of restored images.")],
     gt: Gt = None,
+    lr: Annotated[Path | None, typer.Option(help="Folder of the inputs, shown on the page.")] = None,
     name: Annotated[str | None, typer.Option(help="Label of the row; default the folder's name.")] = None,
     metrics: Metrics = None,
     published: Published = None,
     json: Json = None,
     markdown: Markdown = None,
+    html: Html = None,
     crop_border: Border = 0,
     suffix: Suffixes = None,
     workers: Workers = 0,
@@ -66,10 +69,11 @@ def evaluate(
                 systems,
                 gt,
                 settings,
+                lr=lr,
                 on_image=lambda done, total: report("images", done, total),
                 **_suffixes(suffix),
             )
-        _show(found, rows, json, markdown)
+        _show(found, rows, json, markdown, html)
 
 
 def compare(
@@ -89,6 +93,7 @@ def compare(
     published: Published = None,
     json: Json = None,
     markdown: Markdown = None,
+    html: Html = None,
     runs: Annotated[int, typer.Option(min=0, help="Warm runs a time is the median of; 0 measures none.")] = 5,
     crop_border: Border = 0,
     suffix: Suffixes = None,
@@ -117,7 +122,7 @@ def compare(
                 on_image=report,
                 **_suffixes(suffix),
             )
-        _show(found, rows, json, markdown)
+        _show(found, rows, json, markdown, html)
 
 
 def open_system(text: str, scale: int, device: str, dtype: str) -> System:
@@ -203,7 +208,9 @@ def _suffixes(suffixes: list[str] | None) -> dict[str, Any]:
     return {"suffixes": tuple(suffixes)} if suffixes else {}
 
 
-def _show(found: Evaluation, rows: Sequence[PublishedRow], json: Path | None, markdown: Path | None) -> None:
+def _show(
+    found: Evaluation, rows: Sequence[PublishedRow], json: Path | None, markdown: Path | None, html: Path | None
+) -> None:
     """Print the table, and store what was asked for."""
     from rich.console import Console
 
@@ -215,8 +222,12 @@ def _show(found: Evaluation, rows: Sequence[PublishedRow], json: Path | None, ma
     if markdown is not None:
         with atomic_path(markdown) as temporary:
             temporary.write_text(to_markdown(found, rows) + "\n")
+    if html is not None:
+        from tsdsr.evaluation.report import write_report
+
+        write_report(found, html, published=[(row.method, row.values) for row in rows])
     Console().print(to_rich(found, rows))
-    for path in (json, markdown):
+    for path in (json, markdown, html):
         if path is not None:
             typer.echo(f"written to {path}")
 

@@ -1,0 +1,158 @@
+"""An evaluation as one HTML file to look at: tables, bars, and the images side by side.
+
+The page needs nothing but itself: no server, no network. Its numbers lie in it as the evaluation's own JSON, its
+pictures as base64 text which the browser decodes only when they are shown.
+
+Size: lossless pictures of 512x512 take about 0.4 MB each as text (measured on a photograph), so an image with its
+enlarged input, its ground truth and four systems takes 2 to 3 MB, and the 24 images embedded by default 60 MB at most.
+A thumbnail takes 3 to 8 kB.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from tsdsr.errors import DatasetError, InvalidInputError
+from tsdsr.evaluation.metrics import METRICS
+from tsdsr.evaluation.report_images import choose_images, pictures_of, thumbnails
+from tsdsr.evaluation.results import Evaluation
+from tsdsr.files import atomic_path
+
+TITLE = "Evaluation"
+MAX_IMAGES = 24
+
+_SCRIPTS = ("basics", "tables", "scores", "spectrum", "panels", "viewer", "start")
+"""Parts of the page's script, ``assets/report_*.js``; joined in this order."""
+
+PublishedRow = tuple[str, Mapping[str, float]]
+"""A row of somebody's table: the method and its value by metric name."""
+
+
+def write_report(
+    evaluation: Evaluation,
+    path: Path,
+    *,
+    title: str = TITLE,
+    published: Sequence[PublishedRow] | None = None,
+    max_images: int | None = MAX_IMAGES,
+    image_quality: int | None = None,
+) -> None:
+    """Write an evaluation as one HTML file, which appears complete or not at all.
+
+    Args:
+        evaluation (Evaluation): scores and files; the files must still exist.
+        path (Path): the HTML file.
+        title (str): heading of the page.
+        published (sequence | None): rows to compare with, (method, metric name → value); ranked together with the
+            evaluated systems and marked as published. Metrics that were not evaluated are not shown.
+        max_images (int | None): how many images are embedded with all their pictures: the worst and the best by the
+            first metric and some between. None is all, 0 leaves out thumbnails too. Numbers are always complete.
+        image_quality (int | None): 1 to 100 embeds lossy WebP, several times smaller; difference and spectrum are then
+            approximate, and the page says so. None is lossless.
+
+    Raises:
+        InvalidInputError: a number out of range, or published values of a metric nobody knows.
+        DatasetError: a file is missing or broken, or the evaluation contradicts itself.
+    """
+    if max_images is not None and max_images < 0:
+        raise InvalidInputError(f"max_images must be at least 0, got {max_images}; None embeds all images")
+    if image_quality is not None and not 1 <= image_quality <= 100:
+        raise InvalidInputError(f"image_quality must be 1 to 100, got {image_quality}; None is lossless")
+    rows = _published_rows(published or ())
+    _check_lengths(evaluation)
+    embedded = choose_images(evaluation, max_images)
+    data = {
+        "title": title,
+        "evaluation": _without_folders(evaluation).to_dict(),
+        "metrics": {name: _describe(name) for name in evaluation.metrics},
+        "published": rows,
+        "embedded": embedded,
+        "lossless": image_quality is None,
+    }
+    head, tail = _page(title, data)
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(head)
+        for key, url in _pictures(evaluation, embedded, image_quality, with_thumbnails=max_images != 0):
+            file.write(f'<script type="text/plain" id="{key}">{url}</script>\n')
+        file.write(tail)
+
+
+def embeddable(data: Any) -> str:
+    """JSON that may stand inside a ``<script>`` element, whatever its strings contain."""
+    text = json.dumps(data, allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _page(title: str, data: Mapping[str, Any]) -> tuple[str, str]:
+    """What comes before the pictures and what comes after."""
+    assets = files("tsdsr.evaluation") / "assets"
+    read = {name: (assets / name).read_text(encoding="utf-8") for name in ("report.html", "report.css")}
+    script = "\n".join((assets / f"report_{part}.js").read_text(encoding="utf-8") for part in _SCRIPTS)
+    content = {"title": html.escape(title), "style": read["report.css"], "script": script, "data": embeddable(data)}
+    head, tail = read["report.html"].split("$pictures")
+    return Template(head).substitute(content), Template(tail).substitute(content)
+
+
+def _pictures(
+    evaluation: Evaluation, embedded: Sequence[int], quality: int | None, with_thumbnails: bool
+) -> Iterator[tuple[str, str]]:
+    """Element ids and data URLs, one after the other so that memory holds few of them."""
+    for index in embedded:
+        for key, url in pictures_of(evaluation, index, quality).items():
+            yield f"picture-{index}-{key}", url
+    if with_thumbnails:
+        for key, url in thumbnails(evaluation):
+            yield f"thumbnail-{key}", url
+
+
+def _describe(name: str) -> dict[str, Any]:
+    """What the page needs to know about a metric; one that this version does not know is shown, but not ranked."""
+    spec = METRICS.get(name)
+    if spec is None:
+        return {"label": name, "digits": 4, "higher": None}
+    return {"label": spec.label, "digits": spec.digits, "higher": spec.higher_is_better}
+
+
+def _published_rows(published: Sequence[PublishedRow]) -> list[dict[str, Any]]:
+    for label, values in published:
+        if unknown := [name for name in values if name not in METRICS]:
+            raise InvalidInputError(f"{label}: unknown metrics {', '.join(unknown)}; choose from {', '.join(METRICS)}")
+    return [{"label": label, "values": {k: _finite(v) for k, v in values.items()}} for label, values in published]
+
+
+def _finite(value: float) -> float | str:
+    return value if value - value == 0 else str(value)  # as Evaluation.to_dict writes infinities
+
+
+def _check_lengths(evaluation: Evaluation) -> None:
+    """Make sure that every list has an entry for every image, or none at all where that is allowed."""
+    lists = {"gt_files": evaluation.gt_files, "lr_files": evaluation.lr_files}
+    for system in evaluation.systems:
+        lists[f"files of {system.name}"] = system.files
+        for name, scores in system.scores.items():
+            lists[f"{name} of {system.name}"] = tuple(map(str, scores.values))
+    total = len(evaluation.images)
+    for label, entries in lists.items():
+        if entries and len(entries) != total:
+            raise DatasetError(f"{label}: {len(entries)} entries for {total} images; evaluate again")
+
+
+def _without_folders(evaluation: Evaluation) -> Evaluation:
+    """With bare file names: a report is made to be passed on, and folders are its author's business."""
+
+    def names(paths: Sequence[str]) -> tuple[str, ...]:
+        return tuple(Path(p).name for p in paths)
+
+    return dataclasses.replace(
+        evaluation,
+        gt_files=names(evaluation.gt_files),
+        lr_files=names(evaluation.lr_files),
+        systems=tuple(dataclasses.replace(s, files=names(s.files)) for s in evaluation.systems),
+    )
