@@ -19,7 +19,7 @@ from tsdsr.pipeline.loading import load_pipeline
 
 SMALL = ["--tracker", "none", "--device", "cpu", "--dtype", "fp32"]
 TINY_STUDENT = [
-    "--set", "pairs.crops.size=32", "--set", "validation_crop=64", "--set", "log_every=1",
+    "--set", "pairs.crops.size=32", "--set", "validation_share=0.3", "--set", "validation_crop=64", "--set", "log_every=1",
     *(f"--set=phases.{i}.{setting}" for i in (0, 1) for setting in ("steps=1", "batch_size=2", "warmup=0",
       "perceptual_weight=0")),
 ]  # fmt: skip
@@ -44,6 +44,12 @@ def test_mini_from_teacher_to_upscaled_photo(photo_folder: Path, tmp_path: Path)
     records = [json.loads(line) for line in (student / "log.jsonl").read_text().splitlines()]
     assert records[0]["loss/tsd"] > 0
     assert "ready for" in ok("train", "student", "--recipe", "mini_student", *common)  # a finished run is left alone
+    arguments = ["--recipe", "mini_student", "--photos", photo_folder, "--teacher", teacher / "teacher", *TINY_STUDENT]
+    out = ok("figures", "--run", student, "-o", tmp_path / "figures", "--images", 1, "--dtype", "fp32", *arguments)
+    assert all((tmp_path / "figures" / f"figure{n}.{kind}").is_file() for n in (3, 5) for kind in ("csv", "png")), out
+    refused = tsdsr("figures", "--run", tmp_path / "nothing", "-o", tmp_path / "figures", *arguments)
+    assert refused.exit_code == 2
+    assert "holds no checkpoint" in refused.output
     pipe = load_pipeline(student / "pipeline-00000002")
     with Image.open(photo_folder / "astronaut.png") as photo:
         small = photo.resize((40, 30))

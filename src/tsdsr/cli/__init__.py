@@ -11,6 +11,7 @@ import typer
 
 from tsdsr.cli.data import data_app
 from tsdsr.cli.evaluate import compare, evaluate
+from tsdsr.cli.figures import figures
 from tsdsr.cli.models import convert, info
 from tsdsr.cli.train import train_app
 from tsdsr.cli.upscale import upscale
@@ -21,6 +22,7 @@ app.command()(convert)
 app.command()(info)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(figures)
 app.add_typer(data_app, name="data")
 app.add_typer(train_app, name="train")
 
