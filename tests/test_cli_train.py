@@ -19,7 +19,8 @@ from tsdsr.pipeline.loading import load_pipeline
 
 SMALL = ["--tracker", "none", "--device", "cpu", "--dtype", "fp32"]
 TINY_STUDENT = [
-    "--set", "pairs.crops.size=32", "--set", "validation_share=0.3", "--set", "validation_crop=64", "--set", "log_every=1",
+    "--set", "pairs.crops.size=32", "--set", "validation_share=0.3", "--set", "validation_crop=64",
+    "--set", "log_every=1",
     *(f"--set=phases.{i}.{setting}" for i in (0, 1) for setting in ("steps=1", "batch_size=2", "warmup=0",
       "perceptual_weight=0")),
 ]  # fmt: skip
