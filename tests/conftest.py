@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
 from PIL import Image
 
+import tsdsr.evaluation.scoring as scoring
 from tsdsr.models.conditioning import Conditioning, FixedPrompt
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI
@@ -51,6 +53,17 @@ def photo_folder(tmp_path: Path) -> Path:
     }.items():
         Image.fromarray(np.asarray(array)).save(folder / name)
     return folder
+
+
+@pytest.fixture
+def rgb_psnr(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every metric is PSNR on RGB, without pyiqa."""
+
+    def make_metric(*_: object) -> Callable[[torch.Tensor, torch.Tensor], float]:
+        return lambda x_hat, x_hq: float(-10 * torch.log10((x_hat - x_hq).square().mean()))
+
+    monkeypatch.setattr(scoring, "make_metric", make_metric)
+    monkeypatch.setattr(scoring, "versions", dict)
 
 
 def randomise(module: torch.nn.Module, std: float = 0.05) -> torch.nn.Module:

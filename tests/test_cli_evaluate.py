@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-import tsdsr.evaluation.scoring as scoring
 from tsdsr.cli import app
 from tsdsr.cli.evaluate import open_system
 from tsdsr.errors import InvalidInputError, ModelNotFoundError
@@ -19,13 +16,7 @@ from tsdsr.errors import InvalidInputError, ModelNotFoundError
 runner = CliRunner()
 
 
-@pytest.fixture(autouse=True)
-def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    def make_metric(*_: Any) -> Any:
-        return lambda x_hat, x_hq: float(-10 * torch.log10((x_hat - x_hq).square().mean()))
-
-    monkeypatch.setattr(scoring, "make_metric", make_metric)
-    monkeypatch.setattr(scoring, "versions", dict)
+pytestmark = pytest.mark.usefixtures("rgb_psnr")
 
 
 @pytest.fixture

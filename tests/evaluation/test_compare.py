@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import skimage.data
 import torch
 from PIL import Image
 
-import tsdsr.evaluation.scoring as scoring
 from tsdsr.errors import InvalidInputError, TSDSRError
 from tsdsr.evaluation.compare import System, compare
 from tsdsr.evaluation.cost import measure, peak_memory, seconds_of
@@ -21,15 +19,7 @@ from tsdsr.evaluation.scoring import ScoringSettings
 SETTINGS = ScoringSettings(select_metrics(["psnr"]))
 
 
-@pytest.fixture(autouse=True)
-def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PSNR on RGB, without pyiqa."""
-
-    def make_metric(*_: Any) -> Any:
-        return lambda x_hat, x_hq: float(-10 * torch.log10((x_hat - x_hq).square().mean()))
-
-    monkeypatch.setattr(scoring, "make_metric", make_metric)
-    monkeypatch.setattr(scoring, "versions", dict)
+pytestmark = pytest.mark.usefixtures("rgb_psnr")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from PIL import Image
 
 import tsdsr.evaluation.scoring as scoring
 from tsdsr.errors import DatasetError, ImageReadError, InvalidInputError
-from tsdsr.evaluation.backend import MetricUnavailableError, separable_filter
+from tsdsr.evaluation.backend import MetricUnavailableError, remember_reference, separable_filter
 from tsdsr.evaluation.metrics import METRICS, select_metrics
 from tsdsr.evaluation.scoring import Scorer, ScoringSettings, evaluate, gathered, summarise
 
@@ -164,3 +164,22 @@ def test_separable_filter_equals_the_window() -> None:
     x = torch.rand(2, 3, 20, 24, dtype=torch.float64)
     expected = torch.nn.functional.conv2d(x, window.expand(3, 1, 11, 11), groups=3)
     torch.testing.assert_close(separable_filter(x, window.expand(3, 1, 11, 11)), expected, atol=1e-12, rtol=0)
+
+
+def test_a_truth_is_analysed_once_for_all_systems() -> None:
+    seen: list[float] = []
+
+    class Network:
+        def forward_once(self, x: torch.Tensor) -> list[torch.Tensor]:
+            seen.append(x.mean().item())
+            return [2 * x]
+
+    network = Network()
+    remember_reference(network)
+    truths = [torch.full((1, 3, 4, 4), float(value)) for value in (100, 200)]
+    for truth in truths:
+        for system in range(3):
+            restored = torch.full((1, 3, 4, 4), float(system))
+            assert network.forward_once(restored)[0].mean() == 2 * system
+            assert network.forward_once(truth)[0].mean() == 2 * truth.mean()
+    assert seen == [0, 100, 1, 2, 0, 200, 1, 2]

@@ -21,6 +21,7 @@ def figures(
     init: Annotated[Path | None, typer.Option(help="Where the run's student started.")] = None,
     base: train.Base = None,
     cache: train.Cache = None,
+    prompts: train.PromptFolder = None,
     overrides: train.Overrides = [],  # noqa: B006  (typer needs the default itself)
     images: Annotated[int | None, typer.Option(min=1, help="Held-out photographs to measure on; default all.")] = None,
     device: train.Device = "auto",
@@ -43,7 +44,7 @@ def figures(
             raise ConfigError(f"{run}: holds no checkpoint; the fake network of a run without steps is its teacher")
         config = apply_overrides(student_recipe(recipe), overrides)
         files = RunFiles(base, teacher, init, cache)
-        common = train._common(config, files, photos, None, run, device, dtype, 0, train.TrackerChoice.none)
+        common = train._common(config, files, photos, prompts, run, device, dtype, 0, train.TrackerChoice.none)
         networks = build_networks(
             load_parts(config, files),
             get_spec(config.networks.model),

@@ -168,7 +168,8 @@ def files_by_stem(folder: Path, suffixes: Sequence[str] = PAIR_SUFFIXES) -> dict
     """Stem without its customary ending → image file below the folder, sorted by file.
 
     Raises:
-        DatasetError: the folder is missing or two files share a stem.
+        InvalidInputError: the folder is missing or holds no image.
+        DatasetError: two files share a stem.
     """
     found: dict[str, Path] = {}
     for path in list_photos(folder):

@@ -1,1 +1,1 @@
-"""Scores as the papers compute them, published figures to compare with, reports and user studies."""
+"""Scores as the papers compute them, published figures to compare with, and reports."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -94,19 +95,20 @@ def versions() -> dict[str, str]:
 
 
 def remember_reference(network: Any) -> None:
-    """Let DISTS keep the features of the last ground truth, which several systems are compared with.
+    """Let DISTS keep the features of the last two images, so that a true image that several systems are compared with
+    in turn is analysed once.
 
     Args:
         network: pyiqa's DISTS; its ``forward_once`` is called with the restored image, then with the true one.
     """
     features_of = network.forward_once
-    kept: dict[str, Any] = {}
+    kept: deque[tuple[Tensor, list[Tensor]]] = deque(maxlen=2)
 
     def forward_once(x: Tensor) -> list[Tensor]:
-        if kept.get("image") is x:
-            return kept["features"]  # type: ignore[no-any-return]
-        features: list[Tensor] = features_of(x.contiguous(memory_format=torch.channels_last))
-        kept.update(image=x, features=features)
+        features = next((known for image, known in kept if image is x), None)
+        if features is None:
+            features = features_of(x.contiguous(memory_format=torch.channels_last))
+        kept.append((x, features))  # a truth that was met again stays
         return features
 
     network.forward_once = forward_once

@@ -53,8 +53,8 @@ _SPECS = (
 )
 
 METRICS: Mapping[str, MetricSpec] = {spec.name: spec for spec in _SPECS}
-"""All metrics of the paper's tables, in the paper's order, with the variants its baselines were scored with (OSEDiff's
-published log names them)."""
+"""All metrics of the paper's tables, in the paper's order, in the variants that reproduce OSEDiff's published log;
+for those that could not be computed here, in the variants the baselines' public scoring scripts name."""
 
 
 def select_metrics(names: Sequence[str] | None = None) -> tuple[MetricSpec, ...]:

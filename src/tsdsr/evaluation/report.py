@@ -3,9 +3,7 @@
 The page needs nothing but itself: no server, no network. Its numbers lie in it as the evaluation's own JSON, its
 pictures as base64 text which the browser decodes only when they are shown.
 
-Size: lossless pictures of 512x512 take about 0.4 MB each as text (measured on a photograph), so an image with its
-enlarged input, its ground truth and four systems takes 2 to 3 MB, and the 24 images embedded by default 60 MB at most.
-A thumbnail takes 3 to 8 kB.
+Size: 6.7 MB for four of RealSR's images (512x512) with input, truth and three systems, and thumbnails of all hundred.
 """
 
 from __future__ import annotations

@@ -81,7 +81,8 @@ def measure(
     with trainer.averaged():
         for number, (x_lq, x_hq) in enumerate(pairs):
             noise = torch.Generator().manual_seed(trainer.config.seed * 1_000_003 + number)
-            for time, values in _measure_one(trainer, x_lq, x_hq, times, noise):
+            text = trainer.data.prompts.get(photos[number], "")
+            for time, values in _measure_one(trainer, x_lq, x_hq, text, times, noise):
                 found[time].append(values)
             if on_image is not None:
                 on_image(number + 1)
@@ -89,13 +90,13 @@ def measure(
 
 
 def _measure_one(
-    trainer: StudentTrainer, x_lq: Tensor, x_hq: Tensor, times: Sequence[int], generator: torch.Generator
+    trainer: StudentTrainer, x_lq: Tensor, x_hq: Tensor, text: str, times: Sequence[int], generator: torch.Generator
 ) -> Iterator[tuple[int, tuple[float, ...]]]:
     """One image's values in the order of :class:`TimeRow`, time by time."""
     scores = trainer.scores
     assert scores is not None
     device, dtype = trainer.device, trainer.dtype
-    prompt = trainer.prompts.of([""])
+    prompt = trainer.prompts.of([text]).to(device, torch.float32)
     with autocast(device, dtype):
         z_hat = trainer.networks.student(x_lq.to(device), trainer.fixed)[0].float()
         z_hq = encode(trainer.vae, x_hq.to(device)).float()
