@@ -64,6 +64,23 @@ def test_sharpened_targets_come_with_their_preset(photo_folder: Path) -> None:
     assert sharp.diff().abs().mean() > plain.diff().abs().mean()
 
 
+def test_degradations_are_mixed_by_probability() -> None:
+    rng = np.random.default_rng(0)
+    a, b = PRESETS["stablesr"], PRESETS["osediff"]
+    settings = PairSettings(others=((0.5, a), (0.2, b)))
+    names = {id(a): "a", id(b): "b"}
+    drawn = Counter(names.get(id(settings.choose(rng)), "own") for _ in range(4000))
+    assert drawn["a"] / 4000 == pytest.approx(0.5, abs=0.03)
+    assert drawn["b"] / 4000 == pytest.approx(0.2, abs=0.03)
+    assert drawn["own"] == 4000 - drawn["a"] - drawn["b"]
+
+
+def test_a_single_degradation_draws_nothing() -> None:
+    rng = np.random.default_rng(0)
+    PairSettings().choose(rng)
+    assert rng.random() == np.random.default_rng(0).random()
+
+
 def test_sources_are_mixed_by_weight(photo_folder: Path, tmp_path: Path) -> None:
     for name, colour in (("red", (200, 0, 0)), ("green", (0, 200, 0))):
         (tmp_path / name).mkdir()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tsdsr.errors import MissingDependencyError
-from tsdsr.training.perceptual import lpips_distance
+from tsdsr.training.perceptual import dists_distance, grid_loss, lpips_distance
 
 
 def test_its_absence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +27,30 @@ def test_it_is_a_distance_with_a_gradient() -> None:
     distance(x, y).backward()
     assert y.grad is not None
     assert y.grad.abs().sum() > 0
+
+
+def test_dists_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyiqa", None)
+    with pytest.raises(MissingDependencyError, match=r"tsdsr\[train,eval\]"):
+        dists_distance()
+
+
+def test_the_grid_term_sees_a_grid_and_nothing_else() -> None:
+    truth = torch.rand(4, 3, 64, 64)
+    grid = torch.zeros(64, 64)
+    grid[::4, ::4] = 0.1
+    assert grid_loss(truth, truth, 8).item() == 0
+    assert grid_loss(truth + 0.3, truth, 8).item() == pytest.approx(0, abs=1e-6)  # a shift in brightness is no grid
+    mean = 0.1 / 16
+    assert grid_loss(truth + grid, truth, 8).item() == pytest.approx((0.1 - mean + 15 * mean) / 16, rel=1e-4)
+    once = torch.zeros(4, 3, 64, 64)
+    once[0, :, 8, 8] = 0.1
+    assert grid_loss(truth + once, truth, 8).item() < 1e-4  # content that does not repeat
+
+
+def test_the_grid_term_has_a_gradient() -> None:
+    truth = torch.rand(2, 3, 16, 16)
+    restored = (truth + 0.1 * torch.rand(2, 3, 16, 16)).requires_grad_()
+    grid_loss(restored, truth, 8).backward()  # type: ignore[no-untyped-call]
+    assert restored.grad is not None
+    assert restored.grad.abs().sum() > 0

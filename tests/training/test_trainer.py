@@ -23,6 +23,7 @@ from tests.training.tiny import (
     TinyPrompts,
     assert_same,
     config,
+    distance,
     mini_networks,
     sd2_networks,
     sd3_config,
@@ -322,6 +323,42 @@ def test_the_adversarial_loss_trains_student_and_discriminator_but_not_the_fake(
     record = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
     assert record["loss/adversarial"] > 0
     assert record["loss/discriminator"] > 0
+
+
+def test_an_adversary_on_latents_needs_no_teacher_and_resumes_to_the_bit(photo_folder: Path, tmp_path: Path) -> None:
+    phase = Phase(
+        steps=4,
+        batch_size=2,
+        lr=(1e-3, 1e-3),
+        l1_weight=1.0,
+        adversarial_weight=0.5,
+        adversary="latent",
+        grid_weight=1.0,
+    )
+    cfg = config(phases=(phase,), ema_decay=0.9)
+    assert not cfg.needs_scores
+    whole = trainer(photo_folder, tmp_path / "whole", cfg, networks=mini_networks(scores=False))
+    whole.run()
+    for _ in range(2):
+        halves = trainer(photo_folder, tmp_path / "halves", cfg, networks=mini_networks(scores=False))
+        halves.run(until=2 if halves.step == 0 else None)
+    assert halves.step == 4
+    expected, found = weights(whole), weights(halves)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert {name.split(".")[0] for name in expected} == {"student", "discriminator", "ema"}
+    record = json.loads((tmp_path / "whole" / "log.jsonl").read_text().splitlines()[-1])
+    assert record["loss/grid"] > 0
+    assert record["loss/discriminator"] > 0
+
+
+def test_perceptual_distances_take_turns(photo_folder: Path, tmp_path: Path) -> None:
+    phase = Phase(steps=4, batch_size=2, lr=(1e-3, 1e-3), perceptual_weight=1.0, perceptual=("lpips", "dists"))
+    run = trainer(photo_folder, tmp_path, config(phases=(phase,)), networks=mini_networks(scores=False))
+    asked: list[str] = []
+    for name in ("lpips", "dists"):
+        run.distances[name] = lambda x, y, name=name: asked.append(name) or distance(x, y)  # type: ignore[misc]
+    run.run()
+    assert asked == ["lpips", "dists"] * 2
 
 
 def test_gradient_checkpointing_changes_no_gradient(photo_folder: Path, tmp_path: Path) -> None:

@@ -55,12 +55,12 @@ def distance(x_hat: Tensor, x_hq: Tensor) -> Tensor:
     return (x_hat.diff(dim=-1) - x_hq.diff(dim=-1)).square().mean()
 
 
-def mini_networks(seed: int = 0) -> Networks:
+def mini_networks(seed: int = 0, scores: bool = True) -> Networks:
     """A tiny `mini` with a teacher; every weight is random, so that gradients reach all of them."""
     torch.manual_seed(seed)
     student, teacher = MiniUNet(**NETWORK), randomise(MiniUNet(**NETWORK))
     parts = Parts(student, MINI.make_autoencoder(), teacher)
-    return build_networks(parts, MINI, NetworkSettings(config=NETWORK), seed, scores=True)
+    return build_networks(parts, MINI, NetworkSettings(config=NETWORK), seed, scores)
 
 
 def sd3_networks(settings: NetworkSettings = LORA, scores: bool = True) -> Networks:

@@ -49,6 +49,9 @@ class CropSettings:
             raise ConfigError(f"min_shrink must lie in (0, 1], got {self.min_shrink}")
 
 
+AnyDegradation = SimpleDegradation | DegradationSettings
+
+
 @dataclass(frozen=True)
 class PairSettings:
     """How a training pair is cut and degraded.
@@ -56,13 +59,15 @@ class PairSettings:
     Attributes:
         crops (CropSettings): the high-quality crop.
         degradation (SimpleDegradation | DegradationSettings): what becomes of it.
+        others (tuple): other degradations, each with the probability that it takes the place of ``degradation``.
         scale (float): the scale the low-quality image is made for.
         other_scale_prob (float): probability of a scale drawn from ``other_scales`` instead.
         other_scales (tuple): range of those scales.
     """
 
     crops: CropSettings = field(default_factory=CropSettings)
-    degradation: SimpleDegradation | DegradationSettings = field(default_factory=SimpleDegradation)
+    degradation: AnyDegradation = field(default_factory=SimpleDegradation)
+    others: tuple[tuple[float, AnyDegradation], ...] = ()
     scale: float = 4.0
     other_scale_prob: float = 0.2
     other_scales: tuple[float, float] = (1.5, 4.0)
@@ -70,6 +75,19 @@ class PairSettings:
     def __post_init__(self) -> None:
         if self.scale < 1 or not 1 <= self.other_scales[0] <= self.other_scales[1]:
             raise ConfigError("scales must be at least 1")
+        if any(share < 0 for share, _ in self.others) or sum(share for share, _ in self.others) > 1:
+            raise ConfigError("the probabilities of other degradations must not be negative or exceed 1 together")
+
+    def choose(self, rng: np.random.Generator) -> AnyDegradation:
+        """One of the degradations; draws nothing where there is only one."""
+        if not self.others:
+            return self.degradation
+        left = rng.random()
+        for share, degradation in self.others:
+            left -= share
+            if left < 0:
+                return degradation
+        return self.degradation
 
 
 class CropDataset(Dataset[Tensor]):
@@ -184,10 +202,11 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
         edge = s.crops.size
         scale = rng.uniform(*s.other_scales) if rng.random() < s.other_scale_prob else s.scale
         low = (max(1, round(edge / scale)),) * 2
-        if isinstance(s.degradation, SimpleDegradation):
-            x_lq = s.degradation(x_hq, low, rng)
+        degradation = s.choose(rng)
+        if isinstance(degradation, SimpleDegradation):
+            x_lq = degradation(x_hq, low, rng)
         else:
-            recipe = Degradation(s.degradation)
+            recipe = Degradation(degradation)
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
             x_lq = recipe.apply(x_hq[None], [recipe.draw((edge, edge), generator, low)])[0]
             x_hq = recipe.target(x_hq[None])[0]

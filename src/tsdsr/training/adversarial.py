@@ -1,7 +1,8 @@
-"""An optional adversarial loss in latent space: a light discriminator on the fake network's features."""
+"""An optional adversarial loss in latent space: a light discriminator on the fake network's features or on latents."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from tsdsr.diffusion.process import NoiseProcess
 from tsdsr.errors import ModelError
@@ -22,8 +24,37 @@ from tsdsr.training.networks import Scores
 _STREAM = 21
 
 
-class Adversary:
-    """The discriminator and what it looks at: features of noised latents inside the fake network.
+class Adversary(ABC):
+    """A discriminator, and what it looks at.
+
+    Args:
+        head (nn.Module): judges what :meth:`features` gives.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        self.head = head
+
+    @abstractmethod
+    def features(self, z: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
+        """What the head is to judge of latents (B, C, h, w) of the samples numbered ``items``."""
+
+    def generator_loss(self, z_hat: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
+        """The student's part; call within :meth:`held`."""
+        return generator_loss(self.head(self.features(z_hat, items, prompt)))
+
+    def begin(self) -> None:
+        """Make ready for calls of :meth:`features` outside :meth:`held`."""
+        return
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Gradients pass through the discriminator without being collected; holds for the backward pass too."""
+        with frozen(self.head):
+            yield
+
+
+class FeatureAdversary(Adversary):
+    """Looks at features of noised latents inside the fake network.
 
     Args:
         scores (Scores): holds the fake network.
@@ -34,12 +65,11 @@ class Adversary:
     def __init__(self, scores: Scores, process: NoiseProcess, seed: int) -> None:
         self.scores, self.process, self.seed = scores, process, seed
         self.layer, channels = feature_layer(scores.fake)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.head = Discriminator(channels)
+        with seeded(seed):
+            super().__init__(Discriminator(channels))
 
     def features(self, z: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
-        """What the fake network makes of latents (B, C, h, w), noised at moderate times of the samples' own.
+        """What the fake network makes of latents, noised at moderate times of the samples' own.
 
         The fake network must be the active role: switching to it here would thaw it within :meth:`held`.
         """
@@ -50,19 +80,57 @@ class Adversary:
             as_denoiser(self.scores.fake)(z_t, t, prompt)
         return outputs[0]
 
-    def generator_loss(self, z_hat: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
-        """The student's part; call within :meth:`held`."""
-        return generator_loss(self.head(self.features(z_hat, items, prompt)))
+    def begin(self) -> None:
+        self.scores.network("fake")
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Gradients pass through fake network and head without being collected in them; holds for the backward too,
-        which may compute activations anew.
-        """
+        """As the base's, for the fake network too: the backward pass may compute activations anew."""
         with ExitStack() as stack:
             stack.enter_context(frozen(self.scores.network("fake")))
             stack.enter_context(frozen(self.head))
             yield
+
+
+class LatentAdversary(Adversary):
+    """Looks at the latents themselves, without noise; needs neither teacher nor fake network.
+
+    In a space-to-depth latent space the head sees every pixel and, by channel, its place in the grid.
+
+    Args:
+        channels (int): of the latents.
+        seed (int): of the head's initial weights.
+    """
+
+    def __init__(self, channels: int, seed: int) -> None:
+        with seeded(seed):
+            super().__init__(LatentDiscriminator(channels))
+
+    def features(self, z: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
+        return z
+
+
+class LatentDiscriminator(nn.Module):
+    """Convolutions with spectral normalisation (Miyato et al. 2018) over latents, judging patches.
+
+    Args:
+        channels (int): of the latents.
+        hidden (int): width of the first half; the second is twice as wide.
+    """
+
+    def __init__(self, channels: int, hidden: int = 96) -> None:
+        super().__init__()
+        widths = ((channels, hidden, 1), (hidden, hidden, 1), (hidden, 2 * hidden, 2), (2 * hidden, 2 * hidden, 1))
+        layers: list[nn.Module] = []
+        for before, after, stride in widths:
+            layers += [spectral_norm(nn.Conv2d(before, after, 3, stride, padding=1)), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers)
+        self.out = nn.Conv2d(2 * hidden, 1, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Latents (B, C, h, w) → logits of "real", (B, positions)."""
+        logits: Tensor = self.out(self.layers(z)).flatten(1).float()
+        return logits
 
 
 class Discriminator(nn.Module):
@@ -143,3 +211,11 @@ def frozen(module: nn.Module) -> Iterator[None]:
     finally:
         for parameter in kept:
             parameter.requires_grad_(True)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within the block torch's global generator starts from ``seed``; afterwards it is as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

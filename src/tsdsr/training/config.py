@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.diffusion.losses import Omega, Space
@@ -16,6 +16,8 @@ Ramp = float | tuple[float, float]
 """A number, or its values at the start and at the end of a phase, joined by a straight line."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
+PerceptualName = Literal["lpips", "dists"]
+AdversaryName = Literal["features", "latent"]
 
 
 def value_at(ramp: Ramp, progress: float) -> float:
@@ -122,8 +124,12 @@ class Phase(Schedule):
         latent_mse_weight (Ramp): weight of the latent MSE.
         l1_weight (Ramp): weight of the pixel L1 term, which the paper does not have.
         perceptual_crop (int | None): edge of a random square LPIPS sees instead of the whole crop, to save time.
+        perceptual (tuple): perceptual distances, taken in turns, one a step: "lpips", "dists".
+        grid_weight (Ramp): weight of the term against grids, which the paper does not have.
         tsd (TSDSettings | None): None trains with reconstruction losses only; no teacher is needed then.
         adversarial_weight (Ramp): weight of the adversarial latent loss; the paper has none.
+        adversary ("features" | "latent"): what the discriminator looks at: the fake network's features, or the latents
+            themselves, which needs no teacher. One kind a run.
         diverse_prompts (Ramp): probability that the student sees the image's prompt instead of the fixed one.
     """
 
@@ -135,14 +141,24 @@ class Phase(Schedule):
     latent_mse_weight: Ramp = 0.0
     l1_weight: Ramp = 0.0
     perceptual_crop: int | None = None
+    perceptual: tuple[PerceptualName, ...] = ("lpips",)
+    grid_weight: Ramp = 0.0
     tsd: TSDSettings | None = None
     adversarial_weight: Ramp = 0.0
+    adversary: AdversaryName = "features"
     diverse_prompts: Ramp = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.perceptual or set(self.perceptual) - set(get_args(PerceptualName)):
+            raise ConfigError(f"perceptual names one or more of {get_args(PerceptualName)}, got {self.perceptual}")
+        if self.adversary not in get_args(AdversaryName):
+            raise ConfigError(f"unknown adversary {self.adversary!r}; choose from {get_args(AdversaryName)}")
 
     @property
     def needs_scores(self) -> bool:
         """Whether teacher and fake take part."""
-        return self.tsd is not None or self.adversarial_weight != 0.0
+        return self.tsd is not None or (self.adversarial_weight != 0.0 and self.adversary == "features")
 
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj")
@@ -253,6 +269,18 @@ class StudentConfig(RunConfig):
     phases: tuple[Phase, ...]
     pairs: PairSettings = field(default_factory=PairSettings)
     monitor_every: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.adversaries) > 1:
+            raise ConfigError(
+                "a run has one discriminator: give every phase with an adversarial loss the same adversary"
+            )
+
+    @property
+    def adversaries(self) -> set[AdversaryName]:
+        """What the discriminator looks at, over all phases; empty without one."""
+        return {phase.adversary for phase in self.phases if phase.adversarial_weight}
 
     @property
     def needs_scores(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -54,10 +55,15 @@ class TrainedRole:
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
 
+    def _buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """The buffers that training moves: those of spectral normalisation."""
+        return ((name, b) for name, b in self.module.named_buffers() if "parametrizations." in name)
+
     def state_dict(self) -> dict[str, Any]:
-        """Trained weights, optimiser and scaler."""
+        """Trained weights, moving buffers, optimiser and scaler."""
         return {
             "weights": {name: p.detach() for name, p in self.named.items()},
+            "buffers": dict(self._buffers()),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
@@ -67,5 +73,7 @@ class TrainedRole:
         with torch.no_grad():
             for name, parameter in self.named.items():
                 parameter.copy_(state["weights"][name])
+            for name, buffer in self._buffers():
+                buffer.copy_(state["buffers"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])

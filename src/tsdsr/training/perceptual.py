@@ -1,4 +1,4 @@
-"""LPIPS as a training loss, through the `lpips` package."""
+"""Losses on images: LPIPS and DISTS through their packages, and a term against grids."""
 
 from __future__ import annotations
 
@@ -38,3 +38,52 @@ def lpips_distance(net: str = "vgg", device: torch.device | str = "cpu") -> Call
         return value
 
     return distance
+
+
+def dists_distance(device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
+    """DISTS (Ding et al. 2020) on frozen VGG16 features, as a differentiable scalar.
+
+    Args:
+        device (torch.device | str): where to run.
+
+    Returns:
+        callable: two batches (B, 3, H, W) in [0, 1] → mean distance, a scalar.
+
+    Raises:
+        MissingDependencyError: the package is absent.
+    """
+    try:
+        from pyiqa import create_metric
+    except ImportError as error:
+        raise MissingDependencyError("DISTS as a loss needs pyiqa: pip install 'tsdsr[train,eval]'") from error
+    network = create_metric("dists", device=device, as_loss=True).requires_grad_(False)
+    network = network.to(memory_format=torch.channels_last)
+
+    def distance(x_hat: Tensor, x_hq: Tensor) -> Tensor:
+        value: Tensor = network(x_hat, x_hq)
+        return value
+
+    return distance
+
+
+def perceptual_distance(name: str, device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
+    """The distance called "lpips" (with VGG16) or "dists"."""
+    return dists_distance(device) if name == "dists" else lpips_distance("vgg", device)
+
+
+def grid_loss(x_hat: Tensor, x_hq: Tensor, period: int) -> Tensor:
+    """How much of the residual repeats with a period: it is folded to one block, averaged over all blocks of all
+    images, freed of its mean, and its absolute value averaged. Content does not line up with a grid and averages out.
+
+    Args:
+        x_hat, x_hq (Tensor): images (B, C, H, W), sides multiples of ``period``.
+        period (int): edge of a block in pixels; divisors of it are covered.
+
+    Returns:
+        Tensor: scalar.
+    """
+    residual = x_hat - x_hq
+    batch, channels, height, width = residual.shape
+    blocks = residual.reshape(batch, channels, height // period, period, width // period, period)
+    pattern = blocks.mean((0, 2, 4))
+    return (pattern - pattern.mean((-2, -1), keepdim=True)).abs().mean()

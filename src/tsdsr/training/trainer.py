@@ -23,13 +23,13 @@ from tsdsr.diffusion.losses import (
 from tsdsr.diffusion.trajectory import paired_walk, walk_positions
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.zoo import get_spec
-from tsdsr.training.adversarial import Adversary, discriminator_loss
+from tsdsr.training.adversarial import Adversary, FeatureAdversary, LatentAdversary, discriminator_loss
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings, value_at
 from tsdsr.training.draws import Draws
 from tsdsr.training.engine import Engine
 from tsdsr.training.monitors import GapByTime, direction_cosines, score_gap
 from tsdsr.training.networks import Networks, autocast, channels_last, encode
-from tsdsr.training.perceptual import lpips_distance
+from tsdsr.training.perceptual import grid_loss, perceptual_distance
 from tsdsr.training.prompts import LabelPrompts, Prompts, join, mix
 from tsdsr.training.reporting import make_accelerator
 from tsdsr.training.samples import Pairs, TrainingData, TrainingSample
@@ -53,7 +53,7 @@ class StudentTrainer(Engine):
         accelerator (Accelerator | None): default one process on the CPU.
         dtype (torch.dtype): autocast precision; float32 means none.
         workers (int): data loading processes.
-        perceptual (callable | None): replaces LPIPS-VGG; used by tests.
+        perceptual (callable | None): replaces every perceptual distance; used by tests.
 
     Raises:
         TrainingError: the folder holds a run with other settings.
@@ -88,12 +88,14 @@ class StudentTrainer(Engine):
         self._head: nn.Module | None = None
         if self.scores is not None:
             self._fake = self.prepare("fake", channels_last(self.scores))
-            if any(phase.adversarial_weight for phase in config.phases):
-                self.adversary = Adversary(self.scores, self.process, config.seed)
-                self._head = self.prepare("discriminator", self.adversary.head)
+        if config.adversaries:
+            self.adversary = self._make_adversary()
+            self._head = self.prepare("discriminator", self.adversary.head)
         self.average("student")
-        needs_lpips = any(phase.perceptual_weight for phase in config.phases)
-        self.perceptual = perceptual or (lpips_distance("vgg", self.device) if needs_lpips else None)
+        names = {name for phase in config.phases if phase.perceptual_weight for name in phase.perceptual}
+        self.distances: dict[str, Perceptual] = {
+            name: perceptual or perceptual_distance(name, self.device) for name in sorted(names)
+        }
         self.gaps = GapByTime()
         self._last_point: WalkPoint | None = None
         self._last_hq: Tensor | None = None
@@ -118,8 +120,8 @@ class StudentTrainer(Engine):
         self.update_average()
         if phase.needs_scores:
             figures |= self._train_fake(batches, latents, phase, progress)
-            if phase.adversarial_weight:
-                figures |= self._train_discriminator(batches, latents, phase)
+        if phase.adversarial_weight:
+            figures |= self._train_discriminator(batches, latents, phase)
         return figures
 
     def _student_loss(
@@ -148,6 +150,9 @@ class StudentTrainer(Engine):
         if phase.tsd is not None:
             tsd = self._tsd_loss(phase.tsd, progress, batch, z_hat, z_hq, prompt, new)
             loss = loss + value_at(phase.gamma_reg, progress) * tsd
+        if phase.grid_weight:
+            new["loss/grid"] = grid_loss(x_hat, batch.x_hq, 2 * self.spec.vae_scale_factor)
+            loss = loss + value_at(phase.grid_weight, progress) * new["loss/grid"]
         if phase.adversarial_weight:
             assert self.adversary is not None
             stack.enter_context(self.adversary.held())  # until after the backward pass
@@ -255,7 +260,7 @@ class StudentTrainer(Engine):
         """One step of the adversarial head on features of true and restored latents, noised alike."""
         assert self.adversary is not None
         assert self._head is not None
-        self.adversary.scores.network("fake")
+        self.adversary.begin()
         total = torch.zeros((), device=self.device)
         for i, (batch, (z_hat, prompt)) in enumerate(zip(batches, latents, strict=True)):
             with torch.no_grad(), autocast(self.device, self.dtype):
@@ -270,6 +275,12 @@ class StudentTrainer(Engine):
 
     # Conditioning and small helpers
 
+    def _make_adversary(self) -> Adversary:
+        if "latent" in self.config.adversaries:
+            return LatentAdversary(self.networks.student.denoiser.config["in_channels"], self.config.seed)
+        assert self.scores is not None
+        return FeatureAdversary(self.scores, self.process, self.config.seed)
+
     def _student_prompt(
         self, batch: TrainingSample, prompt: Conditioning, phase: Phase, progress: float
     ) -> Conditioning:
@@ -282,9 +293,9 @@ class StudentTrainer(Engine):
 
     def _perceptual_of(self, phase: Phase) -> Perceptual | None:
         """The phase's perceptual term: none, on whole crops, or on a random square drawn from (seed, step)."""
-        perceptual, edge = self.perceptual, phase.perceptual_crop
-        if not phase.perceptual_weight or perceptual is None:
+        if not phase.perceptual_weight:
             return None
+        perceptual, edge = self.distances[phase.perceptual[self.step % len(phase.perceptual)]], phase.perceptual_crop
         size = self.config.pairs.crops.size
         if edge is None or edge >= size:
             return perceptual
@@ -318,7 +329,7 @@ class StudentTrainer(Engine):
         """The averaged student on fixed crops of the held-out photographs, see :func:`validation_figures`."""
         factor = self.spec.vae_scale_factor
         sheet = self.output / f"validation-{self.step:06d}.png"
-        return validation_figures(self.restored(), self.perceptual, (factor, 2 * factor), sheet)
+        return validation_figures(self.restored(), self.distances, (factor, 2 * factor), sheet)
 
     @torch.no_grad()
     def restored(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,15 +34,15 @@ def validation_pairs(photos: Sequence[Path], settings: PairSettings, edge: int) 
 
 def validation_figures(
     results: Iterable[tuple[Tensor, Tensor, Tensor]],
-    perceptual: Callable[[Tensor, Tensor], Tensor] | None,
+    distances: Mapping[str, Callable[[Tensor, Tensor], Tensor]],
     periods: Sequence[int],
     sheet: Path,
 ) -> dict[str, float]:
-    """Mean PSNR (dB, RGB), L1, perceptual distance, and grid excess over the truth's (dB); stores a sheet.
+    """Mean PSNR (dB, RGB), L1, perceptual distances, and grid excess over the truth's (dB); stores a sheet.
 
     Args:
         results (iterable): ``(x_lq, x_hat, x_hq)``, each (1, 3, H, W) in [0, 1].
-        perceptual (callable | None): distance of two batches.
+        distances (mapping): name → distance of two batches.
         periods (sequence of int): of grids to look for, in pixels; those too long for the images are left out.
         sheet (Path): PNG with input, result and truth side by side, eight rows at most.
 
@@ -51,12 +51,12 @@ def validation_figures(
     """
     rows: list[Tensor] = []
     pairs: list[tuple[Tensor, Tensor]] = []
-    scores: dict[str, list[float]] = {"psnr": [], "l1": [], "perceptual": []}
+    scores: dict[str, list[float]] = {"psnr": [], "l1": [], **{name: [] for name in distances}}
     for x_lq, x_hat, x_hq in results:
         scores["psnr"].append(-10 * math.log10(max(1e-10, torch.mean((x_hat - x_hq) ** 2).item())))
         scores["l1"].append((x_hat - x_hq).abs().mean().item())
-        if perceptual is not None:
-            scores["perceptual"].append(perceptual(x_hat, x_hq).item())
+        for name, distance in distances.items():
+            scores[name].append(distance(x_hat, x_hq).item())
         pairs.append((x_hat.cpu(), x_hq.cpu()))
         rows.append(torch.cat([x_lq, x_hat, x_hq], dim=-1)[0].cpu())
     if not rows:
