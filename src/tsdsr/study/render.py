@@ -66,7 +66,8 @@ def notes(report: StudyReport) -> list[str]:
     unit = (
         "whole sessions resampled"
         if report.by_session
-        else f"single votes resampled, as fewer than {MIN_SESSIONS} voters leave no other way: probably too narrow"
+        else f"single votes resampled, because {MIN_SESSIONS} voters at least are needed to resample sessions; too narrow "
+        "if a voter's votes are alike"
     )
     return [
         f"{report.voters} voters, {report.votes} votes on {report.images} images. "

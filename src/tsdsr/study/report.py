@@ -130,13 +130,15 @@ def _approvals(votes: Sequence[Vote], systems: Sequence[str], by_session: bool) 
 
 
 def _ranking(votes: Sequence[Vote], systems: Sequence[str], by_session: bool) -> tuple[Strength, ...]:
-    values, draws = strengths(tally(votes, systems, by_session))
+    counts = tally(votes, systems, by_session)
+    values, draws = strengths(counts)
+    units = len(counts.wins)
     order = sorted(range(len(systems)), key=lambda k: -values[k])
     rows = []
     for k, following in zip(order, [*order[1:], None], strict=True):
         over, over_interval = None, None
         if following is not None:
             over = float(values[k] / (values[k] + values[following]))
-            over_interval = interval(draws[:, k] / (draws[:, k] + draws[:, following]))
-        rows.append(Strength(systems[k], float(values[k]), interval(draws[:, k]), over, over_interval))
+            over_interval = interval(draws[:, k] / (draws[:, k] + draws[:, following]), units)
+        rows.append(Strength(systems[k], float(values[k]), interval(draws[:, k], units), over, over_interval))
     return tuple(rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from tsdsr.study.votes import Vote
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
 
-MIN_SESSIONS = 6
+MIN_SESSIONS = 5
 """With fewer sessions their spread cannot be estimated; single votes are resampled instead."""
 
 RESAMPLES = 2000
@@ -27,8 +28,7 @@ PRIOR = 0.5
 """Votes that every system is given beforehand, against all others: Jeffreys' prior. A system nobody chose keeps a
 strength above zero, and strengths exist even when some systems were never chosen over some others."""
 
-_QUANTILES = (0.025, 0.975)
-_Z = 1.959963984540054
+_Z = 1.959963984540054  # 97.5 % of a normal distribution lie below
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,11 @@ def approval_interval(counts: Tally, system: int, seed: int = 0) -> Interval:
     wins, shown = counts.wins[:, system], counts.shown[:, system]
     low, high = wilson(wins.sum(), shown.sum())
     weights = np.random.default_rng(seed).exponential(size=(RESAMPLES, len(wins)))
-    drawn_low, drawn_high = np.quantile((weights @ wins) / (weights @ shown), _QUANTILES)
-    return min(low, float(drawn_low)), max(high, float(drawn_high))
+    drawn_low, drawn_high = interval((weights @ wins) / (weights @ shown), len(wins))
+    return min(low, drawn_low), max(high, drawn_high)
 
 
-def luce(wins: Array, sets: Array, times: Array, tolerance: float = 1e-10, iterations: int = 20_000) -> Array:
+def luce(wins: Array, sets: Array, times: Array, tolerance: float = 1e-8, iterations: int = 20_000) -> Array:
     """Strengths of which a choice is proportional: P(i is chosen from S) = π_i / Σ_{j in S} π_j.
 
     For sets of two this is the Bradley-Terry model. Maximum likelihood by minorisation: π_i ← w_i / Σ_S n_S [i in S] /
@@ -157,7 +157,21 @@ def strengths(counts: Tally, seed: int = 0) -> tuple[Array, Array]:
     return found[0], found[1:]
 
 
-def interval(draws: Array) -> Interval:
-    """The middle 95 % of draws."""
-    low, high = np.quantile(draws, _QUANTILES)
+def interval(draws: Array, units: int) -> Interval:
+    """The 95 % interval of resampled values: their quantiles, taken further out when units are few.
+
+    The tails are Φ(-t √(n/(n - 1))) with Student's t of n - 1 degrees of freedom for n units, the expanded percentile
+    interval of Hesterberg, American Statistician 69, 2015; 2.5 % when n is large.
+
+    Args:
+        draws (Array): (:data:`RESAMPLES`,), resampled values.
+        units (int): how many sessions or votes were resampled.
+    """
+    freedom = max(units - 1, 1)
+    z, t = _Z, _Z  # Cornish and Fisher's series of t, three digits from five degrees of freedom on
+    t += (z**3 + z) / (4 * freedom)
+    t += (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    t += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    tail = NormalDist().cdf(-t * math.sqrt((freedom + 1) / freedom))
+    low, high = np.quantile(draws, (tail, 1 - tail))
     return float(low), float(high)
