@@ -66,8 +66,8 @@ def notes(report: StudyReport) -> list[str]:
     unit = (
         "whole sessions resampled"
         if report.by_session
-        else f"single votes resampled, because {MIN_SESSIONS} voters at least are needed to resample sessions; too narrow "
-        "if a voter's votes are alike"
+        else f"single votes resampled, as resampling sessions takes {MIN_SESSIONS} voters; too narrow if the "
+        "votes of one voter are alike"
     )
     return [
         f"{report.voters} voters, {report.votes} votes on {report.images} images. "

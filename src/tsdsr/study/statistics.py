@@ -110,7 +110,7 @@ def approval_interval(counts: Tally, system: int, seed: int = 0) -> Interval:
     return min(low, drawn_low), max(high, drawn_high)
 
 
-def luce(wins: Array, sets: Array, times: Array, tolerance: float = 1e-8, iterations: int = 20_000) -> Array:
+def luce(wins: Array, sets: Array, times: Array, tolerance: float = 1e-8, iterations: int = 5_000) -> Array:
     """Strengths of which a choice is proportional: P(i is chosen from S) = π_i / Σ_{j in S} π_j.
 
     For sets of two this is the Bradley-Terry model. Maximum likelihood by minorisation: π_i ← w_i / Σ_S n_S [i in S] /

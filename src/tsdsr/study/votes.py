@@ -138,7 +138,9 @@ def read_votes(path: Path) -> list[Vote]:
     if not path.exists():
         return []
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        # "rw" makes no file that is missing and, unlike "ro", leaves no empty -wal and -shm files behind.
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=10)) as connection:
+            connection.execute("PRAGMA query_only = ON")
             _check_version(connection, path)
             rows = connection.execute("SELECT session, image, shown, choice, voted FROM votes ORDER BY rowid")
             return [Vote(s, image, tuple(json.loads(shown)), choice, at) for s, image, shown, choice, at in rows]
