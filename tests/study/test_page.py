@@ -227,3 +227,22 @@ def test_a_lost_connection_loses_no_choice(opened: Open, votes: Callable[[], lis
     confirm(page, lambda: page.click("#confirm"))
     assert [vote.position for vote in votes()] == [2]
     assert page.is_hidden("#problem")
+
+
+def test_pictures_that_do_not_come_cannot_be_voted_on(opened: Open, votes: Callable[[], list[Vote]]) -> None:
+    page = opened(DESK, expected="ERR_FAILED")
+    page.wait_for_function("loaded.size === 2 && Promise.all(loaded.values()).then(() => true)")
+    page.route("**/pictures/**", lambda route: route.abort())
+    page.keyboard.press("1")
+    confirm(page, lambda: page.click("#confirm"))  # the second's pictures are there already, the third's are not
+    page.keyboard.press("1")
+    page.click("#confirm")
+    page.wait_for_selector("#problem:not([hidden])")
+    page.keyboard.press("2")
+    page.keyboard.press("Enter")
+    assert page.is_disabled("#confirm")
+    assert len(votes()) == 2
+    page.unroute("**/pictures/**")
+    page.reload()
+    page.wait_for_selector("#trial:not([hidden])")
+    assert page.inner_text("#count") == "3 of 4"

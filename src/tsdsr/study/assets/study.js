@@ -4,6 +4,7 @@ const NAMES = ["Low quality", "Original"];
 const session = { total: 0, trials: [] };
 const loaded = new Map(); // address of a trial's input → promise of its pictures
 let aspect = 1; // height by width of the pictures shown
+let shown = null; // the trial whose pictures are on the page; null while others are awaited
 let chosen = null; // position, from 0
 let busy = false;
 
@@ -86,6 +87,8 @@ function given(picture, k) {
 /** Show the first trial that is left, and load the one after it meanwhile. */
 async function present() {
   const [trial, next] = session.trials;
+  shown = null;
+  choose(null);
   if (!trial) {
     show("done");
     byId("done").querySelector("h1").focus();
@@ -94,12 +97,12 @@ async function present() {
   const pictures = await load(trial);
   const cards = pictures.map((picture, k) => (k < 2 ? given(picture, k) : candidate(picture, k - 2)));
   byId("pictures").replaceChildren(...cards);
+  shown = trial;
   byId("pictures").dataset.trial = trial.input;
   aspect = pictures[1].naturalHeight / pictures[1].naturalWidth;
   const done = session.total - session.trials.length;
   Object.assign(byId("progress"), { max: session.total, value: done });
   byId("count").textContent = `${done + 1} of ${session.total}`;
-  choose(null);
   show("trial");
   arrange();
   zoom.reset();
@@ -107,53 +110,52 @@ async function present() {
   if (next) load(next).catch(() => {}); // said when it is its turn
 }
 
-/** The number of columns with which the pictures are largest while all are in view; at least two. */
+/** The number of columns with which the pictures are largest while all are in view; small ones are scrolled instead. */
 function arrange() {
   const board = byId("pictures");
   const count = board.childElementCount;
   if (!count || byId("trial").hidden) return;
-  const [gap, border, caption] = [8, 6, 26];
+  const [gap, border, caption, least] = [8, 6, 26, 160];
   const style = getComputedStyle(board);
   const width = board.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
-  const height = innerHeight - document.querySelector("header").offsetHeight - document.querySelector("footer").offsetHeight - 8;
-  let best = [2, 0];
-  for (let columns = 2; columns <= count; columns++) {
+  const bars = document.querySelector("header").offsetHeight + document.querySelector("footer").offsetHeight;
+  const height = innerHeight - bars - parseFloat(style.paddingBottom);
+  const across = (columns) => (width - gap * (columns - 1)) / columns;
+  let best = [1, 0];
+  for (let columns = 1; columns <= count; columns++) {
     const rows = Math.ceil(count / columns);
-    const across = (width - gap * (columns - 1)) / columns;
     const down = ((height - gap * (rows - 1)) / rows - border - caption) / aspect + border;
-    const size = Math.min(across, down);
+    const size = Math.min(across(columns), down);
     if (size > best[1]) best = [columns, size];
   }
-  // Pictures that would be smaller than two columns of a phone are better scrolled.
-  if (best[1] < 160) best = [2, Math.min((width - gap) / 2, 480)];
+  if (best[1] < least) {
+    const columns = Math.max(2, Math.floor((width + gap) / (least + gap)));
+    best = [columns, across(columns)];
+  }
   board.style.setProperty("--columns", best[0]);
   board.style.setProperty("--width", `${Math.floor(best[1])}px`);
   zoom.apply();
 }
 
 function choose(position) {
-  chosen = position;
-  const radios = byId("pictures").querySelectorAll("input");
-  if (position !== null) {
-    radios[position].checked = true;
-    complain("");
-  }
-  byId("confirm").disabled = position === null;
-  byId("confirm").textContent = position === null ? "Confirm" : `Confirm ${position + 1}`;
+  chosen = shown && position;
+  for (const [k, radio] of byId("pictures").querySelectorAll("input").entries()) radio.checked = k === chosen;
+  byId("confirm").disabled = chosen === null;
+  byId("confirm").textContent = chosen === null ? "Confirm" : `Confirm ${chosen + 1}`;
 }
 
 async function confirmChoice() {
   if (busy || chosen === null) return;
   busy = true;
   byId("confirm").disabled = true;
-  const trial = session.trials[0];
+  complain("");
   try {
-    const body = JSON.stringify({ choice: trial.candidates[chosen] });
+    const body = JSON.stringify({ choice: shown.candidates[chosen] });
     await ask("api/vote", { method: "POST", headers: { "Content-Type": "application/json" }, body });
-    await advance(trial);
+    forget(session.trials.shift());
+    await presentOrSay();
   } catch (error) {
-    if (error instanceof Refused && error.status === 409) await resume(); // answered in another tab
-    else if (error instanceof Refused && error.status < 500) await resume("The session has ended or changed; this is where it stands.");
+    if (error instanceof Refused && error.status < 500) await resume(); // answered in another tab, or the cookie is gone
     else {
       complain("Your answer could not be stored. Check the connection and confirm again.");
       byId("confirm").disabled = false;
@@ -161,12 +163,6 @@ async function confirmChoice() {
   } finally {
     busy = false;
   }
-}
-
-async function advance(trial) {
-  session.trials.shift();
-  forget(trial);
-  await presentOrSay();
 }
 
 async function presentOrSay() {
@@ -179,7 +175,7 @@ async function presentOrSay() {
 }
 
 /** Where this session stands; begins nothing. */
-async function resume(text = "", options = {}) {
+async function resume(options = {}) {
   try {
     const state = await (await ask("api/session", options)).json();
     Object.assign(session, { total: state.total, trials: state.trials });
@@ -188,7 +184,6 @@ async function resume(text = "", options = {}) {
       for (const element of document.querySelectorAll(`.${name}`)) element.textContent = value;
     if (state.started) await presentOrSay();
     else show("intro");
-    if (text) complain(text);
   } catch {
     complain("The study cannot be reached. Check the connection and reload the page.");
   }
@@ -214,7 +209,7 @@ function pick(position) {
   choose(position);
 }
 
-byId("begin").addEventListener("click", () => resume("", { method: "POST" }));
+byId("begin").addEventListener("click", () => resume({ method: "POST" }));
 byId("confirm").addEventListener("click", confirmChoice);
 document.addEventListener("keydown", onKey);
 addEventListener("resize", arrange);
