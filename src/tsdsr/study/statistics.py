@@ -168,7 +168,7 @@ def interval(draws: Array, units: int) -> Interval:
         units (int): how many sessions or votes were resampled.
     """
     freedom = max(units - 1, 1)
-    z, t = _Z, _Z  # Cornish and Fisher's series of t, three digits from five degrees of freedom on
+    z, t = _Z, _Z  # Cornish and Fisher's series of t, right to 0.3 % from four degrees of freedom on
     t += (z**3 + z) / (4 * freedom)
     t += (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
     t += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
