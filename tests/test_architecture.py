@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "training": {"diffusion", "models", "data"},
     "recipes": {"training", "data"},
     "evaluation": {"data"},
-    "cli": {"diffusion", "models", "data", "pipeline", "training", "recipes", "evaluation"},
+    "study": {"data", "evaluation"},
+    "cli": {"diffusion", "models", "data", "pipeline", "training", "recipes", "evaluation", "study"},
 }
 """Package → packages it may import; ``errors``, ``files``, ``resize`` and the version are everyone's."""
 

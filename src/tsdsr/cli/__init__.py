@@ -13,6 +13,7 @@ from tsdsr.cli.data import data_app
 from tsdsr.cli.evaluate import compare, evaluate
 from tsdsr.cli.figures import figures
 from tsdsr.cli.models import convert, info
+from tsdsr.cli.study import study_app
 from tsdsr.cli.train import train_app
 from tsdsr.cli.upscale import upscale
 
@@ -24,6 +25,7 @@ app.command()(evaluate)
 app.command()(compare)
 app.command()(figures)
 app.add_typer(data_app, name="data")
+app.add_typer(study_app, name="study")
 app.add_typer(train_app, name="train")
 
 

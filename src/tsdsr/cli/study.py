@@ -1,0 +1,135 @@
+"""``tsdsr study``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tsdsr.cli.common import errors_reported
+from tsdsr.errors import InvalidInputError
+
+study_app = typer.Typer(no_args_is_help=True, help="Ask people which restoration is best, blind.")
+
+Folder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
+
+
+@study_app.command()
+def create(
+    folder: Folder,
+    systems: Annotated[list[str], typer.Argument(metavar="NAME=FOLDER...", help="Restorations to compare.")],
+    lr: Annotated[Path, typer.Option(help="Folder of low-resolution images.")],
+    gt: Annotated[Path, typer.Option(help="Folder of true images; subfolders are categories.")],
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Which restoration is best?",
+    categories: Annotated[Path | None, typer.Option(help="CSV or TSV of two columns: image, category.")] = None,
+    shown: Annotated[int | None, typer.Option(min=2, help="Restorations on a page; default all, up to 9.")] = None,
+    per_voter: Annotated[int | None, typer.Option(min=1, help="Images a voter is asked about; default all.")] = None,
+    suffix: Annotated[
+        list[str] | None, typer.Option("--suffix", help="Ending of file stems that does not count; repeatable.")
+    ] = None,
+) -> None:
+    """Make a study: match pictures by stem and copy them into its folder."""
+    with errors_reported():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES
+        from tsdsr.study.create import create_study
+
+        named = [_named(text) for text in systems]
+        if len(dict(named)) < len(named):
+            raise InvalidInputError("two systems have the same name; give each its own with NAME=FOLDER")
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("pictures", total=None)
+            made = create_study(
+                folder,
+                lr,
+                gt,
+                dict(named),
+                title=title,
+                categories=categories,
+                shown=shown,
+                per_voter=per_voter,
+                suffixes=suffix or DEFAULT_SUFFIXES,
+                on_image=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+    typer.echo(f"{len(made.images)} images, {len(made.systems)} systems, {len(made.categories)} categories in {folder}")
+
+
+@study_app.command()
+def serve(
+    folder: Folder,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is every network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
+) -> None:
+    """Serve the page until interrupted; votes are kept across restarts."""
+    with errors_reported():
+        import signal
+        from contextlib import suppress
+
+        from tsdsr.study.server import serve as run
+
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl+C: the database is closed tidily
+        with suppress(KeyboardInterrupt):
+            run(folder, host, port, on_ready=lambda address: typer.echo(f"serving {address} (Ctrl+C ends)"))
+
+
+@study_app.command()
+def export(
+    folder: Folder,
+    csv: Annotated[Path | None, typer.Option(help="Store a row a vote here.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Store systems, images and votes here.")] = None,
+) -> None:
+    """Write the votes to files; also while the study is served."""
+    with errors_reported():
+        from tsdsr.files import atomic_path
+        from tsdsr.study.definition import VOTES, Study
+        from tsdsr.study.votes import read_votes, votes_csv, votes_json
+
+        if csv is None and json is None:
+            raise InvalidInputError("nothing to write; give --csv FILE or --json FILE")
+        study, votes = Study.load(folder), read_votes(folder / VOTES)
+        for path, write in ((csv, votes_csv), (json, votes_json)):
+            if path is not None:
+                with atomic_path(path) as temporary:
+                    temporary.write_text(write(study, votes), encoding="utf-8")
+                typer.echo(f"{len(votes)} votes written to {path}")
+
+
+@study_app.command()
+def report(
+    folder: Folder,
+    json: Annotated[Path | None, typer.Option(help="Store all figures here.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Store the tables as Markdown here.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Store the approval rates as bars here, PNG.")] = None,
+) -> None:
+    """Approval rates by category and a Bradley-Terry ranking, with 95 % intervals."""
+    with errors_reported():
+        from rich.console import Console
+
+        from tsdsr.files import atomic_path
+        from tsdsr.study.definition import VOTES, Study
+        from tsdsr.study.render import to_markdown, to_rich, write_figure
+        from tsdsr.study.report import study_report
+        from tsdsr.study.votes import read_votes
+
+        found = study_report(Study.load(folder), read_votes(folder / VOTES))
+        if json is not None:
+            found.save(json)
+        if markdown is not None:
+            with atomic_path(markdown) as temporary:
+                temporary.write_text(to_markdown(found) + "\n", encoding="utf-8")
+        if figure is not None:
+            write_figure(found, figure)
+        Console().print(to_rich(found))
+    for path in (json, markdown, figure):
+        if path is not None:
+            typer.echo(f"written to {path}")
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.partition("=")
+    if not name or not equals or not folder:
+        raise InvalidInputError(f"{text!r}: give NAME=FOLDER")
+    return name, Path(folder)

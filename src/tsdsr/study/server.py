@@ -1,0 +1,224 @@
+"""The web page of a study and its small interface.
+
+::
+
+    GET  /                  the page
+    GET  /api/session       what is still to be asked; before a session begins, only how much it will be
+    POST /api/session       begin; sets the cookie
+    POST /api/vote          {"choice": ADDRESS} → 201; 409 when this image has been voted on
+    GET  /pictures/ADDRESS  a picture of this session
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from collections.abc import Callable
+from contextlib import closing
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from tsdsr.errors import InvalidInputError, MissingDependencyError
+from tsdsr.study.blinding import plan_session
+from tsdsr.study.definition import VOTES, Study, check_pictures, picture_path
+from tsdsr.study.votes import DoubleVoteError, Vote, VoteStore
+
+try:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+except ImportError as error:
+    raise MissingDependencyError(
+        f"serving a study needs Starlette and uvicorn: pip install 'tsdsr[study]' ({error})"
+    ) from error
+
+BODY_LIMIT = 1024
+"""Bytes of a request's body; a vote has about 50."""
+
+COOKIE_SECONDS = 30 * 86400
+
+_ASSETS = {
+    "/": ("study.html", "text/html"),
+    "/study.css": ("study.css", "text/css"),
+    "/study.js": ("study.js", "text/javascript"),
+    "/zoom.js": ("zoom.js", "text/javascript"),
+}
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class StudyServer:
+    """Answers the requests of one study's voters.
+
+    Args:
+        study (Study): what is shown.
+        folder (Path): where its pictures are.
+        store (VoteStore): where votes go; stays the caller's to close.
+
+    Attributes:
+        app (Starlette): the ASGI application.
+    """
+
+    def __init__(self, study: Study, folder: Path, store: VoteStore) -> None:
+        self.study, self.folder, self.store = study, folder, store
+        # Cookies know hosts but not ports: studies side by side must not overwrite each other's.
+        self.cookie = f"study-{hashlib.sha256(study.seed.encode()).hexdigest()[:8]}"
+        self.plan = lru_cache(maxsize=1024)(lambda session: plan_session(study, session))
+        assets = files("tsdsr.study") / "assets"
+        self.app = Starlette(
+            routes=[
+                *(Route(path, _file((assets / name).read_bytes(), kind)) for path, (name, kind) in _ASSETS.items()),
+                Route("/api/session", self.show_session),
+                Route("/api/session", self.begin, methods=["POST"]),
+                Route("/api/vote", self.vote, methods=["POST"]),
+                Route("/pictures/{address}", self.picture),
+            ]
+        )
+
+    async def show_session(self, request: Request) -> Response:
+        """What is still to be asked."""
+        return _json(await self._state(await self._session(request)))
+
+    async def begin(self, request: Request) -> Response:
+        """A new session, or the one that the cookie belongs to."""
+        session = await self._session(request)
+        if session is not None:
+            return _json(await self._state(session))
+        session, token = await run_in_threadpool(self.store.begin)
+        response = _json(await self._state(session), 201)
+        secure = request.url.scheme == "https"
+        response.set_cookie(self.cookie, token, max_age=COOKIE_SECONDS, httponly=True, samesite="strict", secure=secure)
+        return response
+
+    async def vote(self, request: Request) -> Response:
+        """Store a choice."""
+        session = await self._session(request)
+        if session is None:
+            return _problem(401, "no session; reload the page to begin")
+        # Another site's form cannot send this type without the browser asking here first.
+        if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
+            return _problem(415, "a vote is application/json")
+        body = await _limited_body(request)
+        if body is None:
+            return _problem(413, f"a vote has at most {BODY_LIMIT} bytes")
+        choice = _parse_choice(body)
+        if choice is None:
+            return _problem(400, 'a vote is {"choice": "ADDRESS"}')
+        found = self.plan(session).choices.get(choice)
+        if found is None:
+            return _problem(404, "this session was shown no such restoration")
+        trial, system = found
+        try:
+            await run_in_threadpool(self.store.add, Vote(session, trial.image.stem, trial.systems, system))
+        except DoubleVoteError:
+            return _problem(409, "this session has voted on this image")
+        return _json({}, 201)
+
+    async def picture(self, request: Request) -> Response:
+        """A picture, without a date or a tag that would be the same in other sessions."""
+        session = await self._session(request)
+        key = None if session is None else self.plan(session).pictures.get(request.path_params["address"])
+        if key is None:
+            return _problem(404, "no such picture in this session")
+        content = await run_in_threadpool(picture_path(self.folder, key).read_bytes)
+        return Response(content, headers=_HEADERS, media_type="image/png")
+
+    async def _session(self, request: Request) -> int | None:
+        token = request.cookies.get(self.cookie)
+        return None if token is None else await run_in_threadpool(self.store.session_of, token)
+
+    async def _state(self, session: int | None) -> dict[str, Any]:
+        about = {"title": self.study.title, "total": self.study.per_voter, "shown": self.study.shown}
+        if session is None:
+            return {**about, "started": False, "trials": []}
+        voted = await run_in_threadpool(self.store.voted, session)
+        trials = [
+            {"input": trial.input, "reference": trial.reference, "candidates": trial.candidates}
+            for trial in self.plan(session).trials
+            if trial.image.stem not in voted
+        ]
+        return {**about, "started": True, "trials": trials}
+
+
+def serve(folder: Path, host: str, port: int, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serve a study until interrupted.
+
+    Args:
+        folder (Path): of the study.
+        host (str): address to listen at; ``127.0.0.1`` is this machine only, ``0.0.0.0`` every network.
+        port (int): 0 takes any that is free.
+        on_ready (callable | None): called with the page's address once it can be opened.
+
+    Raises:
+        DatasetError: not a study, or its pictures have changed.
+        InvalidInputError: the port is taken, or the host is none of this machine's.
+    """
+    study = Study.load(folder)
+    check_pictures(study, folder)
+    with closing(bind(host, port)) as listener, closing(VoteStore(folder / VOTES)) as store:
+        app = StudyServer(study, folder, store).app
+        # No access log: it would hold the voters' network addresses.
+        config = uvicorn.Config(app, access_log=False, log_level="warning", lifespan="off", ws="none")
+        if on_ready is not None:  # connections wait in the listener's queue until the server takes them
+            shown = f"[{host}]" if ":" in host else host
+            on_ready(f"http://{shown}:{listener.getsockname()[1]}/")
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        InvalidInputError: the port is taken, or the host is none of this machine's.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        raise InvalidInputError(
+            f"cannot listen at {host}, port {port} ({error}); choose others with --host and --port"
+        ) from error
+
+
+def _json(content: Any, status: int = 200) -> JSONResponse:
+    return JSONResponse(content, status, _HEADERS)
+
+
+def _problem(status: int, message: str) -> Response:
+    return _json({"error": message}, status)
+
+
+def _file(content: bytes, kind: str) -> Callable[[Request], Response]:
+    return lambda request: Response(content, headers=_HEADERS, media_type=kind)
+
+
+async def _limited_body(request: Request) -> bytes | None:
+    """The body, or None when it is longer than :data:`BODY_LIMIT`."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_LIMIT:
+            return None
+    return body
+
+
+def _parse_choice(body: bytes) -> str | None:
+    """The address in a vote's body, or None when it is no vote."""
+    try:
+        vote = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    choice = vote.get("choice") if isinstance(vote, dict) else None
+    return choice if isinstance(choice, str) else None

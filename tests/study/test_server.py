@@ -1,0 +1,105 @@
+"""The interface behind the page: what it refuses, and that it gives no system away."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.study.conftest import STEMS, TINTS, Client
+from tsdsr.errors import InvalidInputError
+from tsdsr.study.definition import VOTES
+from tsdsr.study.votes import read_votes
+
+
+def test_a_session_from_beginning_to_end(port: int, tmp_path: Path) -> None:
+    voter = Client(port)
+    before = voter.state()
+    assert (before["started"], before["total"], before["shown"], before["trials"]) == (False, 4, 3, [])
+    assert voter.cookie is None  # looking at the page stores nothing
+    trials = voter.state("POST")["trials"]
+    attributes = voter.headers["set-cookie"].lower()
+    assert "httponly" in attributes
+    assert "samesite=strict" in attributes
+    assert voter.state("POST")["trials"] == trials  # beginning again is going on
+    for trial in trials:
+        reds = [int(picture(voter, address)[..., 0].mean()) for address in trial["candidates"]]
+        assert voter.vote(trial["candidates"][int(np.argmax(reds))]) == 201
+    after = voter.state()
+    assert (after["started"], after["trials"]) == (True, [])
+    votes = read_votes(tmp_path / "study" / VOTES)
+    assert {vote.image for vote in votes} == set(STEMS)
+    assert {vote.choice for vote in votes} == {"alpha"}  # what looked red was the red one
+    assert {vote.session for vote in votes} == {1}
+
+
+def picture(voter: Client, address: str) -> np.ndarray:
+    status, content = voter.ask("GET", f"/pictures/{address}")
+    assert status == 200
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+def test_votes_that_are_refused(port: int, tmp_path: Path) -> None:
+    voter, other = Client(port), Client(port)
+    trials = voter.state("POST")["trials"]
+    foreign = other.state("POST")["trials"][0]["candidates"][0]
+    good = {"choice": trials[0]["candidates"][0]}
+    assert Client(port).vote(good["choice"]) == 401
+    assert Client(port, f"{str(voter.cookie).split('=')[0]}=guess").vote(good["choice"]) == 401
+    for choice in (foreign, trials[0]["input"], trials[0]["reference"], "alpha", ""):
+        assert voter.vote(choice) == 404
+    for body in (b"", b"{", b"[]", b'"x"', {"choice": 3}, {}, b"\xff", b"[" * 1000):
+        assert voter.ask("POST", "/api/vote", body)[0] == 400
+    assert voter.ask("POST", "/api/vote", good, **{"Content-Type": "text/plain"})[0] == 415
+    assert voter.ask("POST", "/api/vote", b" " * 1025)[0] == 413
+    assert voter.ask("GET", "/api/vote")[0] == 405
+    assert read_votes(tmp_path / "study" / VOTES) == []
+    assert voter.vote(good["choice"]) == 201
+    for choice in trials[0]["candidates"]:
+        assert voter.vote(choice) == 409
+    assert len(read_votes(tmp_path / "study" / VOTES)) == 1
+
+
+def test_nothing_gives_a_system_away(port: int) -> None:
+    voter = Client(port)
+    trials = voter.state("POST")["trials"]
+    sent = []
+    for path in ("/", "/study.js", "/zoom.js", "/study.css", "/api/session"):
+        status, content = voter.ask("GET", path)
+        assert status == 200
+        sent.append(content.decode() + json.dumps(voter.headers))
+    for trial in trials:
+        for address in trial["candidates"]:
+            assert voter.ask("GET", f"/pictures/{address}")[0] == 200
+            assert voter.headers["cache-control"] == "no-store"
+            assert voter.headers["content-type"] == "image/png"
+            assert not {"etag", "last-modified", "content-disposition"} & set(voter.headers)
+            sent.append(json.dumps(voter.headers))
+    text = "\n".join(sent)
+    for name in (*TINTS, *STEMS):
+        assert f'"{name}' not in text
+        assert f"/{name}" not in text
+
+
+def test_pictures_belong_to_their_session(port: int) -> None:
+    voter, other = Client(port), Client(port)
+    address = voter.state("POST")["trials"][0]["reference"]
+    other.state("POST")
+    assert voter.ask("GET", f"/pictures/{address}")[0] == 200
+    for someone in (other, Client(port)):
+        assert someone.ask("GET", f"/pictures/{address}")[0] == 404
+    assert voter.ask("GET", "/pictures/..%2Fstudy.json")[0] == 404
+    assert voter.ask("GET", "/study.json")[0] == 404
+
+
+def test_a_taken_port_is_said(port: int) -> None:
+    from tsdsr.study.server import bind
+
+    with pytest.raises(InvalidInputError, match=f"port {port} .*--port"):
+        bind("127.0.0.1", port)
+    with pytest.raises(InvalidInputError, match="--host"):
+        bind("host.invalid", 0)
