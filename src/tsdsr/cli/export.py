@@ -29,12 +29,13 @@ def export(
 ) -> None:
     """Write a model for ONNX Runtime or OpenVINO: encoder, denoiser and decoder, for images of any size."""
     with errors_reported():
-        from diffusers.utils.logging import disable_progress_bar
+        from diffusers.utils.logging import disable_progress_bar, set_verbosity_error
 
         from tsdsr.optimize.export import export_pipeline
         from tsdsr.pipeline.loading import load_pipeline
 
         disable_progress_bar()
+        set_verbosity_error()  # float16 on the CPU is for the files only
         pipe = load_pipeline(model, "cpu", dtype.value)
         for graph in export_pipeline(pipe, output, to.value):
             typer.echo(f"{graph.name}: {graph.nodes} operations, {graph.constants:,} constants")

@@ -7,11 +7,7 @@ or ``.xml`` and ``.bin``), and ``tsdsr.json``, which says how to use them (:clas
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,6 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, ModelNotFoundError
+from tsdsr.files import atomic_folder
 from tsdsr.models.zoo import get_spec
 from tsdsr.optimize.graphs import GRAPHS, GraphInfo, write_onnx
 from tsdsr.pipeline.loading import EXPORT_INDEX
@@ -113,7 +110,7 @@ def export_pipeline(pipe: OneStepSRPipeline, output: Path, backend: Backend = "o
     spec = pipe.spec
     scaling = float(pipe.vae.config["scaling_factor"])
     index = ExportIndex(backend, spec.name, STORED[pipe.dtype], scaling, spec.vae_scale_factor, spec.size_multiple)
-    with _new_folder(output) as folder:
+    with atomic_folder(output) as folder:
         infos = tuple(_write(pipe, graph, index.graph(folder, graph)) for graph in GRAPHS)
         (folder / EXPORT_INDEX).write_text(json.dumps(asdict(index), indent=2) + "\n")
     return infos
@@ -142,16 +139,3 @@ def import_openvino() -> Any:
     except ImportError as error:
         raise MissingDependencyError("this needs OpenVINO: pip install 'tsdsr[openvino]'") from error
     return openvino
-
-
-@contextmanager
-def _new_folder(output: Path) -> Iterator[Path]:
-    """A temporary folder that becomes ``output`` when the block ends well, and vanishes when it does not."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)  # mkdtemp's folders are private
-        os.replace(temporary, output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

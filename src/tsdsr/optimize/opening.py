@@ -78,5 +78,9 @@ def cached_export(
     target = root / "exported" / f"{folder.resolve().name}-{backend}-{digest.hexdigest()}"
     if not (target / EXPORT_INDEX).is_file():
         say(f"exporting {os.fspath(model)} for {backend}, once, to {target}")
-        export_pipeline(load_pipeline(model, "cpu", stored), target, backend)
+        try:
+            export_pipeline(load_pipeline(model, "cpu", stored), target, backend)
+        except (OSError, InvalidInputError):
+            if not (target / EXPORT_INDEX).is_file():  # another process was first
+                raise
     return target

@@ -27,6 +27,8 @@ _PROVIDERS = {
 }
 _HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
+_OUT_OF_MEMORY = ("out of memory", "failed to allocate", "can't allocate", "bad_alloc", "bad allocation")
+
 
 def runtime_dtype(backend: Backend, stored: str, dtype: str | torch.dtype, device: str) -> torch.dtype:
     """The precision a runtime will compute in.
@@ -88,7 +90,7 @@ def _onnx_opener(device: str, threads: int) -> Callable[[Path], Graph]:
     provider = (_PROVIDERS[kind], {"device_id": number} if number else {})
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors; they come as exceptions too
+    options.log_severity_level = 4  # errors come as exceptions
 
     def open_graph(path: Path) -> Graph:
         session = _reported(path, lambda: onnxruntime.InferenceSession(path, options, providers=[provider]))
@@ -129,7 +131,7 @@ def _guarded(path: Path, run: Callable[[Any], Any]) -> Graph:
             return torch.from_numpy(run(x.float().contiguous().numpy()))
         except Exception as error:
             text = str(error).lower()
-            if isinstance(error, MemoryError) or "alloc" in text or "out of memory" in text:
+            if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
                 raise MemoryError(_summary(error)) from error
             raise TSDSRError(f"{path.stem} failed on input {tuple(x.shape)}: {_summary(error)}") from error
 
