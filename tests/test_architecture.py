@@ -25,11 +25,22 @@ MAY_IMPORT = {
     "models": {"diffusion"},
     "data": set(),
     "pipeline": {"diffusion", "models"},
+    "optimize": {"diffusion", "models", "pipeline"},
     "training": {"diffusion", "models", "data"},
     "recipes": {"training", "data"},
     "evaluation": {"data"},
     "study": {"data", "evaluation"},
-    "cli": {"diffusion", "models", "data", "pipeline", "training", "recipes", "evaluation", "study"},
+    "cli": {
+        "diffusion",
+        "models",
+        "data",
+        "pipeline",
+        "optimize",
+        "training",
+        "recipes",
+        "evaluation",
+        "study",
+    },
 }
 """Package → packages it may import; ``errors``, ``files``, ``resize`` and the version are everyone's."""
 

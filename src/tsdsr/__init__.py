@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tsdsr.models.conditioning import Conditioning
     from tsdsr.models.denoiser import Denoiser, as_denoiser, restore
     from tsdsr.models.zoo import SPECS, ModelSpec, get_spec
+    from tsdsr.optimize.export import export_pipeline
+    from tsdsr.optimize.exported import load_exported
+    from tsdsr.optimize.opening import open_pipeline
     from tsdsr.pipeline.convert import convert_released, save_pipeline
     from tsdsr.pipeline.loading import load_pipeline
     from tsdsr.pipeline.pipeline import OneStepSRPipeline, SROutput
@@ -39,8 +42,11 @@ _EXPORTS = {
     "VariancePreserving": "tsdsr.diffusion.process",
     "as_denoiser": "tsdsr.models.denoiser",
     "convert_released": "tsdsr.pipeline.convert",
+    "export_pipeline": "tsdsr.optimize.export",
     "get_spec": "tsdsr.models.zoo",
+    "load_exported": "tsdsr.optimize.exported",
     "load_pipeline": "tsdsr.pipeline.loading",
+    "open_pipeline": "tsdsr.optimize.opening",
     "restore": "tsdsr.models.denoiser",
     "save_pipeline": "tsdsr.pipeline.convert",
     "upscale_like_upstream": "tsdsr.pipeline.upstream",
@@ -60,8 +66,11 @@ __all__ = [
     "__version__",
     "as_denoiser",
     "convert_released",
+    "export_pipeline",
     "get_spec",
+    "load_exported",
     "load_pipeline",
+    "open_pipeline",
     "restore",
     "save_pipeline",
     "upscale_like_upstream",

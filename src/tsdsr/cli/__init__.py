@@ -11,6 +11,7 @@ import typer
 
 from tsdsr.cli.data import data_app
 from tsdsr.cli.evaluate import compare, evaluate
+from tsdsr.cli.export import export
 from tsdsr.cli.figures import figures
 from tsdsr.cli.models import convert, info
 from tsdsr.cli.study import study_app
@@ -20,6 +21,7 @@ from tsdsr.cli.upscale import upscale
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(upscale)
 app.command()(convert)
+app.command()(export)
 app.command()(info)
 app.command()(evaluate)
 app.command()(compare)

@@ -29,6 +29,13 @@ class ColorFixChoice(str, Enum):
     none = "none"
 
 
+class BackendChoice(str, Enum):
+    auto = "auto"
+    torch = "torch"
+    onnx = "onnx"
+    openvino = "openvino"
+
+
 class PresetChoice(str, Enum):
     default = "default"
     upstream = "upstream"
@@ -37,12 +44,15 @@ class PresetChoice(str, Enum):
 def upscale(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Image files, folders or patterns.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Output folder, or file for a single input file.")],
-    model: Annotated[str, typer.Option(help="'mini', a pipeline folder or a hub id.")] = "mini",
+    model: Annotated[str, typer.Option(help="'mini', a pipeline or exported folder, or a hub id.")] = "mini",
     scale: Annotated[float, typer.Option(help="Enlargement from 1 to 8, fractions allowed.")] = 4.0,
     target: Annotated[str | None, typer.Option(metavar="WxH", help="Size of the result instead of a scale.")] = None,
     color_fix: Annotated[ColorFixChoice, typer.Option(help="How colours are aligned.")] = ColorFixChoice.wavelet,
     tile: Annotated[str, typer.Option(help="'auto', 'off' or the edge of a tile in output pixels.")] = "auto",
     tile_batch: Annotated[int, typer.Option(min=1, help="Tiles processed together.")] = 1,
+    backend: Annotated[
+        BackendChoice, typer.Option(help="Runtime; 'auto' is PyTorch, or what a model was exported for.")
+    ] = BackendChoice.auto,
     device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …")] = "auto",
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the network.")] = DtypeChoice.auto,
     seed: Annotated[int | None, typer.Option(help="Sample the encoder's posterior with this seed.")] = None,
@@ -67,10 +77,10 @@ def upscale(
         jobs = plan_jobs(inputs, output, f".{format.lower().lstrip('.')}" if format else None)
         from diffusers.utils.logging import disable_progress_bar
 
-        from tsdsr.pipeline.loading import load_pipeline
+        from tsdsr.optimize.opening import open_pipeline
 
         disable_progress_bar()  # diffusers' own, over the three parts of a folder
-        pipe = load_pipeline(model, device, dtype.value)
+        pipe = open_pipeline(model, backend.value, device, dtype.value, say=lambda text: typer.echo(text, err=True))
     with _progress() as progress:
         if preset is PresetChoice.upstream:
             restore = _upstream_restore(pipe, scale, color_fix)

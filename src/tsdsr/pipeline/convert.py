@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
 
 from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError
+from tsdsr.files import atomic_folder
 from tsdsr.models.conditioning import Conditioning, FixedPrompt
 from tsdsr.models.lora import RELEASED_PROMPT_FILES, merge_lora, read_embeddings, read_released_lora
 from tsdsr.models.zoo import ModelSpec, get_spec, load_part
@@ -88,13 +87,7 @@ def save_pipeline(pipe: OneStepSRPipeline, output: Path, dtype: torch.dtype = to
     """
     if output.exists():
         raise InvalidInputError(f"{output}: exists already; choose another name or remove it")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
+    with atomic_folder(output) as temporary:
         for component in pipe.components.values():
             torch.nn.Module.to(component, dtype=dtype)
         pipe.save_pretrained(temporary)
-        temporary.chmod(0o755)  # mkdtemp's folders are private
-        os.replace(temporary, output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

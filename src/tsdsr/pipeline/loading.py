@@ -25,6 +25,9 @@ from tsdsr.pipeline.pipeline import OneStepSRPipeline
 PACKAGED_MODELS = ("mini",)
 """Models whose weights come with the package."""
 
+EXPORT_INDEX = "tsdsr.json"
+"""What a folder made by ``tsdsr export`` has in place of a ``model_index.json``."""
+
 
 def load_pipeline(
     model: str | os.PathLike[str] = "mini",
@@ -108,8 +111,10 @@ def check_pipeline_folder(folder: Path) -> None:
 
     Raises:
         ModelNotFoundError: no ``model_index.json``.
-        ModelError: the index is broken or belongs to another pipeline.
+        ModelError: the index is broken or belongs to another pipeline, or the model is an exported one.
     """
+    if (folder / EXPORT_INDEX).is_file():
+        raise ModelError(f"{folder}: is an exported model; use tsdsr.load_exported or 'tsdsr upscale'")
     index = folder / "model_index.json"
     if not index.is_file():
         raise ModelNotFoundError(f"{folder}: holds no model_index.json; make a pipeline folder with 'tsdsr convert'")

@@ -170,9 +170,8 @@ class OneStepSRPipeline(DiffusionPipeline):
     def denoise(self, z_lq: Tensor, plan: TilePlan, on_tile: Callable[[int, int], None] | None = None) -> Tensor:
         """The one step on latents (B, C, h, w), tiled as planned."""
         factor = self.spec.vae_scale_factor
-        denoiser, prompt = as_denoiser(self.denoiser), self.prompt.conditioning()
         return tiled_apply(
-            lambda z: restore(denoiser, self.spec.process, z, self.spec.timestep, prompt),
+            self.one_step,
             z_lq,
             tile=plan.denoiser and plan.denoiser // factor,
             overlap=plan.overlap // factor,
@@ -180,6 +179,11 @@ class OneStepSRPipeline(DiffusionPipeline):
             batch=plan.batch,
             on_tile=on_tile,
         )
+
+    def one_step(self, z_lq: Tensor) -> Tensor:
+        """The one step on scaled latents (B, C, h, w) as they are, untiled → ``z_hat``, same shape."""
+        denoiser, prompt = as_denoiser(self.denoiser), self.prompt.conditioning()
+        return restore(denoiser, self.spec.process, z_lq, self.spec.timestep, prompt)
 
     def decode(self, z: Tensor, plan: TilePlan) -> Tensor:
         """Scaled latents (B, C, h, w) → images (B, 3, h * f, w * f), nominally in [0, 1], not clamped."""

@@ -21,7 +21,6 @@ from PIL import Image
 from torch import Tensor
 
 from tsdsr.errors import InvalidInputError
-from tsdsr.models.denoiser import as_denoiser, restore
 from tsdsr.pipeline.color import ColorFix, adain_color_fix, wavelet_color_fix
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.plan import TilePlan
@@ -80,18 +79,16 @@ def _process_size(width: int, height: int, scale: int) -> tuple[int, int]:
 
 def _denoise(pipe: OneStepSRPipeline, z_lq: Tensor) -> Tensor:
     """The one step, on the whole latent or on off-centre Gaussian tiles."""
-    denoiser, prompt = as_denoiser(pipe.denoiser), pipe.prompt.conditioning()
     height, width = z_lq.shape[-2:]
     if height * width <= _TILE**2:
-        return restore(denoiser, pipe.spec.process, z_lq, pipe.spec.timestep, prompt)
+        return pipe.one_step(z_lq)
     tile = min(_TILE, height, width)
     weight = torch.outer(_gaussian(tile, tile / 2), _gaussian(tile, (tile - 1) / 2)).to(z_lq.device)
     total, weights = torch.zeros_like(z_lq), torch.zeros_like(z_lq)
     for left in _starts(width, tile):
         for top in _starts(height, tile):
             window = (..., slice(top, top + tile), slice(left, left + tile))
-            z_hat = restore(denoiser, pipe.spec.process, z_lq[window], pipe.spec.timestep, prompt)
-            total[window] += z_hat * weight
+            total[window] += pipe.one_step(z_lq[window]) * weight
             weights[window] += weight
     return total / weights
 

@@ -1,0 +1,42 @@
+"""``tsdsr export``."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tsdsr.cli.common import errors_reported
+
+
+class TargetChoice(str, Enum):
+    onnx = "onnx"
+    openvino = "openvino"
+
+
+class StoredChoice(str, Enum):
+    fp32 = "fp32"
+    fp16 = "fp16"
+
+
+def export(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")],
+    to: Annotated[TargetChoice, typer.Option(help="The runtime.")] = TargetChoice.onnx,
+    model: Annotated[str, typer.Option(help="'mini', a pipeline folder or a hub id.")] = "mini",
+    dtype: Annotated[StoredChoice, typer.Option(help="Precision of the stored weights.")] = StoredChoice.fp32,
+) -> None:
+    """Write a model for ONNX Runtime or OpenVINO: encoder, denoiser and decoder, for images of any size."""
+    with errors_reported():
+        from diffusers.utils.logging import disable_progress_bar, set_verbosity_error
+
+        from tsdsr.optimize.export import export_pipeline
+        from tsdsr.pipeline.loading import load_pipeline
+
+        disable_progress_bar()
+        set_verbosity_error()  # float16 on the CPU is for the files only
+        pipe = load_pipeline(model, "cpu", dtype.value)
+        for graph in export_pipeline(pipe, output, to.value):
+            typer.echo(f"{graph.name}: {graph.nodes} operations, {graph.constants:,} constants")
+    typer.echo(f"{output}: ready for 'tsdsr upscale --model {output}'")

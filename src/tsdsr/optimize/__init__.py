@@ -1,0 +1,1 @@
+"""The same student, smaller and faster, or in another runtime."""

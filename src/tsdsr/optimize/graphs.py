@@ -1,0 +1,175 @@
+"""A pipeline's networks as ONNX graphs.
+
+Three graphs make a pipeline, float32 in and out whatever the networks compute in, for one image of any size:
+
+* ``encoder``: image in [-1, 1], (1, 3, H, W) → latent, (1, C, H/f, W/f), the posterior's mode, not scaled;
+* ``denoiser``: scaled latent ``z_lq`` → scaled latent ``z_hat``, the whole step;
+* ``decoder``: latent, not scaled → image, nominally in [-1, 1].
+
+A graph with more than 256 MB of weights keeps them in a second file, ``.onnx.data``.
+
+H and W are multiples of the model's ``size_multiple``. The batch is one, so that time and prompt are constants of the
+graph, and with them everything that depends on nothing else: the embeddings and each modulation's linear layer are
+computed once, during the export, and their weights are left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from tsdsr.errors import MissingDependencyError
+from tsdsr.models.denoiser import as_denoiser, restore
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+
+_NO_LIMIT = 2**62  # the optimiser leaves large constants alone unless told otherwise; adaLN's weights are large
+
+_LARGEST_SINGLE_FILE = 2**28
+
+
+@dataclass(frozen=True)
+class GraphInfo:
+    """Size of an exported graph.
+
+    Attributes:
+        name (str): encoder, denoiser or decoder.
+        nodes (int): operations.
+        constants (int): stored numbers.
+        parameters (int): numbers the network had in PyTorch.
+    """
+
+    name: str
+    nodes: int
+    constants: int
+    parameters: int
+
+
+class _Encoder(nn.Module):
+    def __init__(self, pipe: OneStepSRPipeline) -> None:
+        super().__init__()
+        self.vae = pipe.vae
+
+    def forward(self, image: Tensor) -> Tensor:
+        latent: Tensor = self.vae.encode(image.to(_dtype(self.vae))).latent_dist.mode()
+        return latent.float()
+
+
+class _Step(nn.Module):
+    def __init__(self, pipe: OneStepSRPipeline) -> None:
+        super().__init__()
+        self.network, self.spec, self.prompt = pipe.denoiser, pipe.spec, pipe.prompt
+
+    def forward(self, z_lq: Tensor) -> Tensor:
+        denoiser, prompt = as_denoiser(self.network), self.prompt.conditioning()
+        return restore(denoiser, self.spec.process, z_lq, self.spec.timestep, prompt)
+
+
+class _Decoder(nn.Module):
+    def __init__(self, pipe: OneStepSRPipeline) -> None:
+        super().__init__()
+        self.vae = pipe.vae
+
+    def forward(self, latent: Tensor) -> Tensor:
+        image: Tensor = self.vae.decode(latent.to(_dtype(self.vae)), return_dict=False)[0]
+        return image.float()
+
+
+GRAPHS = ("encoder", "denoiser", "decoder")
+"""The graphs of an exported pipeline."""
+
+_PARTS: dict[str, tuple[type[nn.Module], str, str]] = {
+    "encoder": (_Encoder, "image", "latent"),
+    "denoiser": (_Step, "z_lq", "z_hat"),
+    "decoder": (_Decoder, "latent", "image"),
+}
+
+
+@torch.no_grad()
+def write_onnx(pipe: OneStepSRPipeline, name: str, path: Path) -> GraphInfo:
+    """Write one of :data:`GRAPHS`.
+
+    Args:
+        pipe (OneStepSRPipeline): on the CPU; the precision of its networks becomes the graph's.
+        name (str): which graph.
+        path (Path): a file with the suffix ``.onnx``.
+
+    Raises:
+        MissingDependencyError: the exporter's packages are missing.
+    """
+    optimizer = _exporter()
+    wrapper, source, result = _PARTS[name]
+    module = wrapper(pipe).eval()
+    spec = pipe.spec
+    # The schedule is kept by the process; were it first asked for below, a tracer's stand-in would be kept instead.
+    spec.process.coefficients(torch.tensor(spec.timestep))
+    example, sizes = _example(pipe, name)
+    with _quiet():
+        program = torch.export.export(module, (example,), dynamic_shapes=(sizes,), strict=False)
+        exported: Any = torch.onnx.export(
+            program, (), dynamo=True, input_names=[source], output_names=[result], verbose=False
+        )
+        optimizer.fold_constants(exported.model, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
+        optimizer.remove_unused_nodes(exported.model)
+        graph = exported.model.graph
+        tensors = [value.const_value for value in graph.initializers.values()]
+        # Weights beside the graph are written as they are; weights within it are copied three times on the way.
+        exported.save(path, external_data=sum(tensor.nbytes for tensor in tensors) > _LARGEST_SINGLE_FILE)
+    constants = sum(tensor.size for tensor in tensors)
+    return GraphInfo(name, len(list(graph)), constants, sum(p.numel() for p in _used(pipe, name).parameters()))
+
+
+def _example(pipe: OneStepSRPipeline, name: str) -> tuple[Tensor, dict[int, Any]]:
+    """An input to trace with, and its axes of any size: multiples of what the model needs."""
+    spec = pipe.spec
+    multiple, channels = spec.size_multiple, 3
+    if name != "encoder":
+        multiple //= spec.vae_scale_factor
+        config = pipe.denoiser.config
+        channels = config["in_channels"]
+    height, width = Dim("height", min=1), Dim("width", min=1)
+    return torch.zeros(1, channels, 4 * multiple, 6 * multiple), {2: multiple * height, 3: multiple * width}
+
+
+def _used(pipe: OneStepSRPipeline, name: str) -> nn.Module:
+    """The network behind a graph."""
+    whole: nn.Module = pipe.denoiser if name == "denoiser" else pipe.vae
+    return getattr(whole, name, whole)
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    first = next(module.parameters(), None)
+    return torch.float32 if first is None else first.dtype
+
+
+def _exporter() -> Any:
+    try:
+        from onnxscript import optimizer
+    except ImportError as error:
+        raise MissingDependencyError("exporting needs onnx and onnxscript: pip install 'tsdsr[onnx]'") from error
+    return optimizer
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' notes: folds they skip, domains they do not know, their own deprecated calls."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "torch.onnx")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
