@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tsdsr.cli.bench import bench
 from tsdsr.cli.data import data_app
 from tsdsr.cli.evaluate import compare, evaluate
 from tsdsr.cli.figures import figures
@@ -22,6 +23,7 @@ app.command()(convert)
 app.command()(info)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(bench)
 app.command()(figures)
 app.add_typer(data_app, name="data")
 app.add_typer(train_app, name="train")

@@ -1,0 +1,1 @@
+"""Making pipelines faster and smaller, and measuring that they are."""
