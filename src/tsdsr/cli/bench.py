@@ -79,7 +79,7 @@ def _table(found: BenchResult) -> Table:
     from tsdsr.optimize.contestants import PARTS
 
     settings, timings = found.settings, found.timings
-    title = f"{settings.size}² at scale {settings.scale:g}, batch 1; seconds, median of {settings.runs} (smallest - largest)"
+    title = f"{settings.size}² at scale {settings.scale:g}, batch 1; seconds, median (range) of {settings.runs}"
     table = Table("", title=title, title_justify="left")
     for timing in timings:
         table.add_column(timing.name, justify="right", overflow="fold")

@@ -233,8 +233,7 @@ class _Worker:
             return self._pool.submit(function, *args).result()
         except BrokenProcessPool as error:
             raise OutOfMemoryError(
-                f"{self.name}: its process was ended, most likely for want of memory; time fewer models at a time, or a "
-                f"smaller image"
+                f"{self.name}: its process was ended, likely for want of memory; time fewer models or a smaller image"
             ) from error
 
 

@@ -16,7 +16,7 @@ PACKAGES = ("tsdsr", "torch", "diffusers", "transformers", "peft", "numpy", "Pil
 
 
 def describe_machine() -> dict[str, str | int | float | list[str]]:
-    """Processor, cores, vector instructions torch uses, whether it multiplies in bf16, GPUs, memory in GB of 1e9 bytes."""
+    """Processor, cores, torch's vector instructions, whether it multiplies in bf16, GPUs, memory in GB (1e9 bytes)."""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     found: dict[str, str | int | float | list[str]] = {
         "cpu": _processor(),

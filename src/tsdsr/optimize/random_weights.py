@@ -51,11 +51,15 @@ def released_pipeline(model: str, device: torch.device) -> OneStepSRPipeline:
 
 
 def _random(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> OneStepSRPipeline:
-    with torch.device("meta"):
-        parts = [spec.make_denoiser(), spec.make_autoencoder()]
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("meta"):
+            parts = [spec.make_denoiser(), spec.make_autoencoder()]
+    finally:
+        torch.set_default_dtype(default)
     for part in parts:
-        part.to(dtype).to_empty(device=device)
-        fill_with_noise(part)
+        fill_with_noise(part.to_empty(device=device))
     prompt = FixedPrompt.from_conditioning(default_conditioning(spec).to(device, dtype))
     return OneStepSRPipeline(parts[0].eval(), parts[1].eval(), prompt, model=spec.name)
 
