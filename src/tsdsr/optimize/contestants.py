@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-import tsdsr.pipeline.pipeline as pipeline_module
+import tsdsr.pipeline.color as color_module
 import tsdsr.pipeline.upstream as upstream_module
 from tsdsr.errors import InvalidInputError, MissingDependencyError
 from tsdsr.measuring import wait_for
@@ -154,9 +154,8 @@ class PipelineContestant:
         self.parameters = count_parameters((pipe.denoiser, pipe.vae))
         self._watched: tuple[tuple[object, str, str], ...] = (
             *((pipe, part, part) for part in ("encode", "denoise", "decode")),
-            (pipeline_module, "apply_color_fix", "colour"),
             (upstream_module, "_denoise", "denoise"),
-            (upstream_module, "wavelet_color_fix", "colour"),
+            (color_module, "_atrous_blur", "colour"),  # all of the default fix but a subtraction and an addition
         )
 
     def run(self, source: Path, target: Path, scale: float, watch: Stopwatch) -> None:
