@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tsdsr.models.conditioning import Conditioning
     from tsdsr.models.denoiser import Denoiser, as_denoiser, restore
     from tsdsr.models.zoo import SPECS, ModelSpec, get_spec
+    from tsdsr.optimize.compile import compile_pipeline
     from tsdsr.pipeline.convert import convert_released, save_pipeline
     from tsdsr.pipeline.loading import load_pipeline
     from tsdsr.pipeline.pipeline import OneStepSRPipeline, SROutput
@@ -38,6 +39,7 @@ _EXPORTS = {
     "TSDSRError": "tsdsr.errors",
     "VariancePreserving": "tsdsr.diffusion.process",
     "as_denoiser": "tsdsr.models.denoiser",
+    "compile_pipeline": "tsdsr.optimize.compile",
     "convert_released": "tsdsr.pipeline.convert",
     "get_spec": "tsdsr.models.zoo",
     "load_pipeline": "tsdsr.pipeline.loading",
@@ -59,6 +61,7 @@ __all__ = [
     "VariancePreserving",
     "__version__",
     "as_denoiser",
+    "compile_pipeline",
     "convert_released",
     "get_spec",
     "load_pipeline",

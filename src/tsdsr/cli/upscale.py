@@ -45,6 +45,9 @@ def upscale(
     tile_batch: Annotated[int, typer.Option(min=1, help="Tiles processed together.")] = 1,
     device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …")] = "auto",
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the network.")] = DtypeChoice.auto,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the networks: slow to start, worth it for many images.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Sample the encoder's posterior with this seed.")] = None,
     format: Annotated[str | None, typer.Option(help="png, jpg, webp, tiff or bmp; default the input's.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make results again that exist.")] = False,
@@ -71,6 +74,10 @@ def upscale(
 
         disable_progress_bar()  # diffusers' own, over the three parts of a folder
         pipe = load_pipeline(model, device, dtype.value)
+        if compile:
+            from tsdsr.optimize.compile import compile_pipeline
+
+            compile_pipeline(pipe)
     with _progress() as progress:
         if preset is PresetChoice.upstream:
             restore = _upstream_restore(pipe, scale, color_fix)

@@ -7,17 +7,20 @@ import shutil
 from importlib.util import find_spec
 
 import torch
-from torch import nn
 
 from tsdsr.errors import MissingDependencyError
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 
 def compile_pipeline(pipe: OneStepSRPipeline) -> OneStepSRPipeline:
-    """Compile the denoiser and the autoencoder's two halves, in place.
+    """Compile a pipeline's networks in place, those that gain from it on its device.
 
-    The first image of every new tile size takes seconds to minutes longer, which is why nothing is compiled unasked.
-    On a GPU the compiled networks are also captured as CUDA graphs.
+    On a GPU these are the denoiser and both halves of the autoencoder, captured as CUDA graphs. On a CPU it is the
+    denoiser alone, its weights frozen into the code and packed, which takes their size in memory once more; of the
+    autoencoder inductor makes something slower than eager convolutions and group norms.
+
+    Sizes are compiled in: the first image of every new tile size takes seconds to minutes longer. The pipeline must
+    not be moved, cast or trained afterwards.
 
     Args:
         pipe (OneStepSRPipeline): ready on its device.
@@ -29,11 +32,12 @@ def compile_pipeline(pipe: OneStepSRPipeline) -> OneStepSRPipeline:
         MissingDependencyError: there is no compiler for this device.
     """
     require_compiler(pipe.device)
-    mode = "reduce-overhead" if pipe.device.type == "cuda" else None
-    halves = (getattr(pipe.vae, name, None) for name in ("encoder", "decoder"))
-    for network in (pipe.denoiser, *halves):
-        if isinstance(network, nn.Module):
-            network.compile(mode=mode, dynamic=False)
+    if pipe.device.type == "cuda":
+        halves = (getattr(pipe.vae, name, None) for name in ("encoder", "decoder"))
+        for network in (pipe.denoiser, *(half for half in halves if half is not None)):
+            network.compile(mode="reduce-overhead", dynamic=False)
+    else:
+        pipe.denoiser.compile(options={"freezing": True}, dynamic=False)
     return pipe
 
 
@@ -45,9 +49,9 @@ def require_compiler(device: torch.device) -> None:
     """
     if device.type == "cuda":
         if find_spec("triton") is None:
-            raise MissingDependencyError("--compile on a GPU needs Triton: pip install triton")
+            raise MissingDependencyError("--compile on a GPU needs Triton: pip install triton, or leave the flag out")
         return
-    names = [os.environ.get("CXX"), "g++", "clang++", "cl"]
+    names = (os.environ.get("CXX"), "g++", "clang++", "cl")
     if not any(name and shutil.which(name) for name in names):
         raise MissingDependencyError(
             "--compile needs a C++ compiler: install g++ or clang++, or set CXX to one; without it leave the flag out"
