@@ -79,7 +79,7 @@ def _table(found: BenchResult) -> Table:
     from tsdsr.optimize.contestants import PARTS
 
     settings, timings = found.settings, found.timings
-    title = f"{settings.size}² at scale {settings.scale:g}, batch 1; seconds, median (range) of {settings.runs}"
+    title = f"{settings.size}² at scale {settings.scale:g}, batch 1; seconds, median of {settings.runs}"
     table = Table("", title=title, title_justify="left")
     for timing in timings:
         table.add_column(timing.name, justify="right", overflow="fold")
@@ -94,7 +94,8 @@ def _table(found: BenchResult) -> Table:
     row("warm-up", lambda t: " + ".join(map(_seconds, t.warmup_seconds)) or "-", end_section=True)
     for part in PARTS:
         row(part, lambda t, part=part: _seconds(t.median(part)))  # type: ignore[misc]
-    row("total", _total)
+    row("total", lambda t: _seconds(t.median()))
+    row("smallest - largest", _range)
     table.add_section()
     row("processor time", lambda t: _seconds(t.median("cpu")))
     row("peak memory", lambda t: _gigabytes(t.peak_memory))
@@ -105,12 +106,14 @@ def _table(found: BenchResult) -> Table:
     return table
 
 
-def _total(timing: Timing) -> str:
+def _range(timing: Timing) -> str:
     totals = [run["total"] for run in timing.runs]
-    return f"{_seconds(timing.median())} ({_seconds(min(totals))} - {_seconds(max(totals))})"
+    return f"{_seconds(min(totals))} - {_seconds(max(totals))}"
 
 
 def _seconds(value: float) -> str:
+    if value == 0:
+        return "-"  # a part this model does not have
     return f"{value:.1f}" if value >= 100 else f"{value:.2f}" if value >= 1 else f"{value:.4f}"
 
 
