@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tsdsr.models.conditioning import Conditioning
     from tsdsr.models.denoiser import Denoiser, as_denoiser, restore
     from tsdsr.models.zoo import SPECS, ModelSpec, get_spec
+    from tsdsr.optimize.compile import compile_pipeline
     from tsdsr.optimize.export import export_pipeline
     from tsdsr.optimize.exported import load_exported
     from tsdsr.optimize.opening import open_pipeline
@@ -41,6 +42,7 @@ _EXPORTS = {
     "TSDSRError": "tsdsr.errors",
     "VariancePreserving": "tsdsr.diffusion.process",
     "as_denoiser": "tsdsr.models.denoiser",
+    "compile_pipeline": "tsdsr.optimize.compile",
     "convert_released": "tsdsr.pipeline.convert",
     "export_pipeline": "tsdsr.optimize.export",
     "get_spec": "tsdsr.models.zoo",
@@ -65,6 +67,7 @@ __all__ = [
     "VariancePreserving",
     "__version__",
     "as_denoiser",
+    "compile_pipeline",
     "convert_released",
     "export_pipeline",
     "get_spec",

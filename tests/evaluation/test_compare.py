@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import skimage.data
-import torch
 from PIL import Image
 
 from tsdsr.errors import InvalidInputError, TSDSRError
 from tsdsr.evaluation.compare import System, compare
-from tsdsr.evaluation.cost import measure, peak_memory, seconds_of
+from tsdsr.evaluation.cost import measure
 from tsdsr.evaluation.metrics import select_metrics
 from tsdsr.evaluation.peers import interpolation
 from tsdsr.evaluation.scoring import ScoringSettings
@@ -89,25 +88,9 @@ def test_systems_need_names_of_their_own(pairs: tuple[Path, Path], tmp_path: Pat
         System("a")
 
 
-def test_the_median_is_of_warm_runs() -> None:
-    calls: list[int] = []
-    seconds_of(lambda: calls.append(1), torch.device("cpu"), runs=3, warmup=2)
-    assert len(calls) == 5
-
-
 def test_network_alone_is_timed_apart() -> None:
     image = Image.new("RGB", (8, 8))
     calls: list[int] = []
     cost = measure(nearest, image, network=lambda: calls.append(1), parameters=7, runs=2)
     assert cost.seconds_network is not None
     assert (len(calls), cost.parameters) == (3, 7)
-
-
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the kernel keeps no resettable mark")
-def test_peak_memory_is_of_the_block() -> None:
-    torch.ones(64 * 2**20, dtype=torch.uint8).sum()  # an earlier, higher peak
-    with peak_memory(torch.device("cpu")) as small:
-        pass
-    with peak_memory(torch.device("cpu")) as large:
-        torch.ones(256 * 2**20, dtype=torch.uint8).sum()
-    assert large[0] - small[0] > 200 * 2**20

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tsdsr.cli.bench import bench
 from tsdsr.cli.data import data_app
 from tsdsr.cli.evaluate import compare, evaluate
 from tsdsr.cli.export import export
@@ -25,6 +26,7 @@ app.command()(export)
 app.command()(info)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(bench)
 app.command()(figures)
 app.add_typer(data_app, name="data")
 app.add_typer(study_app, name="study")

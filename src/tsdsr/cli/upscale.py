@@ -55,6 +55,9 @@ def upscale(
     ] = BackendChoice.auto,
     device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …")] = "auto",
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the network.")] = DtypeChoice.auto,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the networks: slow to start, worth it for many images.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Sample the encoder's posterior with this seed.")] = None,
     format: Annotated[str | None, typer.Option(help="png, jpg, webp, tiff or bmp; default the input's.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make results again that exist.")] = False,
@@ -81,6 +84,10 @@ def upscale(
 
         disable_progress_bar()  # diffusers' own, over the three parts of a folder
         pipe = open_pipeline(model, backend.value, device, dtype.value, say=lambda text: typer.echo(text, err=True))
+        if compile:
+            from tsdsr.optimize.compile import compile_pipeline
+
+            compile_pipeline(pipe)
     with _progress() as progress:
         if preset is PresetChoice.upstream:
             restore = _upstream_restore(pipe, scale, color_fix)

@@ -2,62 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from statistics import median
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from PIL import Image
 
 from tsdsr.evaluation.results import Cost
-
-_PROC = Path("/proc/self")
-
-
-def seconds_of(call: Callable[[], Any], device: torch.device, runs: int, warmup: int = 1) -> float:
-    """Median wall time of a call in seconds, after ``warmup`` calls that do not count.
-
-    Args:
-        call (callable): without arguments; its result is thrown away.
-        device (torch.device): waited for before the clock is read.
-        runs (int): how many calls count.
-        warmup (int): calls before.
-    """
-
-    def timed() -> float:
-        _wait_for(device)
-        started = time.perf_counter()
-        call()
-        _wait_for(device)
-        return time.perf_counter() - started
-
-    for _ in range(warmup):
-        call()
-    return median(timed() for _ in range(runs))
-
-
-@contextmanager
-def peak_memory(device: torch.device) -> Iterator[list[int]]:
-    """Within the block, watch the most bytes held: by the allocator on CUDA, by the whole process on Linux.
-
-    Yields:
-        list of int: empty at first; holds the figure after the block, or stays empty where nothing can be known.
-    """
-    found: list[int] = []
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        yield found
-        found.append(torch.cuda.max_memory_allocated(device))
-        return
-    with suppress(OSError):
-        (_PROC / "clear_refs").write_text("5")  # forgets the high-water mark of earlier systems
-    yield found
-    with suppress(OSError, StopIteration, ValueError):
-        line = next(s for s in (_PROC / "status").read_text().splitlines() if s.startswith("VmHWM"))
-        found.append(int(line.split()[1]) * 1024)
+from tsdsr.measuring import peak_memory, seconds_of
 
 
 def measure(
@@ -85,8 +37,3 @@ def measure(
         seconds = seconds_of(lambda: restore(image), where, runs)
     alone = None if network is None else seconds_of(network, where, runs)
     return Cost(seconds, alone, runs, device, dtype, image.size, parameters, peak[0] if peak else None)
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

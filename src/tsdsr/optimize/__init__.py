@@ -1,1 +1,1 @@
-"""The same student, smaller and faster, or in another runtime."""
+"""The same student smaller, faster or in another runtime, and the proof that it is."""

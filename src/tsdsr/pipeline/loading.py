@@ -54,11 +54,20 @@ def load_pipeline(
         pipe = OneStepSRPipeline.from_pretrained(folder, dtype=torch_dtype, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{folder}: cannot be loaded ({error})") from error
+    return make_ready(pipe, device)
+
+
+def make_ready(pipe: OneStepSRPipeline, device: torch.device) -> OneStepSRPipeline:
+    """Move a pipeline to a device, on a CPU with its convolutions in the layout that oneDNN computes in.
+
+    Channels first, oneDNN would reorder the feature maps around every convolution of the autoencoder.
+    """
     if device.type == "cpu":
-        pipe.denoiser.to(memory_format=torch.channels_last)
-    loaded: OneStepSRPipeline = pipe.to(device)
-    loaded.set_progress_bar_config(disable=True)
-    return loaded
+        for network in (pipe.denoiser, pipe.vae):
+            network.to(memory_format=torch.channels_last)
+    ready: OneStepSRPipeline = pipe.to(device)
+    ready.set_progress_bar_config(disable=True)
+    return ready
 
 
 def resolve_model(model: str | os.PathLike[str]) -> Path:

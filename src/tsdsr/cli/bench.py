@@ -1,0 +1,136 @@
+"""``tsdsr bench``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tsdsr.cli.common import DtypeChoice, errors_reported
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tsdsr.optimize.bench import BenchResult, Timing
+
+
+def bench(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL[,OPTION...]...",
+            help="'mini', a pipeline folder or hub id; 'random:sd3' and the like: full size, random weights; "
+            "'released:sd3': the same as the released code runs it; 'peer:realesrgan'. "
+            "Options of one model: dtype=bf16, device=cpu, threads=2, compile, eager.",
+        ),
+    ],
+    size: Annotated[int, typer.Option(min=1, help="Edge of the input in pixels.")] = 128,
+    scale: Annotated[float, typer.Option(help="Enlargement from 1 to 8.")] = 4.0,
+    runs: Annotated[int, typer.Option(min=1, help="Runs that count.")] = 5,
+    warmup: Annotated[int, typer.Option(min=0, help="Runs before, reported apart.")] = 1,
+    device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …")] = "auto",
+    dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the networks.")] = DtypeChoice.auto,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; default its choice.")] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile every model that has no 'eager'.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Store all figures here.")] = None,
+) -> None:
+    """Time models in turn on one image, part by part, with their peak memory.
+
+    Each model runs in a process of its own; the speed-up is to the first one, round by round.
+    """
+    with errors_reported():
+        from tsdsr.optimize.bench import BenchSettings
+        from tsdsr.optimize.bench import bench as run
+        from tsdsr.optimize.contestants import Entry
+
+        common = Entry("mini", device, dtype.value, compile, threads)
+        settings = BenchSettings(size, scale, runs, warmup)
+        entries = [common.parsed(text) for text in models]
+        with _progress() as report:
+            found = run(entries, settings, report)
+        if json is not None:
+            found.save(json)
+    _show(found)
+    if json is not None:
+        typer.echo(f"written to {json}")
+
+
+def _show(found: BenchResult) -> None:
+    from rich.console import Console
+
+    console, machine = Console(), found.machine
+    gpus = "".join(f", {name}" for name in machine["gpus"])
+    console.print(
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['instructions']}"
+        f"{' with bf16' if machine['bf16'] else ''}, {machine.get('memory_gb', '?')} GB{gpus}; "
+        + ", ".join(f"{name} {version}" for name, version in found.versions.items()),
+        highlight=False,
+    )
+    console.print(_table(found))
+
+
+def _table(found: BenchResult) -> Table:
+    """Models as columns, parts as rows."""
+    from rich.table import Table
+
+    from tsdsr.optimize.contestants import PARTS
+
+    settings, timings = found.settings, found.timings
+    title = f"{settings.size}² at scale {settings.scale:g}, batch 1; seconds, median of {settings.runs}"
+    table = Table("", title=title, title_justify="left")
+    for timing in timings:
+        table.add_column(timing.name, justify="right", overflow="fold")
+
+    def row(label: str, cell: Callable[[Timing], str], end_section: bool = False) -> None:
+        table.add_row(label, *map(cell, timings), end_section=end_section)
+
+    row("runs on", lambda t: f"{t.device}, {t.threads} threads" if t.device == "cpu" else t.device)
+    row("precision", lambda t: f"{t.dtype}{', compiled' if t.entry.compile else ''}")
+    row("weights", lambda t: f"{t.parameters / 1e6:,.1f} M", end_section=True)
+    row("load", lambda t: _seconds(t.load_seconds))
+    row("warm-up", lambda t: " + ".join(map(_seconds, t.warmup_seconds)) or "-", end_section=True)
+    for part in PARTS:
+        row(part, lambda t, part=part: _seconds(t.median(part)))  # type: ignore[misc]
+    row("total", lambda t: _seconds(t.median()))
+    row("smallest - largest", _range)
+    table.add_section()
+    row("processor time", lambda t: _seconds(t.median("cpu")))
+    row("peak memory", lambda t: _gigabytes(t.peak_memory))
+    row("while loading", lambda t: _gigabytes(t.peak_memory_loading), end_section=True)
+    if len(timings) > 1:
+        table.add_row("speed-up", *(f"{ratio:.2f}x" for ratio in found.speedups()))
+        table.add_row("memory", *("-" if ratio is None else f"{ratio:.2f}x" for ratio in found.memory_ratios()))
+    return table
+
+
+def _range(timing: Timing) -> str:
+    totals = [run["total"] for run in timing.runs]
+    return f"{_seconds(min(totals))} - {_seconds(max(totals))}"
+
+
+def _seconds(value: float) -> str:
+    if value == 0:
+        return "-"  # a part this model does not have
+    return f"{value:.1f}" if value >= 100 else f"{value:.2f}" if value >= 1 else f"{value:.4f}"
+
+
+def _gigabytes(size: int | None) -> str:
+    return "-" if size is None else f"{size / 1e9:.2f} GB"
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("")
+
+        def report(what: str, done: int, total: int) -> None:
+            progress.update(task, description=what, completed=done, total=total)
+
+        yield report

@@ -1,0 +1,246 @@
+"""What ``tsdsr bench`` can time, by name: from file to file, with the time of each part."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+import tsdsr.pipeline.color as color_module
+import tsdsr.pipeline.upstream as upstream_module
+from tsdsr.errors import InvalidInputError, MissingDependencyError
+from tsdsr.measuring import wait_for
+from tsdsr.optimize.compile import compile_pipeline
+from tsdsr.optimize.random_weights import random_pipeline, released_pipeline
+from tsdsr.pipeline.imageio import read_image, write_image
+from tsdsr.pipeline.loading import choose_device, choose_dtype, load_pipeline
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+
+PARTS = ("read", "encode", "denoise", "decode", "colour", "write", "other")
+"""Of one run; "other" is what is left: enlarging, padding, blending, conversions."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of a benchmark and how it runs.
+
+    Attributes:
+        model (str): see :func:`open_contestant`.
+        device, dtype (str): as for :func:`tsdsr.pipeline.loading.load_pipeline`.
+        compile (bool): whether its networks are compiled.
+        threads (int | None): of torch; None leaves its choice.
+        name (str): column of the table.
+    """
+
+    model: str
+    device: str = "auto"
+    dtype: str = "auto"
+    compile: bool = False
+    threads: int | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise InvalidInputError("a benchmark's entry needs a model, such as 'mini'")
+        if self.threads is not None and self.threads < 1:
+            raise InvalidInputError(f"threads must be at least 1, got {self.threads}")
+
+    def parsed(self, text: str) -> Entry:
+        """``MODEL[,dtype=bf16][,device=cpu][,threads=2][,compile]``; what is not said is taken from this entry.
+
+        Raises:
+            InvalidInputError: an option that does not exist or a value it cannot have.
+        """
+        model, *options = text.split(",")
+        values: dict[str, Any] = {}
+        for option in options:
+            key, _, value = option.partition("=")
+            if option in ("compile", "eager"):
+                values["compile"] = option == "compile"
+            elif key in ("dtype", "device") and value:
+                values[key] = value
+            elif key == "threads" and value.isdecimal():
+                values[key] = int(value)
+            else:
+                raise InvalidInputError(
+                    f"{text!r}: unknown option {option!r}; known are dtype=…, device=…, threads=N, compile and eager"
+                )
+        return replace(self, model=model, name=text, **values)
+
+
+class Stopwatch:
+    """Sums wall seconds by part, waiting for the device at both ends.
+
+    Args:
+        device (torch.device): where the work is queued.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count the block for part ``name``."""
+        wait_for(self.device)
+        started = time.perf_counter()
+        yield
+        wait_for(self.device)
+        self.seconds[name] += time.perf_counter() - started
+
+    @contextmanager
+    def watching(self, owner: object, attribute: str, part: str) -> Iterator[None]:
+        """Within the block, count every call of a function or method for ``part``."""
+        missing = object()
+        kept = vars(owner).get(attribute, missing)
+        function: Callable[..., Any] = getattr(owner, attribute)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.part(part):
+                return function(*args, **kwargs)
+
+        setattr(owner, attribute, timed)
+        try:
+            yield
+        finally:
+            if kept is missing:
+                delattr(owner, attribute)
+            else:
+                setattr(owner, attribute, kept)
+
+
+class Contestant(Protocol):
+    """Something that enlarges files.
+
+    Attributes:
+        device (torch.device): where it runs.
+        dtype (torch.dtype): precision of its network.
+        parameters (int): number of weights.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    parameters: int
+
+    def run(self, source: Path, target: Path, scale: float, watch: Stopwatch) -> None:
+        """Enlarge one file, counting the parts."""
+        ...
+
+
+class PipelineContestant:
+    """A pipeline, from file to file.
+
+    Args:
+        pipe (OneStepSRPipeline): ready.
+        restore (callable): (pipe, image, scale) → image; default the pipeline itself.
+    """
+
+    def __init__(
+        self,
+        pipe: OneStepSRPipeline,
+        restore: Callable[[OneStepSRPipeline, Image.Image, float], Image.Image] | None = None,
+    ) -> None:
+        self.pipe, self._restore = pipe, restore or (lambda pipe, image, scale: pipe(image, scale).images[0])
+        self.device, self.dtype = pipe.device, pipe.dtype
+        self.parameters = count_parameters((pipe.denoiser, pipe.vae))
+        self._watched: tuple[tuple[object, str, str], ...] = (
+            *((pipe, part, part) for part in ("encode", "denoise", "decode")),
+            (upstream_module, "_denoise", "denoise"),
+            (color_module, "_atrous_blur", "colour"),  # all of the default fix but a subtraction and an addition
+        )
+
+    def run(self, source: Path, target: Path, scale: float, watch: Stopwatch) -> None:
+        with watch.part("read"):
+            image = read_image(source)
+        with ExitStack() as stack:
+            for owner, attribute, part in self._watched:
+                stack.enter_context(watch.watching(owner, attribute, part))
+            result = self._restore(self.pipe, image, scale)
+        with watch.part("write"):
+            write_image(result, target)
+
+
+class NetworkContestant:
+    """A network that maps an image to an enlarged image, in float32 and eager mode.
+
+    Args:
+        network (nn.Module): (1, 3, h, w) in [0, 1] → (1, 3, h * scale, w * scale).
+        scale (int): its enlargement.
+        device (torch.device): where to run.
+    """
+
+    def __init__(self, network: nn.Module, scale: int, device: torch.device) -> None:
+        self.network, self.scale = network.eval().to(device), scale
+        self.device, self.dtype = device, torch.float32
+        self.parameters = count_parameters((network,))
+
+    @torch.inference_mode()
+    def run(self, source: Path, target: Path, scale: float, watch: Stopwatch) -> None:
+        if scale != self.scale:
+            raise InvalidInputError(f"this peer enlarges by {self.scale}, not by {scale:g}")
+        with watch.part("read"):
+            image = read_image(source)
+        x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].to(self.device).float() / 255
+        with watch.part("denoise"):
+            x_hat = self.network(x)
+        pixels = x_hat[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+        with watch.part("write"):
+            write_image(Image.fromarray(pixels), target)
+
+
+def open_contestant(entry: Entry) -> Contestant:
+    """Make what an entry names ready to run.
+
+    Args:
+        entry (Entry): with a model that is
+
+            * whatever :func:`tsdsr.pipeline.loading.load_pipeline` takes: "mini", a folder, a hub id;
+            * ``random:NAME``: a base model's architecture with random weights;
+            * ``released:NAME``: the same as the released code runs it, whose precision and sizes are its own;
+            * ``peer:realesrgan``: the network of Real-ESRGAN x4plus with random weights, float32, for scale 4.
+
+    Raises:
+        InvalidInputError: an unknown kind, or a compiled one of those that run as they are.
+        MissingDependencyError: spandrel, or a compiler, is not installed.
+        ModelError: the model, device or precision cannot be used.
+    """
+    device = choose_device(entry.device)
+    kind, _, name = entry.model.rpartition(":")
+    if kind in ("released", "peer"):
+        if entry.compile:
+            raise InvalidInputError(f"{entry.model}: runs as its authors run it; leave it eager")
+        if kind == "released":
+            return PipelineContestant(released_pipeline(name, device), upstream_module.upscale_like_upstream)
+        if name != "realesrgan":
+            raise InvalidInputError(f"{entry.model}: the only peer with a built-in architecture is 'peer:realesrgan'")
+        return NetworkContestant(_rrdbnet(), 4, device)
+    if kind == "random":
+        pipe = random_pipeline(name, device, choose_dtype(entry.dtype, device))
+    else:
+        pipe = load_pipeline(entry.model, device, entry.dtype)
+    return PipelineContestant(compile_pipeline(pipe) if entry.compile else pipe)
+
+
+def count_parameters(networks: Sequence[nn.Module]) -> int:
+    """Number of weights."""
+    return sum(parameter.numel() for network in networks for parameter in network.parameters())
+
+
+def _rrdbnet() -> nn.Module:
+    """Real-ESRGAN x4plus: 23 blocks, 64 features."""
+    try:
+        from spandrel.architectures import ESRGAN
+    except (ImportError, RuntimeError) as error:  # torchvision of another build than torch raises the latter
+        raise MissingDependencyError(f"peer:realesrgan needs spandrel: pip install 'tsdsr[eval]' ({error})") from error
+    module = __import__(f"{ESRGAN.__name__}.__arch.RRDB", fromlist=["RRDBNet"])
+    network: nn.Module = module.RRDBNet(in_nc=3, out_nc=3, num_filters=64, num_blocks=23, scale=4)
+    return network

@@ -1,0 +1,83 @@
+"""Full-size pipelines with random weights: they cost what trained ones cost, and nobody has to download anything."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from tsdsr.errors import InvalidInputError
+from tsdsr.models.adapters import new_lora
+from tsdsr.models.conditioning import FixedPrompt
+from tsdsr.models.zoo import ModelSpec, default_conditioning, get_spec
+from tsdsr.pipeline.loading import make_ready
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+
+_NOISE = 1 << 20
+RELEASED_RANK = 64
+"""Rank of the released LoRAs, of the denoiser and of the autoencoder's encoder."""
+
+
+def random_pipeline(model: str, device: torch.device, dtype: torch.dtype) -> OneStepSRPipeline:
+    """The architecture of a base model at full size, made directly in the wanted precision.
+
+    Args:
+        model (str): key of :data:`tsdsr.models.zoo.SPECS`.
+        device (torch.device): where to.
+        dtype (torch.dtype): of all weights; no copy in another precision is ever held.
+
+    Raises:
+        ModelNotFoundError: unknown base model.
+    """
+    return make_ready(_random(get_spec(model), device, dtype), device)
+
+
+def released_pipeline(model: str, device: torch.device) -> OneStepSRPipeline:
+    """The same as the released code runs it: LoRA of rank 64 not merged, fp32 on a CPU and fp16 elsewhere, NCHW.
+
+    Raises:
+        ModelNotFoundError: unknown base model.
+        InvalidInputError: nothing was released for it.
+    """
+    spec = get_spec(model)
+    if not spec.lora_targets:
+        raise InvalidInputError(f"{model!r} has no released LoRA; 'released:' exists for sd3 and its like")
+    dtype = torch.float32 if device.type == "cpu" else torch.float16
+    pipe = _random(spec, device, dtype)
+    for network, targets in ((pipe.denoiser, spec.lora_targets), (pipe.vae, spec.vae_lora_targets)):
+        new_lora(network, targets, RELEASED_RANK, "default", torch.Generator().manual_seed(1))
+        network.to(dtype)  # as there: the adapters run in the precision of the base
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _random(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> OneStepSRPipeline:
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("meta"):
+            parts = [spec.make_denoiser(), spec.make_autoencoder()]
+    finally:
+        torch.set_default_dtype(default)
+    for part in parts:
+        fill_with_noise(part.to_empty(device=device))
+    prompt = FixedPrompt.from_conditioning(default_conditioning(spec).to(device, dtype))
+    return OneStepSRPipeline(parts[0].eval(), parts[1].eval(), prompt, model=spec.name)
+
+
+@torch.no_grad()
+def fill_with_noise(network: nn.Module) -> None:
+    """Give every weight and buffer repeated Gaussian noise that keeps activations near unit variance.
+
+    Drawing two billion numbers would take longer than the run that is timed.
+
+    Args:
+        network (nn.Module): on its final device.
+    """
+    noise = torch.randn(_NOISE, generator=torch.Generator().manual_seed(0))
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if tensor.ndim < 2:
+            tensor.fill_(0.0 if name.endswith("bias") else 1.0)
+            continue
+        scaled = (noise / tensor[0].numel() ** 0.5).to(tensor.device, tensor.dtype)
+        for chunk in torch.split(tensor.view(-1), _NOISE):
+            chunk.copy_(scaled[: len(chunk)])
