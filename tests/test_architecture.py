@@ -25,10 +25,11 @@ MAY_IMPORT = {
     "models": {"diffusion"},
     "data": set(),
     "pipeline": {"diffusion", "models"},
+    "optimize": {"diffusion", "models", "pipeline"},
     "training": {"diffusion", "models", "data"},
     "recipes": {"training", "data"},
     "evaluation": {"data"},
-    "cli": {"diffusion", "models", "data", "pipeline", "training", "recipes", "evaluation"},
+    "cli": {"diffusion", "models", "data", "pipeline", "optimize", "training", "recipes", "evaluation"},
 }
 """Package → packages it may import; ``errors``, ``files``, ``resize`` and the version are everyone's."""
 

@@ -1,0 +1,1 @@
+"""The same student, smaller and faster: exact folding, and quantisation."""
