@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tsdsr.models.conditioning import Conditioning
     from tsdsr.models.denoiser import Denoiser, as_denoiser, restore
     from tsdsr.models.zoo import SPECS, ModelSpec, get_spec
+    from tsdsr.optimize.fold import fold
+    from tsdsr.optimize.quantize import quantize
     from tsdsr.pipeline.convert import convert_released, save_pipeline
     from tsdsr.pipeline.loading import load_pipeline
     from tsdsr.pipeline.pipeline import OneStepSRPipeline, SROutput
@@ -39,8 +41,10 @@ _EXPORTS = {
     "VariancePreserving": "tsdsr.diffusion.process",
     "as_denoiser": "tsdsr.models.denoiser",
     "convert_released": "tsdsr.pipeline.convert",
+    "fold": "tsdsr.optimize.fold",
     "get_spec": "tsdsr.models.zoo",
     "load_pipeline": "tsdsr.pipeline.loading",
+    "quantize": "tsdsr.optimize.quantize",
     "restore": "tsdsr.models.denoiser",
     "save_pipeline": "tsdsr.pipeline.convert",
     "upscale_like_upstream": "tsdsr.pipeline.upstream",
@@ -60,8 +64,10 @@ __all__ = [
     "__version__",
     "as_denoiser",
     "convert_released",
+    "fold",
     "get_spec",
     "load_pipeline",
+    "quantize",
     "restore",
     "save_pipeline",
     "upscale_like_upstream",

@@ -13,12 +13,14 @@ from tsdsr.cli.data import data_app
 from tsdsr.cli.evaluate import compare, evaluate
 from tsdsr.cli.figures import figures
 from tsdsr.cli.models import convert, info
+from tsdsr.cli.optimize import fold
 from tsdsr.cli.train import train_app
 from tsdsr.cli.upscale import upscale
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(upscale)
 app.command()(convert)
+app.command()(fold)
 app.command()(info)
 app.command()(evaluate)
 app.command()(compare)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tsdsr.cli.common import DtypeChoice, errors_reported
+from tsdsr.cli.optimize import QuantizeChoice, quantize_pipeline
 from tsdsr.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ def upscale(
     tile_batch: Annotated[int, typer.Option(min=1, help="Tiles processed together.")] = 1,
     device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …")] = "auto",
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the network.")] = DtypeChoice.auto,
+    quantize: Annotated[
+        QuantizeChoice | None, typer.Option(help="Run large models in 8 bits (needs the extra 'quantize').")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Sample the encoder's posterior with this seed.")] = None,
     format: Annotated[str | None, typer.Option(help="png, jpg, webp, tiff or bmp; default the input's.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make results again that exist.")] = False,
@@ -71,6 +75,7 @@ def upscale(
 
         disable_progress_bar()  # diffusers' own, over the three parts of a folder
         pipe = load_pipeline(model, device, dtype.value)
+        quantize_pipeline(pipe, quantize)
     with _progress() as progress:
         if preset is PresetChoice.upstream:
             restore = _upstream_restore(pipe, scale, color_fix)

@@ -96,6 +96,7 @@ class FoldedDenoiser(NetworkDenoiser):
     """For :class:`tsdsr.models.folded.FoldedNetwork`, which holds its time and prompt and refuses others."""
 
     def __call__(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        assert isinstance(self.network, FoldedNetwork)
         self.network.require(t, conditioning)
         return self.predict(z_t.to(next(self.network.parameters()).dtype), t, conditioning).to(z_t.dtype)
 

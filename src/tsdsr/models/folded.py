@@ -108,7 +108,7 @@ class FoldedNetwork(ModelMixin, ConfigMixin):
         timestep = float(self.config["timestep"])
         if not bool((t == timestep).all()):
             raise InvalidInputError(
-                f"this model is folded at time {timestep:g} and cannot run at {t.unique().tolist()}; "
+                f"this model is folded at time {timestep:g} and cannot run at {sorted(set(t.tolist()))}; "
                 "use the unfolded model"
             )
         found, stored = prompt_signature(conditioning), self.config["prompt"]
@@ -131,19 +131,21 @@ class FoldedBlock(nn.Module):
             return nn.LayerNorm(dim, eps=1e-6)
 
         self.norm1, self.norm1_context, self.attn = norm(), norm(), block.attn
-        self.norm1_dual, self.attn2 = (None, None) if block.attn2 is None else (norm(), block.attn2)
+        self.dual, self.last = block.attn2 is not None, block.ff_context is None
+        if self.dual:
+            self.norm1_dual, self.attn2 = norm(), block.attn2
         self.norm2, self.ff = norm(), block.ff
-        last = block.ff_context is None
-        self.norm2_context, self.ff_context = (None, None) if last else (norm(), block.ff_context)
+        if not self.last:
+            self.norm2_context, self.ff_context = norm(), block.ff_context
 
     def forward(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, N, dim), context (B, M, dim) → the same; the last block leaves the context as it is."""
         h, c = self.attn(self.norm1(x), self.norm1_context(context))
-        if self.attn2 is not None:
+        if self.dual:
             h = h + self.attn2(self.norm1_dual(x))
         x = x + h
         x = x + self.ff(self.norm2(x))
-        if self.ff_context is not None:
+        if not self.last:
             context = context + c
             context = context + self.ff_context(self.norm2_context(context))
         return x, context
@@ -168,14 +170,15 @@ class FoldedMMDiT(FoldedNetwork):
         dim = full.inner_dim
         with torch.device("meta"):
             self.context = Constant(tokens, dim)
-            self.transformer_blocks = nn.ModuleList(FoldedBlock(block, dim) for block in full.transformer_blocks)
+            blocks: Any = [FoldedBlock(block, dim) for block in full.transformer_blocks]
             self.norm_out = nn.LayerNorm(dim, eps=1e-6)
-            first, last = self.transformer_blocks[0], self.transformer_blocks[-1]
+            first, last = blocks[0], blocks[-1]
             first.norm1_context = nn.Identity()
             for name in ("add_q_proj", "add_k_proj", "add_v_proj"):
                 setattr(first.attn, name, Constant(tokens, dim))
             # Nobody reads what the last block's text tokens ask for; diffusers' attention wants one query, and gets it.
             last.attn.add_q_proj = Constant(1, dim)
+        self.transformer_blocks = nn.ModuleList(blocks)
         self.pos_embed, self.proj_out = full.pos_embed, full.proj_out
         _materialise(self)
 
@@ -185,10 +188,10 @@ class FoldedMMDiT(FoldedNetwork):
         x, context = self.pos_embed(sample).contiguous(), self.context(sample)
         for block in self.transformer_blocks:
             x, context = block(x, context)
-        patches: Tensor = self.proj_out(self.norm_out(x))
         size = self.pos_embed.patch_size
-        grid = patches.unflatten(-1, (size, size, -1)).unflatten(1, (height // size, width // size))
-        return grid.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+        patches: Tensor = self.proj_out(self.norm_out(x))
+        patches = patches.reshape(len(x), height // size, width // size, size, size, -1)
+        return patches.permute(0, 5, 1, 3, 2, 4).reshape(len(x), -1, height, width)
 
 
 class FoldedUNet(FoldedNetwork):

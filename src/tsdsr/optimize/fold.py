@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,9 +18,10 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from safetensors import safe_open
 from torch import Tensor, nn
 
-from tsdsr.errors import InvalidInputError
+from tsdsr.errors import InvalidInputError, ModelNotFoundError
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.folded import FoldedMini, FoldedMMDiT, FoldedNetwork, FoldedUNet, prompt_signature
 from tsdsr.models.mini import MiniUNet, Modulation
@@ -80,7 +82,7 @@ def fold(pipe: OneStepSRPipeline) -> FoldReport:
 
 
 @torch.no_grad()
-def fold_network(network: nn.Module, timestep: float, prompt: Conditioning) -> FoldedNetwork:
+def fold_network(network: Any, timestep: float, prompt: Conditioning) -> FoldedNetwork:
     """Fold one network. It is used up, see :func:`fold`.
 
     Args:
@@ -95,7 +97,8 @@ def fold_network(network: nn.Module, timestep: float, prompt: Conditioning) -> F
         raise InvalidInputError("this model is folded already")
     kind = next((kind for kind in _KINDS if isinstance(network, kind)), None)
     if kind is None:
-        raise InvalidInputError(f"{type(network).__name__} cannot be folded, only {', '.join(k.__name__ for k in _KINDS)}")
+        known = ", ".join(kind.__name__ for kind in _KINDS)
+        raise InvalidInputError(f"{type(network).__name__} cannot be folded, only {known}")
     state: State = dict(network.state_dict())
     if any(".lora_A." in key or ".base_layer." in key for key in state):
         raise InvalidInputError("the network carries LoRA adapters: merge them before folding")
@@ -104,12 +107,29 @@ def fold_network(network: nn.Module, timestep: float, prompt: Conditioning) -> F
     folded_class, fold_state = _KINDS[kind]
     arguments = fold_state(network, state, torch.tensor([float(timestep)], device=device), prompt)
     config = {key: value for key, value in network.config.items() if not key.startswith("_")}
+    arguments |= {"network": config, "timestep": float(timestep), "prompt": prompt_signature(prompt)}
     with torch.device("meta"):
-        folded: Any = folded_class(network=config, timestep=float(timestep), prompt=prompt_signature(prompt), **arguments)
-    dtype = next(network.parameters()).dtype
-    state = {key: value.to(dtype) if value.is_floating_point() else value for key, value in state.items()}
-    folded.load_state_dict(state, assign=True)
-    return folded.requires_grad_(False).eval()
+        folded: FoldedNetwork = folded_class(**arguments)
+    folded.load_state_dict({key: value.to(network.dtype) for key, value in state.items()}, assign=True)
+    folded.requires_grad_(False).eval()
+    return folded
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The precision that a network's weights are stored in.
+
+    Args:
+        folder (Path): with safetensors files.
+
+    Raises:
+        ModelNotFoundError: there are none.
+    """
+    path = min(folder.glob("*.safetensors"), default=None)
+    if path is None:
+        raise ModelNotFoundError(f"{folder}: holds no safetensors file")
+    with safe_open(path, "pt") as file:
+        name: str = file.get_slice(next(iter(file.keys()))).get_dtype()
+    return {"F16": torch.float16, "BF16": torch.bfloat16}.get(name, torch.float32)
 
 
 def _fold_mmdit(network: Any, state: State, t: Tensor, prompt: Conditioning) -> dict[str, Any]:
@@ -134,7 +154,7 @@ def _fold_mmdit(network: Any, state: State, t: Tensor, prompt: Conditioning) -> 
 
 def _fold_image_stream(block: Any, state: State, prefix: str, emb: Tensor) -> None:
     """AdaLN-Zero: (shift, scale, gate) of attention, of the feed-forward, and in SD3.5 of the second attention."""
-    parts = _linear(block.norm1.linear, emb)[0].unflatten(0, (-1, 3, block.norm2.normalized_shape[0]))
+    parts = _linear(block.norm1.linear, emb).reshape(-1, 3, *block.norm2.normalized_shape)
     branches = (("norm1", "attn.to_out.0"), ("norm2", "ff.net.2"), ("norm1_dual", "attn2.to_out.0"))
     for (norm, output), (shift, scale, gate) in zip(branches, parts, strict=False):
         _fold_norm(state, prefix + norm, scale, shift)
@@ -149,7 +169,7 @@ def _fold_text_stream(block: Any, state: State, prefix: str, emb: Tensor) -> Non
         _fold_norm(state, prefix + "norm1_context", scale, shift)
         return
     for norm, output, (shift, scale, gate) in zip(
-        ("norm1_context", "norm2_context"), ("attn.to_add_out", "ff_context.net.2"), values.unflatten(0, (2, 3, -1)),
+        ("norm1_context", "norm2_context"), ("attn.to_add_out", "ff_context.net.2"), values.reshape(2, 3, -1),
         strict=True,
     ):  # fmt: skip
         _fold_norm(state, prefix + norm, scale, shift)

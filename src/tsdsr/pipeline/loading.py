@@ -45,17 +45,26 @@ def load_pipeline(
     """
     device = choose_device(device)
     torch_dtype = choose_dtype(dtype, device)
-    folder = resolve_model(model)
-    check_pipeline_folder(folder)
-    try:
-        pipe = OneStepSRPipeline.from_pretrained(folder, dtype=torch_dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(f"{folder}: cannot be loaded ({error})") from error
+    pipe = read_pipeline(resolve_model(model), torch_dtype)
     if device.type == "cpu":
         pipe.denoiser.to(memory_format=torch.channels_last)
     loaded: OneStepSRPipeline = pipe.to(device)
     loaded.set_progress_bar_config(disable=True)
     return loaded
+
+
+def read_pipeline(folder: Path, dtype: torch.dtype) -> OneStepSRPipeline:
+    """The pipeline of a local folder, on the CPU.
+
+    Raises:
+        ModelNotFoundError, ModelError, WeightsError: see :func:`load_pipeline`.
+    """
+    check_pipeline_folder(folder)
+    try:
+        pipe: OneStepSRPipeline = OneStepSRPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise WeightsError(f"{folder}: cannot be loaded ({error})") from error
+    return pipe
 
 
 def resolve_model(model: str | os.PathLike[str]) -> Path:
