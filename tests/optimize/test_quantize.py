@@ -33,8 +33,10 @@ def test_the_prediction_stays_close(sd3_pipe: OneStepSRPipeline, mode: str, fold
     assert report.bytes_after * 4 == report.bytes_before
     error = (sd3_pipe(x, 2, color_fix="none").images - expected).abs()
     assert 0 < error.mean() < 0.02
-    with pytest.raises(InvalidInputError, match="already"):
+    with pytest.raises(InvalidInputError, match="quantised already"):
         quantize(sd3_pipe, mode)
+    with pytest.raises(InvalidInputError, match="folded already" if folded else "fold first"):
+        fold(sd3_pipe)
 
 
 def test_only_attention_and_feed_forward_layers_are_quantised() -> None:

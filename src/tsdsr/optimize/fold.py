@@ -73,7 +73,8 @@ def fold(pipe: OneStepSRPipeline) -> FoldReport:
         pipe (OneStepSRPipeline): on any device, in any precision, LoRA merged.
 
     Raises:
-        InvalidInputError: it is folded already, carries LoRA that is not merged, or has a network of another kind.
+        InvalidInputError: it is folded or quantised already, carries LoRA that is not merged, or has a network of
+            another kind.
     """
     before = Footprint.of(pipe.denoiser)
     folded = fold_network(pipe.denoiser, pipe.spec.timestep, pipe.prompt.conditioning())
@@ -102,6 +103,8 @@ def fold_network(network: Any, timestep: float, prompt: Conditioning) -> FoldedN
     state: State = dict(network.state_dict())
     if any(".lora_A." in key or ".base_layer." in key for key in state):
         raise InvalidInputError("the network carries LoRA adapters: merge them before folding")
+    if any(type(parameter) is not nn.Parameter for parameter in network.parameters()):
+        raise InvalidInputError("the network is quantised: fold first, quantise then")
     device = next(iter(state.values())).device
     prompt = prompt.to(device, torch.float32)
     folded_class, fold_state = _KINDS[kind]

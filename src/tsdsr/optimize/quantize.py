@@ -53,7 +53,7 @@ def quantize(pipe: OneStepSRPipeline, mode: QuantizeMode) -> QuantizeReport:
     Raises:
         InvalidInputError: unknown mode, or a model without layers to quantise, such as `mini`, or quantised already.
         ModelError: "fp8" on other hardware or in another precision.
-        MissingDependencyError: torchao is not installed.
+        MissingDependencyError: torchao is not installed, or too old.
     """
     if mode not in QUANTIZE_MODES:
         raise InvalidInputError(f"unknown quantisation {mode!r}; choose from {', '.join(QUANTIZE_MODES)}")
@@ -63,7 +63,7 @@ def quantize(pipe: OneStepSRPipeline, mode: QuantizeMode) -> QuantizeReport:
             f"nothing to quantise in {type(pipe.denoiser).__name__}: only linear layers of attention and feed-forward "
             "modules are, and it has none"
         )
-    if any(type(layer.weight) is not nn.Parameter or layer.weight.element_size() == 1 for layer in layers):
+    if any(type(layer.weight) is not nn.Parameter for layer in layers):
         raise InvalidInputError("this model is quantised already")
     if mode == "fp8":
         _require_fp8(pipe.device, pipe.dtype)
@@ -106,7 +106,9 @@ def _torchao(mode: QuantizeMode, device: torch.device) -> tuple[Any, Any]:
         )
         from torchao.utils import should_reduce_range
     except ImportError as error:
-        raise MissingDependencyError("quantisation needs torchao: pip install 'tsdsr[quantize]'") from error
+        raise MissingDependencyError(
+            "quantisation needs torchao 0.18 or newer: pip install 'tsdsr[quantize]'"
+        ) from error
     if mode == "int8":
         return quantize_, Int8WeightOnlyConfig(set_inductor_config=False)
     if mode == "int8-dynamic":
