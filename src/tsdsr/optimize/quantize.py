@@ -107,7 +107,7 @@ def _torchao(mode: QuantizeMode, device: torch.device) -> tuple[Any, Any]:
         from torchao.utils import should_reduce_range
     except ImportError as error:
         raise MissingDependencyError(
-            "quantisation needs torchao 0.18 or newer: pip install 'tsdsr[quantize]'"
+            "quantisation needs torchao 0.18 or newer: install it with pip install 'tsdsr[quantize]'"
         ) from error
     if mode == "int8":
         return quantize_, Int8WeightOnlyConfig(set_inductor_config=False)
