@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,15 @@ def run(folder: Path, dtype: torch.dtype, edge: int, rounds: int) -> dict[str, A
 def pair(work: Path, dtype: torch.dtype, edge: int, rounds: int) -> dict[str, Any]:
     """Both in memory, steps in turn."""
     pipes = {name: load_pipeline(work / name, "cpu", dtype) for name in ("full", "folded")}
-    report: dict[str, Any] = in_turn({name: lambda pipe=pipe: step(pipe, edge) for name, pipe in pipes.items()}, rounds)
-    full, folded = (step(pipe, edge) for pipe in pipes.values())
-    report["difference"] = {"rms": rms(folded - full), "rms_of_prediction": rms(full - latent(full.shape[1], edge))}
+    latents: dict[str, Tensor] = {}
+
+    def take(name: str) -> Tensor:
+        latents[name] = step(pipes[name], edge)
+        return latents[name]
+
+    report: dict[str, Any] = in_turn({name: partial(take, name) for name in pipes}, rounds)
+    moved = latents["full"] - latent(latents["full"].shape[1], edge)
+    report["difference"] = {"rms": rms(latents["folded"] - latents["full"]), "rms_of_prediction": rms(moved)}
     return {**report, "peak_gb": peak_gb()}
 
 

@@ -2,10 +2,12 @@
 
     python benchmarks/folding.py --work /tmp/folding --stage make
     python benchmarks/quantization.py --work /tmp/folding
+    python benchmarks/quantization.py --work /tmp/folding --memory "folded int8"
+    python benchmarks/quantization.py --work /tmp/folding --pictures
 
-All variants are in memory together and take steps in turn. With ``--pictures`` each result is also decoded and stored
-as a PNG; random weights make noise of it, so that deviations say how errors grow through such a network, not what a
-trained one would show. ``--memory VARIANT`` loads a single variant instead and reports its peak.
+The first has all variants in memory, takes steps in turn and stores the latents. ``--memory`` loads one variant and
+reports its peak. ``--pictures`` decodes the stored latents and compares the pictures (needs lpips). Random weights make
+noise of them, so that deviations say how errors grow through such a network, not what a trained one would show.
 """
 
 from __future__ import annotations
@@ -13,18 +15,22 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from folding import CPU, UNTILED, file_gb, in_turn, peak_gb, rms, step
+from folding import CPU, file_gb, in_turn, peak_gb, rms, step
 from tsdsr.optimize.quantize import quantize
 from tsdsr.pipeline.loading import choose_dtype, load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.tensors import from_tensors
 
+LATENTS = "latents.safetensors"
 VARIANTS = ("folded int8", "folded int8-dynamic", "folded", "full")
 
 
@@ -44,6 +50,28 @@ def weights_gb(pipe: OneStepSRPipeline) -> float:
         parts = [getattr(parameter, name) for name in getattr(parameter, "tensor_data_names", ())] or [parameter]
         total += sum(part.numel() * part.element_size() for part in parts)
     return round(total / 1e9, 2)
+
+
+def compare_pictures(work: Path, dtype: torch.dtype) -> dict[str, dict[str, float]]:
+    """Decode each latent as :class:`OneStepSRPipeline` does, stretched to [0, 1] alike; PSNR and LPIPS to the first."""
+    import lpips
+
+    vae = AutoencoderKL.from_pretrained(work / "full" / "vae", dtype=dtype)
+    latents = load_file(work / LATENTS)
+    decoded = {}
+    with torch.inference_mode():
+        for name in ("full", *(name for name in latents if name != "full")):
+            decoded[name] = vae.decode((latents[name] / vae.config.scaling_factor).to(dtype)).sample.float()
+        low, high = (torch.quantile(decoded["full"].flatten()[::16], q) for q in (0.01, 0.99))
+        pictures = {name: ((x - low) / (high - low)).clamp(0, 1) for name, x in decoded.items()}
+        distance = lpips.LPIPS(net="alex", verbose=False)
+        report = {}
+        for name, x in pictures.items():
+            from_tensors([x], "pil")[0].save(work / f"{name.replace(' ', '_')}.png")
+            if name != "full":
+                value = float(distance(x * 2 - 1, pictures["full"] * 2 - 1))
+                report[name] = {"psnr": psnr(x, pictures["full"]), "lpips": round(value, 5)}
+    return report
 
 
 def psnr(x: Tensor, reference: Tensor) -> float:
@@ -67,24 +95,24 @@ def main() -> None:
         step(pipe, args.edge)
         print(json.dumps({"variant": args.memory, **report, "peak_gb_step": peak_gb()}))
         return
+    if args.pictures:
+        print(json.dumps(compare_pictures(args.work, dtype), indent=1))
+        return
     pipes = {variant: load(variant, args.work, dtype) for variant in VARIANTS}
-    steps = {variant: (lambda pipe=pipe: step(pipe, args.edge)) for variant, pipe in pipes.items()}
-    report = in_turn(steps, args.rounds)
-    latents = {variant: take() for variant, take in steps.items()}
-    vae, scale = pipes["full"], rms(latents["full"])
+    latents: dict[str, Tensor] = {}
+
+    def take(variant: str) -> Tensor:
+        latents[variant] = step(pipes[variant], args.edge)
+        return latents[variant]
+
+    report = in_turn({variant: partial(take, variant) for variant in VARIANTS}, args.rounds)
+    scale = rms(latents["full"])
     for variant, pipe in pipes.items():
         report[variant] |= {
             "weights_gb": weights_gb(pipe),
             "latent_error": round(rms(latents[variant] - latents["full"]) / scale, 5),
         }
-    if args.pictures:
-        with torch.inference_mode():
-            decoded = {variant: vae.decode(z, UNTILED) for variant, z in latents.items()}
-        low, high = decoded["full"].aminmax()
-        pictures = {variant: ((x - low) / (high - low)).clamp(0, 1) for variant, x in decoded.items()}
-        for variant, x in pictures.items():
-            report[variant]["psnr"] = psnr(x, pictures["full"]) if variant != "full" else math.inf
-            from_tensors([x], "pil")[0].save(args.work / f"{variant.replace(' ', '_')}.png")
+    save_file({name: z.contiguous() for name, z in latents.items()}, args.work / LATENTS)
     print(json.dumps({"torch": torch.__version__, "file_gb": file_gb(args.work / "folded"), **report}, indent=1))
 
 
