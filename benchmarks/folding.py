@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from full_size import build
 from tsdsr.models.conditioning import Conditioning, FixedPrompt
+from tsdsr.models.zoo import default_conditioning, get_spec
 from tsdsr.optimize.fold import Footprint, fold
 from tsdsr.pipeline.convert import save_pipeline
 from tsdsr.pipeline.loading import choose_dtype, load_pipeline
@@ -56,9 +56,23 @@ def enliven(pipe: OneStepSRPipeline) -> None:
     pipe.register_modules(prompt=FixedPrompt.from_conditioning(Conditioning(**prompt)))
 
 
-def make(model: str, dtype: torch.dtype, work: Path) -> dict[str, Any]:
+def build(model: str, dtype: torch.dtype, layers: int | None) -> OneStepSRPipeline:
+    """The full-size architecture with random weights, or its first ``layers`` blocks."""
+    spec = get_spec(model)
+    config = dict(spec.denoiser_config) if layers is None else {**spec.denoiser_config, "num_layers": layers}
+    torch.manual_seed(0)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        denoiser, vae = spec.denoiser_class(**config).eval(), spec.make_autoencoder().eval()
+    finally:
+        torch.set_default_dtype(default)
+    return OneStepSRPipeline(denoiser, vae, FixedPrompt.from_conditioning(default_conditioning(spec)), model=model)
+
+
+def make(model: str, dtype: torch.dtype, work: Path, layers: int | None) -> dict[str, Any]:
     """Build the full pipeline and store it; fold it and store that."""
-    pipe = build(model, CPU, dtype)
+    pipe = build(model, dtype, layers)
     enliven(pipe)
     save_pipeline(pipe, work / "full", dtype)
     before = peak_gb()
@@ -166,6 +180,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the two pipelines")
     parser.add_argument("--edge", type=int, default=64, help="edge of the latent; 64 is a 512 pixel picture")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--layers", type=int, help="so many blocks of SD3's transformer instead of all")
     parser.add_argument("--stage", choices=["make", "full", "folded", "pair"])
     args = parser.parse_args()
     dtype = choose_dtype(args.dtype, CPU)
@@ -174,7 +189,7 @@ def main() -> None:
             subprocess.run([sys.executable, *sys.argv, "--stage", stage], check=True)
         return
     if args.stage == "make":
-        report = make(args.model, dtype, args.work)
+        report = make(args.model, dtype, args.work, args.layers)
     elif args.stage == "pair":
         report = pair(args.work, dtype, args.edge, args.rounds)
     else:
