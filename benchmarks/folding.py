@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tsdsr.models.conditioning import Conditioning, FixedPrompt
@@ -102,7 +103,9 @@ def run(folder: Path, dtype: torch.dtype, edge: int, rounds: int) -> dict[str, A
         "peak_gb_imports": imported,
         "peak_gb_loaded": peak_gb(),
     }
-    report |= in_turn({folder.name: lambda: step(pipe, edge)}, rounds)[folder.name]
+    latents: list[Tensor] = []
+    report |= in_turn({"step": lambda: latents.append(step(pipe, edge))}, rounds)["step"]
+    save_file({"z_hat": latents[-1].contiguous()}, folder.parent / f"{folder.name}.safetensors")
     return {**report, "peak_gb_step": peak_gb()}
 
 
@@ -133,7 +136,7 @@ def step(pipe: OneStepSRPipeline, edge: int) -> Tensor:
     return pipe.denoise(latent(pipe.vae.config.latent_channels, edge), UNTILED)
 
 
-def in_turn(steps: Mapping[str, Callable[[], Tensor]], rounds: int) -> dict[str, dict[str, Any]]:
+def in_turn(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, Any]]:
     """Warm up, then take each step ``rounds`` times, in turn. CPU seconds ignore what else the machine does."""
     first = {name: clocks(take)[0] for name, take in steps.items()}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
@@ -151,7 +154,7 @@ def in_turn(steps: Mapping[str, Callable[[], Tensor]], rounds: int) -> dict[str,
     }
 
 
-def clocks(take: Callable[[], Tensor]) -> tuple[float, float]:
+def clocks(take: Callable[[], object]) -> tuple[float, float]:
     """Wall and CPU seconds of a call."""
     wall, cpu = time.perf_counter(), time.process_time()
     take()

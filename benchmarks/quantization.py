@@ -92,7 +92,9 @@ def main() -> None:
     if args.memory:
         pipe = load(args.memory, args.work, dtype)
         report: dict[str, Any] = {"weights_gb": weights_gb(pipe), "peak_gb_loaded": peak_gb()}
-        step(pipe, args.edge)
+        alone: list[Tensor] = []
+        report |= in_turn({"step": lambda: alone.append(step(pipe, args.edge))}, 1)["step"]
+        save_file({"z_hat": alone[-1].contiguous()}, args.work / f"{args.memory}.safetensors")
         print(json.dumps({"variant": args.memory, **report, "peak_gb_step": peak_gb()}))
         return
     if args.pictures:
