@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from tsdsr.optimize.compile import compile_pipeline
     from tsdsr.optimize.export import export_pipeline
     from tsdsr.optimize.exported import load_exported
+    from tsdsr.optimize.fold import fold
     from tsdsr.optimize.opening import open_pipeline
+    from tsdsr.optimize.quantize import quantize
     from tsdsr.pipeline.convert import convert_released, save_pipeline
     from tsdsr.pipeline.loading import load_pipeline
     from tsdsr.pipeline.pipeline import OneStepSRPipeline, SROutput
@@ -45,10 +47,12 @@ _EXPORTS = {
     "compile_pipeline": "tsdsr.optimize.compile",
     "convert_released": "tsdsr.pipeline.convert",
     "export_pipeline": "tsdsr.optimize.export",
+    "fold": "tsdsr.optimize.fold",
     "get_spec": "tsdsr.models.zoo",
     "load_exported": "tsdsr.optimize.exported",
     "load_pipeline": "tsdsr.pipeline.loading",
     "open_pipeline": "tsdsr.optimize.opening",
+    "quantize": "tsdsr.optimize.quantize",
     "restore": "tsdsr.models.denoiser",
     "save_pipeline": "tsdsr.pipeline.convert",
     "upscale_like_upstream": "tsdsr.pipeline.upstream",
@@ -70,10 +74,12 @@ __all__ = [
     "compile_pipeline",
     "convert_released",
     "export_pipeline",
+    "fold",
     "get_spec",
     "load_exported",
     "load_pipeline",
     "open_pipeline",
+    "quantize",
     "restore",
     "save_pipeline",
     "upscale_like_upstream",

@@ -15,6 +15,7 @@ from tsdsr.cli.evaluate import compare, evaluate
 from tsdsr.cli.export import export
 from tsdsr.cli.figures import figures
 from tsdsr.cli.models import convert, info
+from tsdsr.cli.optimize import fold
 from tsdsr.cli.study import study_app
 from tsdsr.cli.train import train_app
 from tsdsr.cli.upscale import upscale
@@ -23,6 +24,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.command()(upscale)
 app.command()(convert)
 app.command()(export)
+app.command()(fold)
 app.command()(info)
 app.command()(evaluate)
 app.command()(compare)

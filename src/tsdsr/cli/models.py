@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tsdsr.cli.common import DtypeChoice, errors_reported
+from tsdsr.cli.optimize import fold_and_report
 
 
 def convert(
@@ -17,6 +18,7 @@ def convert(
     output: Annotated[Path, typer.Option("-o", "--output", help="Pipeline folder to make.")],
     model: Annotated[str, typer.Option(help="Which base model it is: sd3, sd35, sd21-base …")] = "sd3",
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the stored weights.")] = DtypeChoice.fp16,
+    fold: Annotated[bool, typer.Option("--fold", help="Also fold it, as 'tsdsr fold' does.")] = False,
 ) -> None:
     """Merge a base model and the released LoRA into one self-contained pipeline folder."""
     with errors_reported():
@@ -26,7 +28,10 @@ def convert(
         from tsdsr.pipeline.loading import choose_dtype
 
         stored = choose_dtype("fp16" if dtype is DtypeChoice.auto else dtype.value, torch.device("cpu"))
-        save_pipeline(convert_released(base, lora, embeddings, model), output, stored)
+        pipe = convert_released(base, lora, embeddings, model)
+        if fold:
+            fold_and_report(pipe)
+        save_pipeline(pipe, output, stored)
     typer.echo(f"{output}: ready for 'tsdsr upscale --model {output}'")
 
 

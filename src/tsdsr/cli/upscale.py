@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tsdsr.cli.common import DtypeChoice, errors_reported
+from tsdsr.cli.optimize import QuantizeChoice, quantize_pipeline
 from tsdsr.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ def upscale(
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile the networks: slow to start, worth it for many images.")
     ] = False,
+    quantize: Annotated[
+        QuantizeChoice | None, typer.Option(help="Run large models in 8 bits (needs the extra 'quantize').")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Sample the encoder's posterior with this seed.")] = None,
     format: Annotated[str | None, typer.Option(help="png, jpg, webp, tiff or bmp; default the input's.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make results again that exist.")] = False,
@@ -84,7 +88,8 @@ def upscale(
 
         disable_progress_bar()  # diffusers' own, over the three parts of a folder
         pipe = open_pipeline(model, backend.value, device, dtype.value, say=lambda text: typer.echo(text, err=True))
-        if compile:
+        quantize_pipeline(pipe, quantize)
+        if compile:  # last: what is compiled is what runs
             from tsdsr.optimize.compile import compile_pipeline
 
             compile_pipeline(pipe)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tsdsr.diffusion.process import NoiseProcess
 from tsdsr.errors import ModelError
 from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.folded import FoldedNetwork
 from tsdsr.models.mini import MiniUNet
 
 
@@ -91,10 +92,24 @@ class MiniDenoiser(NetworkDenoiser):
         return prediction
 
 
+class FoldedDenoiser(NetworkDenoiser):
+    """For :class:`tsdsr.models.folded.FoldedNetwork`, which holds its time and prompt and refuses others."""
+
+    def __call__(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        assert isinstance(self.network, FoldedNetwork)
+        self.network.require(t, conditioning)
+        return self.predict(z_t.to(next(self.network.parameters()).dtype), t, conditioning).to(z_t.dtype)
+
+    def predict(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        prediction: Tensor = self.network(z_t)
+        return prediction
+
+
 _ADAPTERS: dict[type[nn.Module], type[NetworkDenoiser]] = {
     SD3Transformer2DModel: MMDiTDenoiser,
     UNet2DConditionModel: UNetDenoiser,
     MiniUNet: MiniDenoiser,
+    FoldedNetwork: FoldedDenoiser,
 }
 
 

@@ -151,7 +151,10 @@ class MiniUNet(ModelMixin, ConfigMixin):
             Tensor: velocity, shape of ``sample``.
         """
         emb = self.time_embedding(self.time_proj(timestep).to(sample.dtype)) + self.prompt_embedding(labels)
-        emb = F.silu(emb)
+        return self.predict(sample, F.silu(emb))
+
+    def predict(self, sample: Tensor, emb: Tensor) -> Tensor:
+        """:meth:`forward` from the embedding of time and prompt, shape (B, embed_dim)."""
         x = self.conv_in(sample.contiguous(memory_format=torch.channels_last))
         skips: list[Tensor] = []
         for level, stage in enumerate(self.encoder):

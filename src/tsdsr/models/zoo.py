@@ -6,6 +6,7 @@ Adding a base model is adding a row here and, when its network has a new call si
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from tsdsr.diffusion.process import FlowMatching, NoiseProcess, VariancePreserving
-from tsdsr.errors import ModelNotFoundError, WeightsError
+from tsdsr.errors import ModelError, ModelNotFoundError, WeightsError
 from tsdsr.models.autoencoder import SpaceToDepthAutoencoder
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.mini import MiniUNet
@@ -206,10 +207,13 @@ def load_part(model_class: type[ModelMixin], folder: Path, dtype: torch.dtype = 
 
     Raises:
         ModelNotFoundError: no model there.
+        ModelError: it is folded.
         WeightsError: it cannot be loaded.
     """
     if not (folder / "config.json").is_file():
         raise ModelNotFoundError(f"{folder}: no model there; a diffusers folder has a config.json in it")
+    if json.loads((folder / "config.json").read_text()).get("_class_name", "").startswith("Folded"):
+        raise ModelError(f"{folder}: is folded and can only be run; give the network it was folded from")
     try:
         return model_class.from_pretrained(folder, dtype=dtype, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:

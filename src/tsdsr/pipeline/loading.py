@@ -48,13 +48,7 @@ def load_pipeline(
     """
     device = choose_device(device)
     torch_dtype = choose_dtype(dtype, device)
-    folder = resolve_model(model)
-    check_pipeline_folder(folder)
-    try:
-        pipe = OneStepSRPipeline.from_pretrained(folder, dtype=torch_dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(f"{folder}: cannot be loaded ({error})") from error
-    return make_ready(pipe, device)
+    return make_ready(read_pipeline(resolve_model(model), torch_dtype), device)
 
 
 def make_ready(pipe: OneStepSRPipeline, device: torch.device) -> OneStepSRPipeline:
@@ -68,6 +62,20 @@ def make_ready(pipe: OneStepSRPipeline, device: torch.device) -> OneStepSRPipeli
     ready: OneStepSRPipeline = pipe.to(device)
     ready.set_progress_bar_config(disable=True)
     return ready
+
+
+def read_pipeline(folder: Path, dtype: torch.dtype) -> OneStepSRPipeline:
+    """The pipeline of a local folder, on the CPU.
+
+    Raises:
+        ModelNotFoundError, ModelError, WeightsError: see :func:`load_pipeline`.
+    """
+    check_pipeline_folder(folder)
+    try:
+        pipe: OneStepSRPipeline = OneStepSRPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise WeightsError(f"{folder}: cannot be loaded ({error})") from error
+    return pipe
 
 
 def resolve_model(model: str | os.PathLike[str]) -> Path:

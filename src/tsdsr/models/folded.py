@@ -1,0 +1,267 @@
+"""Students at a fixed time and prompt: whatever depends on nothing else is stored instead of computed.
+
+Each class is the network it stands for with parts removed, the real submodules of diffusers kept:
+
+* adaLN, ``LN(x) (1 + scale) + shift``, is a layer norm with weight ``1 + scale`` and bias ``shift``;
+* a gate on a branch that ends in a linear layer, ``gate (W h + b)``, is a linear layer ``(gate W) h + gate b``;
+* a time embedding added after a convolution belongs to the convolution's bias;
+* layers that see only the prompt are :class:`Constant`.
+
+:mod:`tsdsr.optimize.fold` makes them from the full networks. They run at one time and one prompt, and are not for
+training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.attention import BasicTransformerBlock, JointTransformerBlock
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor, nn
+
+from tsdsr.errors import InvalidInputError
+from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.mini import MiniUNet, Modulation
+
+_SIGNATURE_LENGTH = 32
+_SIGNATURE_TOLERANCE = 0.02
+"""Relative; half precision moves a signature by 0.4 %, another prompt by tens of per cent."""
+
+
+def prompt_signature(conditioning: Conditioning) -> dict[str, list[list[float]]]:
+    """A few numbers that tell prompts apart and survive half precision: means over 32 stretches of each tensor.
+
+    Returns:
+        dict: field of the conditioning → one list of 32 numbers for each sample of the batch.
+    """
+    return {
+        name: F.adaptive_avg_pool1d(tensor.detach().float().reshape(len(tensor), -1), _SIGNATURE_LENGTH).tolist()
+        for name, tensor in conditioning.tensors().items()
+    }
+
+
+class Constant(nn.Module):
+    """In place of a layer whose result never changes.
+
+    Args:
+        shape (int): of the result, without the batch.
+    """
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(1, *shape))
+
+    def forward(self, like: Tensor) -> Tensor:
+        """The stored result for each sample of ``like``, (B, *shape)."""
+        return self.value.expand(len(like), *self.value.shape[1:])
+
+
+class Nothing(nn.Module):
+    """In place of a layer whose result nobody reads."""
+
+    def forward(self, *_: object) -> None:
+        return None
+
+
+class FixedModulation(nn.Module):
+    """In place of :class:`~tsdsr.models.mini.Modulation`: stored ``1 + scale`` and ``shift``.
+
+    Args:
+        channels (int): number of channels C of the feature map.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1, channels, 1, 1))
+        self.shift = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """x (B, C, h, w) → ``x scale + shift``; ``emb`` is not looked at."""
+        return torch.addcmul(self.shift, x, self.scale)
+
+
+class FoldedNetwork(ModelMixin, ConfigMixin):
+    """What the folded networks share: the time and prompt they stand for, and the refusal of others.
+
+    Built by :func:`tsdsr.optimize.fold.fold` or ``from_pretrained``; built by hand, its weights are uninitialised.
+    """
+
+    _supports_gradient_checkpointing = False
+
+    def require(self, t: Tensor, conditioning: Conditioning) -> None:
+        """Raise unless called as folded.
+
+        Args:
+            t (Tensor): time of each sample, shape (B,).
+            conditioning (Conditioning): the prompt, any batch size.
+
+        Raises:
+            InvalidInputError: another time or another prompt.
+        """
+        timestep = float(self.config["timestep"])
+        if not bool((t == timestep).all()):
+            raise InvalidInputError(
+                f"this model is folded at time {timestep:g} and cannot run at {sorted(set(t.tolist()))}; "
+                "use the unfolded model"
+            )
+        found, stored = prompt_signature(conditioning), self.config["prompt"]
+        if found.keys() != stored.keys() or not all(_same(found[name], stored[name]) for name in stored):
+            raise InvalidInputError("this model is folded for one prompt and cannot take another: use the unfolded one")
+
+
+class FoldedBlock(nn.Module):
+    """A block of SD3's transformer without modulation: a plain pre-norm block over two streams.
+
+    Args:
+        block (JointTransformerBlock): gives its attention and feed-forward modules.
+        dim (int): width of both streams.
+    """
+
+    def __init__(self, block: JointTransformerBlock, dim: int) -> None:
+        super().__init__()
+
+        def norm() -> nn.LayerNorm:
+            return nn.LayerNorm(dim, eps=1e-6)
+
+        self.norm1, self.norm1_context, self.attn = norm(), norm(), block.attn
+        self.dual, self.last = block.attn2 is not None, block.ff_context is None
+        if self.dual:
+            self.norm1_dual, self.attn2 = norm(), block.attn2
+        self.norm2, self.ff = norm(), block.ff
+        if not self.last:
+            self.norm2_context, self.ff_context = norm(), block.ff_context
+
+    def forward(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, N, dim), context (B, M, dim) → the same; the last block leaves the context as it is."""
+        h, c = self.attn(self.norm1(x), self.norm1_context(context))
+        if self.dual:
+            h = h + self.attn2(self.norm1_dual(x))
+        x = x + h
+        x = x + self.ff(self.norm2(x))
+        if not self.last:
+            context = context + c
+            context = context + self.ff_context(self.norm2_context(context))
+        return x, context
+
+
+class FoldedMMDiT(FoldedNetwork):
+    """``diffusers.SD3Transformer2DModel`` (SD3, SD3.5) at a fixed time and prompt.
+
+    Args:
+        network (mapping): the full network's configuration.
+        timestep (float): the fixed time.
+        prompt (mapping): :func:`prompt_signature` of the fixed prompt.
+        tokens (int): length of the prompt.
+    """
+
+    @register_to_config
+    def __init__(
+        self, network: Mapping[str, Any], timestep: float, prompt: Mapping[str, Sequence[Sequence[float]]], tokens: int
+    ) -> None:
+        super().__init__()
+        full = _skeleton(SD3Transformer2DModel, network)
+        dim = full.inner_dim
+        with torch.device("meta"):
+            self.context = Constant(tokens, dim)
+            blocks: Any = [FoldedBlock(block, dim) for block in full.transformer_blocks]
+            self.norm_out = nn.LayerNorm(dim, eps=1e-6)
+            first, last = blocks[0], blocks[-1]
+            first.norm1_context = nn.Identity()
+            for name in ("add_q_proj", "add_k_proj", "add_v_proj"):
+                setattr(first.attn, name, Constant(tokens, dim))
+            # Nobody reads what the last block's text tokens ask for; diffusers' attention wants one query, and gets it.
+            last.attn.add_q_proj = Constant(1, dim)
+        self.transformer_blocks = nn.ModuleList(blocks)
+        self.pos_embed, self.proj_out = full.pos_embed, full.proj_out
+        _materialise(self)
+
+    def forward(self, sample: Tensor) -> Tensor:
+        """Latent (B, C, h, w), h and w multiples of the patch → native prediction, same shape."""
+        height, width = sample.shape[-2:]
+        x, context = self.pos_embed(sample).contiguous(), self.context(sample)
+        for block in self.transformer_blocks:
+            x, context = block(x, context)
+        size = self.pos_embed.patch_size
+        patches: Tensor = self.proj_out(self.norm_out(x))
+        patches = patches.reshape(len(x), height // size, width // size, size, size, -1)
+        return patches.permute(0, 5, 1, 3, 2, 4).reshape(len(x), -1, height, width)
+
+
+class FoldedUNet(FoldedNetwork):
+    """``diffusers.UNet2DConditionModel`` (SD2, SD2.1) at a fixed time and prompt.
+
+    Args:
+        network, timestep, prompt, tokens: as for :class:`FoldedMMDiT`.
+    """
+
+    @register_to_config
+    def __init__(
+        self, network: Mapping[str, Any], timestep: float, prompt: Mapping[str, Sequence[Sequence[float]]], tokens: int
+    ) -> None:
+        super().__init__()
+        self.unet = _skeleton(UNet2DConditionModel, network)
+        self.unet.time_embedding = Nothing()
+        with torch.device("meta"):
+            for module in self.unet.modules():
+                if isinstance(module, ResnetBlock2D):
+                    module.time_emb_proj = None
+                elif isinstance(module, BasicTransformerBlock):
+                    module.attn2.to_k = Constant(tokens, module.attn2.inner_kv_dim)
+                    module.attn2.to_v = Constant(tokens, module.attn2.inner_kv_dim)
+        _materialise(self)
+
+    def forward(self, sample: Tensor) -> Tensor:
+        """Latent (B, C, h, w) → native prediction, same shape."""
+        prediction: Tensor = self.unet(sample, self.config["timestep"], None, return_dict=False)[0]
+        return prediction
+
+
+class FoldedMini(FoldedNetwork):
+    """:class:`~tsdsr.models.mini.MiniUNet` at a fixed time and prompt.
+
+    Args:
+        network, timestep, prompt: as for :class:`FoldedMMDiT`.
+    """
+
+    @register_to_config
+    def __init__(
+        self, network: Mapping[str, Any], timestep: float, prompt: Mapping[str, Sequence[Sequence[float]]]
+    ) -> None:
+        super().__init__()
+        self.unet = _skeleton(MiniUNet, network)
+        self.unet.time_embedding = self.unet.prompt_embedding = None
+        with torch.device("meta"):
+            for name, module in list(self.unet.named_modules()):
+                if isinstance(module, Modulation):
+                    self.unet.set_submodule(name, FixedModulation(module.linear.out_features // 2))
+            if self.unet.skip is not None:
+                self.unet.skip = Constant(self.unet.skip.out_features)
+        _materialise(self)
+
+    def forward(self, sample: Tensor) -> Tensor:
+        """Latent (B, C, h, w) → native prediction, same shape."""
+        prediction: Tensor = self.unet.predict(sample, sample)  # the stand-ins need the batch size only
+        return prediction
+
+
+def _skeleton(network_class: type[ModelMixin], config: Mapping[str, Any]) -> Any:
+    """The full network as shapes without storage, so that what folding removes never costs anything."""
+    with torch.device("meta"):
+        return network_class.from_config(dict(config))
+
+
+def _materialise(network: nn.Module) -> None:
+    """Give a network made of shapes uninitialised storage on the default device, to be filled by loading."""
+    network.to_empty(device=torch.get_default_device()).requires_grad_(False).eval()
+
+
+def _same(found: Sequence[Sequence[float]], stored: Sequence[Sequence[float]]) -> bool:
+    a, b = torch.tensor(found), torch.tensor(stored)
+    return bool(((a - b).norm(dim=-1) <= _SIGNATURE_TOLERANCE * b.norm(dim=-1)).all())

@@ -1,0 +1,266 @@
+"""Exact folding: at the student's fixed time and prompt, layers that see nothing else become stored tensors.
+
+The arithmetic is described in :mod:`tsdsr.models.folded`. Constants are computed in float32 whatever the network is
+stored in, and rounded once.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from tsdsr.errors import InvalidInputError, ModelNotFoundError
+from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.folded import FoldedMini, FoldedMMDiT, FoldedNetwork, FoldedUNet, prompt_signature
+from tsdsr.models.mini import MiniUNet, Modulation
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Size of a network's weights.
+
+    Attributes:
+        values (int): stored numbers.
+        bytes (int): what they take.
+    """
+
+    values: int
+    bytes: int
+
+    @classmethod
+    def of(cls, network: nn.Module) -> Footprint:
+        """Measure a network; a tensor that several layers share counts once."""
+        tensors = list(network.state_dict(keep_vars=True).values())
+        unique = {id(tensor): tensor for tensor in tensors}.values()
+        return cls(sum(t.numel() for t in unique), sum(t.numel() * t.element_size() for t in unique))
+
+
+@dataclass(frozen=True)
+class FoldReport:
+    """What folding a pipeline changed.
+
+    Attributes:
+        before (Footprint): of the denoiser.
+        after (Footprint): of the folded denoiser.
+    """
+
+    before: Footprint
+    after: Footprint
+
+
+def fold(pipe: OneStepSRPipeline) -> FoldReport:
+    """Fold a pipeline's denoiser in place; results stay the same within rounding.
+
+    The denoiser it had is used up: its tensors go over to the folded one, some of them changed, so that no second copy
+    of the weights is made. The folded pipeline is saved and loaded as any other. It cannot be trained.
+
+    Args:
+        pipe (OneStepSRPipeline): on any device, in any precision, LoRA merged.
+
+    Raises:
+        InvalidInputError: it is folded or quantised already, carries LoRA that is not merged, or has a network of
+            another kind.
+    """
+    before = Footprint.of(pipe.denoiser)
+    folded = fold_network(pipe.denoiser, pipe.spec.timestep, pipe.prompt.conditioning())
+    pipe.register_modules(denoiser=folded)
+    return FoldReport(before, Footprint.of(folded))
+
+
+@torch.no_grad()
+def fold_network(network: Any, timestep: float, prompt: Conditioning) -> FoldedNetwork:
+    """Fold one network. It is used up, see :func:`fold`.
+
+    Args:
+        network (nn.Module): one of the classes that :func:`tsdsr.models.denoiser.as_denoiser` knows.
+        timestep (float): the fixed time.
+        prompt (Conditioning): the fixed prompt, batch 1.
+
+    Raises:
+        InvalidInputError: see :func:`fold`.
+    """
+    if isinstance(network, FoldedNetwork):
+        raise InvalidInputError("this model is folded already")
+    kind = next((kind for kind in _KINDS if isinstance(network, kind)), None)
+    if kind is None:
+        known = ", ".join(kind.__name__ for kind in _KINDS)
+        raise InvalidInputError(f"{type(network).__name__} cannot be folded, only {known}")
+    state: State = dict(network.state_dict())
+    if any(".lora_A." in key or ".base_layer." in key for key in state):
+        raise InvalidInputError("the network carries LoRA adapters: merge them before folding")
+    if any(type(parameter) is not nn.Parameter for parameter in network.parameters()):
+        raise InvalidInputError("the network is quantised: fold first, quantise then")
+    device = next(iter(state.values())).device
+    prompt = prompt.to(device, torch.float32)
+    folded_class, fold_state = _KINDS[kind]
+    arguments = fold_state(network, state, torch.tensor([float(timestep)], device=device), prompt)
+    config = {key: value for key, value in network.config.items() if not key.startswith("_")}
+    arguments |= {"network": config, "timestep": float(timestep), "prompt": prompt_signature(prompt)}
+    with torch.device("meta"):
+        folded: FoldedNetwork = folded_class(**arguments)
+    folded.load_state_dict({key: value.to(network.dtype) for key, value in state.items()}, assign=True)
+    folded.requires_grad_(False).eval()
+    return folded
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The precision that a network's weights are stored in.
+
+    Args:
+        folder (Path): with safetensors files.
+
+    Raises:
+        ModelNotFoundError: there are none.
+    """
+    path = min(folder.glob("*.safetensors"), default=None)
+    if path is None:
+        raise ModelNotFoundError(f"{folder}: holds no safetensors file")
+    with safe_open(path, "pt") as file:
+        name: str = file.get_slice(next(iter(file.keys()))).get_dtype()
+    return {"F16": torch.float16, "BF16": torch.bfloat16}.get(name, torch.float32)
+
+
+def _fold_mmdit(network: Any, state: State, t: Tensor, prompt: Conditioning) -> dict[str, Any]:
+    """Rewrite ``state`` from SD3's transformer to :class:`FoldedMMDiT`; the class's remaining arguments."""
+    tokens = Conditioning.require(prompt.prompt_embeds, "prompt_embeds")
+    pooled = Conditioning.require(prompt.pooled_prompt_embeds, "pooled_prompt_embeds")
+    emb = F.silu(_in_float32(network.time_text_embed)(t, pooled))
+    context = _linear(network.context_embedder, tokens)
+    _drop(state, "time_text_embed.", "context_embedder.")
+    state["context.value"] = context
+    for i, block in enumerate(network.transformer_blocks):
+        _fold_image_stream(block, state, f"transformer_blocks.{i}.", emb)
+        _fold_text_stream(block, state, f"transformer_blocks.{i}.", emb)
+    _fold_first_text(network.transformer_blocks[0].attn, state, "transformer_blocks.0.", context)
+    last = f"transformer_blocks.{len(network.transformer_blocks) - 1}.attn.add_q_proj."
+    _drop(state, last)
+    state[last + "value"] = context.new_zeros(1, 1, network.inner_dim)
+    scale, shift = _linear(network.norm_out.linear, emb)[0].chunk(2)
+    _fold_norm(state, "norm_out", scale, shift)
+    return {"tokens": tokens.shape[1]}
+
+
+def _fold_image_stream(block: Any, state: State, prefix: str, emb: Tensor) -> None:
+    """AdaLN-Zero: (shift, scale, gate) of attention, of the feed-forward, and in SD3.5 of the second attention."""
+    parts = _linear(block.norm1.linear, emb).reshape(-1, 3, *block.norm2.normalized_shape)
+    branches = (("norm1", "attn.to_out.0"), ("norm2", "ff.net.2"), ("norm1_dual", "attn2.to_out.0"))
+    for (norm, output), (shift, scale, gate) in zip(branches, parts, strict=False):
+        _fold_norm(state, prefix + norm, scale, shift)
+        _fold_gate(state, prefix + output, gate)
+
+
+def _fold_text_stream(block: Any, state: State, prefix: str, emb: Tensor) -> None:
+    """AdaLN-Zero again; the last block only normalises, and has scale and shift in the other order."""
+    values = _linear(block.norm1_context.linear, emb)[0]
+    if block.context_pre_only:
+        scale, shift = values.chunk(2)
+        _fold_norm(state, prefix + "norm1_context", scale, shift)
+        return
+    for norm, output, (shift, scale, gate) in zip(
+        ("norm1_context", "norm2_context"), ("attn.to_add_out", "ff_context.net.2"), values.reshape(2, 3, -1),
+        strict=True,
+    ):  # fmt: skip
+        _fold_norm(state, prefix + norm, scale, shift)
+        _fold_gate(state, prefix + output, gate)
+
+
+def _fold_first_text(attn: Any, state: State, prefix: str, context: Tensor) -> None:
+    """The first block's text queries, keys and values are constants: nothing of the image has reached the text yet."""
+    weight, bias = (state.pop(f"{prefix}norm1_context.{kind}") for kind in ("weight", "bias"))
+    normed = F.layer_norm(context, weight.shape, weight, bias, eps=1e-6)
+    for name in ("add_q_proj", "add_k_proj", "add_v_proj"):
+        _drop(state, f"{prefix}attn.{name}.")
+        state[f"{prefix}attn.{name}.value"] = _linear(getattr(attn, name), normed)
+
+
+def _fold_unet(network: Any, state: State, t: Tensor, prompt: Conditioning) -> dict[str, Any]:
+    """Rewrite ``state`` from SD2's U-Net to :class:`FoldedUNet`; the class's remaining arguments."""
+    tokens = Conditioning.require(prompt.prompt_embeds, "prompt_embeds")
+    emb = _in_float32(network.time_embedding)(network.time_proj(t))
+    _drop(state, "time_embedding.")
+    for name, module in network.named_modules():
+        if isinstance(module, ResnetBlock2D):
+            if module.time_embedding_norm != "default" or module.skip_time_act:
+                raise InvalidInputError(f"{name} takes its time embedding in a way that folding does not know")
+            added = _linear(module.time_emb_proj, module.nonlinearity(emb))[0]
+            state[f"{name}.conv1.bias"] = module.conv1.bias.float() + added
+            _drop(state, f"{name}.time_emb_proj.")
+        elif isinstance(module, BasicTransformerBlock):
+            for projection in ("to_k", "to_v"):
+                _drop(state, f"{name}.attn2.{projection}.")
+                state[f"{name}.attn2.{projection}.value"] = _linear(getattr(module.attn2, projection), tokens)
+    _prefix(state, "unet.")
+    return {"tokens": tokens.shape[1]}
+
+
+def _fold_mini(network: Any, state: State, t: Tensor, prompt: Conditioning) -> dict[str, Any]:
+    """Rewrite ``state`` from `mini`'s network to :class:`FoldedMini`; the class's remaining arguments."""
+    labels = Conditioning.require(prompt.labels, "labels")
+    time, learned = _in_float32(network.time_embedding), _in_float32(network.prompt_embedding)
+    emb = F.silu(time(network.time_proj(t)) + learned(labels))
+    _drop(state, "time_embedding.", "prompt_embedding.")
+    for name, module in network.named_modules():
+        if isinstance(module, Modulation):
+            scale, shift = _linear(module.linear, emb)[:, :, None, None].chunk(2, dim=1)
+            _drop(state, f"{name}.linear.")
+            state[f"{name}.scale"], state[f"{name}.shift"] = 1 + scale, shift.clone()
+    if network.skip is not None:
+        _drop(state, "skip.")
+        state["skip.value"] = _linear(network.skip, emb)
+    _prefix(state, "unet.")
+    return {}
+
+
+def _fold_norm(state: State, name: str, scale: Tensor, shift: Tensor) -> None:
+    """``LN(x) (1 + scale) + shift`` as a layer norm's own weight and bias; the linear layer they came from goes."""
+    _drop(state, f"{name}.linear.")
+    state[f"{name}.weight"], state[f"{name}.bias"] = 1 + scale, shift.clone()
+
+
+def _fold_gate(state: State, name: str, gate: Tensor) -> None:
+    """``gate (W h + b)`` as ``(gate W) h + gate b``, in place: these are half of the weights."""
+    state[f"{name}.weight"].mul_(gate[:, None])
+    state[f"{name}.bias"].mul_(gate)
+
+
+def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """A linear layer in float32, whatever it is stored in."""
+    return F.linear(x, layer.weight.float(), None if layer.bias is None else layer.bias.float())
+
+
+def _in_float32(module: nn.Module) -> nn.Module:
+    return copy.deepcopy(module).float()
+
+
+def _drop(state: State, *prefixes: str) -> None:
+    for key in [key for key in state if key.startswith(prefixes)]:
+        del state[key]
+
+
+def _prefix(state: State, prefix: str) -> None:
+    for key in list(state):
+        state[prefix + key] = state.pop(key)
+
+
+_KINDS: dict[
+    type[nn.Module], tuple[type[FoldedNetwork], Callable[[Any, State, Tensor, Conditioning], dict[str, Any]]]
+] = {
+    SD3Transformer2DModel: (FoldedMMDiT, _fold_mmdit),
+    UNet2DConditionModel: (FoldedUNet, _fold_unet),
+    MiniUNet: (FoldedMini, _fold_mini),
+}
