@@ -188,7 +188,7 @@ MINI = ModelSpec(
     vae_class=SpaceToDepthAutoencoder,
     vae_config=_frozen(),
     least_tile=256,
-    tile_overlap=64,
+    tile_overlap=48,
     tile_bytes=300.0,
 )
 

@@ -108,7 +108,8 @@ def make_canvas(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     if size <= CANVAS_SHARE * free_memory(torch.device("cpu")):
         return np.empty(shape, dtype)
     logger.info("the result takes %.1f GB and is kept in a temporary file", size / 1e9)
-    return np.memmap(tempfile.TemporaryFile(), dtype=dtype, mode="w+", shape=shape)
+    with tempfile.TemporaryFile() as file:  # the mapping outlives the open file
+        return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

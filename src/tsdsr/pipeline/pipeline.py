@@ -26,9 +26,6 @@ from tsdsr.pipeline.stream import EnlargedImage, Place, stream
 from tsdsr.pipeline.tensors import ImageInput, OutputType, from_array, from_tensors, result_dtype, to_pixels
 from tsdsr.pipeline.tiling import tiled_apply
 
-_SAMPLES = 4
-"""Normalisation of tiled images is measured on this many windows along each axis, together as large as a tile."""
-
 
 @dataclass
 class SROutput(BaseOutput):
@@ -254,7 +251,7 @@ class OneStepSRPipeline(DiffusionPipeline):
             stream(image, canvas, restore_tiles, plan, multiple, color_fix, on_tile)
             return
         with norms.measured():
-            restore_tiles(*image.samples(plan.tile // _SAMPLES // multiple * multiple, _SAMPLES))
+            restore_tiles(image.reduced(plan.tile), [(0, 0)])
         with norms.held():
             stream(image, canvas, restore_tiles, plan, multiple, color_fix, on_tile)
 

@@ -10,9 +10,11 @@ Bands run along the shorter side of the image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tsdsr.errors import TSDSRError
@@ -41,7 +43,7 @@ class EnlargedImage:
     """
 
     def __init__(self, pixels: Tensor, size: tuple[int, int], multiple: int, device: torch.device) -> None:
-        self.pixels, self.size, self.device = pixels, size, device
+        self.pixels, self.size, self.multiple, self.device = pixels, size, multiple, device
         self._rows, self._cols = (padded_positions(length, multiple) for length in size)
         self.padded = (len(self._rows), len(self._cols))
 
@@ -54,11 +56,22 @@ class EnlargedImage:
         enlarged = y.to(self.device).apply(x.to(self.device).apply(crop, -1), -2).clamp_(0, 1)
         return enlarged.expand(-1, 3, -1, -1)
 
-    def samples(self, edge: int, count: int) -> tuple[Tensor, list[Place]]:
-        """``count``² windows of ``edge`` spread evenly over the image, and their places."""
-        tops, lefts = ([i * (length - edge) // (count - 1) for i in range(count)] for length in self.padded)
-        places = [(top, left) for top in tops for left in lefts]
-        return torch.cat([self.window(range(y, y + edge), range(x, x + edge)) for y, x in places]), places
+    def reduced(self, edge: int) -> Tensor:
+        """The whole image (B, 3, h', w') with the area of a tile: its sides are multiples, its proportions about kept.
+
+        Pixels are averaged a row at a time, so that no float copy of the input comes to be.
+        """
+        factor = edge / math.sqrt(self.size[0] * self.size[1])
+        height, width = (max(1, int(factor * length) // self.multiple) * self.multiple for length in self.size)
+        rows, cols = (int(length) for length in self.pixels.shape[-2:])
+        if rows <= height and cols <= width:
+            small = EnlargedImage(self.pixels, (height, width), self.multiple, self.device)
+            return small.window(range(height), range(width))
+        starts = [i * rows // height for i in range(height)]
+        stops = [-(-(i + 1) * rows // height) for i in range(height)]
+        lines = [to_unit(self.pixels[..., a:b, :]).mean(-2, keepdim=True) for a, b in zip(starts, stops, strict=True)]
+        averaged = F.adaptive_avg_pool2d(torch.cat(lines, dim=-2), (height, width))
+        return averaged.to(self.device).expand(-1, 3, -1, -1)
 
 
 def stream(
