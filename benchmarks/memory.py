@@ -129,16 +129,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="threads; default torch's own choice")
     parser.add_argument("--cli", action="store_true", help="measure the whole command")
     parser.add_argument("--parts", action="store_true", help="seconds of each part")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)  # a size, in this process
     args = parser.parse_args()
-    if len(args.sizes) == 1:
-        (edge,) = args.sizes
-        result = measure_cli(args, edge) if args.cli else measure(args, edge)
-        print(json.dumps({"size": edge, **result, "seconds_per_mp": round(result["seconds"] / edge**2 * 1e6, 3)}))
+    if args.one is None:
+        for edge in args.sizes:
+            subprocess.run([sys.executable, __file__, *sys.argv[1:], "--one", str(edge)], check=True)
         return
-    rest = [a for a in sys.argv[1:] if not a.isdecimal() or int(a) not in args.sizes]
-    rest.remove("--sizes") if "--sizes" in rest else None
-    for edge in args.sizes:
-        subprocess.run([sys.executable, __file__, *rest, "--sizes", str(edge)], check=True)
+    result = measure_cli(args, args.one) if args.cli else measure(args, args.one)
+    per_mp = {f"{key}_per_mp": round(result[key] / args.one**2 * 1e6, 3) for key in ("seconds", "cpu_seconds")}
+    print(json.dumps({"size": args.one, **result, **per_mp}))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class ModelSpec:
     least_tile: int = 512
     tile_overlap: int = 64
     tile_bytes: float = 4000.0
-    fixed_tile_bytes: int = 0
+    fixed_tile_bytes: int = 300_000_000
 
     def make_denoiser(self) -> ModelMixin:
         """The full-size network with random weights, in torch's default dtype."""
@@ -189,7 +189,8 @@ MINI = ModelSpec(
     vae_config=_frozen(),
     least_tile=256,
     tile_overlap=48,
-    tile_bytes=300.0,
+    tile_bytes=150.0,
+    fixed_tile_bytes=50_000_000,
 )
 
 SPECS: Mapping[str, ModelSpec] = MappingProxyType(
