@@ -4,8 +4,8 @@
     python benchmarks/memory.py --cli --sizes 4096        # `tsdsr upscale` as a whole, PNG read and written
 
 The input is the example photograph, mirrored until it is large enough and enlarged four times. Peak memory is the
-process's largest resident set; `base` is what it was with the model loaded and used once. With `--parts` the seconds of
-each part are added (they are processor seconds when `--threads 1`).
+process's largest resident set; `base` is what it was with the model loaded and used once. Processor seconds on one
+thread (`--threads 1`) hold on a busy machine too. With `--parts` the processor seconds of each part are added.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def photograph(edge: int) -> Any:
 
 
 def part_timer() -> dict[str, float]:
-    """Seconds of each part of the path, added up while it runs; parts inside others are taken from them."""
+    """Processor seconds of each part of the path, added up while it runs; parts inside others are taken from them."""
     import tsdsr.pipeline.finish as finish
     import tsdsr.pipeline.stream as stream
     from tsdsr.pipeline.pipeline import OneStepSRPipeline
@@ -50,12 +50,12 @@ def part_timer() -> dict[str, float]:
         function = getattr(owner, name)
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            started = time.perf_counter()
+            started = time.process_time()
             inside.append(0.0)
             try:
                 return function(*args, **kwargs)
             finally:
-                spent = time.perf_counter() - started
+                spent = time.process_time() - started
                 seconds[part] += spent - inside.pop()
                 if inside:
                     inside[-1] += spent
