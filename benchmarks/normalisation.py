@@ -66,8 +66,10 @@ def train(steps: int) -> AutoencoderKL:
 
 
 @torch.no_grad()
-def compare(vae: AutoencoderKL, x: Tensor, size: int, tile: int, color_fix: ColorFix) -> dict[str, float]:
-    """PSNR in dB of tiled to whole, by statistics."""
+def compare(
+    vae: AutoencoderKL, x: Tensor, size: int, tile: int, overlap: int, color_fix: ColorFix
+) -> dict[str, tuple[float, float]]:
+    """PSNR in dB of tiled to whole, and the largest difference in grey levels, by statistics."""
 
     def restore(windows: Tensor, places: list[Place]) -> Tensor:
         decoded: Tensor = vae.decode(vae.encode(windows * 2 - 1).latent_dist.mode()).sample / 2 + 0.5
@@ -82,7 +84,7 @@ def compare(vae: AutoencoderKL, x: Tensor, size: int, tile: int, color_fix: Colo
             stream(image, canvas, restore, plan, 16, color_fix)
         return canvas
 
-    plan, found = TilePlan(tile, 64, 1, tile), {}
+    plan, found = TilePlan(tile, overlap, 1, tile), {}
     whole = run(UNTILED, False)
     for name in ("own", "reduced", "whole"):
         if name == "reduced":
@@ -91,8 +93,9 @@ def compare(vae: AutoencoderKL, x: Tensor, size: int, tile: int, color_fix: Colo
         elif name == "whole":
             with norms.measured():
                 run(UNTILED, False)
-        error = float((run(plan, name != "own") - whole).square().mean())
-        found[name] = round(-10 * math.log10(error), 1)
+        error = run(plan, name != "own") - whole
+        psnr = -10 * math.log10(float(error.square().mean()))
+        found[name] = (round(psnr, 1), round(255 * float(error.abs().max()), 1))
     return found
 
 
@@ -101,6 +104,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--size", type=int, default=768)
     parser.add_argument("--tile", type=int, default=256)
+    parser.add_argument("--overlap", type=int, default=96)
     parser.add_argument("--autoencoder", type=Path, help="a folder of a trained one, instead of training")
     args = parser.parse_args()
     vae = AutoencoderKL.from_pretrained(args.autoencoder) if args.autoencoder else train(args.steps)
@@ -110,8 +114,8 @@ def main() -> None:
     images["flat"] = torch.full((1, 3, edge, edge), 0.5)
     for name, x in images.items():
         for color_fix in ("none", "wavelet"):
-            found = compare(vae, x, args.size, args.tile, color_fix)
-            print(json.dumps({"image": name, "color_fix": color_fix, "psnr": found}), flush=True)
+            found = compare(vae, x, args.size, args.tile, args.overlap, color_fix)
+            print(json.dumps({"image": name, "color_fix": color_fix, "psnr_and_largest": found}), flush=True)
 
 
 if __name__ == "__main__":

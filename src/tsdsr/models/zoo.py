@@ -78,7 +78,7 @@ class ModelSpec:
     text_parts: tuple[TextPart, ...] = ()
     hub_id: str | None = None
     least_tile: int = 512
-    tile_overlap: int = 64
+    tile_overlap: int = 96
     tile_bytes: float = 4000.0
     fixed_tile_bytes: int = 300_000_000
 
