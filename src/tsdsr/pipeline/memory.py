@@ -16,8 +16,8 @@ from tsdsr.models.zoo import ModelSpec
 
 logger = logging.getLogger(__name__)
 
-TILE_SHARE = 0.6
-"""Part of the free memory that tiles may take; the rest is for others and for what an estimate misses."""
+TILE_SHARE = 0.4
+"""Part of the free memory that tiles may take; the rest is for the result and for what an estimate misses."""
 CANVAS_SHARE = 0.5
 """A result that takes more of the free memory than this is kept on disk."""
 _BAND_BYTES = 16
