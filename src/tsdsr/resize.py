@@ -1,7 +1,10 @@
-"""The one bicubic enlargement that training and inference share."""
+"""The one bicubic enlargement that training and inference share, whole or just a window of it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,3 +23,69 @@ def upsample_bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
         return x.clamp(0, 1)
     shrinks = size[0] < x.shape[-2] or size[1] < x.shape[-1]
     return F.interpolate(x, size=size, mode="bicubic", align_corners=False, antialias=shrinks).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Where a stretch of an enlarged axis comes from: four positions of the small axis each, and their weights.
+
+    Along both axes of a crop, ``rows.apply(cols.apply(crop, -1), -2).clamp(0, 1)`` are the pixels of
+    :func:`upsample_bicubic` at the chosen positions, within rounding (2e-6), wherever they lie.
+
+    Attributes:
+        first, stop (int): the range of the small axis that is needed.
+        index (Tensor): int64 (4, n), counted from ``first``.
+        weight (Tensor): float32 (4, n).
+    """
+
+    first: int
+    stop: int
+    index: Tensor
+    weight: Tensor
+
+    @classmethod
+    def at(cls, positions: Tensor, length: int, enlarged: int) -> Taps:
+        """Taps of some positions of an axis of ``length`` enlarged to ``enlarged``.
+
+        The kernel is Keys' with a = -0.75, outside the image its border pixels are repeated, as in
+        ``torch.nn.functional.interpolate``. The source position is rounded where torch rounds it: far from the origin
+        the float32 of ``scale (i + 1/2) - 1/2`` is off by up to a thousandth of a pixel, and the same one is wanted.
+
+        Args:
+            positions (Tensor): integers (n,) in [0, enlarged).
+            length (int): extent of the small axis.
+            enlarged (int): extent of the large axis, at least ``length``.
+        """
+        scale = torch.tensor(length / enlarged, dtype=torch.float64).float().double()
+        source = (scale * (positions.double() + 0.5) - 0.5).float().double()
+        base = source.floor()
+        t = source - base
+        weight = torch.stack([_keys_outer(t + 1), _keys_inner(t), _keys_inner(1 - t), _keys_outer(2 - t)]).float()
+        index = (base.long() + torch.arange(-1, 3)[:, None]).clamp(0, length - 1)
+        first, stop = int(index.min()), int(index.max()) + 1
+        return cls(first, stop, index - first, weight)
+
+    def to(self, device: torch.device) -> Taps:
+        """The same on a device."""
+        return Taps(self.first, self.stop, self.index.to(device), self.weight.to(device))
+
+    def apply(self, crop: Tensor, dim: int) -> Tensor:
+        """Weighted sum of four gathers along ``dim``, whose extent in ``crop`` is first … stop; not clamped."""
+        weight = self.weight if dim == -1 else self.weight[:, :, None]
+        result = crop.index_select(dim, self.index[0]).mul_(weight[0])
+        for k in range(1, 4):
+            result.addcmul_(crop.index_select(dim, self.index[k]), weight[k])
+        return result
+
+
+_A = -0.75
+
+
+def _keys_inner(x: Tensor) -> Tensor:
+    """Keys' kernel for distances of 0 to 1."""
+    return ((_A + 2) * x - (_A + 3)) * x * x + 1
+
+
+def _keys_outer(x: Tensor) -> Tensor:
+    """Keys' kernel for distances of 1 to 2."""
+    return ((_A * x - 5 * _A) * x + 8 * _A) * x - 4 * _A

@@ -124,12 +124,12 @@ def test_tiles_bound_what_the_networks_see(request: pytest.FixtureRequest, name:
     pipe: OneStepSRPipeline = request.getfixturevalue(name)
     seen: dict[str, list[int]] = {"denoiser": [], "decoder": []}
     pipe.denoiser.register_forward_pre_hook(
-        lambda m, args, kwargs: seen["denoiser"].append(max((args[0] if args else kwargs["hidden_states"]).shape[-2:])),
+        lambda m, args, kwargs: seen["denoiser"].append((args[0] if args else kwargs["hidden_states"])[0, 0].numel()),
         with_kwargs=True,
     )
-    pipe.vae.decoder.register_forward_pre_hook(lambda m, args: seen["decoder"].append(max(args[0].shape[-2:])))
+    pipe.vae.decoder.register_forward_pre_hook(lambda m, args: seen["decoder"].append(args[0][0, 0].numel()))
     assert pipe(small(photo, 150, 100), tile=256).images[0].size == (600, 400)
-    assert max(seen["denoiser"]) == max(seen["decoder"]) == 256 // 8
+    assert max(seen["denoiser"]) == max(seen["decoder"]) == (256 // 8) ** 2
     assert len(seen["denoiser"]) >= 6
 
 

@@ -40,6 +40,24 @@ def test_weights_are_symmetric_and_vanish_at_inner_edges() -> None:
     assert first[0] == 1
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 400), st.integers(8, 64), st.integers(0, 4), st.integers(1, 4), st.integers(1, 64))
+def test_tiles_shrink_to_cover_evenly(length: int, tile: int, overlap: int, multiple: int, least: int) -> None:
+    length, tile, overlap, least = (v * multiple for v in (length, tile, overlap, least))
+    full = AxisTiles.plan(length, tile, overlap, multiple)
+    axis = AxisTiles.plan(length, tile, overlap, multiple, least)
+    assert len(axis.starts) == len(full.starts)
+    assert min(full.tile, least) <= axis.tile <= full.tile
+    assert axis.tile % multiple == 0
+    assert axis.starts[-1] + axis.tile == length
+    assert all(a + axis.tile - b >= overlap for a, b in zip(axis.starts, axis.starts[1:], strict=False))
+
+
+def test_shrunken_tiles_overlap_no_more_than_needed() -> None:
+    axis = AxisTiles.plan(4096, 1024, 48, 16, least=256)
+    assert (len(axis.starts), axis.tile) == (5, 864)
+
+
 @pytest.mark.parametrize("batch", [1, 3, 100])
 def test_the_identity_is_untouched(batch: int) -> None:
     x = torch.randn(2, 3, 75, 130)
@@ -81,7 +99,7 @@ def test_what_fits_is_not_tiled() -> None:
 def test_progress_reaches_the_total() -> None:
     seen: list[tuple[int, int]] = []
     tiled_apply(lambda t: t, torch.zeros(1, 1, 64, 64), tile=32, overlap=8, batch=4, on_tile=lambda *a: seen.append(a))
-    assert seen == [(4, 9), (8, 9), (9, 9)]
+    assert seen == [(3, 9), (6, 9), (9, 9)]
 
 
 def test_half_precision_is_blended_in_float32() -> None:

@@ -18,10 +18,12 @@ class PointDistribution:
 
     Attributes:
         mean (Tensor): the latent, shape (B, C, h, w).
+        std (Tensor): zero, shape ().
     """
 
     def __init__(self, mean: Tensor) -> None:
         self.mean = mean
+        self.std = mean.new_zeros(())
 
     def mode(self) -> Tensor:
         return self.mean

@@ -44,7 +44,12 @@ class ModelSpec:
         timestep (float): the student's fixed time ``T``.
         vae_scale_factor (int): pixels a latent position, along each axis.
         size_multiple (int): image sides must be multiples of this many pixels.
-        native_size (int): edge in pixels of the images the student was trained on; larger ones are tiled.
+        native_size (int): edge in pixels of the images the student works on best; larger ones are tiled.
+        least_tile (int): tiles may shrink to this edge to cover an image evenly. A local network loses nothing by it;
+            the others keep their native size.
+        tile_overlap (int): overlap in pixels at which tiles leave no trace.
+        tile_bytes (float): working memory a pixel of a tile takes in float32; half in 16 bits.
+        fixed_tile_bytes (int): working memory whatever the size of the tile.
         prompt_shapes (mapping): :class:`Conditioning` field → shape without the batch.
         denoiser_class (type): network class.
         denoiser_config (mapping): its arguments at full size.
@@ -73,6 +78,10 @@ class ModelSpec:
     vae_lora_targets: tuple[str, ...] = ()
     text_parts: tuple[TextPart, ...] = ()
     hub_id: str | None = None
+    least_tile: int = 512
+    tile_overlap: int = 96
+    tile_bytes: float = 4000.0
+    fixed_tile_bytes: int = 300_000_000
 
     def make_denoiser(self) -> ModelMixin:
         """The full-size network with random weights, in torch's default dtype."""
@@ -179,6 +188,10 @@ MINI = ModelSpec(
     denoiser_subfolder="denoiser",
     vae_class=SpaceToDepthAutoencoder,
     vae_config=_frozen(),
+    least_tile=256,
+    tile_overlap=48,
+    tile_bytes=150.0,
+    fixed_tile_bytes=50_000_000,
 )
 
 SPECS: Mapping[str, ModelSpec] = MappingProxyType(

@@ -6,21 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
-from tsdsr.errors import InvalidInputError, TSDSRError
+from tsdsr.errors import InvalidInputError
 from tsdsr.models.conditioning import FixedPrompt
 from tsdsr.models.denoiser import as_denoiser, restore
+from tsdsr.models.groupnorm import SharedGroupNorms
 from tsdsr.models.zoo import ModelSpec, get_spec
-from tsdsr.pipeline.color import COLOR_FIXES, ColorFix, apply_color_fix
-from tsdsr.pipeline.plan import Tile, TilePlan, output_size, plan_tiles
-from tsdsr.pipeline.tensors import ImageInput, OutputType, from_tensors, pad_to_multiple, to_tensors
+from tsdsr.pipeline.color import COLOR_FIXES, ColorFix
+from tsdsr.pipeline.memory import free_memory, largest_tile, make_canvas
+from tsdsr.pipeline.noise import NoiseField
+from tsdsr.pipeline.plan import UNTILED, Tile, TilePlan, output_size, plan_tiles, retry_smaller
+from tsdsr.pipeline.stream import EnlargedImage, Place, stream
+from tsdsr.pipeline.tensors import ImageInput, OutputType, from_array, from_tensors, result_dtype, to_pixels
 from tsdsr.pipeline.tiling import tiled_apply
-from tsdsr.resize import upsample_bicubic
 
 
 @dataclass
@@ -65,7 +69,6 @@ class OneStepSRPipeline(DiffusionPipeline):
         """The row of the base-model table this pipeline belongs to."""
         return get_spec(self.config["model"])
 
-    @torch.no_grad()
     def __call__(
         self,
         image: ImageInput,
@@ -88,12 +91,13 @@ class OneStepSRPipeline(DiffusionPipeline):
             scale (float): enlargement from 1 to 8, fractional allowed. Sides are rounded to whole pixels.
             target_size (tuple | None): width and height of the result instead of ``scale``.
             color_fix ("wavelet" | "adain" | "none"): where low frequencies and colour come from.
-            tile (int | "auto" | None): edge of a tile in pixels of the result, rounded down to what the model needs.
-                "auto" tiles only what exceeds the model's native area, None never tiles.
-            tile_overlap (int | None): overlap of neighbouring tiles in pixels; default an eighth of the tile.
+            tile (int | "auto" | None): largest edge of a tile in pixels of the result, rounded down to what the model
+                needs. "auto" tiles what exceeds the model's native area or the free memory, None tiles only when
+                memory runs out.
+            tile_overlap (int | None): overlap of neighbouring tiles in pixels; default the model's own.
             tile_batch (int): tiles processed together.
             generator (torch.Generator | None): draw the latent from the encoder's posterior with this generator; None
-                takes its mode and is deterministic.
+                takes its mode and is deterministic. The noise does not depend on the tiles.
             output_type ("pil" | "pt" | "np" | None): kind of result; default the kind of the input.
             on_tile (callable | None): called with (finished, total) tiles of the denoiser.
 
@@ -102,19 +106,70 @@ class OneStepSRPipeline(DiffusionPipeline):
 
         Raises:
             InvalidInputError: an argument is out of range.
+            OutOfMemoryError: even the smallest tiles do not fit.
         """
-        if color_fix not in COLOR_FIXES:
-            raise InvalidInputError(f"unknown color_fix {color_fix!r}; choose from {', '.join(COLOR_FIXES)}")
-        tensors, kind = to_tensors(image)
-        results = []
-        for x in tensors:
+        batches, kind = to_pixels(image)
+        kind = output_type or kind
+        dtype, results = result_dtype(kind), []
+        for x in batches:
             size = output_size(x.shape[-2], x.shape[-1], scale, target_size)
-            plan = plan_tiles(self.spec, size, tile, tile_overlap, tile_batch)
-            x_hat = self.upscale(x, size, plan, color_fix, generator, on_tile)
-            results.append(x_hat.float().cpu())
-        return SROutput(images=from_tensors(results, output_type or kind))
+            if kind == "pt":
+                canvas = torch.from_numpy(make_canvas((len(x), 3, *size), dtype))
+            else:
+                canvas = torch.from_numpy(make_canvas((len(x), *size, 3), dtype)).permute(0, 3, 1, 2)
+            plan = self.plan(size, tile, tile_overlap, tile_batch)
+            self._fill(canvas, x, plan, color_fix, generator, on_tile)
+            results.append(canvas)
+        return SROutput(images=from_tensors(results, kind))
 
-    @torch.no_grad()
+    def upscale_pixels(
+        self,
+        pixels: np.ndarray,
+        scale: float = 4.0,
+        *,
+        target_size: tuple[int, int] | None = None,
+        color_fix: ColorFix = "wavelet",
+        tile: Tile = "auto",
+        tile_overlap: int | None = None,
+        tile_batch: int = 1,
+        generator: torch.Generator | None = None,
+        on_tile: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """Restore and enlarge an array, in its own precision from end to end.
+
+        Beyond input and result it takes the model's working memory for a tile and a row of tiles along the shorter
+        side. A result that would take more than half of the free RAM is a ``numpy.memmap`` over a temporary file that
+        vanishes with the array.
+
+        Args:
+            pixels (ndarray): (h, w, C), C = 1 or 3; uint8, uint16, or float32 in [0, 1]. The model sees grey as RGB.
+            scale, target_size, color_fix, tile, tile_overlap, tile_batch, generator, on_tile: as in :meth:`__call__`.
+
+        Returns:
+            ndarray: (H, W, C) of the same dtype; the model's values, rounded once.
+
+        Raises:
+            InvalidInputError: an argument is out of range.
+            OutOfMemoryError: even the smallest tiles do not fit.
+        """
+        x = from_array(pixels)
+        size = output_size(x.shape[-2], x.shape[-1], scale, target_size)
+        result = make_canvas((*size, x.shape[1]), pixels.dtype)
+        canvas = torch.from_numpy(result).permute(2, 0, 1)[None]
+        plan = self.plan(size, tile, tile_overlap, tile_batch)
+        self._fill(canvas, x, plan, color_fix, generator, on_tile)
+        return result
+
+    def plan(self, size: tuple[int, int], tile: Tile = "auto", overlap: int | None = None, batch: int = 1) -> TilePlan:
+        """Tiles for a result of ``size`` (height, width): see :func:`plan_tiles`; "auto" looks at the free memory.
+
+        Raises:
+            InvalidInputError: tile, overlap or batch are out of range.
+        """
+        device = self._execution_device
+        largest = largest_tile(self.spec, size, free_memory(device), self.dtype) if tile == "auto" else None
+        return plan_tiles(self.spec, size, tile, overlap, batch, largest)
+
     def upscale(
         self,
         x: Tensor,
@@ -124,7 +179,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         generator: torch.Generator | None = None,
         on_tile: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """The pipeline's core, tensors in and out: enlarge, encode, one step, decode, align colours.
+        """Tensors in and out, without leaving the device.
 
         Args:
             x (Tensor): images (B, 3, h, w) in [0, 1].
@@ -137,43 +192,101 @@ class OneStepSRPipeline(DiffusionPipeline):
 
         Raises:
             TSDSRError: the network produced values that are not finite.
+            OutOfMemoryError: even the smallest tiles do not fit.
         """
-        x_lq = upsample_bicubic(x.to(self._execution_device, torch.float32), size)
-        padded = pad_to_multiple(x_lq, self.spec.size_multiple)
-        z_lq = self.encode(padded, plan, generator)
-        z_hat = self.denoise(z_lq, plan, on_tile)
-        x_hat = self.decode(z_hat, plan)[..., : size[0], : size[1]]
-        if not bool(torch.isfinite(x_hat).all()):
-            raise TSDSRError(f"the model produced values that are not finite in {self.dtype}; try bfloat16 or float32")
-        return apply_color_fix(color_fix, x_hat, x_lq).clamp_(0, 1)
+        canvas = torch.empty(len(x), 3, *size, device=self._execution_device)
+        self._fill(canvas, x, plan, color_fix, generator, on_tile)
+        return canvas
 
-    def encode(self, x: Tensor, plan: TilePlan, generator: torch.Generator | None = None) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] → scaled latents (B, C, H/f, W/f), ``scaling_factor * z`` without a shift."""
+    @torch.no_grad()
+    def _fill(
+        self,
+        canvas: Tensor,
+        pixels: Tensor,
+        plan: TilePlan,
+        color_fix: ColorFix,
+        generator: torch.Generator | None,
+        on_tile: Callable[[int, int], None] | None,
+    ) -> None:
+        """Restore ``pixels`` (B, C, h, w) into ``canvas``, with smaller tiles from the start when memory runs out."""
+        if color_fix not in COLOR_FIXES:
+            raise InvalidInputError(f"unknown color_fix {color_fix!r}; choose from {', '.join(COLOR_FIXES)}")
+        size = (int(canvas.shape[-2]), int(canvas.shape[-1]))
+        noise = None if generator is None else [NoiseField(generator) for _ in pixels]
+
+        def attempt(plan: TilePlan) -> None:
+            if plan.tile is None:
+                self._stream(canvas, pixels, plan, color_fix, noise, on_tile)
+                return
+            for b in range(len(pixels)):
+                own = noise and noise[b : b + 1]
+                self._stream(canvas[b : b + 1], pixels[b : b + 1], plan, color_fix, own, on_tile)
+
+        retry_smaller(attempt, plan, self.spec, size)
+
+    def _stream(
+        self,
+        canvas: Tensor,
+        pixels: Tensor,
+        plan: TilePlan,
+        color_fix: ColorFix,
+        noise: list[NoiseField] | None,
+        on_tile: Callable[[int, int], None] | None,
+    ) -> None:
+        multiple, factor = self.spec.size_multiple, self.spec.vae_scale_factor
+        size = (int(canvas.shape[-2]), int(canvas.shape[-1]))
+        image = EnlargedImage(pixels, size, multiple, self._execution_device)
+
+        def restore_tiles(windows: Tensor, places: list[Place]) -> Tensor:
+            def draw(latent: Tensor) -> Tensor:
+                """Noise for the latents of the windows, by place and sample."""
+                spots = [(top // factor, left // factor) for top, left in places]
+                drawn = [field.window(*spot, tuple(latent.shape[1:])) for spot in spots for field in noise or ()]
+                return torch.stack(drawn).to(latent.device)
+
+            return self.decode(self.denoise(self.encode(windows, draw=draw if noise else None)))
+
+        norms = SharedGroupNorms(self.vae, self.denoiser)
+        if plan.tile is None or not norms:
+            stream(image, canvas, restore_tiles, plan, multiple, color_fix, on_tile)
+            return
+        with norms.measured():
+            restore_tiles(image.reduced(plan.tile), [(0, 0)])
+        with norms.held():
+            stream(image, canvas, restore_tiles, plan, multiple, color_fix, on_tile)
+
+    def encode(self, x: Tensor, plan: TilePlan = UNTILED, draw: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] → scaled latents (B, C, H/f, W/f), ``scaling_factor * z`` without a shift.
+
+        Args:
+            x (Tensor): images, whose sides are multiples of the model's.
+            plan (TilePlan): tiles.
+            draw (callable | None): a latent → standard normal noise like it, for a draw from the posterior; None takes
+                its mode.
+        """
         factor = self.spec.vae_scale_factor
         dtype = _compute_dtype(self.vae)
 
         def encode_tile(tile: Tensor) -> Tensor:
             posterior = self.vae.encode((tile * 2 - 1).to(dtype)).latent_dist
-            latent: Tensor = posterior.mode() if generator is None else posterior.sample(generator)
-            scaled: Tensor = latent.float() * self.vae.config.scaling_factor
+            latent: Tensor = posterior.mode().float()
+            if draw is not None:
+                latent = latent + posterior.std.float() * draw(latent)
+            scaled: Tensor = latent * self.vae.config.scaling_factor
             return scaled
 
-        return tiled_apply(
-            encode_tile,
-            x,
-            tile=plan.autoencoder,
-            overlap=plan.overlap,
-            multiple=self.spec.size_multiple,
-            scale=(1, factor),
-        )
+        multiple = self.spec.size_multiple
+        return tiled_apply(encode_tile, x, tile=plan.tile, overlap=plan.overlap, multiple=multiple, scale=(1, factor))
 
-    def denoise(self, z_lq: Tensor, plan: TilePlan, on_tile: Callable[[int, int], None] | None = None) -> Tensor:
+    def denoise(
+        self, z_lq: Tensor, plan: TilePlan = UNTILED, on_tile: Callable[[int, int], None] | None = None
+    ) -> Tensor:
         """The one step on latents (B, C, h, w), tiled as planned."""
         factor = self.spec.vae_scale_factor
         return tiled_apply(
             self.one_step,
             z_lq,
-            tile=plan.denoiser and plan.denoiser // factor,
+            tile=plan.tile and plan.tile // factor,
             overlap=plan.overlap // factor,
             multiple=self.spec.size_multiple // factor,
             batch=plan.batch,
@@ -185,7 +298,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         denoiser, prompt = as_denoiser(self.denoiser), self.prompt.conditioning()
         return restore(denoiser, self.spec.process, z_lq, self.spec.timestep, prompt)
 
-    def decode(self, z: Tensor, plan: TilePlan) -> Tensor:
+    def decode(self, z: Tensor, plan: TilePlan = UNTILED) -> Tensor:
         """Scaled latents (B, C, h, w) → images (B, 3, h * f, w * f), nominally in [0, 1], not clamped."""
         factor = self.spec.vae_scale_factor
         dtype = _compute_dtype(self.vae)
@@ -197,7 +310,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         return tiled_apply(
             decode_tile,
             z,
-            tile=plan.autoencoder and plan.autoencoder // factor,
+            tile=plan.tile and plan.tile // factor,
             overlap=plan.overlap // factor,
             multiple=self.spec.size_multiple // factor,
             scale=(factor, 1),

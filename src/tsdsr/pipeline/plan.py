@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from tsdsr.errors import InvalidInputError
+import torch
+
+from tsdsr.errors import InvalidInputError, OutOfMemoryError
 from tsdsr.models.zoo import ModelSpec
+from tsdsr.pipeline.memory import is_out_of_memory, smallest_tile
+
+logger = logging.getLogger(__name__)
 
 Tile = int | Literal["auto"] | None
 MAX_SCALE = 8.0
@@ -16,19 +23,38 @@ MAX_SCALE = 8.0
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Tile sizes of one run, in pixels of the enlarged image.
+    """Tiles of one run, in pixels of the enlarged image.
 
     Attributes:
-        denoiser (int | None): edge of the denoiser's tiles; None means untiled.
-        autoencoder (int | None): edge of the autoencoder's tiles.
-        overlap (int): overlap of neighbouring tiles, for both.
-        batch (int): tiles a call of the denoiser.
+        tile (int | None): largest edge of a tile; None means untiled.
+        overlap (int): overlap of neighbouring tiles.
+        batch (int): tiles processed together.
+        least (int): tiles shrink to this edge where that covers the image more evenly.
     """
 
-    denoiser: int | None
-    autoencoder: int | None
-    overlap: int
-    batch: int
+    tile: int | None = None
+    overlap: int = 0
+    batch: int = 1
+    least: int = 0
+
+    def smaller(self, spec: ModelSpec, size: tuple[int, int]) -> TilePlan | None:
+        """The next plan to try when memory ran out: single tiles, then half the edge; None below the smallest tile.
+
+        Args:
+            spec (ModelSpec): the model.
+            size (tuple): height and width of the result.
+        """
+        if self.tile and self.batch > 1:
+            return replace(self, batch=1)
+        multiple, edge = spec.size_multiple, min(self.tile or max(size), max(size))
+        half = edge // 2 // multiple * multiple
+        if half < smallest_tile(spec):
+            return None
+        overlap = min(self.overlap or spec.tile_overlap, half // 2) // multiple * multiple
+        return replace(self, tile=half, overlap=overlap, least=min(self.least, half))
+
+
+UNTILED = TilePlan()
 
 
 def output_size(height: int, width: int, scale: float, target_size: tuple[int, int] | None) -> tuple[int, int]:
@@ -57,33 +83,96 @@ def output_size(height: int, width: int, scale: float, target_size: tuple[int, i
 
 
 def plan_tiles(
-    spec: ModelSpec, size: tuple[int, int], tile: Tile, overlap: int | None = None, batch: int = 1
+    spec: ModelSpec,
+    size: tuple[int, int],
+    tile: Tile,
+    overlap: int | None = None,
+    batch: int = 1,
+    largest: int | None = None,
 ) -> TilePlan:
     """Decide on tiles for a result of ``size`` (height, width).
 
-    "auto" leaves the denoiser untiled up to the model's native area and the autoencoder up to four times that.
+    "auto" leaves results up to the model's native area untiled and cuts larger ones into tiles of its native size, or
+    of ``largest``, whichever is smaller.
+
+    Args:
+        spec (ModelSpec): the model.
+        size (tuple): height and width of the result.
+        tile (int | "auto" | None): edge of a tile; None never tiles.
+        overlap (int | None): overlap of neighbours; default the model's, at most a quarter of the tile.
+        batch (int): tiles processed together.
+        largest (int | None): edge of the largest tile that fits into memory; default any.
 
     Raises:
         InvalidInputError: tile or overlap are too small, or the overlap exceeds half the tile.
     """
-    area, multiple = size[0] * size[1], spec.size_multiple
+    if batch < 1:
+        raise InvalidInputError(f"tile_batch must be at least 1, got {batch}")
+    multiple = spec.size_multiple
+    edge: int | None
     if tile is None:
-        return TilePlan(None, None, 0, batch)
-    if tile == "auto":
-        edge = spec.native_size
-        denoiser = edge if area > edge**2 else None
-        autoencoder = 2 * edge if area > 4 * edge**2 else None
+        edge = None
+    elif tile == "auto":
+        edge = min(spec.native_size, largest or spec.native_size)
+        if size[0] * size[1] <= edge**2:
+            edge = None
     else:
-        smallest = max(4 * multiple, 64)
+        smallest = smallest_tile(spec)
         if isinstance(tile, bool) or not isinstance(tile, int) or tile < smallest:
             raise InvalidInputError(
                 f"tile must be 'auto', None or at least {smallest} pixels for this model, got {tile!r}"
             )
-        edge = denoiser = autoencoder = tile // multiple * multiple
-    overlap = edge // 8 if overlap is None else overlap
+        edge = tile // multiple * multiple
+    if edge is None or max(size) <= edge:
+        return TilePlan(batch=batch)
+    if overlap is None:
+        overlap = min(spec.tile_overlap, edge // 4 // multiple * multiple)
     overlap = math.ceil(overlap / multiple) * multiple
     if not 0 <= overlap <= edge // 2:
         raise InvalidInputError(f"tile_overlap must lie between 0 and half the tile ({edge // 2}), got {overlap}")
-    if batch < 1:
-        raise InvalidInputError(f"tile_batch must be at least 1, got {batch}")
-    return TilePlan(denoiser, autoencoder, overlap, batch)
+    return TilePlan(edge, overlap, batch, min(edge, spec.least_tile))
+
+
+def retry_smaller(
+    attempt: Callable[[TilePlan], None], plan: TilePlan, spec: ModelSpec, size: tuple[int, int]
+) -> TilePlan:
+    """Run with a plan, and when memory runs out again from the start with a smaller one, saying so in the log.
+
+    Starting over costs little: all tiles are alike, so that it is nearly always the first that does not fit.
+
+    Args:
+        attempt (callable): does the work.
+        plan (TilePlan): the first plan.
+        spec (ModelSpec): the model.
+        size (tuple): height and width of the result.
+
+    Returns:
+        TilePlan: the plan that worked.
+
+    Raises:
+        OutOfMemoryError: the smallest tiles do not fit either.
+    """
+    while True:
+        try:
+            attempt(plan)
+        except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+            if not is_out_of_memory(error):
+                raise
+            cause = error.with_traceback(None)  # its frames hold the tensors of the failed run
+        else:
+            return plan
+        smaller = plan.smaller(spec, size)
+        if smaller is None:
+            raise OutOfMemoryError(
+                f"out of memory even with tiles of {plan.tile or max(size)} pixels; free memory, load the model in 16 "
+                f"bits (--dtype bf16), or choose a smaller scale"
+            ) from cause
+        logger.warning(
+            "out of memory with %s; starting again with tiles of %s pixels, %d at a time",
+            f"tiles of {plan.tile} pixels, {plan.batch} at a time" if plan.tile else "the whole image at once",
+            smaller.tile or "all",
+            smaller.batch,
+        )
+        plan = smaller
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

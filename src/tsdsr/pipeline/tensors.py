@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -17,17 +16,32 @@ ImageInput = Image.Image | Tensor | Sequence[Image.Image] | Sequence[Tensor]
 OutputType = Literal["pil", "pt", "np"]
 
 
+def padded_positions(length: int, multiple: int) -> Tensor:
+    """Positions 0 … length - 1, then those that extend the axis to a multiple: mirrored where it is long enough."""
+    positions = torch.arange(length + -length % multiple)
+    mirrored = 2 * (length - 1) - positions if -length % multiple < length else torch.full_like(positions, length - 1)
+    return torch.where(positions < length, positions, mirrored)
+
+
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Extend x (B, C, H, W) at the right and bottom to multiples, by reflection where the image is large enough."""
-    bottom, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
-    if not bottom and not right:
-        return x
-    mode = "reflect" if bottom < x.shape[-2] and right < x.shape[-1] else "replicate"
-    return F.pad(x, (0, right, 0, bottom), mode=mode)
+    rows, cols = (padded_positions(length, multiple).to(x.device) for length in x.shape[-2:])
+    return x[..., rows[:, None], cols]
 
 
-def to_tensors(image: ImageInput) -> tuple[list[Tensor], OutputType]:
-    """Inputs as a list of batches (B, 3, h, w) in [0, 1], and the kind they came as ("pil" or "pt").
+def to_unit(x: Tensor) -> Tensor:
+    """uint8, uint16 or floating point → float32 in [0, 1]."""
+    return x.to(torch.float32) if x.is_floating_point() else x.to(torch.float32).div_(torch.iinfo(x.dtype).max)
+
+
+def from_unit(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Values clamped to [0, 1] in ``dtype``: uint8 and uint16 rounded to nearest, over their whole range."""
+    x = x.clamp(0, 1)
+    return x.to(dtype) if dtype.is_floating_point else x.mul_(torch.iinfo(dtype).max).round_().to(dtype)
+
+
+def to_pixels(image: ImageInput) -> tuple[list[Tensor], OutputType]:
+    """Inputs as batches (B, C, h, w) in their own precision, C = 1 or 3, and the kind they came as ("pil" or "pt").
 
     Raises:
         InvalidInputError: another type, shape, dtype or value range.
@@ -37,7 +51,7 @@ def to_tensors(image: ImageInput) -> tuple[list[Tensor], OutputType]:
     if isinstance(image, Tensor):
         return [_checked(image)], "pt"
     if isinstance(image, Sequence) and not isinstance(image, str | bytes) and image:
-        parts = [to_tensors(item) for item in image]
+        parts = [to_pixels(item) for item in image]
         kinds = {kind for _, kind in parts}
         if len(kinds) > 1:
             raise InvalidInputError("a list must hold PIL images only or tensors only")
@@ -47,15 +61,33 @@ def to_tensors(image: ImageInput) -> tuple[list[Tensor], OutputType]:
     )
 
 
+def to_tensors(image: ImageInput) -> tuple[list[Tensor], OutputType]:
+    """Inputs as a list of batches (B, 3, h, w), floating point in [0, 1]; see :func:`to_pixels`."""
+    batches, kind = to_pixels(image)
+    return [x if x.is_floating_point() else to_unit(x).expand(-1, 3, -1, -1) for x in batches], kind
+
+
+def from_array(pixels: np.ndarray) -> Tensor:
+    """An array (H, W, C) as a batch (1, C, H, W) in its own precision; the memory is shared where it can be.
+
+    Raises:
+        InvalidInputError: another shape, dtype or value range.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
+        raise InvalidInputError(f"pixels have shape (H, W, C) with C = 1 or 3, got {pixels.shape}")
+    if pixels.dtype not in (np.uint8, np.uint16, np.float32):
+        raise InvalidInputError(f"pixels are uint8, uint16 or float32, got {pixels.dtype}")
+    shared = pixels if pixels.flags.writeable and min(pixels.strides) > 0 else pixels.copy()
+    x = torch.from_numpy(shared).permute(2, 0, 1)[None]
+    return _in_range(x) if x.is_floating_point() else x
+
+
 def _from_pil(image: Image.Image) -> Tensor:
     if image.mode == "F":
         raise InvalidInputError("floating-point images have no defined range; scale to [0, 1] and pass a tensor")
     if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip instead of scaling
-        grey = np.asarray(image, dtype=np.float32) / 65535
-        array = np.repeat(grey.clip(0, 1)[..., None], 3, axis=-1)
-    else:
-        array = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
-    return torch.from_numpy(array).permute(2, 0, 1)[None]
+        return from_array(np.asarray(image).clip(0, 65535).astype(np.uint16)[..., None])
+    return from_array(np.array(image.convert("RGB")))
 
 
 def _checked(image: Tensor) -> Tensor:
@@ -64,6 +96,10 @@ def _checked(image: Tensor) -> Tensor:
         raise InvalidInputError(f"an image tensor has shape (B, 3, h, w) or (3, h, w), got {tuple(image.shape)}")
     if not x.is_floating_point():
         raise InvalidInputError(f"an image tensor is floating point in [0, 1], got {x.dtype}")
+    return _in_range(x)
+
+
+def _in_range(x: Tensor) -> Tensor:
     low, high = float(x.min()), float(x.max())
     if not (low >= -1e-3 and high <= 1 + 1e-3):
         raise InvalidInputError(f"image values must lie in [0, 1], got {low:.3g} to {high:.3g}")
@@ -71,18 +107,30 @@ def _checked(image: Tensor) -> Tensor:
 
 
 def from_tensors(results: list[Tensor], kind: OutputType) -> Any:
-    """Batches (B, 3, H, W) in [0, 1] → list of PIL images, tensor (or list of batches when sizes differ), or arrays."""
+    """Batches (B, 3, H, W) → list of PIL images, tensor (or list of batches when sizes differ), or arrays.
+
+    Args:
+        results (list of Tensor): of the dtype :func:`result_dtype` says.
+        kind ("pil" | "pt" | "np"): what is wanted.
+    """
     if kind == "pt":
         same = len({r.shape[1:] for r in results}) == 1
-        return torch.cat(results) if same else results
-    singles = [single for batch in results for single in batch]
-    if kind == "np":
-        return [single.permute(1, 2, 0).numpy() for single in singles]
-    if kind == "pil":
-        return [to_pil(single) for single in singles]
-    raise InvalidInputError(f"output_type must be 'pil', 'pt' or 'np', got {kind!r}")
+        return (torch.cat(results) if len(results) > 1 else results[0]) if same else results
+    singles = [single.permute(1, 2, 0).numpy() for batch in results for single in batch]
+    return [Image.fromarray(single) for single in singles] if kind == "pil" else singles
+
+
+def result_dtype(kind: str) -> type[np.generic]:
+    """The precision of a kind of result: 8 bits for PIL images, else float32.
+
+    Raises:
+        InvalidInputError: unknown kind.
+    """
+    if kind not in ("pil", "pt", "np"):
+        raise InvalidInputError(f"output_type must be 'pil', 'pt' or 'np', got {kind!r}")
+    return np.uint8 if kind == "pil" else np.float32
 
 
 def to_pil(x: Tensor) -> Image.Image:
     """One image (3, H, W) in [0, 1] → 8-bit RGB, rounded to nearest."""
-    return Image.fromarray(x.mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy())
+    return Image.fromarray(from_unit(x, torch.uint8).permute(1, 2, 0).cpu().numpy())

@@ -17,7 +17,7 @@ every position, so no canvas of weight sums is needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,14 +43,15 @@ class AxisTiles:
     overlap: int
 
     @classmethod
-    def plan(cls, length: int, tile: int, overlap: int, multiple: int = 1) -> AxisTiles:
-        """Cover ``length`` with the fewest tiles, spread evenly.
+    def plan(cls, length: int, tile: int, overlap: int, multiple: int = 1, least: int | None = None) -> AxisTiles:
+        """Cover ``length`` with the fewest tiles, spread evenly, and as small as that allows.
 
         Args:
             length (int): extent of the axis, a multiple of ``multiple``.
-            tile (int): wanted extent of a tile, a multiple of ``multiple``.
+            tile (int): largest extent of a tile, a multiple of ``multiple``.
             overlap (int): smallest overlap of neighbours, less than ``tile``.
-            multiple (int): tiles start at multiples of this.
+            multiple (int): tiles start and end at multiples of this.
+            least (int | None): tiles shrink down to this extent; default not at all.
 
         Raises:
             InvalidInputError: the numbers do not satisfy the above.
@@ -64,6 +65,8 @@ class AxisTiles:
         if overlap < 0 or stride < 1:
             raise InvalidInputError(f"overlap {overlap} must be smaller than tile {tile} by {multiple} or more")
         count = 1 + math.ceil((length - tile) / stride)
+        even = math.ceil((length + (count - 1) * (tile - stride)) / count / multiple) * multiple
+        tile = min(tile, max(even, tile if least is None else least))
         starts = tuple((i * (length - tile) // (count - 1)) // multiple * multiple for i in range(count))
         return cls(length, tile, starts, overlap)
 
@@ -93,6 +96,45 @@ def _ramp(tile: int, left: int, right: int) -> Tensor:
     return weight
 
 
+class BandBlender:
+    """Blends tiles that arrive row by row, holding one row of tiles: as many float32 values as it has pixels.
+
+    Args:
+        rows, cols (AxisTiles): the grid.
+        scale (tuple): numerator and denominator of blended over planned size.
+    """
+
+    def __init__(self, rows: AxisTiles, cols: AxisTiles, scale: tuple[int, int] = (1, 1)) -> None:
+        num, den = scale
+        self.row_weights, self.col_weights = rows.weights(num, den), cols.weights(num, den)
+        self.tops = [start * num // den for start in rows.starts]
+        self.lefts = [start * num // den for start in cols.starts]
+        self.height, self.width = rows.length * num // den, cols.length * num // den
+        self._band: Tensor | None = None
+        self._carry: Tensor | None = None  # what the finished row of tiles leaves to the next
+
+    def add(self, row: int, col: int, tile: Tensor) -> None:
+        """Add the tile (B, C, h, w) of a grid position to the current row."""
+        weight = torch.outer(self.row_weights[row], self.col_weights[col]).to(tile.device)
+        if self._band is None:
+            shape = (*tile.shape[:2], weight.shape[0], self.width)
+            self._band = torch.zeros(shape, device=tile.device, dtype=torch.float32)
+            if self._carry is not None:
+                self._band[..., : self._carry.shape[-2], :] = self._carry
+        left = self.lefts[col]
+        self._band[..., left : left + weight.shape[1]].addcmul_(tile.float(), weight)
+
+    def finish(self, row: int) -> Tensor:
+        """The positions (B, C, n, W) that no later row of tiles touches, once all tiles of ``row`` are added."""
+        assert self._band is not None
+        band, self._band = self._band, None
+        if row + 1 == len(self.tops):
+            return band
+        finished = self.tops[row + 1] - self.tops[row]
+        self._carry = band[..., finished:, :].clone()
+        return band[..., :finished, :]
+
+
 def tiled_apply(
     function: Callable[[Tensor], Tensor],
     x: Tensor,
@@ -115,7 +157,7 @@ def tiled_apply(
         overlap (int): smallest overlap of neighbouring tiles, in ``x``'s positions.
         multiple (int): tiles begin at multiples of this, and H, W and ``tile`` are multiples of it.
         scale (tuple): numerator and denominator of output over input size, e.g. (8, 1) or (1, 8).
-        batch (int): tiles a call.
+        batch (int): tiles a call, within a row.
         on_tile (callable | None): called with (finished, total) after each call.
 
     Returns:
@@ -129,47 +171,25 @@ def tiled_apply(
         if on_tile:
             on_tile(len(x), len(x))
         return result
-    num, den = scale
-    rows = AxisTiles.plan(x.shape[-2], tile, overlap, max(multiple, den))
-    cols = AxisTiles.plan(x.shape[-1], tile, overlap, max(multiple, den))
-    total = len(rows.starts) * len(cols.starts) * len(x)
-    row_weights, col_weights = rows.weights(num, den), cols.weights(num, den)
-    canvas: Tensor | None = None
-    dtype, done = x.dtype, 0
-    for group in _grouped(_jobs(len(x), rows, cols), max(1, batch)):
-        tiles = torch.stack([x[b, :, y : y + rows.tile, z : z + cols.tile] for b, _, y, _, z in group])
-        results = function(tiles)
-        dtype = results.dtype
-        if canvas is None:
-            height, width = x.shape[-2] * num // den, x.shape[-1] * num // den
-            canvas = torch.zeros(len(x), results.shape[1], height, width, device=x.device, dtype=torch.float32)
-        for result, (b, i, y, j, z) in zip(results, group, strict=True):
-            weight = torch.outer(row_weights[i], col_weights[j]).to(x.device)
-            top, left = y * num // den, z * num // den
-            canvas[b, :, top : top + weight.shape[0], left : left + weight.shape[1]] += result.float() * weight
-        done += len(group)
-        if on_tile:
-            on_tile(done, total)
-    assert canvas is not None
-    return canvas.to(dtype)
+    rows, cols = (AxisTiles.plan(length, tile, overlap, max(multiple, scale[1])) for length in x.shape[-2:])
+    blender = BandBlender(rows, cols, scale)
+    total, done = len(x) * len(rows.starts) * len(cols.starts), 0
+    bands, dtype = [], x.dtype
+    for i, top in enumerate(rows.starts):
+        for group in grouped(range(len(cols.starts)), batch):
+            windows = [x[..., top : top + rows.tile, cols.starts[j] : cols.starts[j] + cols.tile] for j in group]
+            results = function(torch.cat(windows))
+            dtype = results.dtype
+            for j, result in zip(group, torch.chunk(results, len(group)), strict=True):
+                blender.add(i, j, result)
+            done += len(results)
+            if on_tile:
+                on_tile(done, total)
+        bands.append(blender.finish(i))
+    return torch.cat(bands, dim=-2).to(dtype)
 
 
-_Job = tuple[int, int, int, int, int]  # sample, row number, row start, column number, column start
-
-
-def _jobs(samples: int, rows: AxisTiles, cols: AxisTiles) -> Iterator[_Job]:
-    for b in range(samples):
-        for i, y in enumerate(rows.starts):
-            for j, z in enumerate(cols.starts):
-                yield b, i, y, j, z
-
-
-def _grouped(jobs: Iterator[_Job], size: int) -> Iterator[list[_Job]]:
-    group: list[_Job] = []
-    for job in jobs:
-        group.append(job)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
+def grouped(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """Consecutive groups of ``size`` items; the last may be shorter."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -23,10 +23,8 @@ from torch import Tensor
 from tsdsr.errors import InvalidInputError
 from tsdsr.pipeline.color import ColorFix, adain_color_fix, wavelet_color_fix
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.pipeline.plan import TilePlan
 
 _PROCESS_SIZE, _TILE, _OVERLAP = 512, 64, 8
-_UNTILED = TilePlan(None, None, 0, 1)
 
 
 @torch.no_grad()
@@ -56,8 +54,8 @@ def upscale_like_upstream(
     size = _process_size(image.width, image.height, factor)
     x = _to_tensor(image).to(pipe.device)
     x = F.interpolate(x, size=(size[1], size[0]), mode="bicubic", align_corners=False).clamp(0, 1)
-    z_lq = pipe.encode(x, _UNTILED)
-    x_hat = pipe.decode(_denoise(pipe, z_lq), _UNTILED)
+    z_lq = pipe.encode(x)
+    x_hat = pipe.decode(_denoise(pipe, z_lq))
     result = _truncate(x_hat)
     if result.size != wanted:
         result = result.resize(wanted)

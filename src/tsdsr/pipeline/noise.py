@@ -1,0 +1,35 @@
+"""Normal noise that belongs to places: the same at a latent position however the image is cut into tiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_BLOCK = 64
+
+
+class NoiseField:
+    """An endless plane of standard normal noise; any window of it can be asked for.
+
+    The plane consists of blocks, each drawn by a counter-based generator (Philox) whose counter is the block's place.
+
+    Args:
+        generator (torch.Generator): one number is drawn from it as the field's seed.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
+
+    def window(self, top: int, left: int, shape: tuple[int, ...]) -> Tensor:
+        """Noise of the window at (top, left), float32 of ``shape`` (C, h, w), on the CPU."""
+        channels, height, width = shape
+        rows = range(top // _BLOCK, -(-(top + height) // _BLOCK))
+        cols = range(left // _BLOCK, -(-(left + width) // _BLOCK))
+        plane = np.concatenate([np.concatenate([self._block(r, c, channels) for c in cols], -1) for r in rows], -2)
+        y, x = top - rows.start * _BLOCK, left - cols.start * _BLOCK
+        return torch.from_numpy(plane[:, y : y + height, x : x + width].copy())
+
+    def _block(self, row: int, col: int, channels: int) -> np.ndarray:
+        bits = np.random.Philox(key=self.seed, counter=[0, 0, row, col])
+        return np.random.Generator(bits).standard_normal((channels, _BLOCK, _BLOCK), dtype=np.float32)

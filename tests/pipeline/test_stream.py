@@ -1,0 +1,283 @@
+"""The streaming path against the whole image at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from diffusers.models.attention_processor import Attention
+from PIL import Image
+from torch import Tensor
+
+from tests.conftest import mini_prompt, sd3_prompt, tiny_mini, tiny_mmdit, tiny_vae
+from tests.pipeline.seams import seam_energy
+from tsdsr.errors import InvalidInputError, OutOfMemoryError
+from tsdsr.models.conditioning import FixedPrompt
+from tsdsr.models.groupnorm import SharedGroupNorms
+from tsdsr.models.zoo import MINI
+from tsdsr.pipeline.color import adain_color_fix, wavelet_color_fix
+from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.plan import UNTILED, TilePlan
+from tsdsr.pipeline.stream import EnlargedImage, stream
+from tsdsr.pipeline.tensors import pad_to_multiple
+from tsdsr.pipeline.tiling import AxisTiles
+from tsdsr.resize import upsample_bicubic
+
+CPU = torch.device("cpu")
+
+
+def psnr(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> float:
+    return -10 * math.log10(float(((a - b) ** 2).mean()) + 1e-20)
+
+
+def pixels(photo: Image.Image, width: int, height: int) -> np.ndarray:
+    return np.asarray(photo.crop((100, 50, 100 + width, 50 + height)), dtype=np.float32) / 255
+
+
+@pytest.fixture(scope="module")
+def mini() -> OneStepSRPipeline:
+    return load_pipeline("mini", "cpu", "fp32")
+
+
+@pytest.mark.parametrize("size", [(70, 90), (64, 48), (150, 33), (5, 200)])
+def test_windows_are_those_of_the_padded_enlargement(size: tuple[int, int]) -> None:
+    x = torch.rand(2, 3, 30, 31) if size[0] >= 30 and size[1] >= 31 else torch.rand(2, 3, 4, 20)
+    whole = pad_to_multiple(upsample_bicubic(x, size), 16)
+    image = EnlargedImage(x, size, 16, CPU)
+    assert image.padded == whole.shape[-2:]
+    height, width = image.padded
+    for rows, cols in ((range(height), range(width)), (range(height - 9, height), range(width // 2, width))):
+        expected = whole[..., rows.start : rows.stop, cols.start : cols.stop]
+        torch.testing.assert_close(image.window(rows, cols), expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(("size", "tile"), [((600, 200), 128), ((130, 650), 64), ((333, 333), None), ((40, 40), 64)])
+@pytest.mark.parametrize("color_fix", ["wavelet", "adain", "none"])
+def test_colour_is_that_of_the_whole_image(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], tile: int | None, color_fix: str
+) -> None:
+    """The model is a fixed change of colour and contrast that depends on the place."""
+    monkeypatch.setattr("tsdsr.pipeline.finish._BLOCK", 50)
+    monkeypatch.setattr("tsdsr.pipeline.finish._SPOOL_BYTES", 1000)
+    x = torch.rand(1, 3, size[0] // 2, size[1] // 2) * torch.linspace(0.3, 1, size[1] // 2)
+    veil = torch.rand(1, 3, size[0] + 15, size[1] + 15)
+
+    def restore(windows: Tensor, places: list[tuple[int, int]]) -> Tensor:
+        ((top, left),) = places
+        return 0.7 * windows + 0.3 * veil[..., top : top + windows.shape[-2], left : left + windows.shape[-1]]
+
+    image, canvas = EnlargedImage(x, size, 16, CPU), torch.empty(1, 3, *size)
+    stream(image, canvas, restore, TilePlan(tile, 16, 1, 64), 16, color_fix)  # type: ignore[arg-type]
+    source = upsample_bicubic(x, size)
+    x_hat = 0.7 * source + 0.3 * veil[..., : size[0], : size[1]]
+    fix = {"wavelet": wavelet_color_fix, "adain": adain_color_fix, "none": lambda a, b: a}[color_fix]
+    torch.testing.assert_close(canvas, fix(x_hat, source).clamp(0, 1), rtol=0, atol=1e-5)
+
+
+def test_memory_is_taken_by_bands_along_the_shorter_side(mini_pipe: OneStepSRPipeline) -> None:
+    seen: list[tuple[int, ...]] = []
+    original = torch.zeros
+
+    def zeros(*shape: object, **options: object) -> Tensor:
+        result: Tensor = original(*shape, **options)  # type: ignore[call-overload]
+        seen.append(tuple(result.shape))
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "zeros", zeros)
+        mini_pipe.upscale_pixels(np.zeros((30, 200, 3), np.uint8), 4, tile=64, tile_overlap=16)
+    bands = {shape for shape in seen if len(shape) == 4}
+    assert bands == {(1, 3, 64, 128)}  # padded height 128 along the band, tiles of 64 across
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_arrays_keep_their_precision_and_channels(
+    mini_pipe: OneStepSRPipeline, dtype: type[np.generic], channels: int
+) -> None:
+    most = 1 if dtype is np.float32 else np.iinfo(dtype).max  # type: ignore[type-var]
+    x = (np.random.default_rng(0).random((20, 24, channels)) * most).astype(dtype)
+    result = mini_pipe.upscale_pixels(x, 3.3)
+    assert result.dtype == dtype
+    assert result.shape == (66, 79, channels)
+    exact = mini_pipe.upscale_pixels((x / most).astype(np.float32), 3.3)
+    assert np.abs(result / most - exact).max() <= 0.5001 / (1 if dtype is np.float32 else most) + 1e-6
+
+
+def test_sixteen_bits_are_used(mini_pipe: OneStepSRPipeline) -> None:
+    ramp = np.linspace(20000, 21000, 40 * 40).reshape(40, 40, 1).astype(np.uint16)
+    assert len(np.unique(mini_pipe.upscale_pixels(ramp, 4))) > 1000
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((4, 4)), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.full((4, 4, 3), 2.0, np.float32)],
+)
+def test_unusable_arrays_are_refused(mini_pipe: OneStepSRPipeline, array: np.ndarray) -> None:
+    with pytest.raises(InvalidInputError):
+        mini_pipe.upscale_pixels(array)
+
+
+def test_read_only_and_flipped_arrays_are_taken(mini_pipe: OneStepSRPipeline) -> None:
+    x = np.random.default_rng(0).integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    expected = mini_pipe.upscale_pixels(x[::-1].copy())
+    x.flags.writeable = False
+    assert np.array_equal(mini_pipe.upscale_pixels(x[::-1]), expected)
+
+
+@pytest.mark.parametrize(("width", "height", "scale"), [(160, 120, 4), (150, 200, 2.7)])
+def test_tiles_of_mini_on_a_photograph(
+    mini: OneStepSRPipeline, photo: Image.Image, width: int, height: int, scale: float
+) -> None:
+    x = pixels(photo, width, height)
+    whole, tiled = (mini.upscale_pixels(x, scale, tile=tile) for tile in (None, 256))
+    assert psnr(whole, tiled) > 60  # 45 is asked for
+
+
+@pytest.mark.parametrize("kind", ["flat", "gradient", "oblique"])
+def test_smooth_images_show_no_seam_in_mini(mini: OneStepSRPipeline, kind: str) -> None:
+    ramp = np.linspace(0.2, 0.8, 116, dtype=np.float32)[None, :, None] * np.ones((116, 116, 3), np.float32)
+    x = {"flat": np.full_like(ramp, 0.4), "gradient": ramp, "oblique": (ramp + ramp.swapaxes(0, 1)) / 2}[kind]
+    axis = AxisTiles.plan(464, 256, MINI.tile_overlap, 16)
+    assert axis.starts == (0, 208)
+    borders = [(b, a + axis.tile) for a, b in zip(axis.starts, axis.starts[1:], strict=False)]
+    whole, tiled = (
+        torch.from_numpy(mini.upscale_pixels(x, 4, tile=tile)).permute(2, 0, 1)[None] for tile in (None, 256)
+    )
+    for a, b in ((whole, tiled), (whole.mT, tiled.mT)):
+        usual = seam_energy(a, borders, 16, 128)  # on a gradient it depends on the grey, with or without tiles
+        assert abs(seam_energy(b, borders, 16, 128) / usual - 1) < 0.02
+        assert kind != "flat" or abs(usual - 1) < 0.02
+
+
+def test_the_seam_measure_sees_seams() -> None:
+    x = torch.rand(1, 3, 128, 256) * 0.1
+    assert abs(seam_energy(x, [(120, 136)], 16, 16) - 1) < 0.05
+    x[..., 128:] += 0.3
+    assert seam_energy(x, [(120, 136)], 16, 16) > 1.05
+
+
+def test_noise_of_the_posterior_does_not_depend_on_tiles(
+    sd3_pipe: OneStepSRPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Tensor] = []
+
+    def encode(x: Tensor, plan: TilePlan = UNTILED, draw: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        assert draw is not None
+        z = draw(torch.zeros(1, 16, x.shape[-2] // 8, x.shape[-1] // 8))
+        drawn.append(z)
+        return z
+
+    monkeypatch.setattr(sd3_pipe, "encode", encode)
+    x = np.zeros((40, 48, 3), np.uint8)
+    sd3_pipe.upscale_pixels(x, 4, tile=None, generator=torch.Generator().manual_seed(1))
+    (whole,) = drawn
+    drawn.clear()
+    sd3_pipe.upscale_pixels(x, 4, tile=64, tile_overlap=16, generator=torch.Generator().manual_seed(1))
+    for tile in drawn[1:]:  # the first pass measures the normalisation
+        found = [
+            torch.equal(whole[..., y : y + 8, x : x + 8], tile)
+            for y in range(0, whole.shape[-2] - 7, 2)
+            for x in range(0, whole.shape[-1] - 7, 2)
+        ]
+        assert sum(found) == 1
+
+
+def test_memory_running_out_makes_tiles_smaller(mini_pipe: OneStepSRPipeline, caplog: pytest.LogCaptureFixture) -> None:
+    x = np.random.default_rng(0).random((80, 120, 3), dtype=np.float32)
+    expected = mini_pipe.upscale_pixels(x, 4, tile=112, tile_overlap=48)
+    sizes: list[int] = []
+
+    def fail(module: object, args: tuple[Tensor, ...]) -> None:
+        sizes.append(args[0].shape[-1] * args[0].shape[-2] * 16)
+        if sizes[-1] > 128**2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with mini_pipe.denoiser.register_forward_pre_hook(fail):
+        result = mini_pipe.upscale_pixels(x, 4)
+    assert "starting again with tiles of 240" in caplog.text
+    assert "starting again with tiles of 112" in caplog.text
+    assert np.array_equal(result, expected)
+
+
+def test_memory_that_never_suffices(mini_pipe: OneStepSRPipeline) -> None:
+    def fail(module: object, args: object) -> None:
+        raise MemoryError
+
+    with (
+        mini_pipe.denoiser.register_forward_pre_hook(fail),
+        pytest.raises(OutOfMemoryError, match="free memory"),
+    ):
+        mini_pipe.upscale_pixels(np.zeros((40, 40, 3), np.uint8))
+
+
+def test_auto_follows_free_memory(mini_pipe: OneStepSRPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mini_pipe.plan((4096, 4096)).tile == 1024
+    monkeypatch.setattr("tsdsr.pipeline.pipeline.free_memory", lambda device: 100 * 2**20)
+    assert 64 <= (mini_pipe.plan((4096, 4096)).tile or 0) < 1024
+
+
+def test_a_result_on_disk_is_the_same(mini_pipe: OneStepSRPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    expected = mini_pipe.upscale_pixels(x, tile=64, tile_overlap=16)
+    monkeypatch.setattr("tsdsr.pipeline.memory.CANVAS_SHARE", 0.0)
+    result = mini_pipe.upscale_pixels(x, tile=64, tile_overlap=16)
+    assert isinstance(result, np.memmap)
+    assert np.array_equal(result, expected)
+
+
+def test_a_batch_in_tiles_equals_singles() -> None:
+    pipe = OneStepSRPipeline(tiny_mini(), MINI.make_autoencoder(), FixedPrompt.from_conditioning(mini_prompt()))
+    x = torch.rand(3, 3, 30, 40)
+    together = pipe(x, tile=64, tile_overlap=16, tile_batch=2).images
+    singles = torch.cat([pipe(single[None], tile=64, tile_overlap=16).images for single in x])
+    torch.testing.assert_close(together, singles, rtol=0, atol=1e-5)
+
+
+def without_neighbourhood(vae: AutoencoderKL) -> AutoencoderKL:
+    """A real autoencoder that sees single positions, so that nothing but its normalisation differs between tiles."""
+    for module in vae.requires_grad_(False).modules():
+        if isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3):
+            centre = module.weight[..., 1:2, 1:2].clone()
+            module.weight.zero_()[..., 1:2, 1:2] = 3 * centre
+        if isinstance(module, Attention):
+            module.to_out[0].weight.zero_()
+    return vae
+
+
+@pytest.mark.parametrize("kind", ["gradient", "photo"])
+def test_normalisation_is_that_of_the_image_in_every_tile(
+    photo: Image.Image, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    network = tiny_mmdit()  # changes nothing
+    for parameter in network.proj_out.parameters():
+        torch.nn.init.zeros_(parameter)
+    vae = without_neighbourhood(tiny_vae(16))
+    pipe = OneStepSRPipeline(network, vae, FixedPrompt.from_conditioning(sd3_prompt()), model="sd3")
+    ramp = np.linspace(0.1, 0.9, 120, dtype=np.float32)[None, :, None] * np.ones((80, 120, 3), np.float32)
+    x = ramp if kind == "gradient" else np.asarray(photo.resize((120, 80)), dtype=np.float32) / 255
+
+    def run(tile: int | None) -> np.ndarray:
+        return pipe.upscale_pixels(x, 4, tile=tile, tile_overlap=32, color_fix="none")
+
+    whole = run(None)
+    shared = psnr(whole, run(128))
+    monkeypatch.setattr(SharedGroupNorms, "__bool__", lambda self: False)
+    own = psnr(whole, run(128))
+    assert shared > own + (10 if kind == "gradient" else 5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 50), (700, 400)])
+def test_the_reduced_image_has_the_area_of_a_tile(height: int, width: int) -> None:
+    x = torch.rand(1, 1, 1, width).expand(1, 1, height, width) * torch.linspace(0, 1, height)[:, None]
+    image = EnlargedImage(x, (4 * height, 4 * width), 16, CPU)
+    small = image.reduced(128)
+    assert small.shape[1] == 3
+    assert 100**2 < small.shape[-2] * small.shape[-1] <= 128**2
+    assert abs(small.shape[-2] / small.shape[-1] / (height / width) - 1) < 0.2
+    torch.testing.assert_close(small.mean(), x.mean(), rtol=0.03, atol=0)
