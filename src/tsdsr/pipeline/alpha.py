@@ -46,8 +46,8 @@ def carried_on(pixels: Pixels, alpha: Pixels) -> Pixels:
             result[part] = pixels[part]
             continue
         above, below = max(rows.start - 1, 0), min(rows.stop + 1, half.shape[2])
-        around = F.interpolate(filled[:, :, above:below], scale_factor=2, mode="bilinear")
-        around = around[0, :, part.start - 2 * above : part.stop - 2 * above, :width].permute(1, 2, 0).numpy()
+        coarse = F.interpolate(filled[:, :, above:below], scale_factor=2, mode="bilinear")[0]
+        around = coarse[:, part.start - 2 * above : part.stop - 2 * above, :width].permute(1, 2, 0).numpy()
         trust = np.minimum(alpha[part, :, None] / np.float32(full * _TRUSTED), 1)
         result[part] = np.rint(pixels[part] * trust + around * full * (1 - trust))
     return result
@@ -132,7 +132,13 @@ class _Axis:
     def centres(self) -> Tensor:
         """Where the target's pixels lie among the source's (t,)."""
         target = torch.arange(self.target.start, self.target.stop, dtype=torch.float64)
-        return (target + 0.5) / self.scale - 0.5 - self.source.start
+        centres: Tensor = (target + 0.5) / self.scale - 0.5 - self.source.start
+        return centres
+
+    @property
+    def nearest(self) -> Tensor:
+        """The source pixel that each of the target's lies in (t,)."""
+        return self.centres.round().long().clamp(0, self.source.stop - self.source.start - 1)
 
     @property
     def enlarging(self) -> Tensor:
@@ -143,7 +149,8 @@ class _Axis:
 
 
 def _normalised(matrix: Tensor) -> Tensor:
-    return (matrix / matrix.sum(1, keepdim=True)).float()
+    rows: Tensor = matrix / matrix.sum(1, keepdim=True)
+    return rows.float()
 
 
 def _back_projected(small: Tensor, rows: _Axis, columns: _Axis) -> Tensor:
@@ -154,10 +161,6 @@ def _back_projected(small: Tensor, rows: _Axis, columns: _Axis) -> Tensor:
     for _ in range(_STEPS):
         x = (x + up_rows @ (small - down_rows @ x @ down_columns.T) @ up_columns.T).clamp_(0, 1)
     padded = F.pad(small[None, None], (1, 1, 1, 1), mode="replicate")
-    nearest = [
-        axis.centres.round().long().clamp(0, n - 1) for axis, n in zip((rows, columns), small.shape, strict=True)
-    ]
-    low, high = (
-        bound[0, 0][nearest[0]][:, nearest[1]] for bound in (-F.max_pool2d(-padded, 3, 1), F.max_pool2d(padded, 3, 1))
-    )
-    return torch.minimum(torch.maximum(x, low), high)
+    low, high = -F.max_pool2d(-padded, 3, 1)[0, 0], F.max_pool2d(padded, 3, 1)[0, 0]
+    ys, xs = rows.nearest, columns.nearest
+    return torch.minimum(torch.maximum(x, low[ys][:, xs]), high[ys][:, xs])

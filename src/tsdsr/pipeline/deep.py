@@ -8,7 +8,10 @@ lacks, grey with alpha and planes stored apart, are read by tifffile.
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,30 +77,43 @@ def read_uncommon_tiff(path: Path, max_pixels: int | None) -> tuple[Pixels, Imag
     """
     import tifffile
 
-    with tifffile.TiffFile(path) as file:
+    with _silent("tifffile"), tifffile.TiffFile(path) as file:
         page: Any = file.pages.first
         colours = {tifffile.PHOTOMETRIC.MINISBLACK: 1, tifffile.PHOTOMETRIC.RGB: 3}.get(page.photometric)
-        if page.dtype != np.uint16 or colours is None or page.imagedepth != 1 or len(file.pages) > 1:
+        extra = [int(kind) for kind in page.extrasamples]
+        plain = page.dtype == np.uint16 and page.imagedepth == 1 and len(extra) < 2
+        if colours is None or not plain or len(file.pages) > 1:
             raise ImageReadError(f"{path}: is a TIFF of a kind that is not supported")
+        if not page.imagewidth * page.imagelength:
+            raise ImageReadError(f"{path}: has no pixels")
         if max_pixels is not None and page.imagewidth * page.imagelength > max_pixels:
             raise ImageReadError(f"{path}: {page.imagewidth}x{page.imagelength} pixels are more than {max_pixels}")
         samples = page.asarray().reshape(page.shape if page.ndim == 3 else (*page.shape, 1))
         if page.planarconfig == _APART and page.ndim == 3:
             samples = np.moveaxis(samples, 0, -1)
-        extra = [int(kind) for kind in page.extrasamples]
     with path.open("rb") as stream:
         tags = Image.Exif()
         tags.load_from_fp(stream)
         for group in TAGS_V2_GROUPS:  # read on demand, while the file is open
             tags.get_ifd(group)
-    if len(extra) != 1:
-        return samples[..., :colours], tags
     return unmultiplied(samples) if extra == [_ASSOCIATED] else samples, tags
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Without the log of a library that raises what it logs."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def unmultiplied(samples: Pixels) -> Pixels:
     """Colours that were stored multiplied by the last channel, alpha, divided by it."""
-    result = samples.copy()
+    result: Pixels = samples.copy()
     for rows in strips(len(samples), samples[:1].nbytes):
         alpha = samples[rows, :, -1:].astype(np.uint32)
         colours = (samples[rows, :, :-1] * np.uint64(65535) + alpha // 2) // np.maximum(alpha, 1)

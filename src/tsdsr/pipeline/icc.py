@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from tsdsr.pipeline.picture import Picture, strips
+from tsdsr.pipeline.picture import Picture, Pixels, strips
 
 _SPACES = {1: b"GRAY", 3: b"RGB "}
 
@@ -64,7 +64,7 @@ def _converter(source: Any, mode: str, target: str) -> Callable[[Image.Image], I
     return convert
 
 
-def _bytes_to_srgb(pixels: NDArray[Any], icc: bytes) -> NDArray[Any]:
+def _bytes_to_srgb(pixels: Pixels, icc: bytes) -> Pixels:
     grey = pixels.shape[2] == 1
     convert = _converter(BytesIO(icc), "L" if grey else "RGB", "RGB")
     result = np.empty_like(pixels)
@@ -74,7 +74,7 @@ def _bytes_to_srgb(pixels: NDArray[Any], icc: bytes) -> NDArray[Any]:
     return result
 
 
-def _deep_to_srgb(pixels: NDArray[Any], icc: bytes) -> NDArray[Any]:
+def _deep_to_srgb(pixels: Pixels, icc: bytes) -> Pixels:
     tags = _tags(icc)
     if b"A2B0" in tags:
         raise ValueError("a profile made of tables, at 16 bits")
@@ -99,7 +99,8 @@ _SRGB_TO_XYZ = np.array(
 
 
 def _srgb_encoded(linear: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    y: NDArray[np.float64] = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return y
 
 
 def _tags(icc: bytes) -> dict[bytes, int]:
@@ -118,14 +119,14 @@ def _curve(icc: bytes, at: int, x: NDArray[np.float64]) -> NDArray[np.float64]:
         (count,) = struct.unpack_from(">I", icc, at + 8)
         table = np.frombuffer(icc, ">u2", count, at + 12)
         if count < 2:
-            return x ** (float(table[0]) / 256) if count else x
+            return np.asarray(x ** (float(table[0]) / 256 if count else 1.0))
         return np.interp(x, np.linspace(0, 1, count), table / 65535)
     if kind != b"para":
         raise ValueError(f"unknown curve {kind!r}")
     (form,) = struct.unpack_from(">H", icc, at + 8)
     p = [v / 65536 for v in struct.unpack_from(f">{(1, 3, 4, 5, 7)[form]}i", icc, at + 12)]
     if form == 0:
-        return x ** p[0]
+        return np.asarray(x ** p[0])
     g, a, b = p[:3]
     if form < 3:
         c, d, e = 0.0, -b / a, p[3] if form == 2 else 0.0

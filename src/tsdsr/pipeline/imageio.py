@@ -8,17 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from tsdsr.errors import ImageReadError, ImageTooLargeError, InvalidInputError, MissingDependencyError, TSDSRError
 from tsdsr.pipeline.deep import has_planes_apart, is_deep, read_deep, read_uncommon_tiff
 from tsdsr.pipeline.metadata import fitted, read_metadata
 from tsdsr.pipeline.modes import conversion_of, upright, with_transparent_colour
-from tsdsr.pipeline.picture import Metadata, Picture
+from tsdsr.pipeline.picture import Metadata, Picture, Pixels
 
 FORMATS: dict[str, str] = {
     ".png": "PNG",
@@ -79,9 +77,7 @@ def require_codec(path: Path, name: str) -> None:
         MissingDependencyError: says what to install.
     """
     if name not in codecs():
-        remedy = (
-            "pip install 'tsdsr[heif]'" if name == "HEIF" else "install a Pillow from 11.3 on that is built with it"
-        )
+        remedy = "pip install 'tsdsr[heif]'" if name == "HEIF" else "install a Pillow that is built with it"
         raise MissingDependencyError(f"{path}: {name} files cannot be used here; {remedy}")
 
 
@@ -138,7 +134,7 @@ def _read(path: Path, max_pixels: int | None) -> Picture:
         opened = Image.open(path, formats=sorted(codecs()))
     except UnidentifiedImageError:
         with path.open("rb") as file:
-            if file.read(4) not in (b"II*\0", b"MM\0*"):
+            if file.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
                 raise
         return _read_uncommon(path, max_pixels)
     with opened as image:
@@ -166,7 +162,7 @@ def _read_uncommon(path: Path, max_pixels: int | None) -> Picture:
     return _picture(upright(samples, orientation), metadata, notices)
 
 
-def _picture(samples: NDArray[Any], metadata: Metadata, notices: list[str]) -> Picture:
+def _picture(samples: Pixels, metadata: Metadata, notices: list[str]) -> Picture:
     """Samples (H, W, 1 to 4) taken apart into colour and alpha, with metadata made true for them."""
     channels = samples.shape[2]
     colours = 3 if channels > 2 else 1
@@ -178,6 +174,8 @@ def _picture(samples: NDArray[Any], metadata: Metadata, notices: list[str]) -> P
 
 
 def _check(path: Path, image: Image.Image, max_pixels: int | None) -> None:
+    if not image.width * image.height:
+        raise ImageReadError(f"{path}: has no pixels")
     if max_pixels is not None and image.width * image.height > max_pixels:
         raise ImageTooLargeError(
             f"{path}: {image.width}x{image.height} pixels are more than the limit of {max_pixels}; "

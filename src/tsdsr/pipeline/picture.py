@@ -53,9 +53,14 @@ class Picture:
 
     def __post_init__(self) -> None:
         pixels, alpha = self.pixels, self.alpha
-        if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
+        if (
+            pixels.dtype not in (np.uint8, np.uint16)
+            or pixels.ndim != 3
+            or pixels.shape[2] not in (1, 3)
+            or not pixels.size
+        ):
             raise InvalidInputError(
-                f"pixels are (H, W, 1 or 3) of uint8 or uint16, got {pixels.shape} of {pixels.dtype}"
+                f"pixels are (H, W, 1 or 3) of uint8 or uint16 and not empty, got {pixels.shape} of {pixels.dtype}"
             )
         if alpha is not None and (alpha.dtype != pixels.dtype or alpha.shape != pixels.shape[:2]):
             raise InvalidInputError(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tsdsr.pipeline.picture import Metadata, Picture, strips
+from tsdsr.pipeline.picture import Metadata, Picture, Pixels, strips
 
 _COLOUR_TYPES = {(1, False): 0, (3, False): 2, (1, True): 4, (3, True): 6}
 
@@ -40,7 +40,7 @@ def write_png(picture: Picture, file: IO[bytes], level: int) -> None:
     _chunk(file, b"IEND", b"")
 
 
-def interleaved(picture: Picture, rows: slice) -> NDArray[Any]:
+def interleaved(picture: Picture, rows: slice) -> Pixels:
     """Colour and alpha of some rows as one array (rows, W, C)."""
     if picture.alpha is None:
         return picture.pixels[rows]

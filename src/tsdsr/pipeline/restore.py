@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tsdsr.pipeline.alpha import carried_on, enlarged_alpha
 from tsdsr.pipeline.picture import Picture, Pixels
@@ -35,7 +34,7 @@ def restore_picture(picture: Picture, enlarge: Enlarge) -> Picture:
     return replace(picture, pixels=pixels, alpha=enlarged_alpha(alpha, pixels.shape[:2]))
 
 
-def upscale_pixels(pipe: OneStepSRPipeline, pixels: NDArray[Any], scale: float = 4.0, **options: Any) -> NDArray[Any]:
+def upscale_pixels(pipe: OneStepSRPipeline, pixels: Pixels, scale: float = 4.0, **options: Any) -> Pixels:
     """Pixels through a pipeline, in float: no step at 8 bits.
 
     Args:
@@ -52,4 +51,5 @@ def upscale_pixels(pipe: OneStepSRPipeline, pixels: NDArray[Any], scale: float =
     result = pipe(x.expand(1, 3, -1, -1), scale, output_type="pt", **options).images[0]
     if pixels.shape[2] == 1:
         result = result.mean(0, keepdim=True)
-    return np.rint(result.permute(1, 2, 0).numpy() * full).astype(pixels.dtype)
+    rounded: Pixels = np.rint(result.permute(1, 2, 0).numpy() * full).astype(pixels.dtype)
+    return rounded

@@ -70,6 +70,17 @@ def _directory(picture: Picture, rows_per_strip: int, offsets: list[int], length
     return directory
 
 
+def can_hold(exif: bytes) -> bool:
+    """Whether a block of EXIF, whose values may be of any type, can be made into a TIFF's directories."""
+    directory = ImageFileDirectory_v2(prefix=b"II")
+    try:
+        _add_exif(directory, exif)
+        directory.tobytes(8)
+    except Exception:  # values of a wrong type fail in many ways
+        return False
+    return True
+
+
 def _add_exif(directory: ImageFileDirectory_v2, block: bytes) -> None:
     exif = Image.Exif()
     exif.load(block)

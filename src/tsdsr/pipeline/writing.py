@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from tsdsr.pipeline.imageio import image_format, require_codec
 from tsdsr.pipeline.metadata import fitted, with_resolution
 from tsdsr.pipeline.picture import Metadata, Picture, flattened, to_8_bits
 from tsdsr.pipeline.png import write_png
-from tsdsr.pipeline.tiff import write_tiff
+from tsdsr.pipeline.tiff import can_hold, write_tiff
 
 Subsampling = Literal["444", "422", "420"]
 
@@ -77,7 +78,8 @@ def write_picture(picture: Picture, path: Path, options: WriteOptions | None = N
     require_codec(path, name)
     picture, notices = _as_format_allows(picture, name)
     try:
-        with atomic_path(path) as temporary, temporary.open("w+b") as file:
+        with warnings.catch_warnings(), atomic_path(path) as temporary, temporary.open("w+b") as file:
+            warnings.simplefilter("ignore")  # Pillow's, about tags with unusual counts
             if name == "PNG":
                 write_png(picture, file, options.compression)
             elif name == "TIFF":
@@ -122,6 +124,8 @@ def _metadata_allowed(metadata: Metadata, name: str) -> tuple[Metadata, list[str
     elif name == "JPEG":
         lost = [field for field in ("exif", "xmp") if len(held[field] or b"") > _JPEG_SEGMENT]
         reason = "{} longer than 64 kB, which JPEG cannot hold: left out"
+    elif name == "TIFF" and metadata.exif is not None and not can_hold(metadata.exif):
+        lost, reason = ["exif"], "{} with values of wrong types, which TIFF cannot hold: left out"
     else:
         return metadata, []
     dropped: dict[str, Any] = dict.fromkeys(lost)
