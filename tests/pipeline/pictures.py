@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import skimage.data
 from PIL import Image, ImageCms
@@ -9,7 +11,9 @@ from PIL import Image, ImageCms
 from tsdsr.pipeline.imageio import FORMATS, codecs
 from tsdsr.pipeline.picture import Metadata, Picture, Pixels
 
-SUFFIXES = [suffix for suffix, name in FORMATS.items() if name in codecs() and suffix not in (".jpeg", ".tiff", ".heif")]
+SUFFIXES = [
+    suffix for suffix, name in FORMATS.items() if name in codecs() and suffix not in (".jpeg", ".tiff", ".heif")
+]
 """One suffix for each format that can be used here."""
 
 LOSSLESS = (".png", ".tif", ".bmp")
@@ -31,6 +35,7 @@ def deep(values: Pixels, seed: int = 0) -> Pixels:
     return values.astype(np.uint16) * 256 + low
 
 
+@cache  # it has a time stamp
 def srgb_profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

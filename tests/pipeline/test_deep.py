@@ -62,6 +62,8 @@ def test_tiff_of_another_writer(tmp_path: Path, options: dict[str, Any], channel
     samples = np.dstack([RGB, ALPHA])[..., {1: [0], 2: [0, 3], 3: [0, 1, 2], 4: [0, 1, 2, 3]}[channels]]
     if channels == 1 and "planarconfig" in options:
         pytest.skip("one plane")
+    if channels == 2 and "bigtiff" in options:
+        pytest.skip("not supported")
     separate = "planarconfig" in options
     data = np.moveaxis(samples, -1, 0) if separate else samples.squeeze()
     extra = {"extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
@@ -101,7 +103,9 @@ def test_one_transparent_colour(tmp_path: Path) -> None:
 
 
 def test_kinds_nobody_reads_are_refused(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 4, 7), np.uint16), photometric="minisblack", planarconfig="contig")
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.zeros((4, 4, 7), np.uint16), photometric="minisblack", planarconfig="contig"
+    )
     with pytest.raises(ImageReadError, match=r"a\.tif"):
         read_picture(tmp_path / "a.tif")
     tifffile.imwrite(tmp_path / "b.tif", np.zeros((2, 4, 4), np.uint16), photometric="minisblack")

@@ -39,8 +39,9 @@ def device_to_srgb(mode: str, icc: bytes | None) -> tuple[Callable[[Image.Image]
 def to_srgb(picture: Picture) -> Picture:
     """The picture in sRGB, its profile left out; grey takes sRGB's tone curve.
 
-    8 bits go through LittleCMS with perceptual intent. It has no 16-bit RGB here, so 16 bits are computed from the
-    profile's matrix and curves; a profile made of tables is kept, with a notice.
+    Relative colorimetric: white stays white, colours outside sRGB are clipped. 8 bits go through LittleCMS, which has
+    no 16-bit RGB here; 16 bits are computed from the profile's matrix and curves, and a profile made of tables is kept,
+    with a notice.
     """
     icc = picture.metadata.icc
     if icc is None:
@@ -53,8 +54,10 @@ def to_srgb(picture: Picture) -> Picture:
     return replace(picture, pixels=pixels, metadata=replace(picture.metadata, icc=None))
 
 
-def _converter(source: Any, mode: str, target: str) -> Callable[[Image.Image], Image.Image]:
-    transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, target)
+def _converter(
+    source: Any, mode: str, target: str, intent: ImageCms.Intent = ImageCms.Intent.PERCEPTUAL
+) -> Callable[[Image.Image], Image.Image]:
+    transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, target, intent)
 
     def convert(image: Image.Image) -> Image.Image:
         result = ImageCms.applyTransform(image, transform)
@@ -66,7 +69,7 @@ def _converter(source: Any, mode: str, target: str) -> Callable[[Image.Image], I
 
 def _bytes_to_srgb(pixels: Pixels, icc: bytes) -> Pixels:
     grey = pixels.shape[2] == 1
-    convert = _converter(BytesIO(icc), "L" if grey else "RGB", "RGB")
+    convert = _converter(BytesIO(icc), "L" if grey else "RGB", "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
     result = np.empty_like(pixels)
     for rows in strips(len(pixels), pixels[:1].nbytes):
         strip = Image.fromarray(pixels[rows, :, 0] if grey else pixels[rows])

@@ -134,7 +134,7 @@ def _read(path: Path, max_pixels: int | None) -> Picture:
         opened = Image.open(path, formats=sorted(codecs()))
     except UnidentifiedImageError:
         with path.open("rb") as file:
-            if file.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            if file.read(4) not in (b"II*\0", b"MM\0*"):
                 raise
         return _read_uncommon(path, max_pixels)
     with opened as image:

@@ -179,7 +179,8 @@ def _dpi(value: Any) -> tuple[float, float] | None:
         return None
     if not all(math.isfinite(v) and 1 < v < 1e5 for v in (x, y)):
         return None
-    # A TIFF without a resolution is given out as one of 1 dpi, hence the lower limit. PNG and BMP store whole pixels a metre: 300 dpi come back as 299.9994.
+    # A TIFF without a resolution is given out as one of 1 dpi, hence the lower limit.
+    # PNG and BMP store whole pixels a metre: 300 dpi come back as 299.9994.
     x, y = (float(round(v)) if abs(v - round(v)) < 0.0128 else v for v in (x, y))
     return x, y
 
