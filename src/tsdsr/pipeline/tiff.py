@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from typing import IO, Any
 
 from PIL import Image
@@ -11,7 +10,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from tsdsr.pipeline.metadata import RESOLUTION_UNIT, TIFF_STRUCTURE, X_RESOLUTION, Y_RESOLUTION
 from tsdsr.pipeline.picture import Picture, strips
-from tsdsr.pipeline.png import interleaved
+from tsdsr.pipeline.png import deflater, interleaved
 
 _EXIF_IFD, _GPS_IFD, _INTEROPERABILITY_IFD = 0x8769, 0x8825, 0xA005
 _UNDEFINED = 7
@@ -36,7 +35,8 @@ def write_tiff(picture: Picture, file: IO[bytes], level: int) -> None:
     for i, rows in enumerate(groups):
         samples = interleaved(picture, rows).astype(picture.pixels.dtype.newbyteorder("<"))
         samples[:, 1:] -= samples[:, :-1].copy()
-        body = zlib.compress(samples.tobytes(), level)
+        deflate = deflater(level)
+        body = deflate.compress(samples.tobytes()) + deflate.flush()
         offsets[i], lengths[i] = file.tell() - start, len(body)
         file.write(body)
     if file.tell() >= 2**32:
