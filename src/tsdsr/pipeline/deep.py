@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile
-from PIL.TiffTags import TAGS_V2_GROUPS
 
 from tsdsr.errors import ImageReadError
 from tsdsr.pipeline.picture import Pixels, strips
 
-_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA = 256, 257, 258, 262, 277, 284, 338
+_DIRECTORIES = (0x8769, 0x8825)
+_BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA = 258, 262, 277, 284, 338
 _WHITE_IS_ZERO, _ASSOCIATED, _APART = 0, 1, 2
 _LITTLE = sys.byteorder == "little"
 
@@ -54,7 +54,9 @@ def read_deep(path: Path, image: Image.Image) -> Pixels:
         four = _tags(image).get(_SAMPLES) == 4
         associated = _ASSOCIATED in _tags(image).get(_EXTRA, ())
         layout = "RGBX" if four and image.mode == "RGB" else image.mode
-        high, low = ("L", "B") if _LITTLE else ("B", "L")  # libtiff delivers samples in the machine's order
+        # libtiff delivers samples in the machine's order, Pillow's own reader of plain strips in the file's.
+        little = _LITTLE if image.tile[0][0] == "libtiff" else _tags(image).prefix == b"II"  # type: ignore[attr-defined]
+        high, low = ("L", "B") if little else ("B", "L")
         samples = _two_passes(path, image, f"{layout};16{high}", f"{layout};16{low}")
         return unmultiplied(samples) if associated and image.mode == "RGBA" else samples
     if _layout(image) == "LA;16B":  # four bytes a pixel, as RGBA has them
@@ -94,8 +96,9 @@ def read_uncommon_tiff(path: Path, max_pixels: int | None) -> tuple[Pixels, Imag
     with path.open("rb") as stream:
         tags = Image.Exif()
         tags.load_from_fp(stream)
-        for group in TAGS_V2_GROUPS:  # read on demand, while the file is open
-            tags.get_ifd(group)
+        for group in _DIRECTORIES:  # read on demand, while the file is open
+            if group in tags:
+                tags.get_ifd(group)
     return unmultiplied(samples) if extra == [_ASSOCIATED] else samples, tags
 
 
@@ -134,11 +137,10 @@ def _layout(image: Image.Image) -> str:
 def _load(image: Image.Image, layout: str) -> None:
     """Decode as if the file stored its pixels in ``layout``."""
     opened: Any = image
-    if image.format == "TIFF":  # all kinds through libtiff, which knows strips, tiles and byte orders
-        size, arguments = (0, 0, opened.tag_v2[_WIDTH], opened.tag_v2[_HEIGHT]), (layout, False, opened.tag_v2.offset)
-        opened.tile, opened.use_load_libtiff = [ImageFile._Tile("libtiff", size, 0, arguments)], True
-    else:
-        opened.tile = [ImageFile._Tile(tile[0], tile[1], tile[2], layout) for tile in opened.tile]
+    opened.tile = [
+        ImageFile._Tile(tile[0], tile[1], tile[2], (layout, *tile[3][1:]) if isinstance(tile[3], tuple) else layout)
+        for tile in opened.tile
+    ]
     opened.load()
 
 
