@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 import skimage.data
 from PIL import Image, ImageCms, ImageOps
@@ -18,6 +19,8 @@ from tsdsr.pipeline.writing import write_picture
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "RGB", "RGBA", "LA", "LAB"])
 def test_modes_become_grey_or_rgb_and_conversions_are_noticed(photo: Image.Image, tmp_path: Path, mode: str) -> None:
+    if mode == "YCbCr" and int(PIL.__version__.split(".")[0]) < 12:
+        pytest.skip("Pillow 11 cannot read its own TIFF of this mode")
     path = tmp_path / f"photo.{'tif' if mode in ('CMYK', 'YCbCr', 'LAB') else 'png'}"
     if mode == "LAB":
         srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")

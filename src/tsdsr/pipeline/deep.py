@@ -150,14 +150,14 @@ def _strip(image: Image.Image, rows: slice) -> Pixels:
 
 def _two_passes(path: Path, image: Image.Image, high: str, low: str) -> Pixels:
     with Image.open(path, formats=[str(image.format)]) as second:
-        _load(image, high)
-        samples = np.empty((image.height, image.width, len(image.getbands())), np.uint16)
-        for rows in strips(image.height, image.width * 8):
-            samples[rows] = _strip(image, rows)
-            samples[rows] <<= 8
         _load(second, low)
-        for rows in strips(image.height, image.width * 8):
-            samples[rows] |= _strip(second, rows)
+        samples = np.empty((second.height, second.width, len(second.getbands())), np.uint16)
+        for rows in strips(second.height, second.width * 8):
+            samples[rows] = _strip(second, rows)
+    second.close()  # its memory, before the other image takes as much
+    _load(image, high)
+    for rows in strips(image.height, image.width * 8):
+        samples[rows] |= _strip(image, rows).astype(np.uint16) << 8
     return samples
 
 
