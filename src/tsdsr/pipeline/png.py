@@ -43,8 +43,8 @@ def write_png(picture: Picture, file: IO[bytes], level: int) -> None:
 def deflater(level: int) -> zlib._Compress:
     """A compressor for differences of neighbouring samples.
 
-    Enlarged pictures hardly repeat themselves: up to level 5 only runs are looked for, which is two to five times as
-    fast as zlib's default at level 4 and no larger (benchmarks/files.md).
+    Enlarged pictures hardly repeat themselves: up to level 5 only runs are looked for, which is up to five times as
+    fast as zlib's default at level 4 and about as small (benchmarks/files.md).
     """
     return zlib.compressobj(level, strategy=zlib.Z_RLE if level < 6 else zlib.Z_FILTERED)
 
