@@ -14,10 +14,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import tsdsr
+from tests.pipeline.pictures import deep, metadata, ramp, rgb
 from tsdsr.cli import app
 from tsdsr.pipeline.convert import save_pipeline
+from tsdsr.pipeline.imageio import read_picture
 from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.picture import Picture
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.writing import write_picture
 
 runner = CliRunner()
 
@@ -77,6 +81,25 @@ def test_another_format(model: str, photo_folder: Path, tmp_path: Path) -> None:
     assert code == 0
     with Image.open(tmp_path / "cat.png") as image:
         assert image.format == "PNG"
+
+
+def test_files_keep_what_they_hold(model: str, tmp_path: Path) -> None:
+    source = Picture(deep(rgb()), deep(ramp()), metadata())
+    write_picture(source, tmp_path / "a.png")
+    run("upscale", tmp_path / "a.png", "-o", tmp_path / "b.tif", "--model", model, "--scale", 2)
+    kept = read_picture(tmp_path / "b.tif")
+    assert (kept.full, kept.width, kept.alpha is None) == (65535, 128, False)
+    assert (kept.metadata.icc, kept.metadata.dpi) == (source.metadata.icc, source.metadata.dpi)
+    code, output = run(
+        "upscale", tmp_path / "a.png", "-o", tmp_path / "b.jpg", "--model", model, "--scale", 2, "--icc", "srgb",
+        "--quality", 40, "--subsampling", "420",
+    )  # fmt: skip
+    assert code == 0
+    assert f"note: {tmp_path / 'a.png'}: JPEG has no transparency: it is flattened onto white" in output
+    assert f"note: {tmp_path / 'a.png'}: 16 bits are rounded to the 8 of JPEG" in output
+    assert read_picture(tmp_path / "b.jpg").metadata.icc is None
+    code, output = run("upscale", tmp_path / "a.png", "-o", tmp_path / "c.jpg", "--model", model, "--quality", 0)
+    assert (code, "quality must lie between 1 and 100" in output) == (2, True)
 
 
 @pytest.mark.parametrize(

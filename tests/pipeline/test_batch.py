@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ from PIL import Image
 
 from tsdsr.errors import InvalidInputError, OutOfMemoryError, TSDSRError
 from tsdsr.pipeline.batch import Job, JobResult, plan_jobs, run_jobs, with_memory_errors
+from tsdsr.pipeline.picture import Picture
+from tsdsr.pipeline.writing import WriteOptions
 
 
-def double(image: Image.Image) -> Image.Image:
-    return image.resize((image.width * 2, image.height * 2))
+def double(picture: Picture) -> Picture:
+    return replace(picture, pixels=picture.pixels.repeat(2, 0).repeat(2, 1))
 
 
 def names(jobs: list[Job], root: Path) -> list[str]:
@@ -89,6 +92,21 @@ def test_existing_results_are_skipped_unless_asked(photo_folder: Path, tmp_path:
     assert [r.status for r in run(jobs, overwrite=True)] == ["done"]
 
 
+def test_notices_are_reported_and_options_reach_the_file(photo_folder: Path, tmp_path: Path) -> None:
+    with Image.open(photo_folder / "astronaut.png") as image:
+        image.quantize(16).save(photo_folder / "few.png", transparency=3)
+    sizes = []
+    for quality in (30, 90):
+        (job,) = plan_jobs([str(photo_folder / "few.png")], tmp_path / f"{quality}.jpg")
+        (result,) = run_jobs([job], lambda picture: picture, options=WriteOptions(quality=quality))
+        assert result.notices == (
+            "the palette is converted to RGB",
+            "JPEG has no transparency: it is flattened onto white",
+        )
+        sizes.append(job.destination.stat().st_size)
+    assert sizes[0] < sizes[1]
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -98,7 +116,7 @@ def test_existing_results_are_skipped_unless_asked(photo_folder: Path, tmp_path:
     ],
 )
 def test_out_of_memory_names_the_file_and_a_tile_to_try(photo_folder: Path, tmp_path: Path, error: Exception) -> None:
-    def restore(image: Image.Image) -> Image.Image:
+    def restore(picture: Picture) -> Picture:
         raise error
 
     jobs = plan_jobs([str(photo_folder / "cat.webp")], tmp_path / "out")
@@ -109,7 +127,7 @@ def test_out_of_memory_names_the_file_and_a_tile_to_try(photo_folder: Path, tmp_
 
 
 def test_mistakes_of_the_program_are_not_swallowed(photo_folder: Path, tmp_path: Path) -> None:
-    def restore(image: Image.Image) -> Image.Image:
+    def restore(picture: Picture) -> Picture:
         raise RuntimeError("a bug")
 
     jobs = plan_jobs([str(photo_folder / "cat.webp")], tmp_path / "out")

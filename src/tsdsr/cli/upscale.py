@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,12 +17,13 @@ from tsdsr.cli.optimize import QuantizeChoice, quantize_pipeline
 from tsdsr.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from PIL import Image
     from rich.progress import Progress
 
     from tsdsr.pipeline.batch import Job, Restore
+    from tsdsr.pipeline.picture import Picture
     from tsdsr.pipeline.pipeline import OneStepSRPipeline
     from tsdsr.pipeline.plan import Tile
+    from tsdsr.pipeline.writing import WriteOptions
 
 
 class ColorFixChoice(str, Enum):
@@ -40,6 +42,17 @@ class BackendChoice(str, Enum):
 class PresetChoice(str, Enum):
     default = "default"
     upstream = "upstream"
+
+
+class SubsamplingChoice(str, Enum):
+    full = "444"
+    half = "422"
+    quarter = "420"
+
+
+class IccChoice(str, Enum):
+    keep = "keep"
+    srgb = "srgb"
 
 
 def upscale(
@@ -63,7 +76,18 @@ def upscale(
         QuantizeChoice | None, typer.Option(help="Run large models in 8 bits (needs the extra 'quantize').")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Sample the encoder's posterior with this seed.")] = None,
-    format: Annotated[str | None, typer.Option(help="png, jpg, webp, tiff or bmp; default the input's.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="png, jpg, webp, tiff, bmp, avif or heic; default the input's.")
+    ] = None,
+    quality: Annotated[
+        int | None, typer.Option(help="Of JPEG and WebP (default 95), AVIF and HEIC (default 90), 1 to 100.")
+    ] = None,
+    subsampling: Annotated[
+        SubsamplingChoice, typer.Option(help="Of colour in JPEG, AVIF and HEIC; 444 keeps it all.")
+    ] = SubsamplingChoice.full,
+    lossless: Annotated[bool, typer.Option("--lossless", help="WebP without loss.")] = False,
+    compression: Annotated[int, typer.Option(help="Of PNG and TIFF, 0 (fast) to 9 (small); never loses.")] = 4,
+    icc: Annotated[IccChoice, typer.Option(help="'keep' the ICC profile, or convert to 'srgb'.")] = IccChoice.keep,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make results again that exist.")] = False,
     max_pixels: Annotated[int, typer.Option(min=1, help="Refuse inputs with more pixels.")] = 100_000_000,
     preset: Annotated[
@@ -80,7 +104,10 @@ def upscale(
         if preset is PresetChoice.upstream and (target_size or tile_value != "auto" or seed is not None):
             raise InvalidInputError("--preset upstream has sizes and tiles of its own: no --target, --tile or --seed")
         from tsdsr.pipeline.batch import plan_jobs
+        from tsdsr.pipeline.icc import to_srgb
+        from tsdsr.pipeline.writing import WriteOptions
 
+        options = WriteOptions(quality, subsampling.value, lossless, compression)
         jobs = plan_jobs(inputs, output, f".{format.lower().lstrip('.')}" if format else None)
         from diffusers.utils.logging import disable_progress_bar
 
@@ -98,8 +125,9 @@ def upscale(
             restore = _upstream_restore(pipe, scale, color_fix)
         else:
             restore = _restore(pipe, scale, target_size, color_fix, tile_value, tile_batch, seed, progress)
+        prepared = restore if icc is IccChoice.keep else lambda picture: restore(to_srgb(picture))
         smaller = tile_value // 2 if isinstance(tile_value, int) else pipe.spec.native_size // 2
-        counts = _run(jobs, restore, max(256, smaller), overwrite, max_pixels, progress)
+        counts = _run(jobs, prepared, max(256, smaller), overwrite, max_pixels, options, progress)
     seconds = time.perf_counter() - started
     done, skipped, failed = counts["done"], counts["skipped"], counts["failed"]
     typer.echo(f"{done} upscaled, {skipped} skipped (already there), {failed} failed in {seconds:.1f} s")
@@ -161,14 +189,22 @@ def _rate(finished: int, seconds: float) -> str:
 
 
 def _run(
-    jobs: Sequence[Job], restore: Restore, suggested_tile: int, overwrite: bool, max_pixels: int, progress: Progress
+    jobs: Sequence[Job],
+    restore: Restore,
+    suggested_tile: int,
+    overwrite: bool,
+    max_pixels: int,
+    options: WriteOptions,
+    progress: Progress,
 ) -> Counter[str]:
     from tsdsr.pipeline.batch import run_jobs, with_memory_errors
 
     counts: Counter[str] = Counter()
     task = progress.add_task("images", total=len(jobs), rate="")
     started = time.perf_counter()
-    for result in run_jobs(jobs, with_memory_errors(restore, suggested_tile), overwrite, max_pixels):
+    for result in run_jobs(jobs, with_memory_errors(restore, suggested_tile), overwrite, max_pixels, options):
+        for notice in result.notices:
+            typer.echo(f"note: {result.job.source}: {notice}", err=True)
         counts[result.status] += 1
         if result.error is not None:
             typer.echo(f"failed: {result.error}", err=True)
@@ -186,32 +222,43 @@ def _restore(
     seed: int | None,
     progress: Progress,
 ) -> Restore:
-    """The default pipeline as image → image, with a bar for the tiles of large images."""
+    """The default pipeline as picture → picture, with a bar for the tiles of large images."""
     import torch
+
+    from tsdsr.pipeline.restore import restore_picture
 
     tiles = progress.add_task("tiles", total=1, rate="", visible=False)
 
     def on_tile(done: int, total: int) -> None:
         progress.update(tiles, completed=done, total=total, visible=total > 1 and done < total)
 
-    def restore(image: Image.Image) -> Image.Image:
+    def restore(picture: Picture) -> Picture:
         generator = None if seed is None else torch.Generator(pipe.device).manual_seed(seed)
-        result: Image.Image = pipe(
-            image,
-            scale,
+        enlarge = partial(
+            pipe.upscale_pixels,
+            scale=scale,
             target_size=target_size,
             color_fix=color_fix.value,
             tile=tile,
             tile_batch=tile_batch,
             generator=generator,
             on_tile=on_tile,
-        ).images[0]
-        return result
+        )
+        return restore_picture(picture, enlarge)
 
     return restore
 
 
 def _upstream_restore(pipe: OneStepSRPipeline, scale: float, color_fix: ColorFixChoice) -> Restore:
+    import numpy as np
+
+    from tsdsr.pipeline.picture import Picture
     from tsdsr.pipeline.upstream import upscale_like_upstream
 
-    return lambda image: upscale_like_upstream(pipe, image, scale, color_fix.value)
+    def restore(picture: Picture) -> Picture:
+        result = upscale_like_upstream(pipe, picture.to_image(), scale, color_fix.value)
+        plain = picture.alpha is None and picture.full == 255 and not picture.grey
+        notices = picture.notices if plain else (*picture.notices, "the upstream preset works in RGB of 8 bits")
+        return Picture(np.asarray(result), None, picture.metadata, notices)
+
+    return restore

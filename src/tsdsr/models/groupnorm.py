@@ -29,11 +29,12 @@ class SharedGroupNorms:
     The layers are changed inside the blocks only, and not for one thread alone.
 
     Args:
-        networks (nn.Module): where to look.
+        networks: where to look; what is no torch module, such as an exported network, has none to change.
     """
 
-    def __init__(self, *networks: nn.Module) -> None:
-        self.layers = [m for network in networks for m in network.modules() if isinstance(m, nn.GroupNorm)]
+    def __init__(self, *networks: object) -> None:
+        modules = [m for network in networks if isinstance(network, nn.Module) for m in network.modules()]
+        self.layers = [m for m in modules if isinstance(m, nn.GroupNorm)]
         self.statistics: dict[nn.GroupNorm, tuple[Tensor, Tensor]] = {}
 
     def __bool__(self) -> bool:

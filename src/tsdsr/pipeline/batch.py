@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from PIL import Image
 
 from tsdsr.errors import ImageReadError, ImageWriteError, InvalidInputError, OutOfMemoryError, TSDSRError
-from tsdsr.pipeline.imageio import DEFAULT_MAX_PIXELS, FORMATS, read_image, write_image
+from tsdsr.pipeline.imageio import DEFAULT_MAX_PIXELS, FORMATS, read_picture
+from tsdsr.pipeline.picture import Picture
+from tsdsr.pipeline.writing import WriteOptions, write_picture
 
-Restore = Callable[[Image.Image], Image.Image]
+Restore = Callable[[Picture], Picture]
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ class JobResult:
         job (Job): the job.
         status ("done" | "skipped" | "failed"): "skipped" when the destination existed already.
         error (TSDSRError | None): why it failed.
+        notices (tuple of str): what was converted or left out on the way.
     """
 
     job: Job
     status: Literal["done", "skipped", "failed"]
     error: TSDSRError | None = None
+    notices: tuple[str, ...] = ()
 
 
 def plan_jobs(inputs: Sequence[str], output: Path, suffix: str | None = None) -> list[Job]:
@@ -84,15 +87,20 @@ def plan_jobs(inputs: Sequence[str], output: Path, suffix: str | None = None) ->
 
 
 def run_jobs(
-    jobs: Sequence[Job], restore: Restore, overwrite: bool = False, max_pixels: int | None = DEFAULT_MAX_PIXELS
+    jobs: Sequence[Job],
+    restore: Restore,
+    overwrite: bool = False,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    options: WriteOptions | None = None,
 ) -> Iterator[JobResult]:
     """Do the jobs one by one; a failure is reported and the rest goes on.
 
     Args:
         jobs (sequence of Job): see :func:`plan_jobs`.
-        restore (callable): image in, image out.
+        restore (callable): picture in, picture out.
         overwrite (bool): whether existing results are made again.
-        max_pixels (int | None): see :func:`tsdsr.pipeline.imageio.read_image`.
+        max_pixels (int | None): see :func:`tsdsr.pipeline.imageio.read_picture`.
+        options (WriteOptions | None): how results are stored.
 
     Yields:
         JobResult: one a job, in order.
@@ -104,19 +112,20 @@ def run_jobs(
             yield JobResult(job, "skipped")
         else:
             try:
-                write_image(restore(read_image(job.source, max_pixels)), job.destination)
+                picture = restore(read_picture(job.source, max_pixels))
+                notices = (*picture.notices, *write_picture(picture, job.destination, options))
             except TSDSRError as error:
                 yield JobResult(job, "failed", _naming(job.source, error))
             else:
-                yield JobResult(job, "done")
+                yield JobResult(job, "done", notices=notices)
 
 
 def with_memory_errors(restore: Restore, suggested_tile: int) -> Restore:
     """Turn the many faces of "out of memory" into :class:`OutOfMemoryError` with a tile size to try."""
 
-    def guarded(image: Image.Image) -> Image.Image:
+    def guarded(picture: Picture) -> Picture:
         try:
-            return restore(image)
+            return restore(picture)
         except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
             if not (isinstance(error, MemoryError) or _is_out_of_memory(error)):
                 raise
