@@ -15,10 +15,17 @@ import tsdsr.optimize.bench as bench_module
 from tsdsr.cli import app
 from tsdsr.errors import InvalidInputError, ModelNotFoundError
 from tsdsr.optimize.bench import BenchResult, BenchSettings, bench, example_image, spread
-from tsdsr.optimize.contestants import PARTS, Entry, NetworkContestant, PipelineContestant, Stopwatch, open_contestant
+from tsdsr.optimize.contestants import (
+    PARTS,
+    Entry,
+    NetworkContestant,
+    PipelineContestant,
+    Stopwatch,
+    _restored_as_released,
+    open_contestant,
+)
 from tsdsr.pipeline.convert import save_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.pipeline.upstream import upscale_like_upstream
 
 CPU = torch.device("cpu")
 
@@ -69,7 +76,7 @@ def test_a_pipeline_is_timed_part_by_part(sd3_pipe: OneStepSRPipeline, tmp_path:
 def test_the_released_way_has_the_same_parts(sd3_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
     watch = Stopwatch(CPU)
     example_image(16).save(tmp_path / "in.png")
-    contestant = PipelineContestant(sd3_pipe, lambda pipe, image, _: upscale_like_upstream(pipe, image, 8))
+    contestant = PipelineContestant(sd3_pipe, _restored_as_released)
     contestant.run(tmp_path / "in.png", tmp_path / "out.png", 8, watch)
     assert set(watch.seconds) == {*PARTS} - {"other"}
 
@@ -140,7 +147,7 @@ def test_a_peer_has_its_own_scale(tmp_path: Path) -> None:
 def test_refusals() -> None:
     with pytest.raises(InvalidInputError, match="different names"):
         bench([Entry("mini"), Entry("mini")], BenchSettings())
-    with pytest.raises(InvalidInputError, match="leave it eager"):
+    with pytest.raises(InvalidInputError, match="change nothing about it"):
         open_contestant(Entry("released:sd3", compile=True))
     with pytest.raises(InvalidInputError, match="peer:realesrgan"):
         open_contestant(Entry("peer:swinir"))

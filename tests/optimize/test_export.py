@@ -16,6 +16,7 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 
+import tsdsr.pipeline.pipeline as pipeline_module
 from tests.conftest import sd2_prompt, sd3_prompt, tiny_mmdit
 from tsdsr.cli import app
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, ModelNotFoundError, WeightsError
@@ -114,8 +115,13 @@ def grey_levels(a: Image.Image, b: Image.Image) -> int:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", ["mini", "sd3"])
 def test_the_picture_is_the_same_at_other_sizes(
-    name: str, backend: Backend, exported: Callable[[str, Backend], Path], photo: Image.Image
+    name: str,
+    backend: Backend,
+    exported: Callable[[str, Backend], Path],
+    photo: Image.Image,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(pipeline_module, "SharedGroupNorms", lambda *_: ())  # a graph normalises each tile by itself
     pipe, other = make(name), load_exported(exported(name, backend), dtype="fp32")
     assert other.spec is pipe.spec
     for size in ((16, 16), (33, 21), (20, 50)):

@@ -12,7 +12,7 @@ from tests.conftest import mini_prompt, randomise
 from tsdsr.errors import InvalidInputError, TSDSRError
 from tsdsr.models.conditioning import FixedPrompt
 from tsdsr.models.mini import MiniUNet
-from tsdsr.models.zoo import MINI
+from tsdsr.models.zoo import MINI, get_spec
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.tensors import to_tensors
 from tsdsr.resize import upsample_bicubic
@@ -106,6 +106,25 @@ def test_the_untrained_mini_returns_the_bicubic_enlargement(photo: Image.Image) 
     torch.testing.assert_close(pipe(x, scale=3).images, upsample_bicubic(x, (63, 69)), rtol=0, atol=1e-6)
 
 
+def test_detail_leads_from_faithful_to_the_whole_step(mini_pipe: OneStepSRPipeline, photo: Image.Image) -> None:
+    x = to_tensors(small(photo))[0]
+
+    def result(detail: float) -> torch.Tensor:
+        return mini_pipe(0.25 + x[0] / 2, detail=detail, color_fix="none").images
+
+    enlarged = upsample_bicubic(0.25 + x[0] / 2, (80, 96))
+    whole = result(1.0)
+    assert torch.equal(whole, mini_pipe(0.25 + x[0] / 2, color_fix="none").images)
+    for detail in (0.0, 0.5):  # `mini`'s latents are linear in the pixels
+        torch.testing.assert_close(result(detail), torch.lerp(enlarged, whole, MINI.strength(detail)))
+
+
+def test_the_strength_of_a_step() -> None:
+    assert get_spec("sd3").strength(0.25) == 0.25  # not calibrated
+    assert MINI.strength(1) == 1
+    assert 0 < MINI.strength(0) == MINI.faithful_strength < MINI.strength(0.5) < 1
+
+
 def test_tiles_leave_no_trace_in_mini(mini_pipe: OneStepSRPipeline, photo: Image.Image) -> None:
     """The tiny network sees 22 latent positions to each side, less than a quarter of the overlap: tiling is exact."""
     image = small(photo, 300, 200)
@@ -170,6 +189,8 @@ def test_unusable_arguments_are_refused(mini_pipe: OneStepSRPipeline) -> None:
         mini_pipe(image, color_fix="sepia")
     with pytest.raises(InvalidInputError, match="output_type"):
         mini_pipe(image, output_type="jpeg")
+    with pytest.raises(InvalidInputError, match=r"detail must lie in \[0, 1\]"):
+        mini_pipe(image, detail=1.5)
 
 
 def test_values_that_are_not_finite_are_an_error(mini_pipe: OneStepSRPipeline) -> None:

@@ -24,7 +24,7 @@ def bench(
             metavar="MODEL[,OPTION...]...",
             help="'mini', a pipeline folder or hub id; 'random:sd3' and the like: full size, random weights; "
             "'released:sd3': the same as the released code runs it; 'peer:realesrgan'. "
-            "Options of one model: dtype=bf16, device=cpu, threads=2, compile, eager.",
+            "Options of one model: dtype=bf16, device=cpu, threads=2, fold, quantize=int8, compile, eager.",
         ),
     ],
     size: Annotated[int, typer.Option(min=1, help="Edge of the input in pixels.")] = 128,
@@ -46,7 +46,7 @@ def bench(
         from tsdsr.optimize.bench import bench as run
         from tsdsr.optimize.contestants import Entry
 
-        common = Entry("mini", device, dtype.value, compile, threads)
+        common = Entry("mini", device, dtype.value, compile=compile, threads=threads)
         settings = BenchSettings(size, scale, runs, warmup)
         entries = [common.parsed(text) for text in models]
         with _progress() as report:

@@ -62,6 +62,7 @@ def upscale(
     scale: Annotated[float, typer.Option(help="Enlargement from 1 to 8, fractions allowed.")] = 4.0,
     target: Annotated[str | None, typer.Option(metavar="WxH", help="Size of the result instead of a scale.")] = None,
     color_fix: Annotated[ColorFixChoice, typer.Option(help="How colours are aligned.")] = ColorFixChoice.wavelet,
+    detail: Annotated[float, typer.Option(min=0, max=1, help="0 faithful … 1 detailed, as trained.")] = 1.0,
     tile: Annotated[str, typer.Option(help="'auto', 'off' or the edge of a tile in output pixels.")] = "auto",
     tile_batch: Annotated[int, typer.Option(min=1, help="Tiles processed together.")] = 1,
     backend: Annotated[
@@ -101,8 +102,9 @@ def upscale(
     started = time.perf_counter()
     with errors_reported():
         target_size, tile_value = parse_target(target), parse_tile(tile)
-        if preset is PresetChoice.upstream and (target_size or tile_value != "auto" or seed is not None):
-            raise InvalidInputError("--preset upstream has sizes and tiles of its own: no --target, --tile or --seed")
+        own = target_size or tile_value != "auto" or seed is not None or detail != 1
+        if preset is PresetChoice.upstream and own:
+            raise InvalidInputError("--preset upstream has its own ways: no --target, --tile, --seed or --detail")
         from tsdsr.pipeline.batch import plan_jobs
         from tsdsr.pipeline.icc import to_srgb
         from tsdsr.pipeline.writing import WriteOptions
@@ -124,7 +126,7 @@ def upscale(
         if preset is PresetChoice.upstream:
             restore = _upstream_restore(pipe, scale, color_fix)
         else:
-            restore = _restore(pipe, scale, target_size, color_fix, tile_value, tile_batch, seed, progress)
+            restore = _restore(pipe, scale, target_size, color_fix, detail, tile_value, tile_batch, seed, progress)
         prepared = restore if icc is IccChoice.keep else lambda picture: restore(to_srgb(picture))
         smaller = tile_value // 2 if isinstance(tile_value, int) else pipe.spec.native_size // 2
         counts = _run(jobs, prepared, max(256, smaller), overwrite, max_pixels, options, progress)
@@ -217,6 +219,7 @@ def _restore(
     scale: float,
     target_size: tuple[int, int] | None,
     color_fix: ColorFixChoice,
+    detail: float,
     tile: Tile,
     tile_batch: int,
     seed: int | None,
@@ -239,6 +242,7 @@ def _restore(
             scale=scale,
             target_size=target_size,
             color_fix=color_fix.value,
+            detail=detail,
             tile=tile,
             tile_batch=tile_batch,
             generator=generator,

@@ -23,7 +23,10 @@ class PointDistribution:
 
     def __init__(self, mean: Tensor) -> None:
         self.mean = mean
-        self.std = mean.new_zeros(())
+
+    @property
+    def std(self) -> Tensor:
+        return self.mean.new_zeros(())
 
     def mode(self) -> Tensor:
         return self.mean

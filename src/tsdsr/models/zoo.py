@@ -50,6 +50,7 @@ class ModelSpec:
         tile_overlap (int): overlap in pixels at which tiles leave no trace.
         tile_bytes (float): working memory a pixel of a tile takes in float32; half in 16 bits.
         fixed_tile_bytes (int): working memory whatever the size of the tile.
+        faithful_strength (float): share of the step at which the result is closest to the truth in PSNR, measured.
         prompt_shapes (mapping): :class:`Conditioning` field → shape without the batch.
         denoiser_class (type): network class.
         denoiser_config (mapping): its arguments at full size.
@@ -82,6 +83,15 @@ class ModelSpec:
     tile_overlap: int = 96
     tile_bytes: float = 4000.0
     fixed_tile_bytes: int = 300_000_000
+    faithful_strength: float = 0.0
+
+    def strength(self, detail: float) -> float:
+        """Share of the step that is taken: ``z_lq + strength (z_hat - z_lq)``.
+
+        Args:
+            detail (float): 0 is the most faithful share, 1 the whole step, between them a straight line.
+        """
+        return self.faithful_strength + (1 - self.faithful_strength) * detail
 
     def make_denoiser(self) -> ModelMixin:
         """The full-size network with random weights, in torch's default dtype."""

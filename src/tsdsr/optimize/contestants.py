@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 import tsdsr.pipeline.color as color_module
@@ -20,10 +19,15 @@ import tsdsr.pipeline.upstream as upstream_module
 from tsdsr.errors import InvalidInputError, MissingDependencyError
 from tsdsr.measuring import wait_for
 from tsdsr.optimize.compile import compile_pipeline
+from tsdsr.optimize.fold import fold
+from tsdsr.optimize.quantize import QuantizeMode, quantize
 from tsdsr.optimize.random_weights import random_pipeline, released_pipeline
-from tsdsr.pipeline.imageio import read_image, write_image
+from tsdsr.pipeline.imageio import read_picture
 from tsdsr.pipeline.loading import choose_device, choose_dtype, load_pipeline
+from tsdsr.pipeline.picture import Picture
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.restore import restore_picture
+from tsdsr.pipeline.writing import write_picture
 
 PARTS = ("read", "encode", "denoise", "decode", "colour", "write", "other")
 """Of one run; "other" is what is left: enlarging, padding, blending, conversions."""
@@ -36,6 +40,8 @@ class Entry:
     Attributes:
         model (str): see :func:`open_contestant`.
         device, dtype (str): as for :func:`tsdsr.pipeline.loading.load_pipeline`.
+        fold (bool): whether it is folded.
+        quantize (str | None): whether it is quantised, and how: see :func:`tsdsr.optimize.quantize.quantize`.
         compile (bool): whether its networks are compiled.
         threads (int | None): of torch; None leaves its choice.
         name (str): column of the table.
@@ -44,6 +50,8 @@ class Entry:
     model: str
     device: str = "auto"
     dtype: str = "auto"
+    fold: bool = False
+    quantize: QuantizeMode | None = None
     compile: bool = False
     threads: int | None = None
     name: str = ""
@@ -55,7 +63,7 @@ class Entry:
             raise InvalidInputError(f"threads must be at least 1, got {self.threads}")
 
     def parsed(self, text: str) -> Entry:
-        """``MODEL[,dtype=bf16][,device=cpu][,threads=2][,compile]``; what is not said is taken from this entry.
+        """``MODEL[,dtype=bf16][,device=cpu][,threads=2][,fold][,quantize=int8][,compile]``, the rest from this entry.
 
         Raises:
             InvalidInputError: an option that does not exist or a value it cannot have.
@@ -66,13 +74,16 @@ class Entry:
             key, _, value = option.partition("=")
             if option in ("compile", "eager"):
                 values["compile"] = option == "compile"
-            elif key in ("dtype", "device") and value:
+            elif option == "fold":
+                values["fold"] = True
+            elif key in ("dtype", "device", "quantize") and value:
                 values[key] = value
             elif key == "threads" and value.isdecimal():
                 values[key] = int(value)
             else:
                 raise InvalidInputError(
-                    f"{text!r}: unknown option {option!r}; known are dtype=…, device=…, threads=N, compile and eager"
+                    f"{text!r}: unknown option {option!r}; known are dtype=…, device=…, threads=N, fold, "
+                    "quantize=…, compile and eager"
                 )
         return replace(self, model=model, name=text, **values)
 
@@ -141,15 +152,15 @@ class PipelineContestant:
 
     Args:
         pipe (OneStepSRPipeline): ready.
-        restore (callable): (pipe, image, scale) → image; default the pipeline itself.
+        restore (callable): (pipe, picture, scale) → picture; default the pipeline itself.
     """
 
     def __init__(
         self,
         pipe: OneStepSRPipeline,
-        restore: Callable[[OneStepSRPipeline, Image.Image, float], Image.Image] | None = None,
+        restore: Callable[[OneStepSRPipeline, Picture, float], Picture] | None = None,
     ) -> None:
-        self.pipe, self._restore = pipe, restore or (lambda pipe, image, scale: pipe(image, scale).images[0])
+        self.pipe, self._restore = pipe, restore or _restored
         self.device, self.dtype = pipe.device, pipe.dtype
         self.parameters = count_parameters((pipe.denoiser, pipe.vae))
         self._watched: tuple[tuple[object, str, str], ...] = (
@@ -160,13 +171,21 @@ class PipelineContestant:
 
     def run(self, source: Path, target: Path, scale: float, watch: Stopwatch) -> None:
         with watch.part("read"):
-            image = read_image(source)
+            picture = read_picture(source)
         with ExitStack() as stack:
             for owner, attribute, part in self._watched:
                 stack.enter_context(watch.watching(owner, attribute, part))
-            result = self._restore(self.pipe, image, scale)
+            result = self._restore(self.pipe, picture, scale)
         with watch.part("write"):
-            write_image(result, target)
+            write_picture(result, target)
+
+
+def _restored(pipe: OneStepSRPipeline, picture: Picture, scale: float) -> Picture:
+    return restore_picture(picture, lambda pixels: pipe.upscale_pixels(pixels, scale))
+
+
+def _restored_as_released(pipe: OneStepSRPipeline, picture: Picture, scale: float) -> Picture:
+    return Picture(np.asarray(upstream_module.upscale_like_upstream(pipe, picture.to_image(), scale)))
 
 
 class NetworkContestant:
@@ -188,13 +207,13 @@ class NetworkContestant:
         if scale != self.scale:
             raise InvalidInputError(f"this peer enlarges by {self.scale}, not by {scale:g}")
         with watch.part("read"):
-            image = read_image(source)
-        x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].to(self.device).float() / 255
+            picture = read_picture(source)
+        x = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None].to(self.device).float() / 255
         with watch.part("denoise"):
             x_hat = self.network(x)
         pixels = x_hat[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
         with watch.part("write"):
-            write_image(Image.fromarray(pixels), target)
+            write_picture(Picture(pixels), target)
 
 
 def open_contestant(entry: Entry) -> Contestant:
@@ -216,10 +235,10 @@ def open_contestant(entry: Entry) -> Contestant:
     device = choose_device(entry.device)
     kind, _, name = entry.model.rpartition(":")
     if kind in ("released", "peer"):
-        if entry.compile:
-            raise InvalidInputError(f"{entry.model}: runs as its authors run it; leave it eager")
+        if entry.compile or entry.fold or entry.quantize:
+            raise InvalidInputError(f"{entry.model}: runs as its authors run it; change nothing about it")
         if kind == "released":
-            return PipelineContestant(released_pipeline(name, device), upstream_module.upscale_like_upstream)
+            return PipelineContestant(released_pipeline(name, device), _restored_as_released)
         if name != "realesrgan":
             raise InvalidInputError(f"{entry.model}: the only peer with a built-in architecture is 'peer:realesrgan'")
         return NetworkContestant(_rrdbnet(), 4, device)
@@ -227,6 +246,10 @@ def open_contestant(entry: Entry) -> Contestant:
         pipe = random_pipeline(name, device, choose_dtype(entry.dtype, device))
     else:
         pipe = load_pipeline(entry.model, device, entry.dtype)
+    if entry.fold:
+        fold(pipe)
+    if entry.quantize:
+        quantize(pipe, entry.quantize)
     return PipelineContestant(compile_pipeline(pipe) if entry.compile else pipe)
 
 

@@ -78,7 +78,8 @@ class ExportedAutoencoder(ExportedPart):
 
 
 class _ModeOnly(PointDistribution):
-    def sample(self, generator: object = None) -> Tensor:
+    @property
+    def std(self) -> Tensor:
         raise InvalidInputError("an exported model takes the latent's mode and cannot sample it: leave out the seed")
 
 

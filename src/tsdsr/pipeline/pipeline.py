@@ -38,6 +38,20 @@ class SROutput(BaseOutput):
     images: Any
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What is done to a restored latent and image, checked."""
+
+    color_fix: ColorFix
+    detail: float
+
+    def __post_init__(self) -> None:
+        if self.color_fix not in COLOR_FIXES:
+            raise InvalidInputError(f"unknown color_fix {self.color_fix!r}; choose from {', '.join(COLOR_FIXES)}")
+        if not 0 <= self.detail <= 1:
+            raise InvalidInputError(f"detail must lie in [0, 1], got {self.detail:g}")
+
+
 class OneStepSRPipeline(DiffusionPipeline):
     """Restores and enlarges photographs in one step of a distilled diffusion model.
 
@@ -76,6 +90,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         *,
         target_size: tuple[int, int] | None = None,
         color_fix: ColorFix = "wavelet",
+        detail: float = 1.0,
         tile: Tile = "auto",
         tile_overlap: int | None = None,
         tile_batch: int = 1,
@@ -91,6 +106,8 @@ class OneStepSRPipeline(DiffusionPipeline):
             scale (float): enlargement from 1 to 8, fractional allowed. Sides are rounded to whole pixels.
             target_size (tuple | None): width and height of the result instead of ``scale``.
             color_fix ("wavelet" | "adain" | "none"): where low frequencies and colour come from.
+            detail (float): from 0, as faithful as can be, to 1, the model as it was trained: how much of the step is
+                taken, see :meth:`tsdsr.models.zoo.ModelSpec.strength`.
             tile (int | "auto" | None): largest edge of a tile in pixels of the result, rounded down to what the model
                 needs. "auto" tiles what exceeds the model's native area or the free memory, None tiles only when
                 memory runs out.
@@ -118,7 +135,7 @@ class OneStepSRPipeline(DiffusionPipeline):
             else:
                 canvas = torch.from_numpy(make_canvas((len(x), *size, 3), dtype)).permute(0, 3, 1, 2)
             plan = self.plan(size, tile, tile_overlap, tile_batch)
-            self._fill(canvas, x, plan, color_fix, generator, on_tile)
+            self._fill(canvas, x, plan, _Look(color_fix, detail), generator, on_tile)
             results.append(canvas)
         return SROutput(images=from_tensors(results, kind))
 
@@ -129,6 +146,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         *,
         target_size: tuple[int, int] | None = None,
         color_fix: ColorFix = "wavelet",
+        detail: float = 1.0,
         tile: Tile = "auto",
         tile_overlap: int | None = None,
         tile_batch: int = 1,
@@ -143,7 +161,8 @@ class OneStepSRPipeline(DiffusionPipeline):
 
         Args:
             pixels (ndarray): (h, w, C), C = 1 or 3; uint8, uint16, or float32 in [0, 1]. The model sees grey as RGB.
-            scale, target_size, color_fix, tile, tile_overlap, tile_batch, generator, on_tile: as in :meth:`__call__`.
+            scale, target_size, color_fix, detail, tile, tile_overlap, tile_batch, generator, on_tile: as in
+                :meth:`__call__`.
 
         Returns:
             ndarray: (H, W, C) of the same dtype; the model's values, rounded once.
@@ -157,7 +176,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         result = make_canvas((*size, x.shape[1]), pixels.dtype)
         canvas = torch.from_numpy(result).permute(2, 0, 1)[None]
         plan = self.plan(size, tile, tile_overlap, tile_batch)
-        self._fill(canvas, x, plan, color_fix, generator, on_tile)
+        self._fill(canvas, x, plan, _Look(color_fix, detail), generator, on_tile)
         return result
 
     def plan(self, size: tuple[int, int], tile: Tile = "auto", overlap: int | None = None, batch: int = 1) -> TilePlan:
@@ -176,6 +195,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         size: tuple[int, int],
         plan: TilePlan,
         color_fix: ColorFix = "wavelet",
+        detail: float = 1.0,
         generator: torch.Generator | None = None,
         on_tile: Callable[[int, int], None] | None = None,
     ) -> Tensor:
@@ -185,7 +205,7 @@ class OneStepSRPipeline(DiffusionPipeline):
             x (Tensor): images (B, 3, h, w) in [0, 1].
             size (tuple): height and width of the result.
             plan (TilePlan): tile sizes.
-            color_fix, generator, on_tile: as in :meth:`__call__`.
+            color_fix, detail, generator, on_tile: as in :meth:`__call__`.
 
         Returns:
             Tensor: (B, 3, *size) in [0, 1], float32, on the pipeline's device.
@@ -195,7 +215,7 @@ class OneStepSRPipeline(DiffusionPipeline):
             OutOfMemoryError: even the smallest tiles do not fit.
         """
         canvas = torch.empty(len(x), 3, *size, device=self._execution_device)
-        self._fill(canvas, x, plan, color_fix, generator, on_tile)
+        self._fill(canvas, x, plan, _Look(color_fix, detail), generator, on_tile)
         return canvas
 
     @torch.no_grad()
@@ -204,23 +224,21 @@ class OneStepSRPipeline(DiffusionPipeline):
         canvas: Tensor,
         pixels: Tensor,
         plan: TilePlan,
-        color_fix: ColorFix,
+        look: _Look,
         generator: torch.Generator | None,
         on_tile: Callable[[int, int], None] | None,
     ) -> None:
         """Restore ``pixels`` (B, C, h, w) into ``canvas``, with smaller tiles from the start when memory runs out."""
-        if color_fix not in COLOR_FIXES:
-            raise InvalidInputError(f"unknown color_fix {color_fix!r}; choose from {', '.join(COLOR_FIXES)}")
         size = (int(canvas.shape[-2]), int(canvas.shape[-1]))
         noise = None if generator is None else [NoiseField(generator) for _ in pixels]
 
         def attempt(plan: TilePlan) -> None:
             if plan.tile is None:
-                self._stream(canvas, pixels, plan, color_fix, noise, on_tile)
+                self._stream(canvas, pixels, plan, look, noise, on_tile)
                 return
             for b in range(len(pixels)):
                 own = noise and noise[b : b + 1]
-                self._stream(canvas[b : b + 1], pixels[b : b + 1], plan, color_fix, own, on_tile)
+                self._stream(canvas[b : b + 1], pixels[b : b + 1], plan, look, own, on_tile)
 
         retry_smaller(attempt, plan, self.spec, size)
 
@@ -229,7 +247,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         canvas: Tensor,
         pixels: Tensor,
         plan: TilePlan,
-        color_fix: ColorFix,
+        look: _Look,
         noise: list[NoiseField] | None,
         on_tile: Callable[[int, int], None] | None,
     ) -> None:
@@ -244,16 +262,20 @@ class OneStepSRPipeline(DiffusionPipeline):
                 drawn = [field.window(*spot, tuple(latent.shape[1:])) for spot in spots for field in noise or ()]
                 return torch.stack(drawn).to(latent.device)
 
-            return self.decode(self.denoise(self.encode(windows, draw=draw if noise else None)))
+            z_lq = self.encode(windows, draw=draw if noise else None)
+            z_hat = self.denoise(z_lq)
+            if look.detail < 1:
+                z_hat = torch.lerp(z_lq, z_hat, self.spec.strength(look.detail))
+            return self.decode(z_hat)
 
         norms = SharedGroupNorms(self.vae, self.denoiser)
         if plan.tile is None or not norms:
-            stream(image, canvas, restore_tiles, plan, multiple, color_fix, on_tile)
+            stream(image, canvas, restore_tiles, plan, multiple, look.color_fix, on_tile)
             return
         with norms.measured():
             restore_tiles(image.reduced(plan.tile), [(0, 0)])
         with norms.held():
-            stream(image, canvas, restore_tiles, plan, multiple, color_fix, on_tile)
+            stream(image, canvas, restore_tiles, plan, multiple, look.color_fix, on_tile)
 
     def encode(self, x: Tensor, plan: TilePlan = UNTILED, draw: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] → scaled latents (B, C, H/f, W/f), ``scaling_factor * z`` without a shift.

@@ -1,0 +1,64 @@
+"""The curve of ``--detail``: PSNR, LPIPS, DISTS and NIQE of one model over shares of its step.
+
+    python benchmarks/detail.py --lr LR --gt HR --model mini
+
+LR and HR are folders of pairs, ×4; tune on photographs that are neither trained on nor a test set. The share with the
+highest PSNR belongs into ``faithful_strength`` of the model's row in ``tsdsr/models/zoo.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tsdsr.data.sources import open_source
+from tsdsr.evaluation.metrics import select_metrics
+from tsdsr.evaluation.scoring import ScoringSettings, evaluate
+from tsdsr.pipeline.imageio import read_picture
+from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.restore import restore_picture
+from tsdsr.pipeline.writing import write_picture
+
+METRICS = ("psnr", "lpips", "dists", "niqe")
+
+
+class _PlainPipeline(OneStepSRPipeline):
+    """Takes ``detail`` as the share of the step itself."""
+
+    @property
+    def spec(self):  # type: ignore[no-untyped-def]
+        return dataclasses.replace(super().spec, faithful_strength=0.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lr", required=True)
+    parser.add_argument("--gt", type=Path, required=True)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--dtype", default="fp32")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1])
+    args = parser.parse_args()
+    pipe = load_pipeline(args.model, "cpu", args.dtype)
+    pipe.__class__ = _PlainPipeline
+    with tempfile.TemporaryDirectory() as temporary:
+        systems = {}
+        for share in args.shares:
+            systems[f"{share:g}"] = folder = Path(temporary) / f"{share:g}"
+            for path in open_source(args.lr).images:
+                picture = restore_picture(read_picture(path), lambda p, s=share: pipe.upscale_pixels(p, 4, detail=s))
+                write_picture(picture, folder / f"{path.stem}.png")
+        found = evaluate(systems, args.gt, ScoringSettings(select_metrics(METRICS)))
+    table = Table("share", *METRICS, title=f"{args.model}, {len(open_source(args.lr).images)} images")
+    for system in found.systems:
+        table.add_row(system.name, *(f"{system.scores[name].mean:.4f}" for name in METRICS))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
