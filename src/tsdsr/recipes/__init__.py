@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from tsdsr.errors import ConfigError
 from tsdsr.recipes.ablations import ABLATIONS, ablated
-from tsdsr.recipes.mini import mini_smoke, mini_smoke_teacher, mini_student, mini_teacher, mini_v0, mini_adversarial
+from tsdsr.recipes.mini import mini_adversarial, mini_smoke, mini_smoke_teacher, mini_student, mini_teacher, mini_v0
 from tsdsr.recipes.stable_diffusion import sd2, sd3_24gb, sd3_paper, sd3_teacher, sd21, sd21_teacher
 from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig
 

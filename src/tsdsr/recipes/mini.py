@@ -28,7 +28,7 @@ def mini_v0() -> StudentConfig:
 
 
 def mini_adversarial() -> StudentConfig:
-    """A trial that is not shipped: `mini` v0 (given as ``--init``), DISTS beside LPIPS, a term against grids, an adversary.
+    """A trial that is not shipped: from `mini` v0 (``--init``), with DISTS, a term against grids and an adversary.
 
     Half of the pairs keep v0's first-order degradation, the rest have the full recipe in a milder and a harsher form.
     The first phase gets used to them; then the discriminator joins. It looks at latents, and so at the place of every
