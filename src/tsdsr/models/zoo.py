@@ -202,6 +202,7 @@ MINI = ModelSpec(
     tile_overlap=48,
     tile_bytes=150.0,
     fixed_tile_bytes=50_000_000,
+    faithful_strength=0.7,
 )
 
 SPECS: Mapping[str, ModelSpec] = MappingProxyType(
