@@ -14,7 +14,7 @@
     │   ├── ModelNotFoundError              no such name, folder or hub id
     │   ├── GatedModelError                 the hub wants a licence accepted or a login
     │   └── WeightsError                    files present, but keys or shapes do not fit
-    ├── OutOfMemoryError                    the device ran out of memory; carries a tile size to try
+    ├── OutOfMemoryError                    the device ran out of memory, with the smallest tiles too
     ├── MissingDependencyError (ImportError)  an optional extra is not installed
     └── TrainingError                       a run cannot start, resume or go on
 
@@ -73,15 +73,7 @@ class WeightsError(ModelError):
 
 
 class OutOfMemoryError(TSDSRError):
-    """The device ran out of memory.
-
-    Attributes:
-        suggested_tile (int | None): a tile size in output pixels worth trying next.
-    """
-
-    def __init__(self, message: str, suggested_tile: int | None = None) -> None:
-        super().__init__(message)
-        self.suggested_tile = suggested_tile
+    """The device ran out of memory, with the smallest tiles too."""
 
 
 class MissingDependencyError(TSDSRError, ImportError):

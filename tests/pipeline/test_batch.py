@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tsdsr.errors import InvalidInputError, OutOfMemoryError, TSDSRError
-from tsdsr.pipeline.batch import Job, JobResult, plan_jobs, run_jobs, with_memory_errors
+from tsdsr.pipeline.batch import Job, JobResult, plan_jobs, run_jobs
 from tsdsr.pipeline.picture import Picture
 from tsdsr.pipeline.writing import WriteOptions
 
@@ -115,15 +115,17 @@ def test_notices_are_reported_and_options_reach_the_file(photo_folder: Path, tmp
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
     ],
 )
-def test_out_of_memory_names_the_file_and_a_tile_to_try(photo_folder: Path, tmp_path: Path, error: Exception) -> None:
+def test_out_of_memory_fails_one_file(photo_folder: Path, tmp_path: Path, error: Exception) -> None:
     def restore(picture: Picture) -> Picture:
-        raise error
+        if picture.width == 451:  # the cat
+            raise error
+        return picture
 
-    jobs = plan_jobs([str(photo_folder / "cat.webp")], tmp_path / "out")
-    (result,) = run_jobs(jobs, with_memory_errors(restore, 256))
-    assert isinstance(result.error, OutOfMemoryError)
-    assert result.error.suggested_tile == 256
-    assert str(result.error).endswith("cat.webp: out of memory; try --tile 256")
+    jobs = plan_jobs([str(photo_folder / name) for name in ("cat.webp", "coffee.jpg")], tmp_path / "out")
+    failed, done = run_jobs(jobs, restore)
+    assert isinstance(failed.error, OutOfMemoryError)
+    assert "cat.webp: out of memory; free some" in str(failed.error)
+    assert done.status == "done"
 
 
 def test_mistakes_of_the_program_are_not_swallowed(photo_folder: Path, tmp_path: Path) -> None:
@@ -132,5 +134,5 @@ def test_mistakes_of_the_program_are_not_swallowed(photo_folder: Path, tmp_path:
 
     jobs = plan_jobs([str(photo_folder / "cat.webp")], tmp_path / "out")
     with pytest.raises(RuntimeError, match="a bug"):
-        list(run_jobs(jobs, with_memory_errors(restore, 256)))
+        list(run_jobs(jobs, restore))
     assert not issubclass(RuntimeError, TSDSRError)

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from tests.pipeline.pictures import deep, ramp, rgb
-from tsdsr.errors import ImageReadError
+from tsdsr.errors import ImageReadError, ImageTooLargeError
 from tsdsr.pipeline.imageio import read_picture
 from tsdsr.pipeline.picture import Picture, flattened, to_8_bits
 from tsdsr.pipeline.writing import write_picture
@@ -113,7 +113,7 @@ def test_kinds_nobody_reads_are_refused(tmp_path: Path) -> None:
         read_picture(tmp_path / "b.tif")
     two = np.dstack([RGB[..., 0], ALPHA])
     tifffile.imwrite(tmp_path / "c.tif", two, photometric="minisblack", planarconfig="contig")
-    with pytest.raises(ImageReadError, match=r"c\.tif"):
+    with pytest.raises(ImageTooLargeError, match=r"c\.tif.*--max-pixels"):
         read_picture(tmp_path / "c.tif", max_pixels=100)
 
 

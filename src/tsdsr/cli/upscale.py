@@ -128,8 +128,7 @@ def upscale(
         else:
             restore = _restore(pipe, scale, target_size, color_fix, detail, tile_value, tile_batch, seed, progress)
         prepared = restore if icc is IccChoice.keep else lambda picture: restore(to_srgb(picture))
-        smaller = tile_value // 2 if isinstance(tile_value, int) else pipe.spec.native_size // 2
-        counts = _run(jobs, prepared, max(256, smaller), overwrite, max_pixels, options, progress)
+        counts = _run(jobs, prepared, overwrite, max_pixels, options, progress)
     seconds = time.perf_counter() - started
     done, skipped, failed = counts["done"], counts["skipped"], counts["failed"]
     typer.echo(f"{done} upscaled, {skipped} skipped (already there), {failed} failed in {seconds:.1f} s")
@@ -193,18 +192,17 @@ def _rate(finished: int, seconds: float) -> str:
 def _run(
     jobs: Sequence[Job],
     restore: Restore,
-    suggested_tile: int,
     overwrite: bool,
     max_pixels: int,
     options: WriteOptions,
     progress: Progress,
 ) -> Counter[str]:
-    from tsdsr.pipeline.batch import run_jobs, with_memory_errors
+    from tsdsr.pipeline.batch import run_jobs
 
     counts: Counter[str] = Counter()
     task = progress.add_task("images", total=len(jobs), rate="")
     started = time.perf_counter()
-    for result in run_jobs(jobs, with_memory_errors(restore, suggested_tile), overwrite, max_pixels, options):
+    for result in run_jobs(jobs, restore, overwrite, max_pixels, options):
         for notice in result.notices:
             typer.echo(f"note: {result.job.source}: {notice}", err=True)
         counts[result.status] += 1

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from tsdsr.errors import ImageReadError, ImageWriteError, InvalidInputError, OutOfMemoryError, TSDSRError
 from tsdsr.pipeline.imageio import DEFAULT_MAX_PIXELS, FORMATS, read_picture
+from tsdsr.pipeline.memory import is_out_of_memory
 from tsdsr.pipeline.picture import Picture
 from tsdsr.pipeline.writing import WriteOptions, write_picture
 
@@ -116,29 +115,13 @@ def run_jobs(
                 notices = (*picture.notices, *write_picture(picture, job.destination, options))
             except TSDSRError as error:
                 yield JobResult(job, "failed", _naming(job.source, error))
+            except (MemoryError, RuntimeError) as error:  # outside the tiles, which shrink by themselves
+                if not is_out_of_memory(error):
+                    raise
+                failure = OutOfMemoryError("out of memory; free some, or choose a smaller scale")
+                yield JobResult(job, "failed", _naming(job.source, failure))
             else:
                 yield JobResult(job, "done", notices=notices)
-
-
-def with_memory_errors(restore: Restore, suggested_tile: int) -> Restore:
-    """Turn the many faces of "out of memory" into :class:`OutOfMemoryError` with a tile size to try."""
-
-    def guarded(picture: Picture) -> Picture:
-        try:
-            return restore(picture)
-        except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-            if not (isinstance(error, MemoryError) or _is_out_of_memory(error)):
-                raise
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            raise OutOfMemoryError(f"out of memory; try --tile {suggested_tile}", suggested_tile) from error
-
-    return guarded
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
 
 
 def _naming(source: Path, error: TSDSRError) -> TSDSRError:

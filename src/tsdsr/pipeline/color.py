@@ -107,18 +107,3 @@ def adain(x_hat: Tensor, own: Moments, wanted: Moments) -> Tensor:
     """
     mean, std, wanted_mean, wanted_std = (v.to(x_hat.device) for v in (*own.mean_std(), *wanted.mean_std()))
     return (x_hat - mean) / std * wanted_std + wanted_mean
-
-
-def apply_color_fix(method: ColorFix, x_hat: Tensor, source: Tensor) -> Tensor:
-    """Run the named method; ``source`` has the size of ``x_hat``.
-
-    Raises:
-        InvalidInputError: unknown method.
-    """
-    if method == "wavelet":
-        return wavelet_color_fix(x_hat, source)
-    if method == "adain":
-        return adain_color_fix(x_hat, source)
-    if method == "none":
-        return x_hat
-    raise InvalidInputError(f"unknown color_fix {method!r}; choose from {', '.join(COLOR_FIXES)}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,14 +68,18 @@ def read_deep(path: Path, image: Image.Image) -> Pixels:
     return _two_passes(path, image, f"{image.mode};16B", f"{image.mode};16L")
 
 
-def read_uncommon_tiff(path: Path, max_pixels: int | None) -> tuple[Pixels, Image.Exif]:
+def read_uncommon_tiff(path: Path, check_size: Callable[[int, int], None]) -> tuple[Pixels, Image.Exif]:
     """A 16-bit TIFF that Pillow does not know: grey with alpha, or planes apart.
+
+    Args:
+        path (Path): the file.
+        check_size (callable): called with width and height before anything is decoded, to raise where they are wrong.
 
     Returns:
         tuple: samples (H, W, C), not rotated, and all tags.
 
     Raises:
-        ImageReadError: still another kind, or too many pixels.
+        ImageReadError: still another kind.
     """
     import tifffile
 
@@ -86,10 +90,7 @@ def read_uncommon_tiff(path: Path, max_pixels: int | None) -> tuple[Pixels, Imag
         plain = page.dtype == np.uint16 and page.imagedepth == 1 and len(extra) < 2
         if colours is None or not plain or len(file.pages) > 1:
             raise ImageReadError(f"{path}: is a TIFF of a kind that is not supported")
-        if not page.imagewidth * page.imagelength:
-            raise ImageReadError(f"{path}: has no pixels")
-        if max_pixels is not None and page.imagewidth * page.imagelength > max_pixels:
-            raise ImageReadError(f"{path}: {page.imagewidth}x{page.imagelength} pixels are more than {max_pixels}")
+        check_size(page.imagewidth, page.imagelength)
         samples = page.asarray().reshape(page.shape if page.ndim == 3 else (*page.shape, 1))
         if page.planarconfig == _APART and page.ndim == 3:
             samples = np.moveaxis(samples, 0, -1)

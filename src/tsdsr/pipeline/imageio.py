@@ -156,7 +156,7 @@ def _read(path: Path, max_pixels: int | None) -> Picture:
 
 
 def _read_uncommon(path: Path, max_pixels: int | None) -> Picture:
-    samples, tags = read_uncommon_tiff(path, max_pixels)
+    samples, tags = read_uncommon_tiff(path, lambda width, height: _check_size(path, width, height, max_pixels))
     info = {"xmp": tags.get(_XMP), "icc_profile": tags.get(_ICC)}
     metadata, orientation, notices = read_metadata(tags, info, "TIFF")
     return _picture(upright(samples, orientation), metadata, notices)
@@ -173,14 +173,18 @@ def _picture(samples: Pixels, metadata: Metadata, notices: list[str]) -> Picture
     return Picture(pixels, alpha, metadata, (*notices, *more))
 
 
-def _check(path: Path, image: Image.Image, max_pixels: int | None) -> None:
-    if not image.width * image.height:
+def _check_size(path: Path, width: int, height: int, max_pixels: int | None) -> None:
+    if not width * height:
         raise ImageReadError(f"{path}: has no pixels")
-    if max_pixels is not None and image.width * image.height > max_pixels:
+    if max_pixels is not None and width * height > max_pixels:
         raise ImageTooLargeError(
-            f"{path}: {image.width}x{image.height} pixels are more than the limit of {max_pixels}; "
+            f"{path}: {width}x{height} pixels are more than the limit of {max_pixels}; "
             f"if you trust the file, raise the limit with --max-pixels"
         )
+
+
+def _check(path: Path, image: Image.Image, max_pixels: int | None) -> None:
+    _check_size(path, image.width, image.height, max_pixels)
     if image.format not in _OF_SEVERAL and getattr(image, "is_animated", False):
         frames = image.n_frames  # type: ignore[attr-defined]
         raise ImageReadError(f"{path}: has {frames} frames or pages; extract the one you want")

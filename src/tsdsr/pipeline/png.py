@@ -1,4 +1,7 @@
-"""Writing PNG of 8 and 16 bits, strip by strip (PNG specification, third edition)."""
+"""Writing PNG of 8 and 16 bits, strip by strip (PNG specification, third edition).
+
+Pillow has no 16-bit colour and wants a second copy of the whole picture; OpenCV writes 16 bits without the metadata.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Writing TIFF of 8 and 16 bits, strip by strip, compressed with deflate and horizontal differencing (TIFF 6.0)."""
+"""Writing TIFF of 8 and 16 bits, strip by strip, compressed with deflate and horizontal differencing (TIFF 6.0).
+
+Pillow has no 16-bit colour, and tifffile no directories of EXIF: pixels are written here, directories by Pillow.
+"""
 
 from __future__ import annotations
 

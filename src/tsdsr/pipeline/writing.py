@@ -86,9 +86,9 @@ def write_picture(picture: Picture, path: Path, options: WriteOptions | None = N
                 write_tiff(picture, file, options.compression)
             else:
                 _image(picture).save(file, format=name, **_arguments(picture.metadata, name, options))
+    except MemoryError:
+        raise
     except Exception as error:  # encoders report what they cannot hold with many kinds
-        if isinstance(error, MemoryError):
-            raise
         raise ImageWriteError(f"{path}: cannot be written ({error})") from error
     return notices
 
