@@ -133,7 +133,7 @@ def latent(channels: int, edge: int) -> Tensor:
 @torch.inference_mode()
 def step(pipe: OneStepSRPipeline, edge: int) -> Tensor:
     """The one step on :func:`latent`."""
-    return pipe.denoise(latent(pipe.vae.config.latent_channels, edge), UNTILED)
+    return pipe.denoise(latent(pipe.vae.config.latent_channels, edge))
 
 
 def in_turn(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, Any]]:

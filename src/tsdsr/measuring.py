@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,3 +64,44 @@ def peak_memory(device: torch.device) -> Iterator[list[int]]:
     with suppress(OSError, StopIteration, ValueError):
         line = next(s for s in (_PROC / "status").read_text().splitlines() if s.startswith("VmHWM"))
         found.append(int(line.split()[1]) * 1024)
+
+
+class Stopwatch:
+    """Sums wall seconds by part, waiting for the device at both ends.
+
+    Args:
+        device (torch.device): where the work is queued.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count the block for part ``name``."""
+        wait_for(self.device)
+        started = time.perf_counter()
+        yield
+        wait_for(self.device)
+        self.seconds[name] += time.perf_counter() - started
+
+    @contextmanager
+    def watching(self, owner: object, attribute: str, part: str) -> Iterator[None]:
+        """Within the block, count every call of a function or method for ``part``."""
+        missing = object()
+        kept = vars(owner).get(attribute, missing)
+        function: Callable[..., Any] = getattr(owner, attribute)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.part(part):
+                return function(*args, **kwargs)
+
+        setattr(owner, attribute, timed)
+        try:
+            yield
+        finally:
+            if kept is missing:
+                delattr(owner, attribute)
+            else:
+                setattr(owner, attribute, kept)

@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 import tsdsr.optimize.bench as bench_module
 from tsdsr.cli import app
 from tsdsr.errors import InvalidInputError, ModelNotFoundError
+from tsdsr.measuring import Stopwatch
 from tsdsr.optimize.bench import BenchResult, BenchSettings, bench, example_image, spread
 from tsdsr.optimize.contestants import (
     PARTS,
     Entry,
     NetworkContestant,
     PipelineContestant,
-    Stopwatch,
     _restored_as_released,
     open_contestant,
 )

@@ -147,7 +147,7 @@ def test_a_unet_steps_as_in_pytorch(tmp_path: Path) -> None:
     for height, width in ((8, 8), (16, 40)):
         z_lq = torch.randn(1, 4, height, width)
         with torch.no_grad():
-            z_hat = pipe.one_step(z_lq)
+            z_hat = pipe.denoise(z_lq)
         for result in (session.run(None, {"z_lq": z_lq.numpy()})[0], compiled(z_lq.numpy())[0]):
             torch.testing.assert_close(torch.from_numpy(result), z_hat, rtol=0, atol=1e-4 * float(z_hat.abs().max()))
 

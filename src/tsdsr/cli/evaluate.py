@@ -156,14 +156,11 @@ def open_system(text: str, scale: int, device: str, dtype: str) -> System:
 
 def _pipeline_system(model: str, scale: int, device: str, dtype: str) -> System:
     """A one-step pipeline with its network alone for timing."""
-    import torch
     from diffusers.utils.logging import disable_progress_bar
 
     from tsdsr.evaluation.compare import System
+    from tsdsr.measuring import Stopwatch
     from tsdsr.pipeline.loading import load_pipeline
-    from tsdsr.pipeline.plan import output_size, plan_tiles
-    from tsdsr.pipeline.tensors import pad_to_multiple, to_tensors
-    from tsdsr.resize import upsample_bicubic
 
     disable_progress_bar()
     pipe = load_pipeline(model, device, dtype)
@@ -172,18 +169,11 @@ def _pipeline_system(model: str, scale: int, device: str, dtype: str) -> System:
         result: Image.Image = pipe(image, scale).images[0]
         return result
 
-    @torch.no_grad()
-    def network(image: Image.Image) -> Callable[[], Any]:
-        x = to_tensors(image)[0][0].to(pipe.device)
-        size = output_size(x.shape[-2], x.shape[-1], scale, None)
-        plan = plan_tiles(pipe.spec, size, "auto")
-        z_lq = pipe.encode(pad_to_multiple(upsample_bicubic(x, size), pipe.spec.size_multiple), plan)
-
-        def denoise() -> Any:
-            with torch.no_grad():
-                return pipe.denoise(z_lq, plan)
-
-        return denoise
+    def network(image: Image.Image) -> float:
+        watch = Stopwatch(pipe.device)
+        with watch.watching(pipe, "denoise", "network"):
+            restore(image)
+        return watch.seconds["network"]
 
     modules = (pipe.denoiser, pipe.vae)
     parameters = sum(p.numel() for module in modules for p in module.parameters())

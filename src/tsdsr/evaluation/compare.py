@@ -6,8 +6,8 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -30,7 +30,7 @@ class System:
         name (str): label in tables and name of its output folder.
         restore (callable | None): RGB image → enlarged image; None for a folder of ready outputs.
         folder (Path | None): the ready outputs.
-        network (callable | None): image → a call that runs the network alone on prepared latents; None for systems
+        network (callable | None): image → seconds its network takes, without the autoencoder; None for systems
             without an autoencoder.
         parameters (int): number of weights.
         device, dtype (str): where it runs and in which precision.
@@ -39,7 +39,7 @@ class System:
     name: str
     restore: Restore | None = None
     folder: Path | None = None
-    network: Callable[[Image.Image], Callable[[], Any]] | None = None
+    network: Callable[[Image.Image], float] | None = None
     parameters: int = 0
     device: str = "cpu"
     dtype: str = "float32"
@@ -116,7 +116,7 @@ def cost_of(system: System, image: Image.Image, runs: int) -> Cost:
     return measure(
         system.restore,
         image,
-        network=system.network and system.network(image),
+        network=system.network and partial(system.network, image),
         parameters=system.parameters,
         device=system.device,
         dtype=system.dtype,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from statistics import median
 
 import torch
 from PIL import Image
@@ -16,7 +16,7 @@ def measure(
     restore: Callable[[Image.Image], Image.Image],
     image: Image.Image,
     *,
-    network: Callable[[], Any] | None = None,
+    network: Callable[[], float] | None = None,
     parameters: int = 0,
     device: str = "cpu",
     dtype: str = "float32",
@@ -27,7 +27,8 @@ def measure(
     Args:
         restore (callable): the whole system.
         image (PIL image): input to time with.
-        network (callable | None): the same without the autoencoder, on prepared latents.
+        network (callable | None): runs the system once and gives the seconds spent in its network, without the
+            autoencoder.
         parameters (int): number of weights.
         device, dtype (str): where the system runs and in which precision.
         runs (int): warm runs.
@@ -35,5 +36,5 @@ def measure(
     where = torch.device(device)
     with peak_memory(where) as peak:
         seconds = seconds_of(lambda: restore(image), where, runs)
-    alone = None if network is None else seconds_of(network, where, runs)
+    alone = None if network is None else median(network() for _ in range(runs))
     return Cost(seconds, alone, runs, device, dtype, image.size, parameters, peak[0] if peak else None)

@@ -26,8 +26,8 @@ from PIL import Image
 
 from tsdsr.errors import InvalidInputError, OutOfMemoryError
 from tsdsr.files import atomic_path
-from tsdsr.measuring import peak_memory
-from tsdsr.optimize.contestants import PARTS, Contestant, Entry, Stopwatch, open_contestant
+from tsdsr.measuring import Stopwatch, peak_memory
+from tsdsr.optimize.contestants import PARTS, Contestant, Entry, open_contestant
 from tsdsr.optimize.machine import describe_machine, versions
 
 

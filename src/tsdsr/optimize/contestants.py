@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +15,7 @@ from torch import nn
 import tsdsr.pipeline.color as color_module
 import tsdsr.pipeline.upstream as upstream_module
 from tsdsr.errors import InvalidInputError, MissingDependencyError
-from tsdsr.measuring import wait_for
+from tsdsr.measuring import Stopwatch
 from tsdsr.optimize.compile import compile_pipeline
 from tsdsr.optimize.fold import fold
 from tsdsr.optimize.quantize import QuantizeMode, quantize
@@ -86,47 +84,6 @@ class Entry:
                     "quantize=…, compile and eager"
                 )
         return replace(self, model=model, name=text, **values)
-
-
-class Stopwatch:
-    """Sums wall seconds by part, waiting for the device at both ends.
-
-    Args:
-        device (torch.device): where the work is queued.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Count the block for part ``name``."""
-        wait_for(self.device)
-        started = time.perf_counter()
-        yield
-        wait_for(self.device)
-        self.seconds[name] += time.perf_counter() - started
-
-    @contextmanager
-    def watching(self, owner: object, attribute: str, part: str) -> Iterator[None]:
-        """Within the block, count every call of a function or method for ``part``."""
-        missing = object()
-        kept = vars(owner).get(attribute, missing)
-        function: Callable[..., Any] = getattr(owner, attribute)
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            with self.part(part):
-                return function(*args, **kwargs)
-
-        setattr(owner, attribute, timed)
-        try:
-            yield
-        finally:
-            if kept is missing:
-                delattr(owner, attribute)
-            else:
-                setattr(owner, attribute, kept)
 
 
 class Contestant(Protocol):

@@ -91,7 +91,7 @@ class ExportedPipeline(OneStepSRPipeline):
         self.register_modules(denoiser=denoiser, vae=vae)
         self.register_to_config(model=model)
 
-    def one_step(self, z_lq: Tensor) -> Tensor:
+    def denoise(self, z_lq: Tensor) -> Tensor:
         """The one step, by the exported graph; see the parent's."""
         z_hat: Tensor = self.denoiser(z_lq)
         return z_hat

@@ -21,10 +21,9 @@ from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.pipeline.color import COLOR_FIXES, ColorFix
 from tsdsr.pipeline.memory import free_memory, largest_tile, make_canvas
 from tsdsr.pipeline.noise import NoiseField
-from tsdsr.pipeline.plan import UNTILED, Tile, TilePlan, output_size, plan_tiles, retry_smaller
+from tsdsr.pipeline.plan import Tile, TilePlan, output_size, plan_tiles, retry_smaller
 from tsdsr.pipeline.stream import EnlargedImage, Place, stream
 from tsdsr.pipeline.tensors import ImageInput, OutputType, from_array, from_tensors, result_dtype, to_pixels
-from tsdsr.pipeline.tiling import tiled_apply
 
 
 @dataclass
@@ -277,66 +276,31 @@ class OneStepSRPipeline(DiffusionPipeline):
         with norms.held():
             stream(image, canvas, restore_tiles, plan, multiple, look.color_fix, on_tile)
 
-    def encode(self, x: Tensor, plan: TilePlan = UNTILED, draw: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    def encode(self, x: Tensor, draw: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] → scaled latents (B, C, H/f, W/f), ``scaling_factor * z`` without a shift.
 
         Args:
             x (Tensor): images, whose sides are multiples of the model's.
-            plan (TilePlan): tiles.
             draw (callable | None): a latent → standard normal noise like it, for a draw from the posterior; None takes
                 its mode.
         """
-        factor = self.spec.vae_scale_factor
-        dtype = _compute_dtype(self.vae)
+        posterior = self.vae.encode((x * 2 - 1).to(_compute_dtype(self.vae))).latent_dist
+        latent: Tensor = posterior.mode().float()
+        if draw is not None:
+            latent = latent + posterior.std.float() * draw(latent)
+        scaled: Tensor = latent * self.vae.config.scaling_factor
+        return scaled
 
-        def encode_tile(tile: Tensor) -> Tensor:
-            posterior = self.vae.encode((tile * 2 - 1).to(dtype)).latent_dist
-            latent: Tensor = posterior.mode().float()
-            if draw is not None:
-                latent = latent + posterior.std.float() * draw(latent)
-            scaled: Tensor = latent * self.vae.config.scaling_factor
-            return scaled
-
-        multiple = self.spec.size_multiple
-        return tiled_apply(encode_tile, x, tile=plan.tile, overlap=plan.overlap, multiple=multiple, scale=(1, factor))
-
-    def denoise(
-        self, z_lq: Tensor, plan: TilePlan = UNTILED, on_tile: Callable[[int, int], None] | None = None
-    ) -> Tensor:
-        """The one step on latents (B, C, h, w), tiled as planned."""
-        factor = self.spec.vae_scale_factor
-        return tiled_apply(
-            self.one_step,
-            z_lq,
-            tile=plan.tile and plan.tile // factor,
-            overlap=plan.overlap // factor,
-            multiple=self.spec.size_multiple // factor,
-            batch=plan.batch,
-            on_tile=on_tile,
-        )
-
-    def one_step(self, z_lq: Tensor) -> Tensor:
-        """The one step on scaled latents (B, C, h, w) as they are, untiled → ``z_hat``, same shape."""
+    def denoise(self, z_lq: Tensor) -> Tensor:
+        """The one step: scaled latents (B, C, h, w) → ``z_hat``, same shape."""
         denoiser, prompt = as_denoiser(self.denoiser), self.prompt.conditioning()
         return restore(denoiser, self.spec.process, z_lq, self.spec.timestep, prompt)
 
-    def decode(self, z: Tensor, plan: TilePlan = UNTILED) -> Tensor:
+    def decode(self, z: Tensor) -> Tensor:
         """Scaled latents (B, C, h, w) → images (B, 3, h * f, w * f), nominally in [0, 1], not clamped."""
-        factor = self.spec.vae_scale_factor
-        dtype = _compute_dtype(self.vae)
-
-        def decode_tile(tile: Tensor) -> Tensor:
-            x: Tensor = self.vae.decode((tile / self.vae.config.scaling_factor).to(dtype), return_dict=False)[0]
-            return x.float() / 2 + 0.5
-
-        return tiled_apply(
-            decode_tile,
-            z,
-            tile=plan.tile and plan.tile // factor,
-            overlap=plan.overlap // factor,
-            multiple=self.spec.size_multiple // factor,
-            scale=(factor, 1),
-        )
+        scaled = (z / self.vae.config.scaling_factor).to(_compute_dtype(self.vae))
+        x: Tensor = self.vae.decode(scaled, return_dict=False)[0]
+        return x.float() / 2 + 0.5
 
 
 def _compute_dtype(module: ModelMixin) -> torch.dtype:

@@ -17,7 +17,7 @@ every position, so no canvas of weight sums is needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,10 +70,9 @@ class AxisTiles:
         starts = tuple((i * (length - tile) // (count - 1)) // multiple * multiple for i in range(count))
         return cls(length, tile, starts, overlap)
 
-    def weights(self, scale_num: int = 1, scale_den: int = 1) -> list[Tensor]:
-        """Normalised blending weights of each tile, float32, shape (tile * scale_num / scale_den,)."""
-        tile, length = (v * scale_num // scale_den for v in (self.tile, self.length))
-        starts = [s * scale_num // scale_den for s in self.starts]
+    def weights(self) -> list[Tensor]:
+        """Normalised blending weights of each tile, float32, shape (tile,)."""
+        tile, length, starts = self.tile, self.length, self.starts
         raw = []
         for i, start in enumerate(starts):
             left = starts[i - 1] + tile - start if i else 0
@@ -101,15 +100,11 @@ class BandBlender:
 
     Args:
         rows, cols (AxisTiles): the grid.
-        scale (tuple): numerator and denominator of blended over planned size.
     """
 
-    def __init__(self, rows: AxisTiles, cols: AxisTiles, scale: tuple[int, int] = (1, 1)) -> None:
-        num, den = scale
-        self.row_weights, self.col_weights = rows.weights(num, den), cols.weights(num, den)
-        self.tops = [start * num // den for start in rows.starts]
-        self.lefts = [start * num // den for start in cols.starts]
-        self.height, self.width = rows.length * num // den, cols.length * num // den
+    def __init__(self, rows: AxisTiles, cols: AxisTiles) -> None:
+        self.row_weights, self.col_weights = rows.weights(), cols.weights()
+        self.tops, self.lefts, self.width = rows.starts, cols.starts, cols.length
         self._band: Tensor | None = None
         self._carry: Tensor | None = None  # what the finished row of tiles leaves to the next
 
@@ -133,60 +128,6 @@ class BandBlender:
         finished = self.tops[row + 1] - self.tops[row]
         self._carry = band[..., finished:, :].clone()
         return band[..., :finished, :]
-
-
-def tiled_apply(
-    function: Callable[[Tensor], Tensor],
-    x: Tensor,
-    *,
-    tile: int | None,
-    overlap: int,
-    multiple: int = 1,
-    scale: tuple[int, int] = (1, 1),
-    batch: int = 1,
-    on_tile: Callable[[int, int], None] | None = None,
-) -> Tensor:
-    """Apply ``function`` tile by tile and blend the results.
-
-    When ``tile`` is None or ``x`` fits into one tile, the function is called once, on ``x`` itself.
-
-    Args:
-        function (callable): maps (N, C, h, w) to (N, C', h * scale, w * scale), samples independent of each other.
-        x (Tensor): shape (B, C, H, W).
-        tile (int | None): edge of a tile in ``x``'s positions.
-        overlap (int): smallest overlap of neighbouring tiles, in ``x``'s positions.
-        multiple (int): tiles begin at multiples of this, and H, W and ``tile`` are multiples of it.
-        scale (tuple): numerator and denominator of output over input size, e.g. (8, 1) or (1, 8).
-        batch (int): tiles a call, within a row.
-        on_tile (callable | None): called with (finished, total) after each call.
-
-    Returns:
-        Tensor: shape (B, C', H * scale, W * scale), in the dtype of the function's result.
-
-    Raises:
-        InvalidInputError: impossible combination of sizes.
-    """
-    if tile is None or max(x.shape[-2:]) <= tile:
-        result = function(x)
-        if on_tile:
-            on_tile(len(x), len(x))
-        return result
-    rows, cols = (AxisTiles.plan(length, tile, overlap, max(multiple, scale[1])) for length in x.shape[-2:])
-    blender = BandBlender(rows, cols, scale)
-    total, done = len(x) * len(rows.starts) * len(cols.starts), 0
-    bands, dtype = [], x.dtype
-    for i, top in enumerate(rows.starts):
-        for group in grouped(range(len(cols.starts)), batch):
-            windows = [x[..., top : top + rows.tile, cols.starts[j] : cols.starts[j] + cols.tile] for j in group]
-            results = function(torch.cat(windows))
-            dtype = results.dtype
-            for j, result in zip(group, torch.chunk(results, len(group)), strict=True):
-                blender.add(i, j, result)
-            done += len(results)
-            if on_tile:
-                on_tile(done, total)
-        bands.append(blender.finish(i))
-    return torch.cat(bands, dim=-2).to(dtype)
 
 
 def grouped(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:

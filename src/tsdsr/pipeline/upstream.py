@@ -79,14 +79,14 @@ def _denoise(pipe: OneStepSRPipeline, z_lq: Tensor) -> Tensor:
     """The one step, on the whole latent or on off-centre Gaussian tiles."""
     height, width = z_lq.shape[-2:]
     if height * width <= _TILE**2:
-        return pipe.one_step(z_lq)
+        return pipe.denoise(z_lq)
     tile = min(_TILE, height, width)
     weight = torch.outer(_gaussian(tile, tile / 2), _gaussian(tile, (tile - 1) / 2)).to(z_lq.device)
     total, weights = torch.zeros_like(z_lq), torch.zeros_like(z_lq)
     for left in _starts(width, tile):
         for top in _starts(height, tile):
             window = (..., slice(top, top + tile), slice(left, left + tile))
-            total[window] += pipe.one_step(z_lq[window]) * weight
+            total[window] += pipe.denoise(z_lq[window]) * weight
             weights[window] += weight
     return total / weights
 
