@@ -127,20 +127,22 @@ def tiny_mmdit() -> SD3Transformer2DModel:
     ).eval()
 
 
-def tiny_unet() -> UNet2DConditionModel:
+def tiny_unet(**changes: Any) -> UNet2DConditionModel:
+    """Two levels, with attention at the finest; ``changes`` replace arguments."""
     torch.manual_seed(4)
-    return UNet2DConditionModel(
-        sample_size=16,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(8, 16),
-        norm_num_groups=4,
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        attention_head_dim=4,
-        cross_attention_dim=32,
-    ).eval()
+    settings: dict[str, Any] = {
+        "sample_size": 16,
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": (8, 16),
+        "norm_num_groups": 4,
+        "layers_per_block": 1,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "attention_head_dim": 4,
+        "cross_attention_dim": 32,
+    }
+    return UNet2DConditionModel(**settings | changes).eval()
 
 
 def sd3_prompt() -> Conditioning:

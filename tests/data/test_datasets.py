@@ -104,6 +104,18 @@ def test_crops_with_detail_are_preferred(tmp_path: Path) -> None:
     assert flat_share(0.02) < 0.1
 
 
+def test_crops_of_enlarged_photographs_are_softer(tmp_path: Path) -> None:
+    grain = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
+    Image.fromarray(grain).save(tmp_path / "grain.png")
+
+    def sharpness(enlarge_prob: float) -> float:
+        settings = CropSettings(size=32, shrink_prob=0, enlarge_prob=enlarge_prob, max_enlarge=2)
+        crops = CropDataset([source(tmp_path)], 20, settings)
+        return float(np.mean([crops[i].diff().abs().mean() for i in range(20)]))
+
+    assert sharpness(1.0) < 0.85 * sharpness(0.0)
+
+
 def test_broken_and_tiny_files_are_left_out_and_counted(photo_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     for i in range(60):
         Image.fromarray(np.random.default_rng(i).integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(
@@ -140,7 +152,7 @@ def test_the_cache_stays_within_its_budget(photo_folder: Path) -> None:
 
 
 def test_impossible_settings_are_refused() -> None:
-    for wrong in ({"size": 8}, {"min_shrink": 0.0}):
+    for wrong in ({"size": 8}, {"min_shrink": 0.0}, {"max_enlarge": 0.5}, {"enlarge_prob": 0.6}):
         with pytest.raises(ConfigError):
             CropSettings(**wrong)
     for wrong in ({"scale": 0.5}, {"other_scales": (4.0, 2.0)}):

@@ -52,8 +52,24 @@ def test_noise_has_the_asked_strength() -> None:
     assert not torch.equal(noisy[0], noisy[1])
 
 
+def test_sharpening_exaggerates_edges_and_leaves_flat_parts_alone() -> None:
+    step = torch.full((3, 32, 32), 0.4)
+    step[..., 16:] = 0.6
+    plain = SimpleDegradation(blur_prob=0, noise_prob=0, jpeg_prob=0)
+    sharp = dataclasses.replace(plain, sharpen_prob=1.0, sharpen_amount=(0.5, 0.5))
+    sharpened = sharp(step, (32, 32), np.random.default_rng(0))
+    assert sharpened.max() > 0.62
+    assert sharpened.min() < 0.38
+    torch.testing.assert_close(sharpened[..., :8], plain(step, (32, 32), np.random.default_rng(0))[..., :8])
+
+
 def test_impossible_settings_are_refused(image: Tensor) -> None:
-    for wrong in ({"blur_sigma": (3.0, 1.0)}, {"jpeg_quality": (50, 101)}, {"resize_modes": ("nearest",)}):
+    for wrong in (
+        {"blur_sigma": (3.0, 1.0)},
+        {"sharpen_amount": (0.0, 1.0)},
+        {"jpeg_quality": (50, 101)},
+        {"resize_modes": ("nearest",)},
+    ):
         with pytest.raises(ConfigError):
             SimpleDegradation(**wrong)
     with pytest.raises(InvalidInputError):

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 
 import tsdsr.pipeline.pipeline as pipeline_module
-from tests.conftest import sd2_prompt, sd3_prompt, tiny_mmdit
+from tests.conftest import sd2_prompt, sd3_prompt, tiny_mmdit, tiny_unet
 from tsdsr.cli import app
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, ModelNotFoundError, WeightsError
 from tsdsr.models.conditioning import FixedPrompt
@@ -51,20 +51,12 @@ def smaller_vae(channels: int) -> AutoencoderKL:
 
 
 def smaller_unet() -> UNet2DConditionModel:
-    """Two levels, attention at the lowest."""
-    return UNet2DConditionModel(
-        sample_size=16,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(8, 16),
-        norm_num_groups=4,
-        layers_per_block=1,
+    """Attention at the lowest level only."""
+    return tiny_unet(
         down_block_types=("DownBlock2D", "DownBlock2D"),
         mid_block_type="UNetMidBlock2DCrossAttn",
         up_block_types=("UpBlock2D", "UpBlock2D"),
-        attention_head_dim=4,
-        cross_attention_dim=32,
-    ).eval()
+    )
 
 
 def make(name: str) -> OneStepSRPipeline:

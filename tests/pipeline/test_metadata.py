@@ -128,6 +128,13 @@ def test_a_profile_of_another_kind_of_pixels_is_left_out(tmp_path: Path) -> None
     assert "damaged" in read_picture(tmp_path / "b.png").notices[0]
 
 
+def test_an_array_shape_in_a_tiff_is_left_out_because_it_does_not_hold_any_more(tmp_path: Path) -> None:
+    for text, kept in (('{"shape": [4, 4, 3]}', False), ("a lake", True)):
+        Image.fromarray(rgb()).save(tmp_path / "a.tif", tiffinfo={270: text})
+        exif = read_picture(tmp_path / "a.tif").metadata.exif
+        assert (exif is not None and text.encode() in exif) == kept
+
+
 def test_exif_with_values_of_wrong_types_does_not_stop_a_tiff(tmp_path: Path) -> None:
     block = bytearray(exif().tobytes().removeprefix(b"Exif\0\0"))
     at = block.index(struct.pack(">HH", 0x010F, 2))

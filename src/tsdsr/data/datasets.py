@@ -30,6 +30,8 @@ class CropSettings:
         size (int): edge in pixels. Photographs with a smaller side are left out.
         shrink_prob (float): probability of shrinking the photograph first, for sharper and denser detail.
         min_shrink (float): the strongest shrink factor.
+        enlarge_prob (float): probability of enlarging instead, which makes the crop as soft as cameras' own pixels are.
+        max_enlarge (float): the strongest factor of that.
         min_std (float): crops whose grey values deviate less than this (of 1) are redrawn, up to eight times.
         flip (bool): mirror every other crop.
         rotate (bool): turn by a random multiple of 90 degrees.
@@ -38,6 +40,8 @@ class CropSettings:
     size: int = 128
     shrink_prob: float = 0.5
     min_shrink: float = 0.5
+    enlarge_prob: float = 0.0
+    max_enlarge: float = 1.6
     min_std: float = 0.02
     flip: bool = True
     rotate: bool = True
@@ -47,6 +51,10 @@ class CropSettings:
             raise ConfigError(f"crops must be at least 16 pixels, got {self.size}")
         if not 0 < self.min_shrink <= 1:
             raise ConfigError(f"min_shrink must lie in (0, 1], got {self.min_shrink}")
+        if self.max_enlarge < 1:
+            raise ConfigError(f"max_enlarge must be at least 1, got {self.max_enlarge}")
+        if min(self.shrink_prob, self.enlarge_prob) < 0 or self.shrink_prob + self.enlarge_prob > 1:
+            raise ConfigError("shrink_prob and enlarge_prob must not be negative or exceed 1 together")
 
 
 AnyDegradation = SimpleDegradation | DegradationSettings
@@ -235,8 +243,12 @@ def cut_crop(photo: Callable[[], np.ndarray], settings: CropSettings, rng: np.ra
 
 def _cut(photo: np.ndarray, s: CropSettings, rng: np.random.Generator) -> Tensor:
     height, width = photo.shape[:2]
-    shrink = rng.uniform(s.min_shrink, 1) if rng.random() < s.shrink_prob else 1.0
-    side = min(round(s.size / shrink), height, width)
+    factor, chance = 1.0, rng.random()
+    if chance < s.shrink_prob:
+        factor = rng.uniform(s.min_shrink, 1)
+    elif chance < s.shrink_prob + s.enlarge_prob:
+        factor = rng.uniform(1, s.max_enlarge)
+    side = min(round(s.size / factor), height, width)
     y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
     crop = torch.from_numpy(photo[y : y + side, x : x + side].copy()).permute(2, 0, 1).float() / 255
     return resize(crop[None], (s.size, s.size), "bicubic", antialias=True)[0].clamp(0, 1)

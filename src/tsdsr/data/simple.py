@@ -25,6 +25,8 @@ class SimpleDegradation:
         noise_prob (float): probability of additive Gaussian noise.
         noise_sigma (tuple): its standard deviation, in units of 1/255.
         grey_noise_prob (float): probability that the noise is the same in all channels.
+        sharpen_prob (float): probability of unsharp masking after the noise, as cameras do.
+        sharpen_amount (tuple): its strength.
         jpeg_prob (float): probability of JPEG compression.
         jpeg_quality (tuple): its quality, inclusive.
     """
@@ -36,11 +38,13 @@ class SimpleDegradation:
     noise_prob: float = 0.6
     noise_sigma: tuple[float, float] = (0.5, 12.0)
     grey_noise_prob: float = 0.4
+    sharpen_prob: float = 0.0
+    sharpen_amount: tuple[float, float] = (0.1, 0.8)
     jpeg_prob: float = 0.6
     jpeg_quality: tuple[int, int] = (50, 95)
 
     def __post_init__(self) -> None:
-        for name in ("blur_sigma", "noise_sigma", "jpeg_quality"):
+        for name in ("blur_sigma", "noise_sigma", "sharpen_amount", "jpeg_quality"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ConfigError(f"{name} must be a range 0 < low <= high, got ({low}, {high})")
@@ -76,6 +80,8 @@ class SimpleDegradation:
             channels = 1 if rng.random() < self.grey_noise_prob else 3
             noise = rng.standard_normal((1, channels, *size), dtype=np.float32)
             x = x + torch.from_numpy(noise) * (rng.uniform(*self.noise_sigma) / 255)
+        if self.sharpen_prob and rng.random() < self.sharpen_prob:
+            x = x + rng.uniform(*self.sharpen_amount) * (x - filter2d(x, gaussian_kernel(0.8, 0.8)[None]))
         quality = int(rng.integers(self.jpeg_quality[0], self.jpeg_quality[1] + 1))
         return jpeg_pillow(x[0], quality) if rng.random() < self.jpeg_prob else quantise(x[0])
 

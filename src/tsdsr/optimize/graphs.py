@@ -29,7 +29,7 @@ from torch.export import Dim
 
 from tsdsr.errors import MissingDependencyError
 from tsdsr.models.denoiser import as_denoiser, restore
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.pipeline import OneStepSRPipeline, compute_dtype
 
 _NO_LIMIT = 2**62  # the optimiser leaves large constants alone unless told otherwise; adaLN's weights are large
 
@@ -59,7 +59,7 @@ class _Encoder(nn.Module):
         self.vae = pipe.vae
 
     def forward(self, image: Tensor) -> Tensor:
-        latent: Tensor = self.vae.encode(image.to(_dtype(self.vae))).latent_dist.mode()
+        latent: Tensor = self.vae.encode(image.to(compute_dtype(self.vae))).latent_dist.mode()
         return latent.float()
 
 
@@ -79,7 +79,7 @@ class _Decoder(nn.Module):
         self.vae = pipe.vae
 
     def forward(self, latent: Tensor) -> Tensor:
-        image: Tensor = self.vae.decode(latent.to(_dtype(self.vae)), return_dict=False)[0]
+        image: Tensor = self.vae.decode(latent.to(compute_dtype(self.vae)), return_dict=False)[0]
         return image.float()
 
 
@@ -143,11 +143,6 @@ def _used(pipe: OneStepSRPipeline, name: str) -> nn.Module:
     """The network behind a graph."""
     whole: nn.Module = pipe.denoiser if name == "denoiser" else pipe.vae
     return getattr(whole, name, whole)
-
-
-def _dtype(module: nn.Module) -> torch.dtype:
-    first = next(module.parameters(), None)
-    return torch.float32 if first is None else first.dtype
 
 
 def _exporter() -> Any:

@@ -14,7 +14,7 @@ from PIL import Image
 from tsdsr.pipeline.icc import fits
 from tsdsr.pipeline.picture import Metadata, Pixels
 
-ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x0112, 0x011A, 0x011B, 0x0128
+DESCRIPTION, ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x010E, 0x0112, 0x011A, 0x011B, 0x0128
 _EXIF_IFD, _IMAGE_SIZE, _PIXEL_SIZE = 0x8769, (0x0100, 0x0101), (0xA002, 0xA003)
 _THUMBNAILS = ((0x0201, 0x0202), (0x0111, 0x0117))  # tags of offset and length
 _SHORT, _LONG = 3, 4
@@ -165,6 +165,8 @@ def _exif_bytes(tags: Image.Exif, raw: bytes | None, kind: str) -> bytes | None:
     if kind == "TIFF":
         for tag in [tag for tag in tags if tag in TIFF_STRUCTURE]:
             del tags[tag]
+        if str(tags.get(DESCRIPTION, "")).startswith('{"shape": '):  # tifffile's note on its own array
+            del tags[DESCRIPTION]
         if not set(tags) - {ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT}:
             return None  # nothing that the other fields do not say
     elif raw:

@@ -11,7 +11,7 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils.outputs import BaseOutput
-from torch import Tensor
+from torch import Tensor, nn
 
 from tsdsr.errors import InvalidInputError
 from tsdsr.models.conditioning import FixedPrompt
@@ -284,7 +284,7 @@ class OneStepSRPipeline(DiffusionPipeline):
             draw (callable | None): a latent → standard normal noise like it, for a draw from the posterior; None takes
                 its mode.
         """
-        posterior = self.vae.encode((x * 2 - 1).to(_compute_dtype(self.vae))).latent_dist
+        posterior = self.vae.encode((x * 2 - 1).to(compute_dtype(self.vae))).latent_dist
         latent: Tensor = posterior.mode().float()
         if draw is not None:
             latent = latent + posterior.std.float() * draw(latent)
@@ -298,12 +298,12 @@ class OneStepSRPipeline(DiffusionPipeline):
 
     def decode(self, z: Tensor) -> Tensor:
         """Scaled latents (B, C, h, w) → images (B, 3, h * f, w * f), nominally in [0, 1], not clamped."""
-        scaled = (z / self.vae.config.scaling_factor).to(_compute_dtype(self.vae))
+        scaled = (z / self.vae.config.scaling_factor).to(compute_dtype(self.vae))
         x: Tensor = self.vae.decode(scaled, return_dict=False)[0]
         return x.float() / 2 + 0.5
 
 
-def _compute_dtype(module: ModelMixin) -> torch.dtype:
+def compute_dtype(module: nn.Module) -> torch.dtype:
     """The dtype of the module's weights; float32 for a module without any."""
     first = next(module.parameters(), None)
     return torch.float32 if first is None else first.dtype

@@ -7,13 +7,33 @@ from types import MappingProxyType
 
 from tsdsr.errors import ConfigError
 from tsdsr.recipes.ablations import ABLATIONS, ablated
-from tsdsr.recipes.mini import mini_adversarial, mini_smoke, mini_smoke_teacher, mini_student, mini_teacher, mini_v0
+from tsdsr.recipes.mini import (
+    mini_adversarial,
+    mini_camera,
+    mini_camera_tsd,
+    mini_smoke,
+    mini_smoke_teacher,
+    mini_student,
+    mini_teacher,
+    mini_v0,
+)
 from tsdsr.recipes.stable_diffusion import sd2, sd3_24gb, sd3_paper, sd3_teacher, sd21, sd21_teacher
 from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig
 
 Recipe = Callable[[], RunConfig]
 
-_STUDENTS = (mini_v0, mini_adversarial, mini_student, mini_smoke, sd3_paper, sd3_24gb, sd21, sd2)
+_STUDENTS = (
+    mini_v0,
+    mini_adversarial,
+    mini_camera,
+    mini_camera_tsd,
+    mini_student,
+    mini_smoke,
+    sd3_paper,
+    sd3_24gb,
+    sd21,
+    sd2,
+)
 _TEACHERS = (mini_teacher, mini_smoke_teacher, sd3_teacher, sd21_teacher)
 
 RECIPES: MappingProxyType[str, Recipe] = MappingProxyType(

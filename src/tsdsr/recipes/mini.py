@@ -7,6 +7,7 @@ from typing import Any
 
 from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.data.settings import PRESETS
+from tsdsr.data.simple import SimpleDegradation
 from tsdsr.training.config import NetworkSettings, Phase, Schedule, StudentConfig, TeacherConfig, TSDSettings
 
 _TINY: dict[str, Any] = {"channels": [8, 16, 16], "encoder_blocks": [1, 1, 1], "decoder_blocks": [1, 1]}
@@ -59,6 +60,69 @@ def mini_adversarial() -> StudentConfig:
             crops=CropSettings(size=128),
             others=((0.25, dataclasses.replace(PRESETS["stablesr"], sharpen_target=False)), (0.25, PRESETS["osediff"])),
         ),
+    )
+
+
+_CAMERA = SimpleDegradation(
+    blur_prob=1.0,
+    blur_sigma=(0.6, 3.2),
+    isotropic_prob=0.7,
+    noise_prob=0.7,
+    noise_sigma=(0.3, 4.0),
+    sharpen_prob=0.5,
+    jpeg_prob=0.4,
+    jpeg_quality=(80, 98),
+)
+"""What a camera does to a picture that is then looked at pixel by pixel: lens blur, little noise, some sharpening."""
+
+
+def _camera_pairs() -> PairSettings:
+    """Mostly what cameras do, on crops that are sometimes as soft as their pixels; a seventh of heavier damage."""
+    return PairSettings(
+        crops=CropSettings(size=128, shrink_prob=0.25, enlarge_prob=0.35),
+        others=((0.45, _CAMERA), (0.15, PRESETS["osediff"])),
+    )
+
+
+_CAMERA_LOSSES: dict[str, Any] = {
+    "batch_size": 4,
+    "l1_weight": 0.6,
+    "perceptual_weight": 1.0,
+    "perceptual_crop": 96,
+    "perceptual": ("lpips", "dists"),
+    "grid_weight": 4.0,
+}
+
+
+def mini_camera() -> StudentConfig:
+    """From `mini` v0 (``--init``): pairs as cameras make them, LPIPS and DISTS in turns, and a weak adversary."""
+    return StudentConfig(
+        phases=(
+            Phase(
+                steps=2800,
+                lr=(2e-4, 1e-5),
+                warmup=50,
+                adversarial_weight=(0.005, 0.02),
+                adversary="latent",
+                discriminator_lr=(2e-4, 5e-5),
+                **_CAMERA_LOSSES,
+            ),
+        ),
+        pairs=_camera_pairs(),
+    )
+
+
+def mini_camera_tsd() -> StudentConfig:
+    """As :func:`mini_camera` with the paper's distillation (TSD, then DASM) in the place of the adversary."""
+    first = TSDSettings(guidance=1.0)
+    walk = TSDSettings(guidance=1.0, points=4, step_size=50, shift=25)
+    shared = _CAMERA_LOSSES | {"fake_lr": (1e-4, 1e-4)}
+    return StudentConfig(
+        phases=(
+            Phase(steps=500, lr=(2e-4, 2e-4), warmup=50, gamma_reg=10.0, tsd=first, **shared),
+            Phase(steps=1000, lr=(2e-4, 1e-5), gamma_reg=(10.0, 20.0), tsd=walk, **shared),
+        ),
+        pairs=_camera_pairs(),
     )
 
 
