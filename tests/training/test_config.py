@@ -10,6 +10,7 @@ import torch
 
 from tests.training.tiny import config
 from tsdsr.errors import ConfigError
+from tsdsr.pipeline.loading import resolve_model
 from tsdsr.recipes import RECIPES, get_recipe, student_recipe, teacher_recipe
 from tsdsr.training.config import NetworkSettings, Phase, Schedule, StudentConfig, TSDSettings, value_at
 from tsdsr.training.draws import Draws
@@ -80,6 +81,13 @@ def test_recipes_are_valid(name: str) -> None:
     assert recipe.find(recipe.total_steps - 1)[0] == len(recipe.phases) - 1
     with pytest.raises(ConfigError):
         recipe.find(recipe.total_steps)
+
+
+def test_recipes_of_the_shipped_mini_are_as_long_as_its_model_card_says() -> None:
+    card = (resolve_model("mini") / "README.md").read_text()
+    for name, said in (("mini_v0", "4,000 of L1"), ("mini_camera", "2,800 steps"), ("mini_v1", "560 steps")):
+        assert said in " ".join(card.split())
+        assert f"{get_recipe(name).phases[-1].steps:,}" == said.split()[0]
 
 
 def test_recipes_know_their_kind() -> None:

@@ -22,7 +22,7 @@ def mini_v0() -> StudentConfig:
     return StudentConfig(
         phases=(
             Phase(steps=1000, batch_size=16, lr=(6e-4, 5e-4), warmup=100, l1_weight=1.0),
-            Phase(steps=2800, batch_size=8, lr=(5e-4, 1e-5), l1_weight=1.0, perceptual_weight=0.75, perceptual_crop=96),
+            Phase(steps=4000, batch_size=8, lr=(5e-4, 1e-5), l1_weight=1.0, perceptual_weight=0.75, perceptual_crop=96),
         ),
         pairs=PairSettings(crops=CropSettings(size=128)),
     )
