@@ -32,9 +32,7 @@ from tsdsr.optimize.fold import Footprint, fold
 from tsdsr.pipeline.convert import save_pipeline
 from tsdsr.pipeline.loading import choose_dtype, load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.pipeline.plan import TilePlan
 
-UNTILED = TilePlan(None, None, 0, 1)
 CPU = torch.device("cpu")
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from tsdsr.models.groupnorm import SharedGroupNorms
 from tsdsr.pipeline.color import ColorFix
-from tsdsr.pipeline.plan import UNTILED, TilePlan
+from tsdsr.pipeline.plan import TilePlan
 from tsdsr.pipeline.stream import EnlargedImage, Place, stream
 
 TRAINING = (skimage.data.rocket, skimage.data.cat, skimage.data.retina, skimage.data.immunohistochemistry)
@@ -85,14 +85,14 @@ def compare(
         return canvas
 
     plan, found = TilePlan(tile, overlap, 1, tile), {}
-    whole = run(UNTILED, False)
+    whole = run(TilePlan(), False)
     for name in ("own", "reduced", "whole"):
         if name == "reduced":
             with norms.measured():
                 restore(image.reduced(tile), [(0, 0)])
         elif name == "whole":
             with norms.measured():
-                run(UNTILED, False)
+                run(TilePlan(), False)
         error = run(plan, name != "own") - whole
         psnr = -10 * math.log10(float(error.square().mean()))
         found[name] = (round(psnr, 1), round(255 * float(error.abs().max()), 1))

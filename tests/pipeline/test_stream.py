@@ -22,7 +22,7 @@ from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.color import adain_color_fix, wavelet_color_fix
 from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.pipeline.plan import UNTILED, TilePlan
+from tsdsr.pipeline.plan import TilePlan
 from tsdsr.pipeline.stream import EnlargedImage, stream
 from tsdsr.pipeline.tensors import pad_to_multiple
 from tsdsr.pipeline.tiling import AxisTiles
@@ -167,7 +167,7 @@ def test_noise_of_the_posterior_does_not_depend_on_tiles(
 ) -> None:
     drawn: list[Tensor] = []
 
-    def encode(x: Tensor, plan: TilePlan = UNTILED, draw: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    def encode(x: Tensor, draw: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         assert draw is not None
         z = draw(torch.zeros(1, 16, x.shape[-2] // 8, x.shape[-1] // 8))
         drawn.append(z)

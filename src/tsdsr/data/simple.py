@@ -12,6 +12,8 @@ from tsdsr.data.kernels import smooth_kernels
 from tsdsr.data.operators import RESIZE_MODES, ResizeMode, filter2d, jpeg_pillow, quantise, resize
 from tsdsr.errors import ConfigError, InvalidInputError
 
+_SHARPEN_SIGMA = 0.8
+
 
 @dataclass(frozen=True)
 class SimpleDegradation:
@@ -26,7 +28,8 @@ class SimpleDegradation:
         noise_sigma (tuple): its standard deviation, in units of 1/255.
         grey_noise_prob (float): probability that the noise is the same in all channels.
         sharpen_prob (float): probability of unsharp masking after the noise, as cameras do.
-        sharpen_amount (tuple): its strength.
+        sharpen_amount (tuple): share of the detail finer than a Gaussian of 0.8 pixels, in the small image, that is
+            added once more.
         jpeg_prob (float): probability of JPEG compression.
         jpeg_quality (tuple): its quality, inclusive.
     """
@@ -81,7 +84,8 @@ class SimpleDegradation:
             noise = rng.standard_normal((1, channels, *size), dtype=np.float32)
             x = x + torch.from_numpy(noise) * (rng.uniform(*self.noise_sigma) / 255)
         if self.sharpen_prob and rng.random() < self.sharpen_prob:
-            x = x + rng.uniform(*self.sharpen_amount) * (x - filter2d(x, gaussian_kernel(0.8, 0.8)[None]))
+            detail = x - filter2d(x, gaussian_kernel(_SHARPEN_SIGMA, _SHARPEN_SIGMA)[None])
+            x = x + rng.uniform(*self.sharpen_amount) * detail
         quality = int(rng.integers(self.jpeg_quality[0], self.jpeg_quality[1] + 1))
         return jpeg_pillow(x[0], quality) if rng.random() < self.jpeg_prob else quantise(x[0])
 

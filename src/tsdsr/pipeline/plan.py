@@ -54,9 +54,6 @@ class TilePlan:
         return replace(self, tile=half, overlap=overlap, least=min(self.least, half))
 
 
-UNTILED = TilePlan()
-
-
 def output_size(height: int, width: int, scale: float, target_size: tuple[int, int] | None) -> tuple[int, int]:
     """Height and width of the result.
 

@@ -10,6 +10,22 @@ from tsdsr.data.settings import PRESETS
 from tsdsr.data.simple import SimpleDegradation
 from tsdsr.training.config import NetworkSettings, Phase, Schedule, StudentConfig, TeacherConfig, TSDSettings
 
+_TSD = TSDSettings(guidance=1.0)
+"""TSD for `mini`: without guidance, because its teacher has but one prompt."""
+
+_DASM = dataclasses.replace(_TSD, points=4, step_size=50, shift=25)
+"""The same along a walk, with the paper's N and s."""
+
+_TEXTURE_LOSSES: dict[str, Any] = {
+    "batch_size": 4,
+    "l1_weight": 0.6,
+    "perceptual_weight": 1.0,
+    "perceptual_crop": 96,
+    "perceptual": ("lpips", "dists"),
+    "grid_weight": 4.0,
+}
+"""For a student that can restore already: less of L1, two perceptual distances, a term against grids."""
+
 _TINY: dict[str, Any] = {"channels": [8, 16, 16], "encoder_blocks": [1, 1, 1], "decoder_blocks": [1, 1]}
 
 
@@ -36,14 +52,7 @@ def mini_adversarial() -> StudentConfig:
     pixel in the grid. What came of it stands in ``benchmarks/mini.md``: better on photographs that are degraded as in
     training, grainy on RealSR.
     """
-    shared: dict[str, Any] = {
-        "batch_size": 4,
-        "l1_weight": 1.0,
-        "perceptual_weight": 0.75,
-        "perceptual_crop": 96,
-        "perceptual": ("lpips", "dists"),
-        "grid_weight": 4.0,
-    }
+    shared = _TEXTURE_LOSSES | {"l1_weight": 1.0, "perceptual_weight": 0.75}
     return StudentConfig(
         phases=(
             Phase(steps=400, lr=(2e-4, 2e-4), warmup=50, **shared),
@@ -77,21 +86,11 @@ _CAMERA = SimpleDegradation(
 
 
 def _camera_pairs() -> PairSettings:
-    """Mostly what cameras do, on crops that are sometimes as soft as their pixels; a seventh of heavier damage."""
+    """45 % as cameras make them, 40 % as v0's, 15 % with heavier damage; crops partly as soft as cameras' pixels."""
     return PairSettings(
         crops=CropSettings(size=128, shrink_prob=0.25, enlarge_prob=0.35),
         others=((0.45, _CAMERA), (0.15, PRESETS["osediff"])),
     )
-
-
-_CAMERA_LOSSES: dict[str, Any] = {
-    "batch_size": 4,
-    "l1_weight": 0.6,
-    "perceptual_weight": 1.0,
-    "perceptual_crop": 96,
-    "perceptual": ("lpips", "dists"),
-    "grid_weight": 4.0,
-}
 
 
 def mini_camera() -> StudentConfig:
@@ -108,7 +107,7 @@ def mini_camera() -> StudentConfig:
                 adversarial_weight=(0.005, 0.02),
                 adversary="latent",
                 discriminator_lr=(2e-4, 5e-5),
-                **_CAMERA_LOSSES,
+                **_TEXTURE_LOSSES,
             ),
         ),
         pairs=_camera_pairs(),
@@ -120,13 +119,11 @@ def mini_camera_tsd() -> StudentConfig:
 
     Clean, and less detailed than :func:`mini_v1`; the figures stand in ``benchmarks/mini.md``.
     """
-    first = TSDSettings(guidance=1.0)
-    walk = TSDSettings(guidance=1.0, points=4, step_size=50, shift=25)
-    shared = _CAMERA_LOSSES | {"fake_lr": (1e-4, 1e-4)}
+    shared = _TEXTURE_LOSSES | {"fake_lr": (1e-4, 1e-4)}
     return StudentConfig(
         phases=(
-            Phase(steps=500, lr=(2e-4, 2e-4), warmup=50, gamma_reg=10.0, tsd=first, **shared),
-            Phase(steps=1000, lr=(2e-4, 1e-5), gamma_reg=(10.0, 20.0), tsd=walk, **shared),
+            Phase(steps=500, lr=(2e-4, 2e-4), warmup=50, gamma_reg=10.0, tsd=_TSD, **shared),
+            Phase(steps=1000, lr=(2e-4, 1e-5), gamma_reg=(10.0, 20.0), tsd=_DASM, **shared),
         ),
         pairs=_camera_pairs(),
     )
@@ -134,7 +131,7 @@ def mini_camera_tsd() -> StudentConfig:
 
 def mini_v1() -> StudentConfig:
     """The last run of the shipped `mini`, after :func:`mini_camera` (``--init``): DASM, no adversary, more of DISTS."""
-    losses = _CAMERA_LOSSES | {"perceptual": ("lpips", "dists", "dists")}
+    losses = _TEXTURE_LOSSES | {"perceptual": ("lpips", "dists", "dists")}
     return StudentConfig(
         phases=(
             Phase(
@@ -143,7 +140,7 @@ def mini_v1() -> StudentConfig:
                 warmup=20,
                 fake_lr=(1e-4, 1e-4),
                 gamma_reg=(10.0, 20.0),
-                tsd=TSDSettings(guidance=1.0, points=4, step_size=50, shift=25),
+                tsd=_DASM,
                 **losses,
             ),
         ),
@@ -172,8 +169,6 @@ def mini_student() -> StudentConfig:
     MSE, which for a lossless latent space is a pixel loss as well; the teacher is asked without guidance, because it
     has but one prompt. Its residuals are small then: TSD weighs ten times as much, about as strong as L1.
     """
-    first = TSDSettings(guidance=1.0)
-    walk = TSDSettings(guidance=1.0, points=4, step_size=50, shift=25)
     shared: dict[str, Any] = {
         "batch_size": 8,
         "perceptual_weight": 0.75,
@@ -182,8 +177,16 @@ def mini_student() -> StudentConfig:
     }
     return StudentConfig(
         phases=(
-            Phase(steps=3000, lr=(3e-4, 2e-4), warmup=100, l1_weight=1.0, gamma_reg=10.0, tsd=first, **shared),
-            Phase(steps=2000, lr=(2e-4, 1e-5), l1_weight=0.5, gamma_reg=(10.0, 20.0), tsd=walk, **shared),
+            Phase(
+                steps=3000,
+                lr=(3e-4, 2e-4),
+                warmup=100,
+                l1_weight=1.0,
+                gamma_reg=10.0,
+                tsd=_TSD,
+                **shared,
+            ),
+            Phase(steps=2000, lr=(2e-4, 1e-5), l1_weight=0.5, gamma_reg=(10.0, 20.0), tsd=_DASM, **shared),
         ),
         pairs=PairSettings(crops=CropSettings(size=128), degradation=PRESETS["osediff"]),
     )
