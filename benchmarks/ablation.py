@@ -1,6 +1,7 @@
-"""Table 4 in small: the parts of distillation on `mini`, same start, same steps, several seeds.
+"""Tables 4 and 6 in small: the parts of distillation and DASM's N × s on `mini`, same start, same steps, several seeds.
 
     python benchmarks/ablation.py run full --seed 0 --photos PHOTOS --teacher TEACHER -o runs/ablation
+    python benchmarks/ablation.py all --seeds 3 --photos PHOTOS --teacher TEACHER -o runs/ablation  # resumes
     python benchmarks/ablation.py score runs/ablation          # pip install pyiqa
 
 Every run starts from the packaged `mini` and takes `--steps` steps on 64-pixel crops with the paper's degradation. The
@@ -10,11 +11,11 @@ held-out photographs are restored as 384-pixel crops and kept as PNG, next to th
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,31 +26,24 @@ from tsdsr.data.settings import PRESETS
 from tsdsr.data.sources import open_source
 from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.loading import resolve_model
+from tsdsr.recipes.ablations import ABLATIONS, with_tsd
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings
 from tsdsr.training.networks import build_networks
 from tsdsr.training.reporting import make_accelerator
 from tsdsr.training.setup import RunFiles, load_parts, training_data
 from tsdsr.training.trainer import StudentTrainer
 
-FULL = TSDSettings(guidance=1.0, points=4, step_size=50, shift=25)
-VARIANTS: dict[str, TSDSettings | None] = {
-    "rec": None,
-    "full": FULL,
-    "no_tsm": dataclasses.replace(FULL, lambda_tsm=0.0),
-    "no_vsd": dataclasses.replace(FULL, lambda_vsd=0.0),
-    "no_dasm": dataclasses.replace(FULL, points=1),
-    "eps": dataclasses.replace(FULL, space="eps"),
-}
+VARIANTS = {"full": lambda phase: phase, **ABLATIONS, "eps": with_tsd(space="eps")}
 
 
 def settings(variant: str, seed: int, steps: int, gamma: float) -> StudentConfig:
     """L1 + LPIPS, and TSD as the variant says; TSD weighs ``gamma``."""
     phase = Phase(
         steps=steps, batch_size=4, lr=(1e-4, 1e-5), warmup=5, fake_lr=(1e-4, 1e-4), l1_weight=1.0,
-        perceptual_weight=0.75, gamma_reg=gamma, tsd=VARIANTS[variant],
+        perceptual_weight=0.75, gamma_reg=gamma, tsd=TSDSettings(guidance=1.0, points=4, step_size=50, shift=25),
     )  # fmt: skip
     return StudentConfig(
-        phases=(phase,),
+        phases=(VARIANTS[variant](phase),),
         pairs=PairSettings(crops=CropSettings(size=64), degradation=PRESETS["osediff"]),
         ema_decay=0.99,
         seed=seed,
@@ -77,6 +71,14 @@ def run(variant: str, seed: int, steps: int, gamma: float, photos: str, teacher:
             pixels = image[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
             Image.fromarray(np.ascontiguousarray(pixels)).save(place / f"{number:02d}.png")
     (out / "figures.json").write_text(json.dumps(figures))
+
+
+def run_all(seeds: int, output: Path, **options: Any) -> None:
+    """Every variant with every seed that has no figures yet; all variants of a seed before the next."""
+    for seed in range(seeds):
+        for variant in VARIANTS:
+            if not (output / f"{variant}-{seed}" / "figures.json").exists():
+                run(variant, seed, output=output, **options)
 
 
 def score(output: Path) -> None:
@@ -117,15 +119,18 @@ def main() -> None:
     one = commands.add_parser("run")
     one.add_argument("variant", choices=VARIANTS)
     one.add_argument("--seed", type=int, default=0)
-    one.add_argument("--steps", type=int, default=250)
-    one.add_argument("--gamma", type=float, default=10.0)
-    one.add_argument("--photos", required=True)
-    one.add_argument("--teacher", type=Path, required=True)
-    one.add_argument("-o", "--output", type=Path, required=True)
-    all_of = commands.add_parser("score")
-    all_of.add_argument("output", type=Path)
+    every = commands.add_parser("all")
+    every.add_argument("--seeds", type=int, default=3)
+    for training in (one, every):
+        training.add_argument("--steps", type=int, default=250)
+        training.add_argument("--gamma", type=float, default=10.0)
+        training.add_argument("--photos", required=True)
+        training.add_argument("--teacher", type=Path, required=True)
+        training.add_argument("-o", "--output", type=Path, required=True)
+    scores = commands.add_parser("score")
+    scores.add_argument("output", type=Path)
     arguments = vars(parser.parse_args())
-    {"run": run, "score": score}[arguments.pop("command")](**arguments)
+    {"run": run, "all": run_all, "score": score}[arguments.pop("command")](**arguments)
 
 
 if __name__ == "__main__":

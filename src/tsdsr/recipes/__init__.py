@@ -15,6 +15,7 @@ from tsdsr.recipes.mini import (
     mini_smoke_teacher,
     mini_student,
     mini_teacher,
+    mini_texture,
     mini_v0,
     mini_v1,
 )
@@ -29,6 +30,7 @@ _STUDENTS = (
     mini_adversarial,
     mini_camera,
     mini_camera_tsd,
+    mini_texture,
     mini_student,
     mini_smoke,
     sd3_paper,
