@@ -91,7 +91,14 @@ def randomise(module: torch.nn.Module, std: float = 0.05) -> torch.nn.Module:
 
 
 def tiny_mini(random: bool = True) -> MiniUNet:
-    network = MiniUNet(channels=[8, 16, 16], encoder_blocks=[1, 1, 1], decoder_blocks=[1, 1], embed_dim=16)
+    network = MiniUNet(
+        channels=[8, 16, 16],
+        encoder_blocks=[1, 1, 1],
+        decoder_blocks=[1, 1],
+        embed_dim=16,
+        fine_channels=8,
+        fine_blocks=1,
+    )
     if random:
         randomise(network)
     return network.eval()

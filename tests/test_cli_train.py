@@ -55,6 +55,25 @@ def test_mini_from_teacher_to_upscaled_photo(photo_folder: Path, tmp_path: Path)
     with Image.open(photo_folder / "astronaut.png") as photo:
         small = photo.resize((40, 30))
     assert pipe(small, scale=2).images[0].size == (80, 60)
+    grown = tmp_path / "grown"
+    ok(
+        "train",
+        "student",
+        "--recipe",
+        "mini_student",
+        *common,
+        "-o",
+        grown,
+        "--init",
+        student / "pipeline-00000002",
+        "--set",
+        "networks.config.fine_channels=8",
+        "--set",
+        "phases.0.tsd=null",
+        "--set",
+        "phases.1.tsd=null",
+    )
+    assert load_pipeline(grown / "pipeline-00000002").denoiser.config["fine_channels"] == 8
 
 
 def test_sd3_from_base_to_released_layout_and_pipeline(photo_folder: Path, tmp_path: Path) -> None:

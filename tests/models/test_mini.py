@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from tests.conftest import mini_prompt, tiny_mini
-from tsdsr.errors import InvalidInputError
+from tsdsr.errors import ConfigError, InvalidInputError
 from tsdsr.models.autoencoder import SpaceToDepthAutoencoder
 from tsdsr.models.denoiser import as_denoiser, restore
-from tsdsr.models.mini import MiniUNet
+from tsdsr.models.mini import MiniUNet, grown
 from tsdsr.models.zoo import MINI
 
 
@@ -96,3 +96,29 @@ def test_a_learned_skip_starts_as_nothing_and_carries_the_input() -> None:
     with torch.no_grad():
         skipping.skip.bias.fill_(1.0)
     torch.testing.assert_close(skipping(z, t, labels), plain(z, t, labels) + z)
+
+
+def test_a_grown_network_is_the_same_function_until_it_learns() -> None:
+    z = torch.randn(2, 48, 8, 12)
+    plain = MiniUNet(channels=(8, 16), encoder_blocks=(1, 1), decoder_blocks=(1,), embed_dim=16)
+    for before, changes in (
+        (plain, {"fine_channels": 8}),
+        (plain, {"encoder_blocks": (3, 1), "decoder_blocks": (2,)}),
+        (plain, {"learned_skip": True}),
+    ):
+        torch.nn.init.normal_(before.conv_out.weight, std=0.1)
+        after = grown(before, changes)
+        assert run(before, z).abs().max() > 0.1
+        assert torch.equal(run(after, z), run(before, z))
+        after.requires_grad_()
+        after(z, torch.full((2,), 1000.0), torch.zeros(2, dtype=torch.int64)).square().mean().backward()
+        new = dict(after.named_parameters()).keys() - dict(before.named_parameters()).keys()
+        assert any(after.get_parameter(name).grad.abs().max() > 0 for name in new)  # and it does learn
+
+
+def test_a_network_neither_shrinks_nor_changes_its_width() -> None:
+    network = MiniUNet(channels=(8, 16), encoder_blocks=(2, 1), decoder_blocks=(1,), embed_dim=16)
+    with pytest.raises(ConfigError, match="cannot shrink"):
+        grown(network, {"encoder_blocks": (1, 1)})
+    with pytest.raises(ConfigError, match="cannot grow"):
+        grown(network, {"channels": (12, 16)})

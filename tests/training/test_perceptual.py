@@ -54,3 +54,31 @@ def test_the_grid_term_has_a_gradient() -> None:
     grid_loss(restored, truth, 8).backward()  # type: ignore[no-untyped-call]
     assert restored.grad is not None
     assert restored.grad.abs().sum() > 0
+
+
+def test_measured_against_its_surroundings_a_grid_in_a_flat_region_counts() -> None:
+    """A faint grid where nothing else is wrong, beside large errors without a grid: the relative term finds it."""
+    torch.manual_seed(0)
+    truth = torch.full((4, 3, 64, 64), 0.5)
+    busy = torch.zeros_like(truth)
+    busy[..., 32:] = 0.2 * torch.randn(4, 3, 64, 32)
+    grid = torch.zeros_like(truth)
+    grid[..., ::4, :28:4] = 0.01
+
+    def excess(relative: bool) -> float:
+        return (
+            grid_loss(truth + busy + grid, truth, 8, relative) / grid_loss(truth + busy, truth, 8, relative)
+        ).item() - 1
+
+    assert excess(relative=True) > 2
+    assert excess(relative=False) < 0.5
+
+
+def test_the_relative_grid_term_is_finite_without_errors() -> None:
+    truth = torch.rand(1, 3, 32, 32)
+    restored = truth.clone().requires_grad_()
+    loss = grid_loss(restored, truth, 8, relative=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == 0
+    assert restored.grad is not None
+    assert restored.grad.isfinite().all()

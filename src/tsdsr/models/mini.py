@@ -12,8 +12,9 @@ Three choices differ from the usual diffusion U-Net, all for restoration on smal
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
+
+from tsdsr.errors import ConfigError
 
 PROMPTS = ("clean photograph", "null")
 """What the learned prompts of `mini` stand for, by index."""
@@ -87,6 +90,33 @@ class Stage(nn.ModuleList):
         return x
 
 
+class FineLevel(nn.Module):
+    """Residual blocks at twice the resolution of the latent, from features and latent to an addition to the output.
+
+    Args:
+        in_channels (int): latent channels, also the result's.
+        channels (int): width of the features.
+        width (int): width of this level.
+        embed_dim (int): width of the time and prompt embedding.
+        blocks (int): how many.
+    """
+
+    def __init__(self, in_channels: int, channels: int, width: int, embed_dim: int, blocks: int) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(channels, width, 2, stride=2)
+        self.up_sample = nn.ConvTranspose2d(in_channels, width, 2, stride=2)
+        self.stage = Stage(width, embed_dim, blocks)
+        self.modulation_out = Modulation(width, embed_dim)
+        self.conv_out = nn.Conv2d(width, in_channels, 4, stride=2, padding=1)
+        zero_init(self.conv_out)
+
+    def forward(self, x: Tensor, sample: Tensor, emb: Tensor) -> Tensor:
+        """x (B, C, h, w), sample (B, in_channels, h, w), emb (B, E) → (B, in_channels, h, w)."""
+        fine = self.stage(self.up(x) + self.up_sample(sample), emb)
+        added: Tensor = self.conv_out(F.silu(self.modulation_out(fine, emb)))
+        return added
+
+
 class MiniUNet(ModelMixin, ConfigMixin):
     """The denoiser of `mini`.
 
@@ -100,6 +130,10 @@ class MiniUNet(ModelMixin, ConfigMixin):
         decoder_blocks (sequence of int): residual blocks of each level on the way up, finest first, without the last.
         embed_dim (int): width of the time and prompt embedding.
         num_prompts (int): number of learned prompts, see :data:`PROMPTS`.
+        fine_channels (int): width of one more level at twice the latent's resolution, which adds to the output; 0 is
+            none. Without it the last convolution draws all pixels of a latent position at once, and what the network
+            makes up keeps step with that grid.
+        fine_blocks (int): residual blocks of that level.
         learned_skip (bool): add the input, scaled by a learned function of time, to the output. A teacher wants it: a
             velocity contains the noise, and without a skip all of it must pass through the network. A student, which
             sees no noise, needs none.
@@ -117,6 +151,8 @@ class MiniUNet(ModelMixin, ConfigMixin):
         embed_dim: int = 128,
         num_prompts: int = len(PROMPTS),
         learned_skip: bool = False,
+        fine_channels: int = 0,
+        fine_blocks: int = 2,
     ) -> None:
         super().__init__()
         self.time_proj = Timesteps(64, flip_sin_to_cos=True, downscale_freq_shift=0)
@@ -135,6 +171,9 @@ class MiniUNet(ModelMixin, ConfigMixin):
         self.modulation_out = Modulation(channels[0], embed_dim)
         self.conv_out = nn.Conv2d(channels[0], in_channels, 3, padding=1)
         zero_init(self.conv_out)
+        self.fine = (
+            FineLevel(in_channels, channels[0], fine_channels, embed_dim, fine_blocks) if fine_channels else None
+        )
         self.skip = nn.Linear(embed_dim, in_channels) if learned_skip else None
         if self.skip is not None:
             zero_init(self.skip)
@@ -165,9 +204,35 @@ class MiniUNet(ModelMixin, ConfigMixin):
         for level in reversed(range(len(self.up))):
             x = self.decoder[level](self.up[level](x) + skips.pop(), emb)
         velocity: Tensor = self.conv_out(F.silu(self.modulation_out(x, emb)))
+        if self.fine is not None:
+            velocity = velocity + self.fine(x, sample, emb)
         if self.skip is not None:
             velocity = torch.addcmul(velocity, sample, self.skip(emb)[:, :, None, None])
         return velocity
+
+
+def grown(network: MiniUNet, changes: Mapping[str, Any]) -> MiniUNet:
+    """The same function by a larger network, for training to go on from: whatever is new adds nothing yet.
+
+    Args:
+        network (MiniUNet): whose weights are taken over.
+        changes (mapping): arguments that differ: more blocks at the end of a stage, a fine level, a learned skip.
+
+    Raises:
+        ConfigError: the weights do not fit a network of those arguments.
+    """
+    arguments = {name: value for name, value in network.config.items() if not name.startswith("_")}
+    large = MiniUNet(**{**arguments, **changes})
+    for name, module in large.named_modules():
+        if isinstance(module, ResBlock) and name not in dict(network.named_modules()):
+            zero_init(module.conv2)
+    try:
+        _, surplus = large.load_state_dict(network.state_dict(), strict=False)
+    except RuntimeError as error:
+        raise ConfigError(f"a network cannot grow by {dict(changes)}: {error}") from error
+    if surplus:
+        raise ConfigError(f"a network cannot shrink: {dict(changes)} has no place for {surplus[0]}")
+    return large
 
 
 def zero_init(layer: nn.Linear | nn.Conv2d) -> None:

@@ -126,6 +126,8 @@ class Phase(Schedule):
         perceptual_crop (int | None): edge of a random square LPIPS sees instead of the whole crop, to save time.
         perceptual (tuple): perceptual distances, taken in turns, one a step: "lpips", "dists".
         grid_weight (Ramp): weight of the term against grids, which the paper does not have.
+        grid_relative (bool): let that term measure a grid against the residual around it, see
+            :func:`~tsdsr.training.perceptual.grid_loss`.
         tsd (TSDSettings | None): None trains with reconstruction losses only; no teacher is needed then.
         adversarial_weight (Ramp): weight of the adversarial latent loss; the paper has none.
         adversary ("features" | "latent"): what the discriminator looks at: the fake network's features, or the latents
@@ -143,6 +145,7 @@ class Phase(Schedule):
     perceptual_crop: int | None = None
     perceptual: tuple[PerceptualName, ...] = ("lpips",)
     grid_weight: Ramp = 0.0
+    grid_relative: bool = False
     tsd: TSDSettings | None = None
     adversarial_weight: Ramp = 0.0
     adversary: AdversaryName = "features"
@@ -171,7 +174,8 @@ class NetworkSettings:
 
     Attributes:
         model (str): row of :data:`tsdsr.models.zoo.SPECS`.
-        config (dict): arguments of the network that differ from the row's; only where no base model is loaded.
+        config (dict): arguments of the network that differ from the row's, or from those of the network a student
+            starts from, which grows by them; only where no base model is loaded.
         lora_rank (int | None): rank of every LoRA; None trains all weights (`mini`).
         fake_targets (tuple): module endings that carry the fake network's LoRA.
         base_precision ("fp32" | "bf16" | "fp16"): how frozen base weights are stored; LoRA stays in fp32.

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tsdsr.errors import MissingDependencyError
@@ -71,19 +72,31 @@ def perceptual_distance(name: str, device: torch.device | str = "cpu") -> Callab
     return dists_distance(device) if name == "dists" else lpips_distance("vgg", device)
 
 
-def grid_loss(x_hat: Tensor, x_hq: Tensor, period: int) -> Tensor:
+def grid_loss(x_hat: Tensor, x_hq: Tensor, period: int, relative: bool = False) -> Tensor:
     """How much of the residual repeats with a period: it is folded to one block, averaged over all blocks of all
     images, freed of its mean, and its absolute value averaged. Content does not line up with a grid and averages out.
 
     Args:
         x_hat, x_hq (Tensor): images (B, C, H, W), sides multiples of ``period``.
         period (int): edge of a block in pixels; divisors of it are covered.
+        relative (bool): divide the residual by its strength around each pixel first. Flat regions, where a grid is
+            seen most, then count as much as busy ones, whose large residuals drown it otherwise.
 
     Returns:
         Tensor: scalar.
     """
     residual = x_hat - x_hq
+    if relative:
+        residual = residual / local_strength(residual.detach(), 2 * period + 1)
     batch, channels, height, width = residual.shape
     blocks = residual.reshape(batch, channels, height // period, period, width // period, period)
     pattern = blocks.mean((0, 2, 4))
     return (pattern - pattern.mean((-2, -1), keepdim=True)).abs().mean()
+
+
+def local_strength(residual: Tensor, window: int) -> Tensor:
+    """Root mean square over channels and a square of odd edge ``window`` around each pixel, (B, 1, H, W); at least the
+    half of an 8-bit step, as less is not seen."""
+    power = residual.square().mean(1, keepdim=True)
+    power = F.avg_pool2d(power, window, stride=1, padding=window // 2, count_include_pad=False)
+    return power.sqrt().clamp(min=0.5 / 255)

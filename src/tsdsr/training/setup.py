@@ -17,6 +17,7 @@ from tsdsr.errors import ConfigError
 from tsdsr.files import atomic_path
 from tsdsr.models.adapters import adapter_state, attach_lora, new_lora, use_adapter
 from tsdsr.models.lora import RELEASED_PROMPT_FILES, read_released_lora, write_released_lora
+from tsdsr.models.mini import grown
 from tsdsr.models.zoo import ModelSpec, get_spec, load_part
 from tsdsr.training.config import NetworkSettings, RunConfig, StudentConfig, TeacherConfig
 from tsdsr.training.networks import STUDENT, Parts, recompute_activations
@@ -73,6 +74,8 @@ def _full_parts(config: StudentConfig, spec: ModelSpec, files: RunFiles) -> Part
         raise ConfigError("this recipe needs a teacher: train one with 'tsdsr train teacher', give it as --teacher")
     if files.student is not None:
         denoiser = load_network(files.student, spec, "denoiser")
+        if config.networks.config:
+            denoiser = grown(denoiser, config.networks.config)
     elif files.teacher is not None:
         denoiser = load_network(files.teacher, spec, TEACHER)
     else:

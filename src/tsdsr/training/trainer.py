@@ -151,7 +151,7 @@ class StudentTrainer(Engine):
             tsd = self._tsd_loss(phase.tsd, progress, batch, z_hat, z_hq, prompt, new)
             loss = loss + value_at(phase.gamma_reg, progress) * tsd
         if phase.grid_weight:
-            new["loss/grid"] = grid_loss(x_hat, batch.x_hq, 2 * self.spec.vae_scale_factor)
+            new["loss/grid"] = grid_loss(x_hat, batch.x_hq, 2 * self.spec.vae_scale_factor, phase.grid_relative)
             loss = loss + value_at(phase.grid_weight, progress) * new["loss/grid"]
         if phase.adversarial_weight:
             assert self.adversary is not None
