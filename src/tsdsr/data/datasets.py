@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tsdsr.data.camera import CameraDegradation
 from tsdsr.data.degradation import Degradation
 from tsdsr.data.operators import resize
 from tsdsr.data.settings import DegradationSettings
@@ -57,7 +58,7 @@ class CropSettings:
             raise ConfigError("shrink_prob and enlarge_prob must not be negative or exceed 1 together")
 
 
-AnyDegradation = SimpleDegradation | DegradationSettings
+AnyDegradation = SimpleDegradation | CameraDegradation | DegradationSettings
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class PairSettings:
 
     Attributes:
         crops (CropSettings): the high-quality crop.
-        degradation (SimpleDegradation | DegradationSettings): what becomes of it.
+        degradation (SimpleDegradation | CameraDegradation | DegradationSettings): what becomes of it.
         others (tuple): other degradations, each with the probability that it takes the place of ``degradation``.
         scale (float): the scale the low-quality image is made for.
         other_scale_prob (float): probability of a scale drawn from ``other_scales`` instead.
@@ -211,7 +212,7 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
         scale = rng.uniform(*s.other_scales) if rng.random() < s.other_scale_prob else s.scale
         low = (max(1, round(edge / scale)),) * 2
         degradation = s.choose(rng)
-        if isinstance(degradation, SimpleDegradation):
+        if not isinstance(degradation, DegradationSettings):
             x_lq = degradation(x_hq, low, rng)
         else:
             recipe = Degradation(degradation)

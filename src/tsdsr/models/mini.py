@@ -222,7 +222,7 @@ def grown(network: MiniUNet, changes: Mapping[str, Any]) -> MiniUNet:
         ConfigError: the weights do not fit a network of those arguments.
     """
     arguments = {name: value for name, value in network.config.items() if not name.startswith("_")}
-    large = MiniUNet(**{**arguments, **changes})
+    large: MiniUNet = MiniUNet(**{**arguments, **changes})
     for name, module in large.named_modules():
         if isinstance(module, ResBlock) and name not in dict(network.named_modules()):
             zero_init(module.conv2)

@@ -1,0 +1,185 @@
+"""What a digital camera does to a scene: lens blur in linear light, a sensor behind a colour mosaic, development."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tsdsr.data.kernels import smooth_kernels
+from tsdsr.data.operators import filter2d, jpeg_pillow, quantise, resize
+from tsdsr.data.simple import gaussian_kernel, sharpened
+from tsdsr.errors import ConfigError, InvalidInputError
+
+_BILINEAR = (
+    [[0, 0, 0, 0, 0], [0, 0, 2, 0, 0], [0, 2, 0, 2, 0], [0, 0, 2, 0, 0], [0, 0, 0, 0, 0]],
+    [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 4, 0, 4, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]],
+    [[0, 0, 0, 0, 0], [0, 2, 0, 2, 0], [0, 0, 0, 0, 0], [0, 2, 0, 2, 0], [0, 0, 0, 0, 0]],
+)
+_GRADIENT = (
+    [[0, 0, -1, 0, 0], [0, 0, 2, 0, 0], [-1, 2, 4, 2, -1], [0, 0, 2, 0, 0], [0, 0, -1, 0, 0]],
+    [[0, 0, 0.5, 0, 0], [0, -1, 0, -1, 0], [-1, 4, 5, 4, -1], [0, -1, 0, -1, 0], [0, 0, 0.5, 0, 0]],
+    [[0, 0, -1.5, 0, 0], [0, 2, 0, 2, 0], [-1.5, 0, 6, 0, -1.5], [0, 2, 0, 2, 0], [0, 0, -1.5, 0, 0]],
+)
+"""Filters, times eight, that give green at red and blue sites, a colour between two sites of a row, a colour between
+four diagonal sites: averages, and the gradient-corrected ones of Malvar, He and Cutler (2004)."""
+
+
+@dataclass(frozen=True)
+class CameraDegradation:
+    """Ranges of a simulated camera; call it on one image.
+
+    Attributes:
+        blur_sigma (tuple): standard deviation of the lens's point spread along each axis, in pixels of the sharp image.
+        isotropic_prob (float): probability that both axes share one sigma.
+        defocus_prob (float): probability of a flat-topped point spread, as of a lens out of focus, not a Gaussian.
+        photons (tuple): a white pixel's photons, drawn evenly by logarithm; few make much noise.
+        read_noise (tuple): standard deviation of the sensor's own noise, of white.
+        gradient_prob (float): probability of gradient-corrected instead of bilinear demosaicing.
+        sharpen_prob (float): probability of unsharp masking in the end.
+        sharpen_amount (tuple): see :class:`~tsdsr.data.simple.SimpleDegradation`.
+        jpeg_prob (float): probability of JPEG compression.
+        jpeg_quality (tuple): its quality, inclusive.
+    """
+
+    blur_sigma: tuple[float, float] = (0.6, 3.0)
+    isotropic_prob: float = 0.7
+    defocus_prob: float = 0.3
+    photons: tuple[float, float] = (1500.0, 60000.0)
+    read_noise: tuple[float, float] = (0.0002, 0.002)
+    gradient_prob: float = 0.6
+    sharpen_prob: float = 0.6
+    sharpen_amount: tuple[float, float] = (0.1, 1.0)
+    jpeg_prob: float = 0.4
+    jpeg_quality: tuple[int, int] = (80, 98)
+
+    def __post_init__(self) -> None:
+        for name in ("blur_sigma", "photons", "read_noise", "sharpen_amount", "jpeg_quality"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ConfigError(f"{name} must be a range 0 < low <= high, got ({low}, {high})")
+        if self.jpeg_quality[1] > 100:
+            raise ConfigError(f"jpeg_quality must stay within 1 and 100, got {self.jpeg_quality}")
+
+    def __call__(self, hq: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
+        """Photograph one image.
+
+        Args:
+            hq (Tensor): sharp image, shape (3, H, W), sRGB in [0, 1].
+            size (tuple): height and width of the result, at most those of ``hq``.
+            rng (numpy Generator): the only source of randomness.
+
+        Returns:
+            Tensor: shape (3, *size), values on the 8-bit grid of [0, 1].
+
+        Raises:
+            InvalidInputError: ``size`` is larger than ``hq``.
+        """
+        if size[0] > hq.shape[-2] or size[1] > hq.shape[-1]:
+            raise InvalidInputError(f"size {size} exceeds the image's {tuple(hq.shape[-2:])}")
+        light = filter2d(to_linear(hq[None]), self._point_spread(rng)[None])
+        light = resize(light, size, "area", antialias=True).clamp(0, 1)  # a sensor's pixels collect what falls on them
+        top, left = (int(v) for v in rng.integers(2, size=2))
+        raw = self._noisy(mosaic(light, top, left), rng)
+        colours = demosaic(raw, top, left, gradient=bool(rng.random() < self.gradient_prob))
+        x = to_srgb(colours.clamp(0, 1))
+        if rng.random() < self.sharpen_prob:
+            x = sharpened(x, rng.uniform(*self.sharpen_amount))
+        quality = int(rng.integers(self.jpeg_quality[0], self.jpeg_quality[1] + 1))
+        return jpeg_pillow(x[0], quality) if rng.random() < self.jpeg_prob else quantise(x[0])
+
+    def _point_spread(self, rng: np.random.Generator) -> Tensor:
+        sigmas = rng.uniform(*self.blur_sigma, 2)
+        if rng.random() < self.isotropic_prob:
+            sigmas[1] = sigmas[0]
+        angle = rng.uniform(0, np.pi)
+        if rng.random() >= self.defocus_prob:
+            return gaussian_kernel(sigmas[0], sigmas[1], angle)
+        return defocus_kernel(sigmas[0], sigmas[1], angle)
+
+    def _noisy(self, raw: Tensor, rng: np.random.Generator) -> Tensor:
+        """Photon noise, as a Gaussian of its variance, and the sensor's own."""
+        photons = np.exp(rng.uniform(*np.log(self.photons)))
+        variance = raw / photons + rng.uniform(*self.read_noise) ** 2
+        noise = torch.from_numpy(rng.standard_normal(tuple(raw.shape), dtype=np.float32))
+        noisy: Tensor = raw + noise * variance.sqrt()
+        return noisy
+
+
+def defocus_kernel(sigma_x: float, sigma_y: float, angle: float = 0.0) -> Tensor:
+    """A flat-topped, elliptic kernel (k, k), k odd, with the standard deviations a Gaussian would have.
+
+    Args:
+        sigma_x (float): standard deviation along the first principal axis, in pixels, > 0.
+        sigma_y (float): along the second.
+        angle (float): rotation of the first axis, in radians.
+    """
+    size = 2 * max(1, int(np.ceil(3 * max(sigma_x, sigma_y)))) + 1
+    # exp(-q^4 / 2) is nearly a disc; its standard deviation along an axis is 0.55 of its sigma.
+    sigma = torch.tensor([[sigma_x, sigma_y]]) / 0.55
+    return smooth_kernels(
+        ["generalized"], sigma, torch.tensor([angle]), torch.tensor([4.0]), torch.tensor([size]), max_size=size
+    )[0]
+
+
+def to_linear(x: Tensor) -> Tensor:
+    """sRGB values in [0, 1] → linear light in [0, 1] (IEC 61966-2-1)."""
+    return torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055).clamp(min=0) ** 2.4)
+
+
+def to_srgb(light: Tensor) -> Tensor:
+    """Linear light in [0, 1] → sRGB values in [0, 1]."""
+    return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
+
+
+def mosaic(x: Tensor, top: int, left: int) -> Tensor:
+    """One colour a pixel, as behind a Bayer filter.
+
+    Args:
+        x (Tensor): images (B, 3, H, W), RGB.
+        top, left (int): 0 or 1, the row and column of the first red site; blue lies diagonal to red.
+
+    Returns:
+        Tensor: shape (B, 1, H, W).
+    """
+    red, blue = _sites(x, top, left)
+    return torch.where(red, x[:, :1], torch.where(blue, x[:, 2:], x[:, 1:2]))
+
+
+def demosaic(raw: Tensor, top: int, left: int, gradient: bool) -> Tensor:
+    """All three colours of every pixel, from :func:`mosaic`'s result.
+
+    Args:
+        raw (Tensor): shape (B, 1, H, W), H and W at least 3.
+        top, left (int): where red is.
+        gradient (bool): gradient-corrected filters (Malvar, He and Cutler 2004) instead of averages.
+
+    Returns:
+        Tensor: shape (B, 3, H, W), may leave [0, 1].
+    """
+    between, along, diagonal = (torch.tensor(k, dtype=raw.dtype) / 8 for k in (_GRADIENT if gradient else _BILINEAR))
+    filters = torch.stack([between, along, along.T, diagonal])[:, None]
+    padded = F.pad(raw, (2, 2, 2, 2), mode="reflect")  # mirrored without the border, colours keep their sites
+    green, in_row, in_column, crossed = F.conv2d(padded, filters).chunk(4, 1)
+    red, blue = _sites(raw, top, left)
+    red_row = red.any(-1, keepdim=True)
+    at_green_r = torch.where(red_row, in_row, in_column)
+    at_green_b = torch.where(red_row, in_column, in_row)
+    return torch.cat(
+        [
+            torch.where(red, raw, torch.where(blue, crossed, at_green_r)),
+            torch.where(red | blue, green, raw),
+            torch.where(blue, raw, torch.where(red, crossed, at_green_b)),
+        ],
+        1,
+    )
+
+
+def _sites(x: Tensor, top: int, left: int) -> tuple[Tensor, Tensor]:
+    """Where red and blue are, (H, W) each."""
+    rows = (torch.arange(x.shape[-2], device=x.device) + top) % 2 == 0
+    columns = (torch.arange(x.shape[-1], device=x.device) + left) % 2 == 0
+    return rows[:, None] & columns, ~rows[:, None] & ~columns
