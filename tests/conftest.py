@@ -90,13 +90,13 @@ def randomise(module: torch.nn.Module, std: float = 0.05) -> torch.nn.Module:
     return module
 
 
-def tiny_mini(random: bool = True) -> MiniUNet:
+def tiny_mini(random: bool = True, fine_channels: int = 0) -> MiniUNet:
     network = MiniUNet(
         channels=[8, 16, 16],
         encoder_blocks=[1, 1, 1],
         decoder_blocks=[1, 1],
         embed_dim=16,
-        fine_channels=8,
+        fine_channels=fine_channels,
         fine_blocks=1,
     )
     if random:
