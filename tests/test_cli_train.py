@@ -55,24 +55,10 @@ def test_mini_from_teacher_to_upscaled_photo(photo_folder: Path, tmp_path: Path)
     with Image.open(photo_folder / "astronaut.png") as photo:
         small = photo.resize((40, 30))
     assert pipe(small, scale=2).images[0].size == (80, 60)
-    grown = tmp_path / "grown"
-    ok(
-        "train",
-        "student",
-        "--recipe",
-        "mini_student",
-        *common,
-        "-o",
-        grown,
-        "--init",
-        student / "pipeline-00000002",
-        "--set",
-        "networks.config.fine_channels=8",
-        "--set",
-        "phases.0.tsd=null",
-        "--set",
-        "phases.1.tsd=null",
-    )
+    grown, before = tmp_path / "grown", student / "pipeline-00000002"
+    changes = ("networks.config.fine_channels=8", "phases.0.tsd=null", "phases.1.tsd=null")
+    settings = [f"--set={change}" for change in changes]
+    ok("train", "student", "--recipe", "mini_student", *common, "-o", grown, "--init", before, *settings)
     assert load_pipeline(grown / "pipeline-00000002").denoiser.config["fine_channels"] == 8
 
 

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tsdsr.data.kernels import smooth_kernels
-from tsdsr.data.operators import filter2d, jpeg_pillow, quantise, resize
-from tsdsr.data.simple import gaussian_kernel, sharpened
-from tsdsr.errors import ConfigError, InvalidInputError
+from tsdsr.data.operators import filter2d, resize
+from tsdsr.data.simple import check_ranges, check_size, draw_ellipse, gaussian_kernel, sharpened, stored
 
 _BILINEAR = (
     [[0, 0, 0, 0, 0], [0, 0, 2, 0, 0], [0, 2, 0, 2, 0], [0, 0, 2, 0, 0], [0, 0, 0, 0, 0]],
@@ -57,12 +56,7 @@ class CameraDegradation:
     jpeg_quality: tuple[int, int] = (80, 98)
 
     def __post_init__(self) -> None:
-        for name in ("blur_sigma", "photons", "read_noise", "sharpen_amount", "jpeg_quality"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ConfigError(f"{name} must be a range 0 < low <= high, got ({low}, {high})")
-        if self.jpeg_quality[1] > 100:
-            raise ConfigError(f"jpeg_quality must stay within 1 and 100, got {self.jpeg_quality}")
+        check_ranges(self, "blur_sigma", "photons", "read_noise", "sharpen_amount", "jpeg_quality")
 
     def __call__(self, hq: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
         """Photograph one image.
@@ -78,8 +72,7 @@ class CameraDegradation:
         Raises:
             InvalidInputError: ``size`` is larger than ``hq``.
         """
-        if size[0] > hq.shape[-2] or size[1] > hq.shape[-1]:
-            raise InvalidInputError(f"size {size} exceeds the image's {tuple(hq.shape[-2:])}")
+        check_size(hq, size)
         light = filter2d(to_linear(hq[None]), self._point_spread(rng)[None])
         light = resize(light, size, "area", antialias=True).clamp(0, 1)  # a sensor's pixels collect what falls on them
         top, left = (int(v) for v in rng.integers(2, size=2))
@@ -88,17 +81,12 @@ class CameraDegradation:
         x = to_srgb(colours.clamp(0, 1))
         if rng.random() < self.sharpen_prob:
             x = sharpened(x, rng.uniform(*self.sharpen_amount))
-        quality = int(rng.integers(self.jpeg_quality[0], self.jpeg_quality[1] + 1))
-        return jpeg_pillow(x[0], quality) if rng.random() < self.jpeg_prob else quantise(x[0])
+        return stored(x[0], self.jpeg_quality, self.jpeg_prob, rng)
 
     def _point_spread(self, rng: np.random.Generator) -> Tensor:
-        sigmas = rng.uniform(*self.blur_sigma, 2)
-        if rng.random() < self.isotropic_prob:
-            sigmas[1] = sigmas[0]
-        angle = rng.uniform(0, np.pi)
-        if rng.random() >= self.defocus_prob:
-            return gaussian_kernel(sigmas[0], sigmas[1], angle)
-        return defocus_kernel(sigmas[0], sigmas[1], angle)
+        """A kernel (k, k), k odd."""
+        ellipse = draw_ellipse(self.blur_sigma, self.isotropic_prob, rng)
+        return defocus_kernel(*ellipse) if rng.random() < self.defocus_prob else gaussian_kernel(*ellipse)
 
     def _noisy(self, raw: Tensor, rng: np.random.Generator) -> Tensor:
         """Photon noise, as a Gaussian of its variance, and the sensor's own."""

@@ -212,13 +212,13 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
         scale = rng.uniform(*s.other_scales) if rng.random() < s.other_scale_prob else s.scale
         low = (max(1, round(edge / scale)),) * 2
         degradation = s.choose(rng)
-        if not isinstance(degradation, DegradationSettings):
-            x_lq = degradation(x_hq, low, rng)
-        else:
+        if isinstance(degradation, DegradationSettings):
             recipe = Degradation(degradation)
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
             x_lq = recipe.apply(x_hq[None], [recipe.draw((edge, edge), generator, low)])[0]
             x_hq = recipe.target(x_hq[None])[0]
+        else:
+            x_lq = degradation(x_hq, low, rng)
         return upsample_bicubic(x_lq[None], (edge, edge))[0], x_hq, path
 
 

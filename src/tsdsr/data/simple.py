@@ -47,12 +47,7 @@ class SimpleDegradation:
     jpeg_quality: tuple[int, int] = (50, 95)
 
     def __post_init__(self) -> None:
-        for name in ("blur_sigma", "noise_sigma", "sharpen_amount", "jpeg_quality"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ConfigError(f"{name} must be a range 0 < low <= high, got ({low}, {high})")
-        if not 1 <= self.jpeg_quality[1] <= 100:
-            raise ConfigError(f"jpeg_quality must stay within 1 and 100, got {self.jpeg_quality}")
+        check_ranges(self, "blur_sigma", "noise_sigma", "sharpen_amount", "jpeg_quality")
         if unknown := set(self.resize_modes) - set(RESIZE_MODES):
             raise ConfigError(f"unknown resize modes {sorted(unknown)}")
 
@@ -70,14 +65,10 @@ class SimpleDegradation:
         Raises:
             InvalidInputError: ``size`` is larger than ``hq``.
         """
-        if size[0] > hq.shape[-2] or size[1] > hq.shape[-1]:
-            raise InvalidInputError(f"size {size} exceeds the image's {tuple(hq.shape[-2:])}")
+        check_size(hq, size)
         x = hq[None]
         if rng.random() < self.blur_prob:
-            sigmas = rng.uniform(*self.blur_sigma, 2)
-            if rng.random() < self.isotropic_prob:
-                sigmas[1] = sigmas[0]
-            x = filter2d(x, gaussian_kernel(sigmas[0], sigmas[1], angle=rng.uniform(0, np.pi))[None])
+            x = filter2d(x, gaussian_kernel(*draw_ellipse(self.blur_sigma, self.isotropic_prob, rng))[None])
         x = resize(x, size, self.resize_modes[rng.integers(len(self.resize_modes))], antialias=True)
         if rng.random() < self.noise_prob:
             channels = 1 if rng.random() < self.grey_noise_prob else 3
@@ -85,8 +76,46 @@ class SimpleDegradation:
             x = x + torch.from_numpy(noise) * (rng.uniform(*self.noise_sigma) / 255)
         if self.sharpen_prob and rng.random() < self.sharpen_prob:
             x = sharpened(x, rng.uniform(*self.sharpen_amount))
-        quality = int(rng.integers(self.jpeg_quality[0], self.jpeg_quality[1] + 1))
-        return jpeg_pillow(x[0], quality) if rng.random() < self.jpeg_prob else quantise(x[0])
+        return stored(x[0], self.jpeg_quality, self.jpeg_prob, rng)
+
+
+def check_ranges(settings: object, *names: str) -> None:
+    """Check ranges of a degradation, ``jpeg_quality`` among them.
+
+    Raises:
+        ConfigError: one is not ``0 < low <= high``, or the quality exceeds 100.
+    """
+    for name in names:
+        low, high = getattr(settings, name)
+        if not 0 < low <= high or (name == "jpeg_quality" and high > 100):
+            limit = " <= 100" if name == "jpeg_quality" else ""
+            raise ConfigError(f"{name} must be a range 0 < low <= high{limit}, got ({low}, {high})")
+
+
+def check_size(hq: Tensor, size: tuple[int, int]) -> None:
+    """Check that an image (C, H, W) is to become no larger.
+
+    Raises:
+        InvalidInputError: ``size``, height and width, exceeds it.
+    """
+    if size[0] > hq.shape[-2] or size[1] > hq.shape[-1]:
+        raise InvalidInputError(f"size {size} exceeds the image's {tuple(hq.shape[-2:])}")
+
+
+def draw_ellipse(
+    sigma: tuple[float, float], isotropic_prob: float, rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """Standard deviations along both axes, alike with ``isotropic_prob``, and the angle of the first in radians."""
+    sigma_x, sigma_y = rng.uniform(*sigma, 2)
+    if rng.random() < isotropic_prob:
+        sigma_y = sigma_x
+    return sigma_x, sigma_y, rng.uniform(0, np.pi)
+
+
+def stored(x: Tensor, quality: tuple[int, int], jpeg_prob: float, rng: np.random.Generator) -> Tensor:
+    """An image (3, H, W) as a file gives it back: through JPEG of a random quality or rounded to 8 bits."""
+    drawn = int(rng.integers(quality[0], quality[1] + 1))
+    return jpeg_pillow(x, drawn) if rng.random() < jpeg_prob else quantise(x)
 
 
 def sharpened(x: Tensor, amount: float) -> Tensor:

@@ -223,8 +223,9 @@ def grown(network: MiniUNet, changes: Mapping[str, Any]) -> MiniUNet:
     """
     arguments = {name: value for name, value in network.config.items() if not name.startswith("_")}
     large: MiniUNet = MiniUNet(**{**arguments, **changes})
+    known = dict(network.named_modules())
     for name, module in large.named_modules():
-        if isinstance(module, ResBlock) and name not in dict(network.named_modules()):
+        if isinstance(module, ResBlock) and name not in known:
             zero_init(module.conv2)
     try:
         _, surplus = large.load_state_dict(network.state_dict(), strict=False)
