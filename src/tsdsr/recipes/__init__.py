@@ -19,6 +19,7 @@ from tsdsr.recipes.mini import (
     mini_teacher,
     mini_v0,
     mini_v1,
+    mini_v2,
 )
 from tsdsr.recipes.stable_diffusion import sd2, sd3_24gb, sd3_paper, sd3_teacher, sd21, sd21_teacher
 from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig
@@ -28,6 +29,7 @@ Recipe = Callable[[], RunConfig]
 _STUDENTS = (
     mini_v0,
     mini_v1,
+    mini_v2,
     mini_adversarial,
     mini_camera,
     mini_camera_tsd,

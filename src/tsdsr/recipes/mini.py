@@ -73,7 +73,7 @@ def mini_adversarial() -> StudentConfig:
     )
 
 
-_CAMERA = SimpleDegradation(
+CAMERA = SimpleDegradation(
     blur_prob=1.0,
     blur_sigma=(0.6, 3.2),
     isotropic_prob=0.7,
@@ -86,7 +86,7 @@ _CAMERA = SimpleDegradation(
 """What a camera does to a picture that is then looked at pixel by pixel: lens blur, little noise, some sharpening."""
 
 
-def _camera_pairs(camera: SimpleDegradation = _CAMERA) -> PairSettings:
+def _camera_pairs(camera: SimpleDegradation = CAMERA) -> PairSettings:
     """45 % as cameras make them, 40 % as v0's, 15 % with heavier damage; crops partly as soft as cameras' pixels."""
     return PairSettings(
         crops=CropSettings(size=128, shrink_prob=0.25, enlarge_prob=0.35),
@@ -171,7 +171,7 @@ def mini_fine() -> StudentConfig:
     return StudentConfig(
         phases=(Phase(steps=5600, lr=(3e-4, 1e-5), warmup=50, **_DETAIL_LOSSES),),
         networks=_FINE,
-        pairs=_camera_pairs(dataclasses.replace(_CAMERA, blur_sigma=(0.8, 4.0))),
+        pairs=_camera_pairs(dataclasses.replace(CAMERA, blur_sigma=(0.8, 4.0))),
         seed=2,
     )
 
@@ -183,9 +183,25 @@ def mini_sensor() -> StudentConfig:
         networks=_FINE,
         pairs=PairSettings(
             crops=CropSettings(size=128, shrink_prob=0.25, enlarge_prob=0.35),
-            others=((0.5, CameraDegradation()), (0.15, _CAMERA), (0.15, PRESETS["osediff"])),
+            others=((0.5, CameraDegradation()), (0.15, CAMERA), (0.15, PRESETS["osediff"])),
         ),
         seed=3,
+    )
+
+
+def mini_v2() -> StudentConfig:
+    """From :func:`mini_v1` (``--init``): a finer level, more of soft crops and of a simulated sensor, grids remembered.
+
+    The lens blurs as in :func:`mini_v1`; half of the crops are as soft as cameras' pixels, so that less is sharpened.
+    """
+    return StudentConfig(
+        phases=(Phase(steps=4800, lr=(3e-4, 1e-5), warmup=50, grid_memory=0.99, **_DETAIL_LOSSES),),
+        networks=_FINE,
+        pairs=PairSettings(
+            crops=CropSettings(size=128, shrink_prob=0.15, enlarge_prob=0.55, max_enlarge=1.7),
+            others=((0.4, CAMERA), (0.25, CameraDegradation()), (0.15, PRESETS["osediff"])),
+        ),
+        seed=4,
     )
 
 

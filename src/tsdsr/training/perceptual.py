@@ -12,6 +12,10 @@ from torch import Tensor
 from tsdsr.errors import MissingDependencyError
 
 
+_CHANCE = 0.01
+"""About how strong the mean of a hundred batches' relative patterns is by chance."""
+
+
 def lpips_distance(net: str = "vgg", device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
     """LPIPS (Zhang et al. 2018) with a frozen backbone, as a differentiable scalar.
 
@@ -85,13 +89,35 @@ def grid_loss(x_hat: Tensor, x_hq: Tensor, period: int, relative: bool = False) 
     Returns:
         Tensor: scalar.
     """
+    return grid_pattern(x_hat, x_hq, period, relative).abs().mean()
+
+
+def grid_pattern(x_hat: Tensor, x_hq: Tensor, period: int, relative: bool = False) -> Tensor:
+    """The folded and averaged residual of :func:`grid_loss`, of mean zero in each channel, (C, period, period)."""
     residual = x_hat - x_hq
     if relative:
         residual = residual / local_strength(residual.detach(), 2 * period + 1)
     batch, channels, height, width = residual.shape
     blocks = residual.reshape(batch, channels, height // period, period, width // period, period)
     pattern = blocks.mean((0, 2, 4))
-    return (pattern - pattern.mean((-2, -1), keepdim=True)).abs().mean()
+    return pattern - pattern.mean((-2, -1), keepdim=True)
+
+
+def remembered_grid_loss(pattern: Tensor, memory: Tensor) -> Tensor:
+    """How far a batch's pattern points along the mean of earlier batches' patterns.
+
+    A batch has few blocks, and most of its pattern is chance: :func:`grid_loss` pulls hard, and in another direction at
+    every step. What many batches have in common is the grid; where they have nothing in common, nothing pulls.
+
+    Args:
+        pattern (Tensor): :func:`grid_pattern` of this batch, which gradients reach.
+        memory (Tensor): running mean of earlier ones, same shape.
+
+    Returns:
+        Tensor: scalar; negative where the batch points the other way.
+    """
+    strength = memory.square().mean().sqrt()
+    return (pattern * memory).mean() / (strength + _CHANCE)
 
 
 def local_strength(residual: Tensor, window: int) -> Tensor:
