@@ -113,11 +113,11 @@ SETS: dict[str, Callable[[Tensor, np.random.Generator], Pair]] = {
 def make(photos: str, output: Path, count: int) -> None:
     """Write every set as ``<set>/lr`` and ``<set>/hr``."""
     _, held = split_sources([open_source(photos)], SHARE, limit=10_000)
-    usable = [pixels for pixels in map(decode, held) if min(pixels.shape[:2]) >= EDGE][:count]
+    usable = [photo for photo in map(decode, held) if min(photo.shape[:2]) >= EDGE][:count]
     crops = CropSettings(size=EDGE, shrink_prob=0.0, rotate=False, flip=False, min_std=0.08)
     for name, degrade in SETS.items():
-        for number, pixels in enumerate(usable):
-            sharp = cut_crop(lambda p=pixels: p, crops, np.random.default_rng((7, number)))
+        for number, photo in enumerate(usable):
+            sharp = cut_crop(lambda p=photo: p, crops, np.random.default_rng((7, number)))
             pair = degrade(sharp, np.random.default_rng((8, number, list(SETS).index(name))))
             for folder, image in zip(("lr", "hr"), pair, strict=True):
                 save(image, output / name / folder / f"{number:02d}.png")
@@ -140,7 +140,7 @@ def score(root: Path, models: dict[str, str], sets: list[str], results: Path | N
             "bicubic": lambda x: upsample_bicubic(x, (EDGE, EDGE)).clamp(0, 1)
         }
         for name, pipe in pipes.items():
-            systems[name] = lambda x, pipe=pipe: pipe.upscale_pixels(x, SCALE)
+            systems[name] = lambda x, pipe=pipe: tensor(pipe.upscale_pixels(pixels(x), SCALE))
         for name, system in systems.items():
             restored = {file: rounded(system(x)) for file, x in inputs.items()}
             rows = list(scored(restored, truths, metrics))
@@ -164,14 +164,24 @@ def rounded(x: Tensor) -> Tensor:
     return x.clamp(0, 1).mul(255).round() / 255
 
 
+def pixels(x: Tensor) -> np.ndarray:
+    """(1, 3, H, W) or (3, H, W) in [0, 1] → (H, W, 3) uint8."""
+    return x.reshape(-1, *x.shape[-2:]).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
+
+
+def tensor(array: np.ndarray) -> Tensor:
+    """The inverse of :func:`pixels`, (1, 3, H, W)."""
+    return torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255
+
+
 def save(image: Tensor, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image.mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()).save(path)
+    Image.fromarray(pixels(image)).save(path)
 
 
 def load(path: Path) -> Tensor:
     with Image.open(path) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 255
+        return tensor(np.array(image.convert("RGB")))
 
 
 def main() -> None:

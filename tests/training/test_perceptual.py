@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from tsdsr.errors import MissingDependencyError
-from tsdsr.training.perceptual import dists_distance, grid_loss, lpips_distance
+from tsdsr.training.perceptual import (
+    dists_distance,
+    grid_loss,
+    grid_pattern,
+    lpips_distance,
+    remembered_grid_loss,
+)
 
 
 def test_its_absence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,3 +88,29 @@ def test_the_relative_grid_term_is_finite_without_errors() -> None:
     assert loss.item() == 0
     assert restored.grad is not None
     assert restored.grad.isfinite().all()
+
+
+def test_what_batches_have_in_common_is_pulled_at_and_chance_is_not() -> None:
+    """A faint grid under strong noise: along the remembered mean a gradient step takes the grid, not the noise."""
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.full((4, 3, 64, 64), 0.5)
+    grid = torch.zeros(64, 64)
+    grid[::4, ::4] = 0.02
+
+    def pattern() -> torch.Tensor:
+        return grid_pattern(truth + grid + 0.1 * torch.randn(truth.shape, generator=generator), truth, 8)
+
+    wanted = grid_pattern(truth + grid, truth, 8)
+    memory = torch.stack([pattern() for _ in range(200)]).mean(0)
+    restored = (truth + grid + 0.1 * torch.randn(truth.shape, generator=generator)).requires_grad_()
+
+    def agreement(loss: torch.Tensor) -> float:
+        (gradient,) = torch.autograd.grad(loss, restored, retain_graph=True)
+        folded = gradient[0, :, :8, :8]
+        return torch.cosine_similarity(folded.flatten(), wanted.flatten(), 0).item()
+
+    loss = remembered_grid_loss(grid_pattern(restored, truth, 8), memory)
+    assert loss.item() > 0
+    assert agreement(loss) > 0.9
+    assert agreement(grid_loss(restored, truth, 8)) < 0.8  # of this batch alone
+    assert remembered_grid_loss(wanted, torch.zeros_like(wanted)).item() == 0

@@ -195,7 +195,7 @@ def mini_v2() -> StudentConfig:
     The lens blurs as in :func:`mini_v1`; half of the crops are as soft as cameras' pixels, so that less is sharpened.
     """
     return StudentConfig(
-        phases=(Phase(steps=4800, lr=(3e-4, 1e-5), warmup=50, grid_memory=0.99, **_DETAIL_LOSSES),),
+        phases=(Phase(steps=4800, lr=(3e-4, 1e-5), warmup=50, grid_memory=0.9, **_DETAIL_LOSSES),),
         networks=_FINE,
         pairs=PairSettings(
             crops=CropSettings(size=128, shrink_prob=0.15, enlarge_prob=0.55, max_enlarge=1.7),

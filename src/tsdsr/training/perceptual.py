@@ -12,8 +12,8 @@ from torch import Tensor
 from tsdsr.errors import MissingDependencyError
 
 
-_CHANCE = 0.01
-"""About how strong the mean of a hundred batches' relative patterns is by chance."""
+_CHANCE = 0.02
+"""About how strong the mean of some twenty batches' relative patterns is by chance."""
 
 
 def lpips_distance(net: str = "vgg", device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:

@@ -176,7 +176,7 @@ class StudentTrainer(Engine):
         if not phase.grid_memory:
             return pattern.abs().mean()
         self._patterns.append(pattern.detach())
-        return remembered_grid_loss(pattern, pattern.detach() if self.grid is None else self.grid)
+        return remembered_grid_loss(pattern, torch.zeros_like(pattern) if self.grid is None else self.grid)
 
     def _remember_grid(self, decay: float) -> None:
         """After a step: its grids, of all processes, join the running mean."""
