@@ -1,7 +1,7 @@
 """Held-out photographs, degraded in five ways, and models scored on them: what `mini` is chosen by.
 
     python benchmarks/heldout.py make PHOTOS -o heldout
-    python benchmarks/heldout.py score heldout v1=mini new=runs/new/pipeline      # pip install 'tsdsr[train,eval]'
+    python benchmarks/heldout.py score heldout old=bicubic new=mini    # pip install 'tsdsr[train,eval]'
 
 The photographs are those the recipes hold out, so no training sees them. The sets:
 
@@ -53,6 +53,8 @@ SHORT_LENS = CameraDegradation(
     jpeg_prob=0.0,
 )  # fmt: skip
 
+Metric = Callable[..., Tensor]
+
 Pair = tuple[Tensor, Tensor]
 """Low quality (3, 128, 128) and truth (3, 512, 512), in [0, 1]."""
 
@@ -90,7 +92,7 @@ def twin(sharp: Tensor, rng: np.random.Generator) -> Pair:
 
 
 def shifted(scene: Tensor, rng: np.random.Generator) -> Tensor:
-    """A scene (3, H, W) moved by up to a pixel and turned and scaled by up to a thousandth, as registration leaves it."""
+    """A scene (3, H, W) moved by up to a pixel and sheared by up to a thousandth, as registration leaves it."""
     matrix = np.eye(2) + rng.uniform(-1e-3, 1e-3, (2, 2))
     move = rng.uniform(-1, 1, (2, 1)) * 2 / EDGE
     theta = torch.from_numpy(np.concatenate([matrix, move], 1)).float()[None]
@@ -125,24 +127,19 @@ def make(photos: str, output: Path, count: int) -> None:
 
 
 def score(root: Path, models: dict[str, str], sets: list[str], results: Path | None) -> None:
-    """A table a set: PSNR (dB, RGB), LPIPS, DISTS, NIQE, grid of 4 and 8 pixels (dB), of every model and of bicubic."""
+    """A table a set: PSNR (dB, RGB), LPIPS, DISTS, NIQE, grid of 4 and 8 pixels (dB) of every model."""
     import pyiqa
 
     metrics = {name: pyiqa.create_metric(name, device="cpu") for name in ("lpips", "dists", "niqe")}
-    pipes = {name: load_pipeline(model, "cpu", "fp32") for name, model in models.items()}
+    systems = {name: system(model) for name, model in models.items()}
     for which in sets:
         truths = {path.name: load(path) for path in sorted((root / which / "hr").glob("*.png"))}
         inputs = {name: load(root / which / "lr" / name) for name in truths}
         table = Table("", "PSNR", *(name.upper() for name in metrics), "grid 4", "grid 8", title=which)
         grids = grid_excess(truths.values(), (4, 8))
         table.add_row("truth", "", "", "", "", *(f"{grids[p]:.1f}" for p in (4, 8)))
-        systems: dict[str, Callable[[Tensor], Tensor]] = {
-            "bicubic": lambda x: upsample_bicubic(x, (EDGE, EDGE)).clamp(0, 1)
-        }
-        for name, pipe in pipes.items():
-            systems[name] = lambda x, pipe=pipe: tensor(pipe.upscale_pixels(pixels(x), SCALE))
-        for name, system in systems.items():
-            restored = {file: rounded(system(x)) for file, x in inputs.items()}
+        for name, enlarged in systems.items():
+            restored = {file: rounded(enlarged(x)) for file, x in inputs.items()}
             rows = list(scored(restored, truths, metrics))
             grids = grid_excess(restored.values(), (4, 8))
             table.add_row(name, *(f"{v:.4f}" for v in np.mean(rows, 0)), *(f"{grids[p]:.1f}" for p in (4, 8)))
@@ -151,7 +148,17 @@ def score(root: Path, models: dict[str, str], sets: list[str], results: Path | N
         Console(width=100).print(table)
 
 
-def scored(restored: dict[str, Tensor], truths: dict[str, Tensor], metrics: dict[str, Callable]) -> Iterator[list[float]]:  # type: ignore[type-arg]
+def system(model: str) -> Callable[[Tensor], Tensor]:
+    """What enlarges (1, 3, h, w): "bicubic", or a model."""
+    if model == "bicubic":
+        return lambda x: upsample_bicubic(x, (EDGE, EDGE))
+    pipe = load_pipeline(model, "cpu", "fp32")
+    return lambda x: tensor(pipe.upscale_pixels(pixels(x), SCALE))
+
+
+def scored(
+    restored: dict[str, Tensor], truths: dict[str, Tensor], metrics: dict[str, Callable]
+) -> Iterator[list[float]]:  # type: ignore[type-arg]
     """PSNR and ``metrics`` of each pair."""
     for file, x in restored.items():
         truth = truths[file]

@@ -361,8 +361,10 @@ def test_remembered_grids_survive_an_interruption(photo_folder: Path, tmp_path: 
         runs.append(trainer(photo_folder, out, cfg, networks=mini_networks(scores=False)))
         runs[-1].run()
     assert_same(*(weights(run) for run in runs))
-    assert runs[0].grid is not None
-    assert torch.equal(runs[0].grid, runs[1].grid)
+    remembered = [run.grids.memory for run in runs]
+    assert remembered[0] is not None
+    assert remembered[1] is not None
+    assert torch.equal(remembered[0], remembered[1])
     without = trainer(
         photo_folder, tmp_path / "without", config(phases=(dataclasses.replace(phase, grid_weight=0.0),)),
         networks=mini_networks(scores=False),

@@ -127,9 +127,9 @@ class Phase(Schedule):
         perceptual (tuple): perceptual distances, taken in turns, one a step: "lpips", "dists".
         grid_weight (Ramp): weight of the term against grids, which the paper does not have.
         grid_relative (bool): let that term measure a grid against the residual around it, see
-            :func:`~tsdsr.training.perceptual.grid_loss`.
+            :func:`~tsdsr.training.grids.grid_loss`.
         grid_memory (float): decay of a running mean of the grids of earlier steps; above 0 the term pulls against that
-            mean instead of each batch's own, see :func:`~tsdsr.training.perceptual.remembered_grid_loss`.
+            mean instead of each batch's own, see :func:`~tsdsr.training.grids.remembered_grid_loss`.
         tsd (TSDSettings | None): None trains with reconstruction losses only; no teacher is needed then.
         adversarial_weight (Ramp): weight of the adversarial latent loss; the paper has none.
         adversary ("features" | "latent"): what the discriminator looks at: the fake network's features, or the latents

@@ -97,7 +97,7 @@ class Engine(ABC):
         """What else, besides roles and average, the next step depends on; stored with every checkpoint."""
         return {}
 
-    def remember(self, memory: Mapping[str, Tensor]) -> None:
+    def remember(self, memory: Mapping[str, Tensor]) -> None:  # noqa: B027 - nothing to take over by default
         """Take over what :meth:`memory` gave before an interruption."""
 
     # The loop

@@ -1,4 +1,4 @@
-"""Losses on images: LPIPS and DISTS through their packages, and a term against grids."""
+"""Perceptual distances as losses: LPIPS and DISTS through their packages."""
 
 from __future__ import annotations
 
@@ -6,14 +6,9 @@ import warnings
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tsdsr.errors import MissingDependencyError
-
-
-_CHANCE = 0.02
-"""About how strong the mean of some twenty batches' relative patterns is by chance."""
 
 
 def lpips_distance(net: str = "vgg", device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
@@ -74,55 +69,3 @@ def dists_distance(device: torch.device | str = "cpu") -> Callable[[Tensor, Tens
 def perceptual_distance(name: str, device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
     """The distance called "lpips" (with VGG16) or "dists"."""
     return dists_distance(device) if name == "dists" else lpips_distance("vgg", device)
-
-
-def grid_loss(x_hat: Tensor, x_hq: Tensor, period: int, relative: bool = False) -> Tensor:
-    """How much of the residual repeats with a period: it is folded to one block, averaged over all blocks of all
-    images, freed of its mean, and its absolute value averaged. Content does not line up with a grid and averages out.
-
-    Args:
-        x_hat, x_hq (Tensor): images (B, C, H, W), sides multiples of ``period``.
-        period (int): edge of a block in pixels; divisors of it are covered.
-        relative (bool): divide the residual by its strength around each pixel first. Flat regions, where a grid is
-            seen most, then count as much as busy ones, whose large residuals drown it otherwise.
-
-    Returns:
-        Tensor: scalar.
-    """
-    return grid_pattern(x_hat, x_hq, period, relative).abs().mean()
-
-
-def grid_pattern(x_hat: Tensor, x_hq: Tensor, period: int, relative: bool = False) -> Tensor:
-    """The folded and averaged residual of :func:`grid_loss`, of mean zero in each channel, (C, period, period)."""
-    residual = x_hat - x_hq
-    if relative:
-        residual = residual / local_strength(residual.detach(), 2 * period + 1)
-    batch, channels, height, width = residual.shape
-    blocks = residual.reshape(batch, channels, height // period, period, width // period, period)
-    pattern = blocks.mean((0, 2, 4))
-    return pattern - pattern.mean((-2, -1), keepdim=True)
-
-
-def remembered_grid_loss(pattern: Tensor, memory: Tensor) -> Tensor:
-    """How far a batch's pattern points along the mean of earlier batches' patterns.
-
-    A batch has few blocks, and most of its pattern is chance: :func:`grid_loss` pulls hard, and in another direction at
-    every step. What many batches have in common is the grid; where they have nothing in common, nothing pulls.
-
-    Args:
-        pattern (Tensor): :func:`grid_pattern` of this batch, which gradients reach.
-        memory (Tensor): running mean of earlier ones, same shape.
-
-    Returns:
-        Tensor: scalar; negative where the batch points the other way.
-    """
-    strength = memory.square().mean().sqrt()
-    return (pattern * memory).mean() / (strength + _CHANCE)
-
-
-def local_strength(residual: Tensor, window: int) -> Tensor:
-    """Root mean square over channels and a square of odd edge ``window`` around each pixel, (B, 1, H, W); at least the
-    half of an 8-bit step, as less is not seen."""
-    power = residual.square().mean(1, keepdim=True)
-    power = F.avg_pool2d(power, window, stride=1, padding=window // 2, count_include_pad=False)
-    return power.sqrt().clamp(min=0.5 / 255)

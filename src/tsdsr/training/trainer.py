@@ -27,9 +27,10 @@ from tsdsr.training.adversarial import Adversary, FeatureAdversary, LatentAdvers
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings, value_at
 from tsdsr.training.draws import Draws
 from tsdsr.training.engine import Engine
+from tsdsr.training.grids import GridTerm
 from tsdsr.training.monitors import GapByTime, direction_cosines, score_gap
 from tsdsr.training.networks import Networks, autocast, channels_last, encode
-from tsdsr.training.perceptual import grid_pattern, perceptual_distance, remembered_grid_loss
+from tsdsr.training.perceptual import perceptual_distance
 from tsdsr.training.prompts import LabelPrompts, Prompts, join, mix
 from tsdsr.training.reporting import make_accelerator
 from tsdsr.training.samples import Pairs, TrainingData, TrainingSample
@@ -96,8 +97,7 @@ class StudentTrainer(Engine):
         self.distances: dict[str, Perceptual] = {
             name: perceptual or perceptual_distance(name, self.device) for name in sorted(names)
         }
-        self.grid: Tensor | None = None
-        self._patterns: list[Tensor] = []
+        self.grids = GridTerm(2 * self.spec.vae_scale_factor)
         self.gaps = GapByTime()
         self._last_point: WalkPoint | None = None
         self._last_hq: Tensor | None = None
@@ -109,7 +109,7 @@ class StudentTrainer(Engine):
         number, phase_step = self.config.find(self.step)
         phase = self.config.phases[number]
         progress = phase.progress(phase_step)
-        self._patterns.clear()  # of a step that was not taken
+        self.grids.begin()
         figures: dict[str, Tensor] = {}
         latents: list[tuple[Tensor, Conditioning]] = []
         for i, batch in enumerate(batches):
@@ -121,8 +121,7 @@ class StudentTrainer(Engine):
         figures = {name: value / len(batches) for name, value in figures.items()}
         figures["grad_norm/student"] = self.update("student", figures["loss/student"], self.learning_rate())
         self.update_average()
-        if self._patterns:
-            self._remember_grid(phase.grid_memory)
+        self.grids.remember(phase.grid_memory, lambda grid: self.accelerator.reduce(grid, "mean"))
         if phase.needs_scores:
             figures |= self._train_fake(batches, latents, phase, progress)
         if phase.adversarial_weight:
@@ -156,7 +155,7 @@ class StudentTrainer(Engine):
             tsd = self._tsd_loss(phase.tsd, progress, batch, z_hat, z_hq, prompt, new)
             loss = loss + value_at(phase.gamma_reg, progress) * tsd
         if phase.grid_weight:
-            new["loss/grid"] = self._grid_loss(x_hat, batch.x_hq, phase)
+            new["loss/grid"] = self.grids.loss(x_hat, batch.x_hq, phase.grid_relative, phase.grid_memory > 0)
             loss = loss + value_at(phase.grid_weight, progress) * new["loss/grid"]
         if phase.adversarial_weight:
             assert self.adversary is not None
@@ -169,20 +168,6 @@ class StudentTrainer(Engine):
         for name, value in new.items():
             figures[name] = figures.get(name, 0) + value.detach()
         return loss, z_hat, prompt
-
-    def _grid_loss(self, x_hat: Tensor, x_hq: Tensor, phase: Phase) -> Tensor:
-        """The term against grids, of this batch alone or along what earlier steps have in common."""
-        pattern = grid_pattern(x_hat, x_hq, 2 * self.spec.vae_scale_factor, phase.grid_relative)
-        if not phase.grid_memory:
-            return pattern.abs().mean()
-        self._patterns.append(pattern.detach())
-        return remembered_grid_loss(pattern, torch.zeros_like(pattern) if self.grid is None else self.grid)
-
-    def _remember_grid(self, decay: float) -> None:
-        """After a step: its grids, of all processes, join the running mean."""
-        new: Tensor = self.accelerator.reduce(torch.stack(self._patterns).mean(0), "mean")
-        self.grid = new if self.grid is None else torch.lerp(new, self.grid, decay)
-        self._patterns.clear()
 
     def _tsd_loss(
         self,
@@ -327,11 +312,11 @@ class StudentTrainer(Engine):
         return cropped
 
     def memory(self) -> dict[str, Tensor]:
-        return {} if self.grid is None else {"grid": self.grid}
+        return {} if self.grids.memory is None else {"grid": self.grids.memory}
 
     def remember(self, memory: Mapping[str, Tensor]) -> None:
         if "grid" in memory:
-            self.grid = memory["grid"].to(self.device)
+            self.grids.memory = memory["grid"].to(self.device)
 
     def dataset(self, length: int) -> Dataset[TrainingSample]:
         return Pairs(self.data.sources, length, self.config.pairs, self.config.seed, self.data.prompts)

@@ -1,0 +1,83 @@
+"""The loss against grids: what it sees, what it leaves alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tsdsr.training.grids import grid_loss, grid_pattern, remembered_grid_loss
+
+
+def test_the_grid_term_sees_a_grid_and_nothing_else() -> None:
+    truth = torch.rand(4, 3, 64, 64)
+    grid = torch.zeros(64, 64)
+    grid[::4, ::4] = 0.1
+    assert grid_loss(truth, truth, 8).item() == 0
+    assert grid_loss(truth + 0.3, truth, 8).item() == pytest.approx(0, abs=1e-6)  # a shift in brightness is no grid
+    mean = 0.1 / 16
+    assert grid_loss(truth + grid, truth, 8).item() == pytest.approx((0.1 - mean + 15 * mean) / 16, rel=1e-4)
+    once = torch.zeros(4, 3, 64, 64)
+    once[0, :, 8, 8] = 0.1
+    assert grid_loss(truth + once, truth, 8).item() < 1e-4  # content that does not repeat
+
+
+def test_the_grid_term_has_a_gradient() -> None:
+    truth = torch.rand(2, 3, 16, 16)
+    restored = (truth + 0.1 * torch.rand(2, 3, 16, 16)).requires_grad_()
+    grid_loss(restored, truth, 8).backward()  # type: ignore[no-untyped-call]
+    assert restored.grad is not None
+    assert restored.grad.abs().sum() > 0
+
+
+def test_measured_against_its_surroundings_a_grid_in_a_flat_region_counts() -> None:
+    """A faint grid where nothing else is wrong, beside large errors without a grid: the relative term finds it."""
+    torch.manual_seed(0)
+    truth = torch.full((4, 3, 64, 64), 0.5)
+    busy = torch.zeros_like(truth)
+    busy[..., 32:] = 0.2 * torch.randn(4, 3, 64, 32)
+    grid = torch.zeros_like(truth)
+    grid[..., ::4, :28:4] = 0.01
+
+    def excess(relative: bool) -> float:
+        return (
+            grid_loss(truth + busy + grid, truth, 8, relative) / grid_loss(truth + busy, truth, 8, relative)
+        ).item() - 1
+
+    assert excess(relative=True) > 2
+    assert excess(relative=False) < 0.5
+
+
+def test_the_relative_grid_term_is_finite_without_errors() -> None:
+    truth = torch.rand(1, 3, 32, 32)
+    restored = truth.clone().requires_grad_()
+    loss = grid_loss(restored, truth, 8, relative=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == 0
+    assert restored.grad is not None
+    assert restored.grad.isfinite().all()
+
+
+def test_what_batches_have_in_common_is_pulled_at_and_chance_is_not() -> None:
+    """A faint grid under strong noise: along the remembered mean a gradient step takes the grid, not the noise."""
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.full((4, 3, 64, 64), 0.5)
+    grid = torch.zeros(64, 64)
+    grid[::4, ::4] = 0.02
+
+    def pattern() -> torch.Tensor:
+        return grid_pattern(truth + grid + 0.1 * torch.randn(truth.shape, generator=generator), truth, 8)
+
+    wanted = grid_pattern(truth + grid, truth, 8)
+    memory = torch.stack([pattern() for _ in range(200)]).mean(0)
+    restored = (truth + grid + 0.1 * torch.randn(truth.shape, generator=generator)).requires_grad_()
+
+    def agreement(loss: torch.Tensor) -> float:
+        (gradient,) = torch.autograd.grad(loss, restored, retain_graph=True)
+        folded = gradient[0, :, :8, :8]
+        return torch.cosine_similarity(folded.flatten(), wanted.flatten(), 0).item()
+
+    loss = remembered_grid_loss(grid_pattern(restored, truth, 8), memory)
+    assert loss.item() > 0
+    assert agreement(loss) > 0.9
+    assert agreement(grid_loss(restored, truth, 8)) < 0.8  # of this batch alone
+    assert remembered_grid_loss(wanted, torch.zeros_like(wanted)).item() == 0
