@@ -139,16 +139,9 @@ class StudentTrainer(Engine):
             z_hq = encode(self.vae, batch.x_hq)
         x_hat, z_hat = x_hat.float(), z_hat.float()
         with autocast(self.device, self.dtype):
-            rec = reconstruction_loss(
-                x_hat,
-                batch.x_hq,
-                z_hat,
-                z_hq,
-                self._perceptual_of(phase),
-                value_at(phase.perceptual_weight, progress),
-                value_at(phase.latent_mse_weight, progress),
-                value_at(phase.l1_weight, progress),
-            )
+            weights = (phase.perceptual_weight, phase.latent_mse_weight, phase.l1_weight)
+            now = (value_at(weight, progress) for weight in weights)
+            rec = reconstruction_loss(x_hat, batch.x_hq, z_hat, z_hq, self._perceptual_of(phase), *now)
         loss = value_at(phase.gamma_rec, progress) * rec.total
         new = {"loss/l1": rec.l1, "loss/perceptual": rec.perceptual, "loss/latent_mse": rec.latent_mse}
         if phase.tsd is not None:
