@@ -18,6 +18,7 @@ The photographs are those the recipes hold out, so no training sees them. The se
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ from tsdsr.data.degradation import Degradation
 from tsdsr.data.settings import PRESETS
 from tsdsr.data.sources import open_source
 from tsdsr.pipeline.loading import load_pipeline
-from tsdsr.recipes.mini import CAMERA
+from tsdsr.recipes.mini import CAMERA, LONG_LENS
 from tsdsr.resize import upsample_bicubic
 from tsdsr.training.monitors import grid_excess
 from tsdsr.training.setup import split_sources
@@ -44,14 +45,7 @@ from tsdsr.training.setup import split_sources
 EDGE, SCALE, SHARE = 512, 4, 0.06
 SOFTENING = 1.4
 
-LONG_LENS = CameraDegradation(
-    blur_sigma=(0.3, 0.7), defocus_prob=0.1, photons=(10_000, 100_000), gradient_prob=1.0, sharpen_amount=(0.1, 0.6),
-    jpeg_prob=0.0,
-)  # fmt: skip
-SHORT_LENS = CameraDegradation(
-    blur_sigma=(1.2, 2.8), defocus_prob=0.1, photons=(10_000, 100_000), gradient_prob=1.0, sharpen_amount=(0.1, 0.6),
-    jpeg_prob=0.0,
-)  # fmt: skip
+SHORT_LENS = dataclasses.replace(LONG_LENS, blur_sigma=(1.2, 2.8))
 
 Metric = Callable[..., Tensor]
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from tsdsr.data.camera import CameraDegradation
 from tsdsr.data.datasets import CropDataset, CropSettings, PairDataset, PairSettings, PhotoCache
 from tsdsr.data.settings import PRESETS
 from tsdsr.data.sources import Source, list_photos
@@ -73,6 +74,21 @@ def test_degradations_are_mixed_by_probability() -> None:
     assert drawn["a"] / 4000 == pytest.approx(0.5, abs=0.03)
     assert drawn["b"] / 4000 == pytest.approx(0.2, abs=0.03)
     assert drawn["own"] == 4000 - drawn["a"] - drawn["b"]
+
+
+def test_a_photographed_truth_changes_the_truth_alone(photo_folder: Path) -> None:
+    """Nor does it change what else is drawn: the low-quality image is made of the scene."""
+    plain, never, always = (
+        pairs(photo_folder, 3, truth=truth)
+        for truth in (None, (0.0, CameraDegradation()), (1.0, CameraDegradation(blur_sigma=(0.3, 0.7), jpeg_prob=0.0)))
+    )
+    for (lq, hq), (lq_never, hq_never), (lq_always, hq_always) in zip(plain, never, always, strict=True):
+        assert torch.equal(hq, hq_never)
+        assert torch.equal(lq, lq_never)
+        assert torch.equal(lq, lq_always)
+        assert not torch.equal(hq, hq_always)
+        assert hq_always.shape == hq.shape
+        assert (hq_always - hq).abs().mean() < 0.5 * (hq_always - hq.flip(-1)).abs().mean()  # the same scene, in place
 
 
 def test_a_single_degradation_draws_nothing() -> None:
@@ -155,6 +171,6 @@ def test_impossible_settings_are_refused() -> None:
     for wrong in ({"size": 8}, {"min_shrink": 0.0}, {"max_enlarge": 0.5}, {"enlarge_prob": 0.6}):
         with pytest.raises(ConfigError):
             CropSettings(**wrong)
-    for wrong in ({"scale": 0.5}, {"other_scales": (4.0, 2.0)}):
+    for wrong in ({"scale": 0.5}, {"other_scales": (4.0, 2.0)}, {"truth": (1.5, CameraDegradation())}):
         with pytest.raises(ConfigError):
             PairSettings(**wrong)

@@ -69,6 +69,8 @@ class PairSettings:
         crops (CropSettings): the high-quality crop.
         degradation (SimpleDegradation | CameraDegradation | DegradationSettings): what becomes of it.
         others (tuple): other degradations, each with the probability that it takes the place of ``degradation``.
+        truth (tuple | None): a probability and a camera; with it the truth is that camera's picture of the crop, as in
+            benchmarks of real photographs. The low-quality image is made from the crop itself.
         scale (float): the scale the low-quality image is made for.
         other_scale_prob (float): probability of a scale drawn from ``other_scales`` instead.
         other_scales (tuple): range of those scales.
@@ -77,6 +79,7 @@ class PairSettings:
     crops: CropSettings = field(default_factory=CropSettings)
     degradation: AnyDegradation = field(default_factory=SimpleDegradation)
     others: tuple[tuple[float, AnyDegradation], ...] = ()
+    truth: tuple[float, CameraDegradation] | None = None
     scale: float = 4.0
     other_scale_prob: float = 0.2
     other_scales: tuple[float, float] = (1.5, 4.0)
@@ -86,6 +89,8 @@ class PairSettings:
             raise ConfigError("scales must be at least 1")
         if any(share < 0 for share, _ in self.others) or sum(share for share, _ in self.others) > 1:
             raise ConfigError("the probabilities of other degradations must not be negative or exceed 1 together")
+        if self.truth and not 0 <= self.truth[0] <= 1:
+            raise ConfigError(f"the probability of a photographed truth must lie in [0, 1], got {self.truth[0]}")
 
     def choose(self, rng: np.random.Generator) -> AnyDegradation:
         """One of the degradations; draws nothing where there is only one."""
@@ -219,6 +224,8 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
             x_hq = recipe.target(x_hq[None])[0]
         else:
             x_lq = degradation(x_hq, low, rng)
+        if s.truth and rng.random() < s.truth[0]:
+            x_hq = s.truth[1](x_hq, (edge, edge), rng)
         return upsample_bicubic(x_lq[None], (edge, edge))[0], x_hq, path
 
 

@@ -86,6 +86,17 @@ CAMERA = SimpleDegradation(
 """What a camera does to a picture that is then looked at pixel by pixel: lens blur, little noise, some sharpening."""
 
 
+LONG_LENS = CameraDegradation(
+    blur_sigma=(0.3, 0.7),
+    defocus_prob=0.1,
+    photons=(10_000.0, 100_000.0),
+    gradient_prob=1.0,
+    sharpen_amount=(0.1, 0.6),
+    jpeg_prob=0.0,
+)
+"""A good camera's own pixels: what the truth is in benchmarks of real photographs."""
+
+
 def _camera_pairs(camera: SimpleDegradation = CAMERA) -> PairSettings:
     """45 % as cameras make them, 40 % as v0's, 15 % with heavier damage; crops partly as soft as cameras' pixels."""
     return PairSettings(
@@ -202,6 +213,19 @@ def mini_v2() -> StudentConfig:
             others=((0.4, CAMERA), (0.25, CameraDegradation()), (0.15, PRESETS["osediff"])),
         ),
         seed=4,
+    )
+
+
+def mini_twin() -> StudentConfig:
+    """Pairs as two lenses take them: the truth, too, went through a sensor and was developed."""
+    return StudentConfig(
+        phases=(Phase(steps=2000, lr=(2e-4, 1e-5), warmup=50, grid_memory=0.9, **_DETAIL_LOSSES),),
+        pairs=PairSettings(
+            crops=CropSettings(size=128, shrink_prob=0.15, enlarge_prob=0.55, max_enlarge=1.7),
+            others=((0.4, CAMERA), (0.25, CameraDegradation()), (0.15, PRESETS["osediff"])),
+            truth=(0.5, LONG_LENS),
+        ),
+        seed=6,
     )
 
 
