@@ -88,7 +88,7 @@ def test_a_photographed_truth_changes_the_truth_alone(photo_folder: Path) -> Non
         assert torch.equal(lq, lq_always)
         assert not torch.equal(hq, hq_always)
         assert hq_always.shape == hq.shape
-        assert torch.corrcoef(torch.stack([hq.flatten(), hq_always.flatten()]))[0, 1] > 0.7  # the same scene, in place
+        assert torch.corrcoef(torch.stack([hq.flatten(), hq_always.flatten()]))[0, 1] > 0.5  # the same scene, in place
 
 
 def test_a_single_degradation_draws_nothing() -> None:
