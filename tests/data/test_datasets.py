@@ -82,13 +82,14 @@ def test_a_photographed_truth_changes_the_truth_alone(photo_folder: Path) -> Non
         pairs(photo_folder, 3, truth=truth)
         for truth in (None, (0.0, CameraDegradation()), (1.0, CameraDegradation(blur_sigma=(0.3, 0.7), jpeg_prob=0.0)))
     )
-    for (lq, hq), (lq_never, hq_never), (lq_always, hq_always) in zip(plain, never, always, strict=True):
+    for i in range(3):
+        (lq, hq), (lq_never, hq_never), (lq_always, hq_always) = plain[i], never[i], always[i]
         assert torch.equal(hq, hq_never)
         assert torch.equal(lq, lq_never)
         assert torch.equal(lq, lq_always)
         assert not torch.equal(hq, hq_always)
         assert hq_always.shape == hq.shape
-        assert torch.corrcoef(torch.stack([hq.flatten(), hq_always.flatten()]))[0, 1] > 0.5  # the same scene, in place
+        assert torch.corrcoef(torch.stack([hq.flatten(), hq_always.flatten()]))[0, 1] > 0.8  # the same scene, in place
 
 
 def test_a_single_degradation_draws_nothing() -> None:
