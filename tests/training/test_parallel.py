@@ -16,9 +16,8 @@ from tsdsr.training.trainer import StudentTrainer
 
 ROOT = Path(__file__).parents[2]
 PHASE = Phase(
-    steps=3, batch_size=4, lr=(1e-3, 1e-3), fake_lr=(1e-3, 1e-3), l1_weight=1.0, adversarial_weight=0.1, tsd=TSD,
-    grid_weight=1.0, grid_memory=0.9,
-)  # fmt: skip
+    steps=3, batch_size=4, lr=(1e-3, 1e-3), fake_lr=(1e-3, 1e-3), l1_weight=1.0, adversarial_weight=0.1, tsd=TSD
+)
 
 SCRIPT = textwrap.dedent(
     """

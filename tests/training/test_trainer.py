@@ -277,7 +277,7 @@ def test_accumulated_micro_batches_equal_one_batch(photo_folder: Path, tmp_path:
     """Same samples, same noise, same gradient: weights of both roles agree up to rounding."""
     phase = Phase(
         steps=2, batch_size=4, lr=(1e-3, 1e-3), fake_lr=(1e-3, 1e-3), l1_weight=1.0,
-        tsd=TSDSettings(guidance=1.5, points=2, shift=20), grid_weight=1.0, grid_relative=True, grid_memory=0.9,
+        tsd=TSDSettings(guidance=1.5, points=2, shift=20), grid_weight=1.0, grid_relative=True,
     )  # fmt: skip
     results = []
     for accumulation in (1, 2, 4):
@@ -349,29 +349,6 @@ def test_an_adversary_on_latents_needs_no_teacher_and_resumes_to_the_bit(photo_f
     record = json.loads((tmp_path / "whole" / "log.jsonl").read_text().splitlines()[-1])
     assert record["loss/grid"] > 0
     assert record["loss/discriminator"] > 0
-
-
-def test_remembered_grids_survive_an_interruption(photo_folder: Path, tmp_path: Path) -> None:
-    phase = Phase(steps=4, batch_size=2, lr=(1e-3, 1e-3), l1_weight=1.0, grid_weight=10.0, grid_memory=0.5)
-    cfg = config(phases=(phase,))
-    runs = []
-    for stop in (4, 2):
-        out = tmp_path / str(stop)
-        trainer(photo_folder, out, cfg, networks=mini_networks(scores=False)).run(until=stop)
-        runs.append(trainer(photo_folder, out, cfg, networks=mini_networks(scores=False)))
-        runs[-1].run()
-    assert_same(*(weights(run) for run in runs))
-    remembered = [run.grids.memory for run in runs]
-    assert remembered[0] is not None
-    assert remembered[1] is not None
-    assert torch.equal(remembered[0], remembered[1])
-    without = trainer(
-        photo_folder, tmp_path / "without", config(phases=(dataclasses.replace(phase, grid_weight=0.0),)),
-        networks=mini_networks(scores=False),
-    )  # fmt: skip
-    without.run()
-    moved = [name for name, value in weights(without).items() if not torch.equal(value, weights(runs[0])[name])]
-    assert moved  # the term does something
 
 
 def test_perceptual_distances_take_turns(photo_folder: Path, tmp_path: Path) -> None:

@@ -201,12 +201,12 @@ def mini_sensor() -> StudentConfig:
 
 
 def mini_v2() -> StudentConfig:
-    """From :func:`mini_v1` (``--init``): a finer level, more of soft crops and of a simulated sensor, grids remembered.
+    """From :func:`mini_v1` (``--init``): a finer level, more soft crops, a simulated sensor for a quarter.
 
     The lens blurs as in :func:`mini_v1`; half of the crops are as soft as cameras' pixels, so that less is sharpened.
     """
     return StudentConfig(
-        phases=(Phase(steps=4800, lr=(3e-4, 1e-5), warmup=50, grid_memory=0.9, **_DETAIL_LOSSES),),
+        phases=(Phase(steps=4800, lr=(3e-4, 1e-5), warmup=50, **_DETAIL_LOSSES),),
         networks=_FINE,
         pairs=PairSettings(
             crops=CropSettings(size=128, shrink_prob=0.15, enlarge_prob=0.55, max_enlarge=1.7),
@@ -219,7 +219,7 @@ def mini_v2() -> StudentConfig:
 def mini_twin() -> StudentConfig:
     """Pairs as two lenses take them: the truth, too, went through a sensor and was developed."""
     return StudentConfig(
-        phases=(Phase(steps=2000, lr=(2e-4, 1e-5), warmup=50, grid_memory=0.9, **_DETAIL_LOSSES),),
+        phases=(Phase(steps=2000, lr=(2e-4, 1e-5), warmup=50, **_DETAIL_LOSSES),),
         pairs=PairSettings(
             crops=CropSettings(size=128, shrink_prob=0.15, enlarge_prob=0.55, max_enlarge=1.7),
             others=((0.4, CAMERA), (0.25, CameraDegradation()), (0.15, PRESETS["osediff"])),

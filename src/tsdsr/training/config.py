@@ -126,10 +126,8 @@ class Phase(Schedule):
         perceptual_crop (int | None): edge of a random square LPIPS sees instead of the whole crop, to save time.
         perceptual (tuple): perceptual distances, taken in turns, one a step: "lpips", "dists".
         grid_weight (Ramp): weight of the term against grids, which the paper does not have.
-        grid_relative (bool): let that term measure a grid against the residual around it, see
-            :func:`~tsdsr.training.grids.grid_loss`.
-        grid_memory (float): decay of a running mean of the grids of earlier steps; above 0 the term pulls against that
-            mean instead of each batch's own, see :func:`~tsdsr.training.grids.remembered_grid_loss`.
+        grid_relative (bool): let that term look at each image by itself and measure a grid against what is around
+            it, see :func:`~tsdsr.training.grids.grid_loss`.
         tsd (TSDSettings | None): None trains with reconstruction losses only; no teacher is needed then.
         adversarial_weight (Ramp): weight of the adversarial latent loss; the paper has none.
         adversary ("features" | "latent"): what the discriminator looks at: the fake network's features, or the latents
@@ -148,7 +146,6 @@ class Phase(Schedule):
     perceptual: tuple[PerceptualName, ...] = ("lpips",)
     grid_weight: Ramp = 0.0
     grid_relative: bool = False
-    grid_memory: float = 0.0
     tsd: TSDSettings | None = None
     adversarial_weight: Ramp = 0.0
     adversary: AdversaryName = "features"
@@ -160,8 +157,6 @@ class Phase(Schedule):
             raise ConfigError(f"perceptual names one or more of {get_args(PerceptualName)}, got {self.perceptual}")
         if self.adversary not in get_args(AdversaryName):
             raise ConfigError(f"unknown adversary {self.adversary!r}; choose from {get_args(AdversaryName)}")
-        if not 0 <= self.grid_memory < 1:
-            raise ConfigError(f"grid_memory is a decay and must lie in [0, 1), got {self.grid_memory}")
 
     @property
     def needs_scores(self) -> bool:

@@ -93,13 +93,6 @@ class Engine(ABC):
         """Measurements of the step just taken that are not needed at every step; none by default."""
         return {}
 
-    def memory(self) -> dict[str, Tensor]:
-        """What else, besides roles and average, the next step depends on; stored with every checkpoint."""
-        return {}
-
-    def remember(self, memory: Mapping[str, Tensor]) -> None:  # noqa: B027 - nothing to take over by default
-        """Take over what :meth:`memory` gave before an interruption."""
-
     # The loop
 
     def run(self, until: int | None = None) -> None:
@@ -278,7 +271,6 @@ class Engine(ABC):
             "step": self.step,
             "skipped": self.skipped,
             "roles": {name: role.state_dict() for name, role in self.roles.items()},
-            "memory": self.memory(),
         }
         if self.ema is not None:
             state["ema"] = self.ema.state_dict()
@@ -302,7 +294,6 @@ class Engine(ABC):
         self._saved = self.step
         for name, role in self.roles.items():
             role.load_state_dict(state["roles"][name])
-        self.remember(state.get("memory", {}))
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
             self.ema.to(self.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from tsdsr.training.adversarial import Adversary, FeatureAdversary, LatentAdvers
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings, value_at
 from tsdsr.training.draws import Draws
 from tsdsr.training.engine import Engine
-from tsdsr.training.grids import GridTerm
+from tsdsr.training.grids import grid_loss
 from tsdsr.training.monitors import GapByTime, direction_cosines, score_gap
 from tsdsr.training.networks import Networks, autocast, channels_last, encode
 from tsdsr.training.perceptual import perceptual_distance
@@ -97,7 +97,6 @@ class StudentTrainer(Engine):
         self.distances: dict[str, Perceptual] = {
             name: perceptual or perceptual_distance(name, self.device) for name in sorted(names)
         }
-        self.grids = GridTerm(2 * self.spec.vae_scale_factor)
         self.gaps = GapByTime()
         self._last_point: WalkPoint | None = None
         self._last_hq: Tensor | None = None
@@ -109,7 +108,6 @@ class StudentTrainer(Engine):
         number, phase_step = self.config.find(self.step)
         phase = self.config.phases[number]
         progress = phase.progress(phase_step)
-        self.grids.begin()
         figures: dict[str, Tensor] = {}
         latents: list[tuple[Tensor, Conditioning]] = []
         for i, batch in enumerate(batches):
@@ -121,7 +119,6 @@ class StudentTrainer(Engine):
         figures = {name: value / len(batches) for name, value in figures.items()}
         figures["grad_norm/student"] = self.update("student", figures["loss/student"], self.learning_rate())
         self.update_average()
-        self.grids.remember(phase.grid_memory, lambda grid: self.accelerator.reduce(grid, "mean"))
         if phase.needs_scores:
             figures |= self._train_fake(batches, latents, phase, progress)
         if phase.adversarial_weight:
@@ -148,7 +145,7 @@ class StudentTrainer(Engine):
             tsd = self._tsd_loss(phase.tsd, progress, batch, z_hat, z_hq, prompt, new)
             loss = loss + value_at(phase.gamma_reg, progress) * tsd
         if phase.grid_weight:
-            new["loss/grid"] = self.grids.loss(x_hat, batch.x_hq, phase.grid_relative, phase.grid_memory > 0)
+            new["loss/grid"] = grid_loss(x_hat, batch.x_hq, 2 * self.spec.vae_scale_factor, phase.grid_relative)
             loss = loss + value_at(phase.grid_weight, progress) * new["loss/grid"]
         if phase.adversarial_weight:
             assert self.adversary is not None
@@ -303,13 +300,6 @@ class StudentTrainer(Engine):
             return perceptual(x_hat[..., y : y + edge, x : x + edge], x_hq[..., y : y + edge, x : x + edge])
 
         return cropped
-
-    def memory(self) -> dict[str, Tensor]:
-        return {} if self.grids.memory is None else {"grid": self.grids.memory}
-
-    def remember(self, memory: Mapping[str, Tensor]) -> None:
-        if "grid" in memory:
-            self.grids.memory = memory["grid"].to(self.device)
 
     def dataset(self, length: int) -> Dataset[TrainingSample]:
         return Pairs(self.data.sources, length, self.config.pairs, self.config.seed, self.data.prompts)
