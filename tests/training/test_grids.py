@@ -69,7 +69,7 @@ def test_grids_that_differ_between_images_do_not_cancel() -> None:
 
 
 def test_smooth_errors_hide_no_grid() -> None:
-    """A faint grid on errors ten times as strong, but smooth: the relative term sees many times more than without it."""
+    """A faint grid on errors ten times as strong, but smooth: the relative term sees it well."""
     generator = torch.Generator().manual_seed(0)
     truth = torch.full((4, 3, 96, 96), 0.5)
     coarse = 0.1 * torch.randn(4, 3, 10, 10, generator=generator)
