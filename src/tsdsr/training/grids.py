@@ -12,17 +12,18 @@ def grid_loss(x_hat: Tensor, x_hq: Tensor, period: int, relative: bool = False) 
 
     Args:
         x_hat, x_hq (Tensor): images (B, C, H, W), sides multiples of ``period``.
-        period (int): edge of a block in pixels; divisors of it are covered.
+        period (int): edge of a block in pixels, a multiple of 4; divisors of it are covered.
         relative (bool): fold each image by itself, as grids differ between images and cancel in their mean; of the
-            residual only what is finer than three pixels, which has least of content; divided by its strength around
-            each pixel, so that flat regions, where a grid is seen most, count as much as busy ones.
+            residual only what is finer than about half a period, which has least of content; divided by its strength
+            around each pixel, so that flat regions, where a grid is seen most, count as much as busy ones.
 
     Returns:
         Tensor: scalar.
     """
     residual = x_hat - x_hq
     if relative:
-        residual = residual - F.avg_pool2d(residual, 3, stride=1, padding=1, count_include_pad=False)
+        around = F.avg_pool2d(residual, period // 2 + 1, stride=1, padding=period // 4, count_include_pad=False)
+        residual = residual - around
         residual = residual / local_strength(residual.detach(), 2 * period + 1)
     batch, channels, height, width = residual.shape
     blocks = residual.reshape(batch, channels, height // period, period, width // period, period)
