@@ -2,7 +2,7 @@
 
     python benchmarks/overlap.py --model mini --dtype fp32      # pip install scikit-image
 
-Three photographs of scikit-image, enlarged to 1280×1024 in tiles of 512 pixels. The smallest overlap that leaves no trace
+Three photographs of scikit-image, enlarged to 1280×1024 in tiles of 512 pixels. The smallest overlap without a trace
 belongs into ``tile_overlap`` of the model's row in ``tsdsr/models/zoo.py``.
 """
 
@@ -42,7 +42,7 @@ def main() -> None:
         for overlap in args.overlaps:
             tiled = pipe.upscale_pixels(pixels, target_size=SIZE, tile=args.tile, tile_overlap=overlap)
             errors[overlap].append((tiled - whole) * 255)
-    table = Table("overlap", "PSNR, dB", "worst block of 64×64, dB", "largest difference, grey levels")
+    table = Table("overlap", "PSNR, dB", "worst block of 64 pixels, dB", "largest difference, grey levels")
     for overlap, found in errors.items():
         psnrs = [decibel(np.mean(e**2)) for e in found]
         blocks = [(e**2).reshape(SIZE[0] // BLOCK, BLOCK, SIZE[1] // BLOCK, BLOCK, -1).mean((1, 3, 4)) for e in found]
