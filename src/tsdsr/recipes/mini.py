@@ -142,7 +142,7 @@ def mini_camera_tsd() -> StudentConfig:
 
 
 def mini_v1() -> StudentConfig:
-    """The distillation of the shipped `mini`, after :func:`mini_camera` (``--init``): DASM, no adversary, more DISTS."""
+    """The distillation of the shipped `mini`, from :func:`mini_camera` (``--init``): DASM, no adversary, more DISTS."""
     losses = _TEXTURE_LOSSES | {"perceptual": ("lpips", "dists", "dists")}
     return StudentConfig(
         phases=(
