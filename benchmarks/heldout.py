@@ -1,7 +1,7 @@
 """Held-out photographs, degraded in five ways, and models scored on them: what `mini` is chosen by.
 
     python benchmarks/heldout.py make PHOTOS -o heldout
-    python benchmarks/heldout.py score heldout old=bicubic new=mini    # pip install 'tsdsr[train,eval]'
+    python benchmarks/heldout.py score heldout plain=bicubic new=mini --results restored    # pip install 'tsdsr[eval]'
 
 The photographs are those the recipes hold out, so no training sees them. The sets:
 
@@ -19,14 +19,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -36,25 +34,23 @@ from tsdsr.data.datasets import CropSettings, cut_crop, decode
 from tsdsr.data.degradation import Degradation
 from tsdsr.data.settings import PRESETS
 from tsdsr.data.sources import open_source
+from tsdsr.evaluation.metrics import select_metrics
+from tsdsr.evaluation.scoring import ScoringSettings, evaluate
 from tsdsr.pipeline.loading import load_pipeline
-from tsdsr.recipes.mini import CAMERA, LONG_LENS
+from tsdsr.pipeline.tensors import from_array, to_pil, to_unit
+from tsdsr.recipes.mini import CAMERA, LONG_LENS, mini_v2
 from tsdsr.resize import upsample_bicubic
 from tsdsr.training.monitors import grid_excess
 from tsdsr.training.setup import split_sources
 
-EDGE, SCALE, SHARE = 512, 4, 0.06
-SOFTENING = 1.4
+EDGE, SCALE, SOFTENING = 512, 4, 1.4
+SMALL = (EDGE // SCALE, EDGE // SCALE)
+METRICS = ("psnr", "lpips", "dists", "niqe")
 
 SHORT_LENS = dataclasses.replace(LONG_LENS, blur_sigma=(1.2, 2.8))
 
-Metric = Callable[..., Tensor]
-
 Pair = tuple[Tensor, Tensor]
 """Low quality (3, 128, 128) and truth (3, 512, 512), in [0, 1]."""
-
-
-def low(edge: int = EDGE) -> tuple[int, int]:
-    return edge // SCALE, edge // SCALE
 
 
 def softened(sharp: Tensor, rng: np.random.Generator) -> Tensor:
@@ -67,22 +63,22 @@ def softened(sharp: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def camera(sharp: Tensor, rng: np.random.Generator) -> Pair:
-    return CAMERA(sharp, low(), rng), sharp
+    return CAMERA(sharp, SMALL, rng), sharp
 
 
 def soft(sharp: Tensor, rng: np.random.Generator) -> Pair:
     truth = softened(sharp, rng)
-    return CAMERA(truth, low(), rng), truth
+    return CAMERA(truth, SMALL, rng), truth
 
 
 def raw(sharp: Tensor, rng: np.random.Generator) -> Pair:
     truth = softened(sharp, rng)
-    return CameraDegradation()(truth, low(), rng), truth
+    return CameraDegradation()(truth, SMALL, rng), truth
 
 
 def twin(sharp: Tensor, rng: np.random.Generator) -> Pair:
     truth = LONG_LENS(softened(sharp, rng), (EDGE, EDGE), rng)
-    return SHORT_LENS(shifted(softened(sharp, rng), rng), low(), rng), truth
+    return SHORT_LENS(shifted(softened(sharp, rng), rng), SMALL, rng), truth
 
 
 def shifted(scene: Tensor, rng: np.random.Generator) -> Tensor:
@@ -98,7 +94,7 @@ def shifted(scene: Tensor, rng: np.random.Generator) -> Tensor:
 def harsh(sharp: Tensor, rng: np.random.Generator) -> Pair:
     recipe = Degradation(PRESETS["osediff"])
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    return recipe.apply(sharp[None], [recipe.draw((EDGE, EDGE), generator, low())])[0], sharp
+    return recipe.apply(sharp[None], [recipe.draw((EDGE, EDGE), generator, SMALL)])[0], sharp
 
 
 SETS: dict[str, Callable[[Tensor, np.random.Generator], Pair]] = {
@@ -108,7 +104,7 @@ SETS: dict[str, Callable[[Tensor, np.random.Generator], Pair]] = {
 
 def make(photos: str, output: Path, count: int) -> None:
     """Write every set as ``<set>/lr`` and ``<set>/hr``."""
-    _, held = split_sources([open_source(photos)], SHARE, limit=10_000)
+    _, held = split_sources([open_source(photos)], mini_v2().validation_share, limit=10_000)
     usable = [photo for photo in map(decode, held) if min(photo.shape[:2]) >= EDGE][:count]
     crops = CropSettings(size=EDGE, shrink_prob=0.0, rotate=False, flip=False, min_std=0.08)
     for name, degrade in SETS.items():
@@ -120,69 +116,46 @@ def make(photos: str, output: Path, count: int) -> None:
     print(f"{len(usable)} photographs in {len(SETS)} sets below {output}")
 
 
-def score(root: Path, models: dict[str, str], sets: list[str], results: Path | None) -> None:
-    """A table a set: PSNR (dB, RGB), LPIPS, DISTS, NIQE, grid of 4 and 8 pixels (dB) of every model."""
-    import pyiqa
-
-    metrics = {name: pyiqa.create_metric(name, device="cpu") for name in ("lpips", "dists", "niqe")}
-    systems = {name: system(model) for name, model in models.items()}
+def score(root: Path, models: dict[str, str], sets: list[str], results: Path) -> None:
+    """Restore every set by every model into ``results/<model>/<set>``; a table a set, with grids of 4 and 8 pixels."""
     for which in sets:
-        truths = {path.name: load(path) for path in sorted((root / which / "hr").glob("*.png"))}
-        inputs = {name: load(root / which / "lr" / name) for name in truths}
-        table = Table("", "PSNR", *(name.upper() for name in metrics), "grid 4", "grid 8", title=which)
-        grids = grid_excess(truths.values(), (4, 8))
-        table.add_row("truth", "", "", "", "", *(f"{grids[p]:.1f}" for p in (4, 8)))
-        for name, enlarged in systems.items():
-            restored = {file: rounded(enlarged(x)) for file, x in inputs.items()}
-            rows = list(scored(restored, truths, metrics))
-            grids = grid_excess(restored.values(), (4, 8))
-            table.add_row(name, *(f"{v:.4f}" for v in np.mean(rows, 0)), *(f"{grids[p]:.1f}" for p in (4, 8)))
-            for file, image in restored.items() if results else ():
-                save(image[0], results / name / which / file)  # type: ignore[operator]
-        Console(width=100).print(table)
+        folders = {name: results / name / which for name in models}
+        for name, model in models.items():
+            enlarged = enlargement(model)
+            for path in sorted((root / which / "lr").glob("*.png")):
+                save(enlarged(load(path))[0], folders[name] / path.name)
+        truth = root / which / "hr"
+        found = evaluate(folders, truth, ScoringSettings(select_metrics(METRICS)))
+        table = Table("", *METRICS, "grid 4, dB", "grid 8, dB", title=which)
+        table.add_row("truth", *("" for _ in METRICS), *grids(truth))
+        for scores in found.systems:
+            means = (f"{scores.scores[metric].mean:.4f}" for metric in METRICS)
+            table.add_row(scores.name, *means, *grids(folders[scores.name]))
+        Console().print(table)
 
 
-def system(model: str) -> Callable[[Tensor], Tensor]:
-    """What enlarges (1, 3, h, w): "bicubic", or a model."""
+def enlargement(model: str) -> Callable[[Tensor], Tensor]:
+    """What makes (1, 3, 4h, 4w) of (1, 3, h, w): "bicubic", or a model."""
     if model == "bicubic":
-        return lambda x: upsample_bicubic(x, (EDGE, EDGE))
+        return lambda x: upsample_bicubic(x, (SCALE * x.shape[-2], SCALE * x.shape[-1])).clamp(0, 1)
     pipe = load_pipeline(model, "cpu", "fp32")
-    return lambda x: tensor(pipe.upscale_pixels(pixels(x), SCALE))
+    return lambda x: pipe(x, scale=SCALE).images
 
 
-def scored(
-    restored: dict[str, Tensor], truths: dict[str, Tensor], metrics: dict[str, Callable]
-) -> Iterator[list[float]]:  # type: ignore[type-arg]
-    """PSNR and ``metrics`` of each pair."""
-    for file, x in restored.items():
-        truth = truths[file]
-        with torch.no_grad():
-            values = [float(m(x) if name == "niqe" else m(x, truth)) for name, m in metrics.items()]
-        yield [-10 * math.log10(float((x - truth).square().mean())), *values]
-
-
-def rounded(x: Tensor) -> Tensor:
-    return x.clamp(0, 1).mul(255).round() / 255
-
-
-def pixels(x: Tensor) -> np.ndarray:
-    """(1, 3, H, W) or (3, H, W) in [0, 1] → (H, W, 3) uint8."""
-    return x.reshape(-1, *x.shape[-2:]).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
-
-
-def tensor(array: np.ndarray) -> Tensor:
-    """The inverse of :func:`pixels`, (1, 3, H, W)."""
-    return torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255
+def grids(folder: Path) -> list[str]:
+    found = grid_excess(map(load, sorted(folder.glob("*.png"))), (4, 8))
+    return [f"{excess:.1f}" for excess in found.values()]
 
 
 def save(image: Tensor, path: Path) -> None:
+    """Write (3, H, W) in [0, 1] with 8 bits."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels(image)).save(path)
+    to_pil(image).save(path)
 
 
 def load(path: Path) -> Tensor:
-    with Image.open(path) as image:
-        return tensor(np.array(image.convert("RGB")))
+    """(1, 3, H, W) in [0, 1]."""
+    return to_unit(from_array(decode(path)))
 
 
 def main() -> None:
@@ -196,7 +169,7 @@ def main() -> None:
     tested.add_argument("root", type=Path)
     tested.add_argument("models", nargs="+", metavar="NAME=MODEL")
     tested.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    tested.add_argument("--results", type=Path, help="keep the pictures here")
+    tested.add_argument("--results", type=Path, required=True, help="where restored pictures go")
     args = parser.parse_args()
     if args.command == "make":
         make(args.photos, args.output, args.count)

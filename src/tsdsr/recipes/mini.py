@@ -216,7 +216,8 @@ def mini_v2() -> StudentConfig:
 def mini_twin() -> StudentConfig:
     """A trial that is not shipped: pairs as two lenses take them, the truth, too, through a sensor and developed.
 
-    Better than :func:`mini_v1` on every held-out set, worse on RealSR; see ``benchmarks/mini.md``.
+    For ``--init`` with a later `mini`. Better LPIPS and DISTS on held-out photographs, worse on RealSR; see
+    ``benchmarks/mini.md``.
     """
     return StudentConfig(
         phases=(Phase(steps=2000, lr=(2e-4, 1e-5), warmup=50, **_DETAIL_LOSSES),),
