@@ -4,8 +4,8 @@
     python benchmarks/ablation.py all --seeds 3 --photos PHOTOS --teacher TEACHER -o runs/ablation  # resumes
     python benchmarks/ablation.py score runs/ablation          # pip install pyiqa
 
-Every run starts from the packaged `mini` and takes `--steps` steps on 64-pixel crops with the paper's degradation. The
-held-out photographs are restored as 384-pixel crops and kept as PNG, next to the truth.
+Every run starts from `--init`, by default the packaged `mini`, and takes `--steps` steps of `--batch` 64-pixel crops
+with the paper's degradation. Of each held-out photograph a crop of 384 pixels is restored and kept as PNG.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from tsdsr.training.trainer import StudentTrainer
 VARIANTS = {"full": lambda phase: phase, **ABLATIONS, "eps": with_tsd(space="eps")}
 
 
-def settings(variant: str, seed: int, steps: int, gamma: float) -> StudentConfig:
+def settings(variant: str, seed: int, steps: int, batch: int, gamma: float) -> StudentConfig:
     """L1 + LPIPS, and TSD as the variant says; TSD weighs ``gamma``."""
     phase = Phase(
-        steps=steps, batch_size=4, lr=(1e-4, 1e-5), warmup=5, fake_lr=(1e-4, 1e-4), l1_weight=1.0,
+        steps=steps, batch_size=batch, lr=(1e-4, 1e-5), warmup=5, fake_lr=(1e-4, 1e-4), l1_weight=1.0,
         perceptual_weight=0.75, gamma_reg=gamma, tsd=TSDSettings(guidance=1.0, points=4, step_size=50, shift=25),
     )  # fmt: skip
     return StudentConfig(
@@ -50,18 +50,31 @@ def settings(variant: str, seed: int, steps: int, gamma: float) -> StudentConfig
         validation_crop=384,
         validate_every=steps + 1,
         checkpoint_every=50,
-        log_every=10,
+        log_every=50,
+        monitor_every=0,
     )
 
 
-def run(variant: str, seed: int, steps: int, gamma: float, photos: str, teacher: Path, output: Path) -> None:
+def run(
+    variant: str,
+    seed: int,
+    steps: int,
+    batch: int,
+    gamma: float,
+    photos: str,
+    teacher: Path,
+    init: str,
+    output: Path,
+    device: str,
+    workers: int,
+) -> None:
     """Train one student, restore the held-out photographs, store pictures and figures."""
-    config = settings(variant, seed, steps, gamma)
-    files = RunFiles(teacher=teacher, student=resolve_model("mini"))
+    config = settings(variant, seed, steps, batch, gamma)
+    files = RunFiles(teacher=teacher, student=resolve_model(init))
     networks = build_networks(load_parts(config, files), MINI, config.networks, seed, config.needs_scores)
     out = output / f"{variant}-{seed}"
     data = training_data([open_source(photos)], config, {})
-    trainer = StudentTrainer(config, networks, data, out, accelerator=make_accelerator(out, "cpu"))
+    trainer = StudentTrainer(config, networks, data, out, accelerator=make_accelerator(out, device), workers=workers)
     started, first = time.perf_counter(), trainer.step
     trainer.run()
     figures = {**trainer.validate(), "seconds": time.perf_counter() - started, "steps": trainer.step - first}
@@ -73,19 +86,19 @@ def run(variant: str, seed: int, steps: int, gamma: float, photos: str, teacher:
     (out / "figures.json").write_text(json.dumps(figures))
 
 
-def run_all(seeds: int, output: Path, **options: Any) -> None:
+def run_all(seeds: int, first_seed: int, output: Path, **options: Any) -> None:
     """Every variant with every seed that has no figures yet; all variants of a seed before the next."""
-    for seed in range(seeds):
+    for seed in range(first_seed, first_seed + seeds):
         for variant in VARIANTS:
             if not (output / f"{variant}-{seed}" / "figures.json").exists():
                 run(variant, seed, output=output, **options)
 
 
-def score(output: Path) -> None:
+def score(output: Path, device: str) -> None:
     """LPIPS (alex), DISTS and NIQE of every run: mean and standard deviation over seeds."""
     import pyiqa
 
-    metrics = {name: pyiqa.create_metric(name, device="cpu") for name in ("lpips", "dists", "niqe")}
+    metrics = {name: pyiqa.create_metric(name, device=device) for name in ("lpips", "dists", "niqe")}
     table: dict[str, list[dict[str, float]]] = {}
     for folder in sorted(p.parent for p in output.glob("*/figures.json")):
         stored = folder / "scores.json"
@@ -121,14 +134,20 @@ def main() -> None:
     one.add_argument("--seed", type=int, default=0)
     every = commands.add_parser("all")
     every.add_argument("--seeds", type=int, default=3)
+    every.add_argument("--first-seed", type=int, default=0, help="to share the work among processes")
     for training in (one, every):
         training.add_argument("--steps", type=int, default=250)
+        training.add_argument("--batch", type=int, default=4)
         training.add_argument("--gamma", type=float, default=10.0)
         training.add_argument("--photos", required=True)
         training.add_argument("--teacher", type=Path, required=True)
+        training.add_argument("--init", default="mini", help="where every run starts")
+        training.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+        training.add_argument("--workers", type=int, default=0)
         training.add_argument("-o", "--output", type=Path, required=True)
     scores = commands.add_parser("score")
     scores.add_argument("output", type=Path)
+    scores.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     arguments = vars(parser.parse_args())
     {"run": run, "all": run_all, "score": score}[arguments.pop("command")](**arguments)
 

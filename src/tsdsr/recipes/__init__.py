@@ -12,6 +12,10 @@ from tsdsr.recipes.mini import (
     mini_camera,
     mini_camera_tsd,
     mini_fine,
+    mini_large,
+    mini_large_adversarial,
+    mini_large_both,
+    mini_large_tsd,
     mini_sensor,
     mini_smoke,
     mini_smoke_teacher,
@@ -21,6 +25,7 @@ from tsdsr.recipes.mini import (
     mini_v0,
     mini_v1,
     mini_v2,
+    mini_wide_teacher,
 )
 from tsdsr.recipes.stable_diffusion import sd2, sd3_24gb, sd3_paper, sd3_teacher, sd21, sd21_teacher
 from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig
@@ -35,6 +40,10 @@ _STUDENTS = (
     mini_camera,
     mini_camera_tsd,
     mini_fine,
+    mini_large,
+    mini_large_adversarial,
+    mini_large_both,
+    mini_large_tsd,
     mini_sensor,
     mini_twin,
     mini_student,
@@ -44,7 +53,7 @@ _STUDENTS = (
     sd21,
     sd2,
 )
-_TEACHERS = (mini_teacher, mini_smoke_teacher, sd3_teacher, sd21_teacher)
+_TEACHERS = (mini_teacher, mini_wide_teacher, mini_smoke_teacher, sd3_teacher, sd21_teacher)
 
 RECIPES: MappingProxyType[str, Recipe] = MappingProxyType(
     {recipe.__name__: recipe for recipe in (*_STUDENTS, *_TEACHERS)}

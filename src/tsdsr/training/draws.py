@@ -13,7 +13,8 @@ class Draws:
     """One generator a sample, a function of ``(seed, stream, sample number)``.
 
     Two processes with half of the batch each, or two accumulated micro-batches, draw what one batch would have drawn,
-    and a resumed run what the interrupted one would have.
+    and a resumed run what the interrupted one would have. Noise for an accelerator is drawn there: it is
+    other noise than the CPU's, and again the same on one kind of device.
 
     Args:
         seed (int): the run's.
@@ -26,10 +27,17 @@ class Draws:
             torch.Generator().manual_seed(int(np.random.SeedSequence((seed, stream, item)).generate_state(1)[0]))
             for item in items
         ]
+        self._on_device: list[torch.Generator] = []
 
     def normal(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Standard normal, shape (B, *shape), float32 on ``like``'s device."""
-        return torch.stack([torch.randn(tuple(shape), generator=g) for g in self._generators]).to(like.device)
+        generators = self._generators
+        if like.device.type != "cpu":
+            if not self._on_device:
+                seeds = (g.initial_seed() for g in self._generators)
+                self._on_device = [torch.Generator(like.device).manual_seed(seed) for seed in seeds]
+            generators = self._on_device
+        return torch.stack([torch.randn(tuple(shape), generator=g, device=like.device) for g in generators])
 
     def uniform(self, count: int | None = None) -> Tensor:
         """Uniform in [0, 1), float32 on the CPU, shape (B,) or (count, B)."""

@@ -149,7 +149,7 @@ class Engine(ABC):
 
     def average(self, name: str) -> None:
         """Keep an exponential moving average of a role's weights: what is validated and stored."""
-        self.ema = EMAModel(self.roles[name].parameters, decay=self.config.ema_decay)
+        self.ema = EMAModel(self.roles[name].parameters, decay=self.config.ema_decay, foreach=True)
         self._averaged = name
 
     def update_average(self) -> None:
