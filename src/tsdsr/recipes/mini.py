@@ -304,10 +304,10 @@ def mini_large_both() -> StudentConfig:
 
 
 def mini_wide_teacher() -> TeacherConfig:
-    """A teacher half as wide again as :func:`mini_teacher`, on crops as soft as its students' truths."""
+    """A teacher a quarter wider than :func:`mini_teacher`, on crops as soft as its students' truths."""
     return TeacherConfig(
         phases=(Schedule(steps=6000, batch_size=64, lr=(6e-4, 1e-5), warmup=200),),
-        networks=NetworkSettings(config={"channels": [96, 192, 288], "learned_skip": True}),
+        networks=NetworkSettings(config={"channels": [80, 160, 240], "learned_skip": True}),
         crops=_SOFT_CROPS,
         validation_crop=128,
         validate_every=2000,
