@@ -85,7 +85,14 @@ def test_recipes_are_valid(name: str) -> None:
 
 def test_recipes_of_the_shipped_mini_are_as_long_as_its_model_card_says() -> None:
     card = (resolve_model("mini") / "README.md").read_text()
-    said_of = {"mini_v0": "4,000 of L1", "mini_camera": "2,800 steps", "mini_v1": "560 steps", "mini_v2": "220 steps"}
+    said_of = {
+        "mini_v0": "4,000 of L1",
+        "mini_camera": "2,800 steps",
+        "mini_v1": "560 steps",
+        "mini_v2": "220 steps",
+        "mini_large": "1,800 steps",
+        "mini_v3": "480 steps",
+    }
     for name, said in said_of.items():
         assert said in " ".join(card.split())
         assert f"{get_recipe(name).phases[-1].steps:,}" == said.split()[0]
