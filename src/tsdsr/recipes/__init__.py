@@ -12,8 +12,6 @@ from tsdsr.recipes.mini import (
     mini_camera,
     mini_camera_tsd,
     mini_fine,
-    mini_large,
-    mini_large_both,
     mini_sensor,
     mini_smoke,
     mini_smoke_teacher,
@@ -23,9 +21,8 @@ from tsdsr.recipes.mini import (
     mini_v0,
     mini_v1,
     mini_v2,
-    mini_v3,
-    mini_wide_teacher,
 )
+from tsdsr.recipes.mini_large import mini_large, mini_large_both, mini_v3, mini_wide_teacher
 from tsdsr.recipes.stable_diffusion import sd2, sd3_24gb, sd3_paper, sd3_teacher, sd21, sd21_teacher
 from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig
 
