@@ -50,8 +50,7 @@ def settings(variant: str, seed: int, steps: int, batch: int, gamma: float) -> S
         validation_crop=384,
         validate_every=steps + 1,
         checkpoint_every=50,
-        log_every=50,
-        monitor_every=0,
+        log_every=10,
     )
 
 

@@ -68,10 +68,10 @@ def test_a_plan_halves_until_nothing_sensible_is_left() -> None:
     following: TilePlan | None = single
     while following := following.smaller(MINI, size):
         edges.append((following.tile, following.overlap, following.least))
-    assert edges == [(512, 64, 256), (256, 64, 256), (128, 64, 128), (64, 32, 64)]
+    assert edges == [(512, 128, 256), (256, 128, 256), (128, 64, 128), (64, 32, 64)]
     whole = plan_tiles(MINI, (600, 400), None).smaller(MINI, (600, 400))
     assert whole is not None
-    assert (whole.tile, whole.overlap) == (288, 64)
+    assert (whole.tile, whole.overlap) == (288, 128)
 
 
 def test_memory_running_out_starts_again_with_smaller_tiles(caplog: pytest.LogCaptureFixture) -> None:

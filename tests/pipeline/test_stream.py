@@ -22,7 +22,7 @@ from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.color import adain_color_fix, wavelet_color_fix
 from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.pipeline.plan import TilePlan
+from tsdsr.pipeline.plan import TilePlan, plan_tiles
 from tsdsr.pipeline.stream import EnlargedImage, stream
 from tsdsr.pipeline.tensors import pad_to_multiple
 from tsdsr.pipeline.tiling import AxisTiles
@@ -143,7 +143,7 @@ def test_tiles_of_mini_on_a_photograph(
 def test_smooth_images_show_no_seam_in_mini(mini: OneStepSRPipeline, kind: str) -> None:
     ramp = np.linspace(0.2, 0.8, 112, dtype=np.float32)[None, :, None] * np.ones((112, 112, 3), np.float32)
     x = {"flat": np.full_like(ramp, 0.4), "gradient": ramp, "oblique": (ramp + ramp.swapaxes(0, 1)) / 2}[kind]
-    axis = AxisTiles.plan(448, 256, MINI.tile_overlap, 16)
+    axis = AxisTiles.plan(448, 256, plan_tiles(MINI, (448, 448), 256).overlap, 16)
     assert axis.starts == (0, 192)
     borders = [(b, a + axis.tile) for a, b in zip(axis.starts, axis.starts[1:], strict=False)]
     whole, tiled = (

@@ -189,6 +189,17 @@ def test_wrong_overrides_are_explained(assignment: str, message: str) -> None:
         apply_overrides(config(), [assignment])
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_draws_on_a_device_belong_to_samples_too() -> None:
+    like = torch.zeros(1, device="cuda")
+    whole, part = Draws(0, 1, [5, 6, 7]), Draws(0, 1, [6])
+    first, second = whole.normal((2, 3), like), whole.normal((2, 3), like)
+    assert first.device == like.device
+    assert torch.equal(first[1:2], part.normal((2, 3), like))
+    assert not torch.equal(first, second)
+    assert torch.equal(whole.uniform(), Draws(0, 1, [5, 6, 7]).uniform())
+
+
 def test_draws_belong_to_samples() -> None:
     like = torch.zeros(1)
     whole, part = Draws(0, 1, [5, 6, 7]), Draws(0, 1, [6])

@@ -47,7 +47,7 @@ class ModelSpec:
         native_size (int): edge in pixels of the images the student works on best; larger ones are tiled.
         least_tile (int): tiles may shrink to this edge to cover an image evenly. A local network loses nothing by it;
             the others keep their native size.
-        tile_overlap (int): overlap in pixels at which tiles leave no trace.
+        tile_overlap (int): overlap in pixels at which no trace of the tiles is seen.
         tile_bytes (float): working memory a pixel of a tile takes in float32; half in 16 bits.
         fixed_tile_bytes (int): working memory whatever the size of the tile.
         faithful_strength (float): share of the step at which the result is closest to the truth in PSNR, measured.
@@ -199,9 +199,9 @@ MINI = ModelSpec(
     vae_class=SpaceToDepthAutoencoder,
     vae_config=_frozen(),
     least_tile=256,
-    tile_overlap=64,
-    tile_bytes=150.0,
-    fixed_tile_bytes=50_000_000,
+    tile_overlap=128,
+    tile_bytes=260.0,
+    fixed_tile_bytes=80_000_000,
     faithful_strength=0.7,
 )
 

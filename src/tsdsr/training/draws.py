@@ -13,8 +13,8 @@ class Draws:
     """One generator a sample, a function of ``(seed, stream, sample number)``.
 
     Two processes with half of the batch each, or two accumulated micro-batches, draw what one batch would have drawn,
-    and a resumed run what the interrupted one would have. Noise for an accelerator is drawn there: it is
-    other noise than the CPU's, and again the same on one kind of device.
+    and a resumed run what the interrupted one would have. Noise for an accelerator is drawn there, by generators of its
+    own: it is other noise than the CPU's, and the same again on the same kind of device.
 
     Args:
         seed (int): the run's.
