@@ -2,8 +2,8 @@
 
     python benchmarks/overlap.py --model mini --dtype fp32      # pip install scikit-image
 
-Three photographs of scikit-image, enlarged to 1280×1024 in tiles of 512 pixels. The smallest overlap of which nothing is
-seen belongs into ``tile_overlap`` of the model's row in ``tsdsr/models/zoo.py``.
+Three photographs of scikit-image, enlarged to 1280×1024 in tiles of 512 pixels. The smallest overlap of which nothing
+is seen belongs into ``tile_overlap`` of the model's row in ``tsdsr/models/zoo.py``.
 """
 
 from __future__ import annotations
