@@ -27,11 +27,11 @@ from tsdsr.data.sources import open_source
 from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.loading import resolve_model
 from tsdsr.recipes.ablations import ABLATIONS, with_tsd
+from tsdsr.training.build import RunFiles, load_parts, training_data
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings
 from tsdsr.training.networks import build_networks
-from tsdsr.training.reporting import make_accelerator
-from tsdsr.training.setup import RunFiles, load_parts, training_data
-from tsdsr.training.trainer import StudentTrainer
+from tsdsr.training.run_log import make_accelerator
+from tsdsr.training.student import StudentTrainer
 
 VARIANTS = {"full": lambda phase: phase, **ABLATIONS, "eps": with_tsd(space="eps")}
 

@@ -24,7 +24,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from tsdsr.data.datasets import CropDataset, CropSettings, PairDataset, PairSettings
-from tsdsr.data.degradation import Degradation, KernelRecord, SampleRecord, StageRecord, make_kernels
+from tsdsr.data.second_order import Degradation, KernelRecord, SampleRecord, StageRecord, make_kernels
 from tsdsr.data.settings import PRESETS
 from tsdsr.data.sources import Source, list_photos
 

@@ -19,11 +19,11 @@ from rich.table import Table
 from tsdsr.data.sources import open_source
 from tsdsr.evaluation.metrics import select_metrics
 from tsdsr.evaluation.scoring import ScoringSettings, evaluate
-from tsdsr.pipeline.imageio import read_picture
+from tsdsr.images.reading import read_picture
+from tsdsr.images.writing import write_picture
+from tsdsr.pipeline.files import restore_picture
 from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.pipeline.restore import restore_picture
-from tsdsr.pipeline.writing import write_picture
 
 METRICS = ("psnr", "lpips", "dists", "niqe")
 

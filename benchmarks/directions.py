@@ -21,9 +21,9 @@ from tsdsr.data.sources import open_source
 from tsdsr.models.denoiser import as_denoiser, restore
 from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.loading import resolve_model
+from tsdsr.training.build import load_network, split_sources
 from tsdsr.training.networks import encode
 from tsdsr.training.prompts import LabelPrompts
-from tsdsr.training.setup import load_network, split_sources
 from tsdsr.training.validation import validation_pairs
 
 

@@ -29,10 +29,10 @@ from PIL import Image
 from tsdsr import load_pipeline
 from tsdsr.models.conditioning import Conditioning, FixedPrompt
 from tsdsr.models.zoo import SPECS, get_spec
-from tsdsr.optimize.export import export_pipeline
-from tsdsr.optimize.exported import load_exported
 from tsdsr.pipeline.loading import PACKAGED_MODELS
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.runtimes.export import export_pipeline
+from tsdsr.runtimes.exported_pipeline import load_exported
 
 
 def load(model: str, layers: int | None, dtype: torch.dtype) -> OneStepSRPipeline:
@@ -52,7 +52,7 @@ def load(model: str, layers: int | None, dtype: torch.dtype) -> OneStepSRPipelin
 
 
 def in_turn(contestants: dict[str, Callable[[], Any]], runs: int) -> dict[str, float]:
-    """Median seconds of each, one call of every contestant a round; the first round warms up."""
+    """Median seconds of each, one call of every model a round; the first round warms up."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for run in range(runs + 1):
         for name, call in contestants.items():

@@ -26,11 +26,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tsdsr.devices import choose_dtype
 from tsdsr.models.conditioning import Conditioning, FixedPrompt
 from tsdsr.models.zoo import default_conditioning, get_spec
 from tsdsr.optimize.fold import Footprint, fold
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.loading import choose_dtype, load_pipeline
+from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 CPU = torch.device("cpu")

@@ -32,9 +32,9 @@ import tifffile
 from PIL import Image, ImageCms
 
 from tsdsr.errors import ImageError
-from tsdsr.pipeline.imageio import FORMATS, codecs, read_picture
-from tsdsr.pipeline.picture import Metadata, Picture
-from tsdsr.pipeline.writing import write_picture
+from tsdsr.images.picture import Metadata, Picture
+from tsdsr.images.reading import FORMATS, codecs, read_picture
+from tsdsr.images.writing import write_picture
 
 MAX_PIXELS = 4_000_000
 SECONDS = 5.0

@@ -25,23 +25,24 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from tsdsr.data.camera import CameraDegradation
 from tsdsr.data.datasets import CropSettings, cut_crop, decode
-from tsdsr.data.degradation import Degradation
+from tsdsr.data.second_order import Degradation
 from tsdsr.data.settings import PRESETS
 from tsdsr.data.sources import open_source
 from tsdsr.evaluation.metrics import select_metrics
 from tsdsr.evaluation.scoring import ScoringSettings, evaluate
 from tsdsr.pipeline.loading import load_pipeline
-from tsdsr.pipeline.tensors import from_array, to_pil, to_unit
+from tsdsr.pixels import to_tensor, to_uint8
 from tsdsr.recipes.mini import CAMERA, LONG_LENS, mini_v2
 from tsdsr.resize import upsample_bicubic
+from tsdsr.training.build import split_sources
 from tsdsr.training.monitors import grid_excess
-from tsdsr.training.setup import split_sources
 
 EDGE, SCALE, SOFTENING = 512, 4, 1.4
 SMALL = (EDGE // SCALE, EDGE // SCALE)
@@ -150,12 +151,12 @@ def grids(folder: Path) -> list[str]:
 def save(image: Tensor, path: Path) -> None:
     """Write (3, H, W) in [0, 1] with 8 bits."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    to_pil(image).save(path)
+    Image.fromarray(to_uint8(image)).save(path)
 
 
 def load(path: Path) -> Tensor:
     """(1, 3, H, W) in [0, 1]."""
-    return to_unit(from_array(decode(path)))
+    return to_tensor(decode(path))[None]
 
 
 def main() -> None:

@@ -38,10 +38,10 @@ def photograph(edge: int) -> Any:
 
 def part_timer() -> dict[str, float]:
     """Processor seconds of each part of the path, added up while it runs; parts inside others are taken from them."""
-    import tsdsr.pipeline.finish as finish
+    import tsdsr.pipeline.canvas as finish
     import tsdsr.pipeline.stream as stream
+    from tsdsr.pipeline.blending import BandBlender
     from tsdsr.pipeline.pipeline import OneStepSRPipeline
-    from tsdsr.pipeline.tiling import BandBlender
 
     seconds: dict[str, float] = defaultdict(float)
     inside: list[float] = []
@@ -67,7 +67,7 @@ def part_timer() -> dict[str, float]:
         timed(OneStepSRPipeline, name, name)
     timed(BandBlender, "add", "blend")
     timed(finish, "wavelet_color_fix", "colour")
-    timed(finish.Finisher, "write", "write")
+    timed(finish.CanvasWriter, "write", "write")
     return seconds
 
 

@@ -26,8 +26,8 @@ from torch import Tensor
 
 from tsdsr.models.groupnorm import SharedGroupNorms
 from tsdsr.pipeline.color import ColorFix
-from tsdsr.pipeline.plan import TilePlan
 from tsdsr.pipeline.stream import EnlargedImage, Place, stream
+from tsdsr.pipeline.tile_plan import TilePlan
 
 TRAINING = (skimage.data.rocket, skimage.data.cat, skimage.data.retina, skimage.data.immunohistochemistry)
 TEST = {"astronaut": skimage.data.astronaut, "coffee": skimage.data.coffee}

@@ -25,8 +25,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from folding import CPU, file_gb, in_turn, peak_gb, rms, step
+from tsdsr.devices import choose_dtype
 from tsdsr.optimize.quantize import quantize
-from tsdsr.pipeline.loading import choose_dtype, load_pipeline
+from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.tensors import from_tensors
 

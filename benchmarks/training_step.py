@@ -28,9 +28,9 @@ from tsdsr.models.zoo import MINI, get_spec
 from tsdsr.recipes import student_recipe
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings
 from tsdsr.training.networks import Networks, Parts, build_networks
-from tsdsr.training.reporting import make_accelerator, peak_memory
+from tsdsr.training.run_log import make_accelerator, peak_memory
 from tsdsr.training.samples import TrainingData, TrainingSample
-from tsdsr.training.trainer import StudentTrainer
+from tsdsr.training.student import StudentTrainer
 
 
 class ZeroPrompts:

@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 
 from tsdsr import load_pipeline
-from tsdsr.data.degradation import Degradation
+from tsdsr.data.first_order import SimpleDegradation
+from tsdsr.data.second_order import Degradation
 from tsdsr.data.settings import PRESETS
-from tsdsr.data.simple import SimpleDegradation
 from tsdsr.pipeline.tensors import to_pil, to_tensors
 from tsdsr.resize import upsample_bicubic
 

@@ -19,6 +19,7 @@ from tsdsr.models.conditioning import Conditioning, FixedPrompt
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pixels import to_tensor
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "golden"
 
@@ -79,6 +80,11 @@ def rgb_psnr(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(scoring, "make_metric", make_metric)
     monkeypatch.setattr(scoring, "versions", dict)
+
+
+def as_batch(image: Image.Image) -> torch.Tensor:
+    """A PIL image as a batch (1, 3, H, W), float32 in [0, 1]."""
+    return to_tensor(np.asarray(image.convert("RGB")))[None]
 
 
 def randomise(module: torch.nn.Module, std: float = 0.05) -> torch.nn.Module:

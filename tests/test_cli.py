@@ -14,14 +14,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import tsdsr
-from tests.pipeline.pictures import deep, metadata, ramp, rgb
+from tests.images.pictures import deep, metadata, ramp, rgb
 from tsdsr.cli import app
+from tsdsr.images.picture import Picture
+from tsdsr.images.reading import read_picture
+from tsdsr.images.writing import write_picture
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.imageio import read_picture
 from tsdsr.pipeline.loading import load_pipeline
-from tsdsr.pipeline.picture import Picture
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.pipeline.writing import write_picture
 
 runner = CliRunner()
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tsdsr.resize import Taps, upsample_bicubic
+from tsdsr.resize import BicubicWeights, upsample_bicubic
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,13 @@ def test_any_window_is_that_of_the_whole(small: tuple[int, int], large: tuple[in
         (height - 1, height, width - 1, width),
         (height // 3, height // 2 + 1, width // 2, width),
     ):
-        rows = Taps.at(torch.arange(top, bottom), small[0], height)
-        cols = Taps.at(torch.arange(left, right), small[1], width)
+        rows = BicubicWeights.at(torch.arange(top, bottom), small[0], height)
+        cols = BicubicWeights.at(torch.arange(left, right), small[1], width)
         crop = x[..., rows.first : rows.stop, cols.first : cols.stop]
         window = rows.apply(cols.apply(crop, -1), -2).clamp(0, 1)
         torch.testing.assert_close(window, whole[..., top:bottom, left:right], rtol=0, atol=2e-6)
 
 
 def test_only_what_is_needed_is_asked_for() -> None:
-    taps = Taps.at(torch.arange(400, 440), 1000, 4000)
+    taps = BicubicWeights.at(torch.arange(400, 440), 1000, 4000)
     assert (taps.first, taps.stop) == (98, 112)

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from tsdsr.models.denoiser import Denoiser, as_denoiser, restore
     from tsdsr.models.zoo import SPECS, ModelSpec, get_spec
     from tsdsr.optimize.compile import compile_pipeline
-    from tsdsr.optimize.export import export_pipeline
-    from tsdsr.optimize.exported import load_exported
     from tsdsr.optimize.fold import fold
-    from tsdsr.optimize.opening import open_pipeline
     from tsdsr.optimize.quantize import quantize
     from tsdsr.pipeline.convert import convert_released, save_pipeline
     from tsdsr.pipeline.loading import load_pipeline
     from tsdsr.pipeline.pipeline import OneStepSRPipeline, SROutput
     from tsdsr.pipeline.upstream import upscale_like_upstream
+    from tsdsr.runtimes.export import export_pipeline
+    from tsdsr.runtimes.exported_pipeline import load_exported
+    from tsdsr.runtimes.open_model import open_pipeline
 
 _EXPORTS = {
     "Conditioning": "tsdsr.models.conditioning",
@@ -46,12 +46,12 @@ _EXPORTS = {
     "as_denoiser": "tsdsr.models.denoiser",
     "compile_pipeline": "tsdsr.optimize.compile",
     "convert_released": "tsdsr.pipeline.convert",
-    "export_pipeline": "tsdsr.optimize.export",
+    "export_pipeline": "tsdsr.runtimes.export",
     "fold": "tsdsr.optimize.fold",
     "get_spec": "tsdsr.models.zoo",
-    "load_exported": "tsdsr.optimize.exported",
+    "load_exported": "tsdsr.runtimes.exported_pipeline",
     "load_pipeline": "tsdsr.pipeline.loading",
-    "open_pipeline": "tsdsr.optimize.opening",
+    "open_pipeline": "tsdsr.runtimes.open_model",
     "quantize": "tsdsr.optimize.quantize",
     "restore": "tsdsr.models.denoiser",
     "save_pipeline": "tsdsr.pipeline.convert",

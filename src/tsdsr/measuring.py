@@ -12,15 +12,9 @@ from typing import Any
 
 import torch
 
+from tsdsr.devices import wait_for
+
 _PROC = Path("/proc/self")
-
-
-def wait_for(device: torch.device) -> None:
-    """Return when everything queued on the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def seconds_of(call: Callable[[], Any], device: torch.device, runs: int, warmup: int = 1) -> float:

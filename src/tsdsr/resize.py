@@ -26,7 +26,7 @@ def upsample_bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Taps:
+class BicubicWeights:
     """Where a stretch of an enlarged axis comes from: four positions of the small axis each, and their weights.
 
     Along both axes of a crop, ``rows.apply(cols.apply(crop, -1), -2).clamp(0, 1)`` are the pixels of
@@ -44,8 +44,8 @@ class Taps:
     weight: Tensor
 
     @classmethod
-    def at(cls, positions: Tensor, length: int, enlarged: int) -> Taps:
-        """Taps of some positions of an axis of ``length`` enlarged to ``enlarged``.
+    def at(cls, positions: Tensor, length: int, enlarged: int) -> BicubicWeights:
+        """BicubicWeights of some positions of an axis of ``length`` enlarged to ``enlarged``.
 
         The kernel is Keys' with a = -0.75, outside the image its border pixels are repeated, as in
         ``torch.nn.functional.interpolate``. The source position is rounded where torch rounds it: far from the origin
@@ -65,9 +65,9 @@ class Taps:
         first, stop = int(index.min()), int(index.max()) + 1
         return cls(first, stop, index - first, weight)
 
-    def to(self, device: torch.device) -> Taps:
+    def to(self, device: torch.device) -> BicubicWeights:
         """The same on a device."""
-        return Taps(self.first, self.stop, self.index.to(device), self.weight.to(device))
+        return BicubicWeights(self.first, self.stop, self.index.to(device), self.weight.to(device))
 
     def apply(self, crop: Tensor, dim: int) -> Tensor:
         """Weighted sum of four gathers along ``dim``, whose extent in ``crop`` is first … stop; not clamped."""

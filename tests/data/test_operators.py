@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from tests.conftest import as_batch
 from tsdsr.data.kernels import delta_kernels, sinc_kernels, smooth_kernels
 from tsdsr.data.operators import (
     add_gaussian_noise,
@@ -23,7 +24,6 @@ from tsdsr.data.operators import (
     unsharp_mask,
 )
 from tsdsr.errors import InvalidInputError, MissingDependencyError
-from tsdsr.pipeline.tensors import to_tensors
 
 DEVICES = [
     "cpu",
@@ -36,7 +36,7 @@ on_each_device = pytest.mark.parametrize("device", DEVICES)
 def images(photo: Image.Image) -> Tensor:
     """Two different pictures (2, 3, 96, 128)."""
     parts = [photo.crop((180, 60, 308, 156)), photo.crop((0, 300, 128, 396))]
-    return torch.cat([to_tensors(part)[0][0] for part in parts])
+    return torch.cat([as_batch(part) for part in parts])
 
 
 def kernels(count: int, size: int) -> Tensor:

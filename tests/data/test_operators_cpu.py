@@ -12,11 +12,11 @@ from torch import Tensor
 
 pytest.importorskip("cv2", reason="OpenCV is not installed (extra: train)")
 
+from tests.conftest import as_batch
 from tsdsr.data import operators, operators_cpu
-from tsdsr.data.degradation import KernelRecord, make_kernels
 from tsdsr.data.poisson import poisson_counts
+from tsdsr.data.second_order import KernelRecord, make_kernels
 from tsdsr.errors import InvalidInputError, MissingDependencyError
-from tsdsr.pipeline.tensors import to_tensors
 
 KERNELS = {
     "isotropic": KernelRecord("gaussian", 21, (2.3, 2.3)),
@@ -33,7 +33,7 @@ KERNELS = {
 def images(photo: Image.Image) -> Tensor:
     """Two pictures (2, 3, 95, 128), one side odd."""
     parts = [photo.crop((180, 60, 308, 155)), photo.crop((0, 300, 128, 395))]
-    return torch.cat([to_tensors(part)[0][0] for part in parts])
+    return torch.cat([as_batch(part) for part in parts])
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -115,7 +115,7 @@ def test_counts_follow_the_poisson_distribution(photons: int) -> None:
 
 
 def test_missing_opencv_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tsdsr.data.degradation import operators_for
+    from tsdsr.data.second_order import operators_for
 
     monkeypatch.setitem(sys.modules, "cv2", None)
     monkeypatch.delitem(sys.modules, "tsdsr.data.operators_cpu")
@@ -126,7 +126,7 @@ def test_missing_opencv_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_whole_recipe_agrees_but_for_the_noise(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """With noise off, the records give the same picture through either set of operators."""
-    from tsdsr.data import degradation
+    from tsdsr.data import second_order as degradation
     from tsdsr.data.settings import PRESETS
 
     recipe = degradation.Degradation(PRESETS["osediff"])

@@ -8,9 +8,10 @@ import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+from tsdsr.devices import choose_device, choose_dtype
 from tsdsr.errors import GatedModelError, ModelError, ModelNotFoundError, WeightsError
 from tsdsr.pipeline import loading
-from tsdsr.pipeline.loading import choose_device, choose_dtype, load_pipeline
+from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 

@@ -8,13 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import mini_prompt, randomise
+from tests.conftest import as_batch, mini_prompt, randomise
 from tsdsr.errors import InvalidInputError, TSDSRError
 from tsdsr.models.conditioning import FixedPrompt
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI, get_spec
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.pipeline.tensors import to_tensors
 from tsdsr.resize import upsample_bicubic
 
 PIPES = ["mini_pipe", "sd3_pipe", "sd21_pipe"]
@@ -40,7 +39,7 @@ def test_a_target_size_is_met_to_the_pixel(pipe: OneStepSRPipeline, photo: Image
 
 
 def test_kinds_of_input_and_output(mini_pipe: OneStepSRPipeline, photo: Image.Image) -> None:
-    tensor = to_tensors(small(photo))[0][0]
+    tensor = as_batch(small(photo))
     from_pil = mini_pipe(small(photo)).images[0]
     from_tensor = mini_pipe(tensor).images
     assert from_tensor.shape == (1, 3, 80, 96)
@@ -56,7 +55,7 @@ def test_a_list_may_mix_sizes_and_a_batch_equals_singles(pipe: OneStepSRPipeline
     together = pipe(images).images
     for image, result in zip(images, together, strict=True):
         assert np.array_equal(np.asarray(pipe(image).images[0]), np.asarray(result))
-    batch = torch.cat([to_tensors(small(photo))[0][0], to_tensors(small(photo.rotate(90)))[0][0]])
+    batch = torch.cat([as_batch(small(photo)), as_batch(small(photo.rotate(90)))])
     singles = torch.cat([pipe(x[None]).images for x in batch])
     torch.testing.assert_close(pipe(batch).images, singles, rtol=0, atol=1e-4)
 
@@ -102,12 +101,12 @@ def test_it_moves_as_other_pipelines_do(mini_pipe: OneStepSRPipeline, photo: Ima
 
 def test_the_untrained_mini_returns_the_bicubic_enlargement(photo: Image.Image) -> None:
     pipe = OneStepSRPipeline(MiniUNet(), MINI.make_autoencoder(), FixedPrompt.from_conditioning(mini_prompt()))
-    x = to_tensors(small(photo, 23, 21))[0][0]
+    x = as_batch(small(photo, 23, 21))
     torch.testing.assert_close(pipe(x, scale=3).images, upsample_bicubic(x, (63, 69)), rtol=0, atol=1e-6)
 
 
 def test_detail_leads_from_faithful_to_the_whole_step(mini_pipe: OneStepSRPipeline, photo: Image.Image) -> None:
-    x = to_tensors(small(photo))[0]
+    x = [as_batch(small(photo))]
 
     def result(detail: float) -> torch.Tensor:
         return mini_pipe(0.25 + x[0] / 2, detail=detail, color_fix="none").images
@@ -159,7 +158,7 @@ def test_small_and_odd_images(pipe: OneStepSRPipeline) -> None:
 
 def test_grey_and_16_bit_images_are_scaled_not_clipped(mini_pipe: OneStepSRPipeline) -> None:
     ramp = np.linspace(0, 65535, 24 * 20).reshape(20, 24).astype(np.uint16)
-    (x,), _ = to_tensors(Image.fromarray(ramp))
+    x = as_batch(Image.fromarray(ramp))
     torch.testing.assert_close(x[0, 0], torch.from_numpy(ramp / 65535).float())
     assert mini_pipe(Image.new("L", (8, 8))).images[0].mode == "RGB"
 

@@ -19,13 +19,13 @@ from tsdsr.errors import InvalidInputError, OutOfMemoryError
 from tsdsr.models.conditioning import FixedPrompt
 from tsdsr.models.groupnorm import SharedGroupNorms
 from tsdsr.models.zoo import MINI
+from tsdsr.pipeline.blending import AxisTiles
 from tsdsr.pipeline.color import adain_color_fix, wavelet_color_fix
 from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.pipeline.plan import TilePlan, plan_tiles
 from tsdsr.pipeline.stream import EnlargedImage, stream
-from tsdsr.pipeline.tensors import pad_to_multiple
-from tsdsr.pipeline.tiling import AxisTiles
+from tsdsr.pipeline.tensors import padded_positions
+from tsdsr.pipeline.tile_plan import TilePlan, plan_tiles
 from tsdsr.resize import upsample_bicubic
 
 CPU = torch.device("cpu")
@@ -47,7 +47,8 @@ def mini() -> OneStepSRPipeline:
 @pytest.mark.parametrize("size", [(70, 90), (64, 48), (150, 33), (5, 200)])
 def test_windows_are_those_of_the_padded_enlargement(size: tuple[int, int]) -> None:
     x = torch.rand(2, 3, 30, 31) if size[0] >= 30 and size[1] >= 31 else torch.rand(2, 3, 4, 20)
-    whole = pad_to_multiple(upsample_bicubic(x, size), 16)
+    rows, cols = (padded_positions(length, 16) for length in size)
+    whole = upsample_bicubic(x, size)[..., rows[:, None], cols]
     image = EnlargedImage(x, size, 16, CPU)
     assert image.padded == whole.shape[-2:]
     height, width = image.padded
@@ -62,8 +63,8 @@ def test_colour_is_that_of_the_whole_image(
     monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], tile: int | None, color_fix: str
 ) -> None:
     """The model is a fixed change of colour and contrast that depends on the place."""
-    monkeypatch.setattr("tsdsr.pipeline.finish._BLOCK", 50)
-    monkeypatch.setattr("tsdsr.pipeline.finish._SPOOL_BYTES", 1000)
+    monkeypatch.setattr("tsdsr.pipeline.canvas._BLOCK", 50)
+    monkeypatch.setattr("tsdsr.pipeline.canvas._SPOOL_BYTES", 1000)
     x = torch.rand(1, 3, size[0] // 2, size[1] // 2) * torch.linspace(0.3, 1, size[1] // 2)
     veil = torch.rand(1, 3, size[0] + 15, size[1] + 15)
 
@@ -225,7 +226,7 @@ def test_auto_follows_free_memory(mini_pipe: OneStepSRPipeline, monkeypatch: pyt
 def test_a_result_on_disk_is_the_same(mini_pipe: OneStepSRPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
     expected = mini_pipe.upscale_pixels(x, tile=64, tile_overlap=16)
-    monkeypatch.setattr("tsdsr.pipeline.memory.CANVAS_SHARE", 0.0)
+    monkeypatch.setattr("tsdsr.pipeline.canvas.CANVAS_SHARE", 0.0)
     result = mini_pipe.upscale_pixels(x, tile=64, tile_overlap=16)
     assert isinstance(result, np.memmap)
     assert np.array_equal(result, expected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tsdsr.training.grids import grid_loss
+from tsdsr.training.losses import grid_loss
 
 
 def test_the_grid_term_sees_a_grid_and_nothing_else() -> None:

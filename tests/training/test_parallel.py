@@ -12,7 +12,7 @@ import torch
 
 from tests.training.tiny import TSD, TinyPrompts, config, sd3_config, sd3_networks, trainer, weights
 from tsdsr.training.config import Phase
-from tsdsr.training.trainer import StudentTrainer
+from tsdsr.training.student import StudentTrainer
 
 ROOT = Path(__file__).parents[2]
 PHASE = Phase(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tsdsr.errors import MissingDependencyError
-from tsdsr.training.perceptual import dists_distance, lpips_distance
+from tsdsr.training.losses import dists_distance, lpips_distance
 
 
 def test_its_absence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

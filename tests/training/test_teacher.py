@@ -15,9 +15,9 @@ from tsdsr.models.adapters import new_lora, use_adapter
 from tsdsr.models.lora import merge_lora, read_released_lora
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI, get_spec
+from tsdsr.training.build import load_network, new_network, store_teacher
 from tsdsr.training.config import NetworkSettings, Schedule, TeacherConfig
-from tsdsr.training.reporting import make_accelerator
-from tsdsr.training.setup import load_network, new_network, store_teacher
+from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.teacher import TeacherTrainer
 
 CONFIG = TeacherConfig(

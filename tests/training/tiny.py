@@ -17,12 +17,12 @@ from tsdsr.data.sources import Source, list_photos
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI, get_spec
+from tsdsr.training.build import split_sources
 from tsdsr.training.config import NetworkSettings, Phase, StudentConfig, TSDSettings
 from tsdsr.training.networks import Networks, Parts, build_networks
-from tsdsr.training.reporting import make_accelerator
+from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.samples import TrainingData
-from tsdsr.training.setup import split_sources
-from tsdsr.training.trainer import StudentTrainer
+from tsdsr.training.student import StudentTrainer
 
 NETWORK: dict[str, Any] = {"channels": [8, 16, 16], "encoder_blocks": [1, 1, 1], "decoder_blocks": [1, 1]}
 TSD = TSDSettings(guidance=1.5, points=2, step_size=40, shift=10)

@@ -14,7 +14,7 @@ from tsdsr.cli.common import DtypeChoice, errors_reported
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tsdsr.optimize.bench import BenchResult, Timing
+    from tsdsr.benchmark.runner import BenchResult, Timing
 
 
 def bench(
@@ -42,9 +42,9 @@ def bench(
     Each model runs in a process of its own; the speed-up is to the first one, round by round.
     """
     with errors_reported():
-        from tsdsr.optimize.bench import BenchSettings
-        from tsdsr.optimize.bench import bench as run
-        from tsdsr.optimize.contestants import Entry
+        from tsdsr.benchmark.entries import Entry
+        from tsdsr.benchmark.runner import BenchSettings
+        from tsdsr.benchmark.runner import bench as run
 
         common = Entry("mini", device, dtype.value, compile=compile, threads=threads)
         settings = BenchSettings(size, scale, runs, warmup)
@@ -76,7 +76,7 @@ def _table(found: BenchResult) -> Table:
     """Models as columns, parts as rows."""
     from rich.table import Table
 
-    from tsdsr.optimize.contestants import PARTS
+    from tsdsr.benchmark.entries import PARTS
 
     settings, timings = found.settings, found.timings
     title = f"{settings.size}² at scale {settings.scale:g}, batch 1; seconds, median of {settings.runs}"

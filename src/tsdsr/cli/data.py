@@ -88,9 +88,9 @@ def caption(
         from tsdsr.data.datasets import decode
         from tsdsr.data.shards import sample_key
         from tsdsr.data.sources import open_source
+        from tsdsr.devices import choose_device, choose_dtype
         from tsdsr.files import atomic_path
         from tsdsr.models.captioner import load_captioner
-        from tsdsr.pipeline.loading import choose_device, choose_dtype
 
         images = open_source(source)
         root = images.root
@@ -124,9 +124,9 @@ def cache(
     """Cache text embeddings and latents for training; an interrupted run is continued."""
     with errors_reported():
         from tsdsr.data.sources import open_source
+        from tsdsr.devices import choose_device, choose_dtype
         from tsdsr.models.conditioning import DEFAULT_PROMPT, NULL_PROMPT
         from tsdsr.models.zoo import get_spec
-        from tsdsr.pipeline.loading import choose_device, choose_dtype
         from tsdsr.training.caching import cache_latents, cache_prompts, read_prompt_files
 
         images = open_source(source)

@@ -184,9 +184,9 @@ def _pipeline_system(model: str, scale: int, device: str, dtype: str) -> System:
 
 def _settings(metrics: str | None, gt: Path | None, border: int, workers: int, device: str) -> ScoringSettings:
     """Without true images and without a wish, all metrics that need none."""
+    from tsdsr.devices import choose_device
     from tsdsr.evaluation.metrics import select_metrics
     from tsdsr.evaluation.scoring import ScoringSettings
-    from tsdsr.pipeline.loading import choose_device
 
     chosen = select_metrics(None if metrics is None else [m.strip().lower() for m in metrics.split(",") if m.strip()])
     if metrics is None and gt is None:
@@ -213,7 +213,7 @@ def _show(
         with atomic_path(markdown) as temporary:
             temporary.write_text(to_markdown(found, rows) + "\n")
     if html is not None:
-        from tsdsr.evaluation.report import write_report
+        from tsdsr.evaluation.html_report import write_report
 
         write_report(found, html, published=[(row.method, row.values) for row in rows])
     Console().print(to_rich(found, rows))

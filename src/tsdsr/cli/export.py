@@ -31,8 +31,8 @@ def export(
     with errors_reported():
         from diffusers.utils.logging import disable_progress_bar, set_verbosity_error
 
-        from tsdsr.optimize.export import export_pipeline
         from tsdsr.pipeline.loading import load_pipeline
+        from tsdsr.runtimes.export import export_pipeline
 
         disable_progress_bar()
         set_verbosity_error()  # float16 on the CPU is for the files only

@@ -34,11 +34,11 @@ def figures(
     with errors_reported():
         from tsdsr.models.zoo import get_spec
         from tsdsr.recipes import student_recipe
-        from tsdsr.training.figures import FIGURES, measure, write_figure
+        from tsdsr.training.build import RunFiles, load_parts
+        from tsdsr.training.diagnostics import FIGURES, measure, write_figure
         from tsdsr.training.networks import build_networks
         from tsdsr.training.overrides import apply_overrides
-        from tsdsr.training.setup import RunFiles, load_parts
-        from tsdsr.training.trainer import StudentTrainer
+        from tsdsr.training.student import StudentTrainer
 
         if not list(run.glob("checkpoint-*.pt")):
             raise ConfigError(f"{run}: holds no checkpoint; the fake network of a run without steps is its teacher")

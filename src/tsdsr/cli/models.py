@@ -24,8 +24,8 @@ def convert(
     with errors_reported():
         import torch
 
+        from tsdsr.devices import choose_dtype
         from tsdsr.pipeline.convert import convert_released, save_pipeline
-        from tsdsr.pipeline.loading import choose_dtype
 
         stored = choose_dtype("fp16" if dtype is DtypeChoice.auto else dtype.value, torch.device("cpu"))
         pipe = convert_released(base, lora, embeddings, model)
@@ -44,8 +44,9 @@ def info() -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from tsdsr.devices import choose_device, choose_dtype
     from tsdsr.models.zoo import SPECS
-    from tsdsr.pipeline.loading import PACKAGED_MODELS, choose_device, choose_dtype
+    from tsdsr.pipeline.loading import PACKAGED_MODELS
 
     def auto_dtype(device: torch.device) -> str:
         return str(choose_dtype("auto", device)).removeprefix("torch.")

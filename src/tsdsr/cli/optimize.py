@@ -34,9 +34,10 @@ def fold(
         import torch
         from diffusers.utils.logging import disable_progress_bar
 
+        from tsdsr.devices import choose_dtype
         from tsdsr.optimize.fold import stored_dtype
         from tsdsr.pipeline.convert import save_pipeline
-        from tsdsr.pipeline.loading import choose_dtype, read_pipeline, resolve_model
+        from tsdsr.pipeline.loading import read_pipeline, resolve_model
 
         disable_progress_bar()
         folder = resolve_model(model)

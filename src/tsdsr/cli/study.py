@@ -109,9 +109,9 @@ def report(
         from rich.console import Console
 
         from tsdsr.files import atomic_path
+        from tsdsr.study.approval import study_report
         from tsdsr.study.definition import VOTES, Study
         from tsdsr.study.render import to_markdown, to_rich, write_figure
-        from tsdsr.study.report import study_report
         from tsdsr.study.votes import read_votes
 
         found = study_report(Study.load(folder), read_votes(folder / VOTES))

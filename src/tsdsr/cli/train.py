@@ -11,9 +11,9 @@ import typer
 from tsdsr.cli.common import SOURCE_HELP, DtypeChoice, errors_reported
 
 if TYPE_CHECKING:
+    from tsdsr.training.build import RunFiles
     from tsdsr.training.config import RunConfig
-    from tsdsr.training.setup import RunFiles
-    from tsdsr.training.trainer import StudentTrainer
+    from tsdsr.training.student import StudentTrainer
 
 train_app = typer.Typer(help="Train models.", no_args_is_help=True)
 
@@ -62,8 +62,8 @@ def student(
     """Train a one-step student and store it as a pipeline folder."""
     with errors_reported():
         from tsdsr.recipes import student_recipe
+        from tsdsr.training.build import RunFiles
         from tsdsr.training.overrides import apply_overrides
-        from tsdsr.training.setup import RunFiles
 
         config = apply_overrides(student_recipe(recipe), overrides)
         files = RunFiles(base, teacher, init, cache)
@@ -71,9 +71,9 @@ def student(
             _describe(config)
             return
         from tsdsr.models.zoo import get_spec
+        from tsdsr.training.build import load_parts
         from tsdsr.training.networks import build_networks
-        from tsdsr.training.setup import load_parts
-        from tsdsr.training.trainer import StudentTrainer
+        from tsdsr.training.student import StudentTrainer
 
         common = _common(config, files, photos, prompts, output, device, dtype, workers, tracker)
         spec = get_spec(config.networks.model)
@@ -110,15 +110,15 @@ def teacher(
     """Train a teacher with the diffusion loss on sharp images: a network for mini, a LoRA for base models."""
     with errors_reported():
         from tsdsr.recipes import teacher_recipe
+        from tsdsr.training.build import RunFiles
         from tsdsr.training.overrides import apply_overrides
-        from tsdsr.training.setup import RunFiles
 
         config = apply_overrides(teacher_recipe(recipe), overrides)
         files = RunFiles(base, init, None, cache)
         if dry_run:
             _describe(config)
             return
-        from tsdsr.training.setup import load_teacher, store_teacher
+        from tsdsr.training.build import load_teacher, store_teacher
         from tsdsr.training.teacher import TeacherTrainer
 
         common = _common(config, files, photos, prompts, output, device, dtype, workers, tracker)
@@ -145,10 +145,10 @@ def _common(
 ) -> dict[str, Any]:
     """What both trainers take besides networks."""
     from tsdsr.data.sources import open_source
-    from tsdsr.pipeline.loading import choose_device, choose_dtype
+    from tsdsr.devices import choose_device, choose_dtype
+    from tsdsr.training.build import make_prompts, training_data
     from tsdsr.training.caching import read_prompt_files
-    from tsdsr.training.reporting import make_accelerator
-    from tsdsr.training.setup import make_prompts, training_data
+    from tsdsr.training.run_log import make_accelerator
 
     sources = [open_source(source) for source in photos]
     texts: dict[Path, str] = {}
@@ -171,7 +171,7 @@ def _describe(config: RunConfig) -> None:
     import dataclasses
     import json
 
-    from tsdsr.training.memory import estimate_memory
+    from tsdsr.training.weight_memory import estimate_memory
 
     typer.echo(json.dumps(dataclasses.asdict(config), indent=1))
     samples = sum(phase.steps * phase.batch_size for phase in config.phases)
@@ -187,7 +187,7 @@ def _store_student(trainer: StudentTrainer, files: RunFiles, target: Path) -> No
     from tsdsr.models.conditioning import FixedPrompt
     from tsdsr.pipeline.convert import convert_released, save_pipeline
     from tsdsr.pipeline.pipeline import OneStepSRPipeline
-    from tsdsr.training.setup import write_student_lora
+    from tsdsr.training.build import write_student_lora
 
     net, spec = trainer.networks.student, trainer.spec
     with trainer.averaged():

@@ -19,11 +19,11 @@ from tsdsr.errors import InvalidInputError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from tsdsr.pipeline.batch import Job, Restore
-    from tsdsr.pipeline.picture import Picture
+    from tsdsr.images.picture import Picture
+    from tsdsr.images.writing import WriteOptions
+    from tsdsr.pipeline.files import Job, Restore
     from tsdsr.pipeline.pipeline import OneStepSRPipeline
-    from tsdsr.pipeline.plan import Tile
-    from tsdsr.pipeline.writing import WriteOptions
+    from tsdsr.pipeline.tile_plan import Tile
 
 
 class ColorFixChoice(str, Enum):
@@ -105,15 +105,15 @@ def upscale(
         own = target_size or tile_value != "auto" or seed is not None or detail != 1
         if preset is PresetChoice.upstream and own:
             raise InvalidInputError("--preset upstream has its own ways: no --target, --tile, --seed or --detail")
-        from tsdsr.pipeline.batch import plan_jobs
-        from tsdsr.pipeline.icc import to_srgb
-        from tsdsr.pipeline.writing import WriteOptions
+        from tsdsr.images.icc import to_srgb
+        from tsdsr.images.writing import WriteOptions
+        from tsdsr.pipeline.files import plan_jobs
 
         options = WriteOptions(quality, subsampling.value, lossless, compression)
         jobs = plan_jobs(inputs, output, f".{format.lower().lstrip('.')}" if format else None)
         from diffusers.utils.logging import disable_progress_bar
 
-        from tsdsr.optimize.opening import open_pipeline
+        from tsdsr.runtimes.open_model import open_pipeline
 
         disable_progress_bar()  # diffusers' own, over the three parts of a folder
         pipe = open_pipeline(model, backend.value, device, dtype.value, say=lambda text: typer.echo(text, err=True))
@@ -197,7 +197,7 @@ def _run(
     options: WriteOptions,
     progress: Progress,
 ) -> Counter[str]:
-    from tsdsr.pipeline.batch import run_jobs
+    from tsdsr.pipeline.files import run_jobs
 
     counts: Counter[str] = Counter()
     task = progress.add_task("images", total=len(jobs), rate="")
@@ -226,7 +226,7 @@ def _restore(
     """The default pipeline as picture → picture, with a bar for the tiles of large images."""
     import torch
 
-    from tsdsr.pipeline.restore import restore_picture
+    from tsdsr.pipeline.files import restore_picture
 
     tiles = progress.add_task("tiles", total=1, rate="", visible=False)
 
@@ -254,7 +254,7 @@ def _restore(
 def _upstream_restore(pipe: OneStepSRPipeline, scale: float, color_fix: ColorFixChoice) -> Restore:
     import numpy as np
 
-    from tsdsr.pipeline.picture import Picture
+    from tsdsr.images.picture import Picture
     from tsdsr.pipeline.upstream import upscale_like_upstream
 
     def restore(picture: Picture) -> Picture:

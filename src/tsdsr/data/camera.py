@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tsdsr.data.first_order import check_ranges, check_size, draw_ellipse, gaussian_kernel, sharpened, stored
 from tsdsr.data.kernels import smooth_kernels
 from tsdsr.data.operators import filter2d, resize
-from tsdsr.data.simple import check_ranges, check_size, draw_ellipse, gaussian_kernel, sharpened, stored
 
 _BILINEAR = (
     [[0, 0, 0, 0, 0], [0, 0, 2, 0, 0], [0, 2, 0, 2, 0], [0, 0, 2, 0, 0], [0, 0, 0, 0, 0]],
@@ -39,7 +39,7 @@ class CameraDegradation:
         read_noise (tuple): standard deviation of the sensor's own noise, of white.
         gradient_prob (float): probability of gradient-corrected instead of bilinear demosaicing.
         sharpen_prob (float): probability of unsharp masking in the end.
-        sharpen_amount (tuple): see :class:`~tsdsr.data.simple.SimpleDegradation`.
+        sharpen_amount (tuple): see :class:`~tsdsr.data.first_order.SimpleDegradation`.
         jpeg_prob (float): probability of JPEG compression.
         jpeg_quality (tuple): its quality, inclusive.
     """

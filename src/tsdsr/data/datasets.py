@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tsdsr.data.camera import CameraDegradation
-from tsdsr.data.degradation import Degradation
+from tsdsr.data.first_order import SimpleDegradation
 from tsdsr.data.operators import resize
+from tsdsr.data.second_order import Degradation
 from tsdsr.data.settings import DegradationSettings
-from tsdsr.data.simple import SimpleDegradation
 from tsdsr.data.sources import FileHealth, Source
 from tsdsr.errors import ConfigError, ImageReadError
 from tsdsr.resize import upsample_bicubic

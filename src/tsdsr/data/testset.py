@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from tsdsr.data.datasets import decode
-from tsdsr.data.degradation import Degradation, SampleRecord
+from tsdsr.data.second_order import Degradation, SampleRecord
 from tsdsr.data.settings import PRESETS, DegradationSettings
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.files import atomic_path

@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError
 
+from tsdsr.devices import choose_device, choose_dtype
 from tsdsr.errors import GatedModelError, ModelError, ModelNotFoundError, WeightsError
 from tsdsr.models.zoo import SPECS
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
@@ -144,50 +145,3 @@ def check_pipeline_folder(folder: Path) -> None:
             f"{folder}: holds a {class_name}, a multi-step base model; make a one-step pipeline from it and the "
             f"released LoRA with 'tsdsr convert'"
         )
-
-
-def choose_device(device: str | torch.device = "auto") -> torch.device:
-    """The named device, or the best one there is.
-
-    Raises:
-        ModelError: the device does not exist here.
-    """
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
-    return chosen
-
-
-def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """The named precision; "auto" is bfloat16 where the hardware computes in it, float16 on older GPUs, else float32.
-
-    Raises:
-        ModelError: unknown name.
-    """
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    names = {
-        "fp32": torch.float32, "float32": torch.float32, "fp16": torch.float16, "float16": torch.float16,
-        "bf16": torch.bfloat16, "bfloat16": torch.bfloat16,
-    }  # fmt: skip
-    if dtype in names:
-        return names[dtype]
-    if dtype != "auto":
-        raise ModelError(f"unknown dtype {dtype!r}; choose from auto, fp32, fp16, bf16")
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "mps":
-        return torch.float16
-    return torch.bfloat16 if _cpu_has_bf16() else torch.float32
-
-
-def _cpu_has_bf16() -> bool:
-    """Whether the processor multiplies in bfloat16; elsewhere it is emulated and slower than float32."""
-    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(bool(probe()) for probe in probes if probe is not None)

@@ -13,17 +13,18 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
+from tsdsr.devices import free_memory
 from tsdsr.errors import InvalidInputError
 from tsdsr.models.conditioning import FixedPrompt
 from tsdsr.models.denoiser import as_denoiser, restore
 from tsdsr.models.groupnorm import SharedGroupNorms
 from tsdsr.models.zoo import ModelSpec, get_spec
+from tsdsr.pipeline.canvas import make_canvas
 from tsdsr.pipeline.color import COLOR_FIXES, ColorFix
-from tsdsr.pipeline.memory import free_memory, largest_tile, make_canvas
 from tsdsr.pipeline.noise import NoiseField
-from tsdsr.pipeline.plan import Tile, TilePlan, output_size, plan_tiles, retry_smaller
 from tsdsr.pipeline.stream import EnlargedImage, Place, stream
 from tsdsr.pipeline.tensors import ImageInput, OutputType, from_array, from_tensors, result_dtype, to_pixels
+from tsdsr.pipeline.tile_plan import Tile, TilePlan, largest_tile, output_size, plan_tiles, retry_smaller
 
 
 @dataclass

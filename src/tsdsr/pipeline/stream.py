@@ -17,14 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tsdsr.devices import to_device
 from tsdsr.errors import TSDSRError
+from tsdsr.pipeline.blending import AxisTiles, BandBlender, grouped
+from tsdsr.pipeline.canvas import CANVAS_WRITERS
 from tsdsr.pipeline.color import ColorFix
-from tsdsr.pipeline.finish import FINISHERS
-from tsdsr.pipeline.plan import TilePlan
-from tsdsr.pipeline.tensors import padded_positions, to_unit
-from tsdsr.pipeline.tiling import AxisTiles, BandBlender, grouped
-from tsdsr.pipeline.transfer import to_device
-from tsdsr.resize import Taps
+from tsdsr.pipeline.tensors import padded_positions
+from tsdsr.pipeline.tile_plan import TilePlan
+from tsdsr.pixels import to_unit
+from tsdsr.resize import BicubicWeights
 
 Place = tuple[int, int]
 """Row and column of a tile's first pixel in the enlarged image."""
@@ -50,8 +51,8 @@ class EnlargedImage:
     def window(self, rows: range, cols: range) -> Tensor:
         """(B, 3, rows, columns), float32 in [0, 1]: what enlarging and padding the whole gives there."""
         height, width = self.pixels.shape[-2:]
-        y = Taps.at(self._rows[rows.start : rows.stop], height, self.size[0])
-        x = Taps.at(self._cols[cols.start : cols.stop], width, self.size[1])
+        y = BicubicWeights.at(self._rows[rows.start : rows.stop], height, self.size[0])
+        x = BicubicWeights.at(self._cols[cols.start : cols.stop], width, self.size[1])
         crop = to_unit(to_device(self.pixels[..., y.first : y.stop, x.first : x.stop], self.device))
         enlarged = y.to(self.device).apply(x.to(self.device).apply(crop, -1), -2).clamp_(0, 1)
         return enlarged.expand(-1, 3, -1, -1)
@@ -87,7 +88,7 @@ def stream(
 
     Args:
         image (EnlargedImage): padded to ``multiple``.
-        canvas (Tensor): (B, C, H, W), of the image's size before padding; see :class:`tsdsr.pipeline.finish.Finisher`.
+        canvas (Tensor): (B, C, H, W), of the image's size before padding.
         restore (callable): the model.
         plan (TilePlan): tiles; untiled, the model sees the padded image at once.
         multiple (int): sides and places of tiles are multiples of this.
@@ -104,7 +105,7 @@ def stream(
     rows, cols = (
         AxisTiles.plan(length, plan.tile or length, plan.overlap, multiple, plan.least) for length in image.padded
     )
-    blender, finisher = BandBlender(rows, cols), FINISHERS[color_fix](canvas, image.window)
+    blender, writer = BandBlender(rows, cols), CANVAS_WRITERS[color_fix](canvas, image.window)
     total, done = len(canvas) * len(rows.starts) * len(cols.starts), 0
     height, width = image.size
     finite = torch.ones((), dtype=torch.bool, device=image.device)
@@ -121,8 +122,8 @@ def stream(
                 on_tile(done, total)
         if not bool(finite):  # asked once a row: a GPU works ahead meanwhile
             raise TSDSRError("the model produced values that are not finite; try bfloat16 or float32")
-        finisher.push(blender.finish(i)[..., : height - top, :width])
-    finisher.close()
+        writer.push(blender.finish(i)[..., : height - top, :width])
+    writer.close()
 
 
 def _transposed(restore: RestoreTiles) -> RestoreTiles:

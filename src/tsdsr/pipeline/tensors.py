@@ -23,23 +23,6 @@ def padded_positions(length: int, multiple: int) -> Tensor:
     return torch.where(positions < length, positions, mirrored)
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Extend x (B, C, H, W) at the right and bottom to multiples, by reflection where the image is large enough."""
-    rows, cols = (padded_positions(length, multiple).to(x.device) for length in x.shape[-2:])
-    return x[..., rows[:, None], cols]
-
-
-def to_unit(x: Tensor) -> Tensor:
-    """uint8, uint16 or floating point → float32 in [0, 1]."""
-    return x.to(torch.float32) if x.is_floating_point() else x.to(torch.float32).div_(torch.iinfo(x.dtype).max)
-
-
-def from_unit(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Values clamped to [0, 1] in ``dtype``: uint8 and uint16 rounded to nearest, over their whole range."""
-    x = x.clamp(0, 1)
-    return x.to(dtype) if dtype.is_floating_point else x.mul_(torch.iinfo(dtype).max).round_().to(dtype)
-
-
 def to_pixels(image: ImageInput) -> tuple[list[Tensor], OutputType]:
     """Inputs as batches (B, C, h, w) in their own precision, C = 1 or 3, and the kind they came as ("pil" or "pt").
 
@@ -59,12 +42,6 @@ def to_pixels(image: ImageInput) -> tuple[list[Tensor], OutputType]:
     raise InvalidInputError(
         f"image must be a PIL image, a tensor or a non-empty list of them, got {type(image).__name__}"
     )
-
-
-def to_tensors(image: ImageInput) -> tuple[list[Tensor], OutputType]:
-    """Inputs as a list of batches (B, 3, h, w), floating point in [0, 1]; see :func:`to_pixels`."""
-    batches, kind = to_pixels(image)
-    return [x if x.is_floating_point() else to_unit(x).expand(-1, 3, -1, -1) for x in batches], kind
 
 
 def from_array(pixels: np.ndarray) -> Tensor:
@@ -129,8 +106,3 @@ def result_dtype(kind: str) -> type[np.generic]:
     if kind not in ("pil", "pt", "np"):
         raise InvalidInputError(f"output_type must be 'pil', 'pt' or 'np', got {kind!r}")
     return np.uint8 if kind == "pil" else np.float32
-
-
-def to_pil(x: Tensor) -> Image.Image:
-    """One image (3, H, W) in [0, 1] → 8-bit RGB, rounded to nearest."""
-    return Image.fromarray(from_unit(x, torch.uint8).permute(1, 2, 0).cpu().numpy())

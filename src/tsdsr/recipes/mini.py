@@ -7,8 +7,8 @@ from typing import Any
 
 from tsdsr.data.camera import CameraDegradation
 from tsdsr.data.datasets import CropSettings, PairSettings
+from tsdsr.data.first_order import SimpleDegradation
 from tsdsr.data.settings import PRESETS
-from tsdsr.data.simple import SimpleDegradation
 from tsdsr.training.config import NetworkSettings, Phase, Schedule, StudentConfig, TeacherConfig, TSDSettings
 
 _TSD = TSDSettings(guidance=1.0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tsdsr.errors import MissingDependencyError
 from tsdsr.files import atomic_path
-from tsdsr.study.report import OVERALL, Strength, StudyReport
+from tsdsr.study.approval import OVERALL, Strength, StudyReport
 from tsdsr.study.statistics import MIN_SESSIONS, Interval
 
 if TYPE_CHECKING:

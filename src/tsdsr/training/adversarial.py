@@ -18,8 +18,8 @@ from tsdsr.errors import ModelError
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.denoiser import as_denoiser
 from tsdsr.models.mini import MiniUNet
-from tsdsr.training.draws import Draws
 from tsdsr.training.networks import Scores
+from tsdsr.training.sample_rng import SampleRNG
 
 _STREAM = 21
 
@@ -73,7 +73,7 @@ class FeatureAdversary(Adversary):
 
         The fake network must be the active role: switching to it here would thaw it within :meth:`held`.
         """
-        draws = Draws(self.seed, _STREAM, items)
+        draws = SampleRNG(self.seed, _STREAM, items)
         t = self.process.time_at(draws.integers(400, 950)).to(z.device)
         z_t = self.process.add_noise(z, draws.normal(z.shape[1:], z), t)
         with captured(self.layer) as outputs:

@@ -26,7 +26,7 @@ from tsdsr.files import atomic_path
 from tsdsr.training.checkpoint import load_latest_checkpoint, save_checkpoint
 from tsdsr.training.config import RunConfig
 from tsdsr.training.optim import TrainedRole
-from tsdsr.training.reporting import Reporter, peak_memory
+from tsdsr.training.run_log import Reporter, peak_memory
 from tsdsr.training.samples import TrainingSample
 
 

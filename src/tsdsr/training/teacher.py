@@ -18,13 +18,13 @@ from tsdsr.diffusion.losses import fake_loss
 from tsdsr.models.denoiser import as_denoiser
 from tsdsr.models.zoo import get_spec
 from tsdsr.training.config import TeacherConfig
-from tsdsr.training.draws import Draws
 from tsdsr.training.engine import Engine
 from tsdsr.training.networks import autocast, channels_last, encode
 from tsdsr.training.prompts import LabelPrompts, Prompts, mix
-from tsdsr.training.reporting import make_accelerator
+from tsdsr.training.run_log import make_accelerator
+from tsdsr.training.sample_rng import SampleRNG
 from tsdsr.training.samples import Crops, TrainingData, TrainingSample
-from tsdsr.training.sheet import save_sheet
+from tsdsr.training.validation import save_sheet
 
 _NOISE, _DROPOUT = 11, 12
 
@@ -49,7 +49,7 @@ class TeacherTrainer(Engine):
         network (nn.Module): the denoiser; its parameters that require gradients are trained.
         vae (nn.Module): the frozen autoencoder.
         data (TrainingData): photographs.
-        output, prompts, accelerator, dtype, workers: as for :class:`tsdsr.training.trainer.StudentTrainer`.
+        output, prompts, accelerator, dtype, workers: as for :class:`tsdsr.training.student.StudentTrainer`.
 
     Raises:
         TrainingError: the folder holds a run with other settings.
@@ -86,7 +86,7 @@ class TeacherTrainer(Engine):
         for i, batch in enumerate(batches):
             with torch.no_grad(), autocast(self.device, self.dtype):
                 z_hq = encode(self.vae, batch.x_hq)
-            draws = Draws(self.config.seed, _NOISE, batch.item.tolist())
+            draws = SampleRNG(self.config.seed, _NOISE, batch.item.tolist())
             with self.accumulating(self.teacher, i + 1 == len(batches)):
                 loss = self._loss(z_hq, draws, batch)
                 self.roles["teacher"].backward(loss, len(batches))
@@ -95,11 +95,11 @@ class TeacherTrainer(Engine):
         self.update_average()
         return {"loss/teacher": total, "grad_norm/teacher": norm}
 
-    def _loss(self, z_hq: Tensor, draws: Draws, batch: TrainingSample) -> Tensor:
+    def _loss(self, z_hq: Tensor, draws: SampleRNG, batch: TrainingSample) -> Tensor:
         noise = draws.normal(z_hq.shape[1:], z_hq)
         t = self._times(draws.uniform()).to(self.device)
         prompt = self.prompts.of(batch.prompt).to(self.device, torch.float32)
-        dropped = Draws(self.config.seed, _DROPOUT, batch.item.tolist()).uniform() < self.config.prompt_dropout
+        dropped = SampleRNG(self.config.seed, _DROPOUT, batch.item.tolist()).uniform() < self.config.prompt_dropout
         prompt = mix(prompt, self.null, dropped)
         z_t = self.process.add_noise(z_hq, noise, t)
         with autocast(self.device, self.dtype):
@@ -142,7 +142,7 @@ class TeacherTrainer(Engine):
         prompt = self.prompts.of([self.data.prompts.get(photo, "")]).to(self.device, torch.float32)
         with autocast(self.device, self.dtype):
             z_hq = encode(self.vae, x_hq)
-        noise = Draws(self.config.seed, _NOISE, [10**9 + index]).normal(z_hq.shape[1:], z_hq)
+        noise = SampleRNG(self.config.seed, _NOISE, [10**9 + index]).normal(z_hq.shape[1:], z_hq)
         shown = [x_hq[0]]
         for time in (100, 300, 500, 700, 900):
             t = torch.full((1,), float(time), device=self.device)

@@ -1,4 +1,4 @@
-"""A student on held-out photographs: figures and a picture."""
+"""A student on held-out photographs: figures and a contact sheet."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from tsdsr.data.datasets import PairDataset, PairSettings
 from tsdsr.data.sources import Source
+from tsdsr.files import atomic_path
+from tsdsr.pixels import to_uint8
 from tsdsr.training.monitors import grid_excess
-from tsdsr.training.sheet import save_sheet
 
 
 def validation_pairs(photos: Sequence[Path], settings: PairSettings, edge: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -66,3 +68,9 @@ def validation_figures(
     periods = [p for p in periods if 16 * p <= pairs[0][0].shape[-1]]
     hat, hq = (grid_excess((pair[i] for pair in pairs), periods) for i in (0, 1))
     return figures | {f"grid_{period}": hat[period] - hq[period] for period in periods}
+
+
+def save_sheet(rows: Sequence[Tensor], path: Path) -> None:
+    """Store rows (3, H, W) in [0, 1], one below the other, as PNG."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(to_uint8(torch.cat(list(rows), dim=-2))).save(temporary, format="PNG")

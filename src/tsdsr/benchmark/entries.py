@@ -1,0 +1,227 @@
+"""What ``tsdsr bench`` can time, by name: from file to file, with the time of each part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+import tsdsr.pipeline.color as color_module
+import tsdsr.pipeline.upstream as upstream_module
+from tsdsr.benchmark.random_weights import random_pipeline, released_pipeline
+from tsdsr.devices import choose_device, choose_dtype
+from tsdsr.errors import InvalidInputError, MissingDependencyError
+from tsdsr.images.picture import Picture
+from tsdsr.images.reading import read_picture
+from tsdsr.images.writing import write_picture
+from tsdsr.measuring import Stopwatch
+from tsdsr.optimize.compile import compile_pipeline
+from tsdsr.optimize.fold import fold
+from tsdsr.optimize.quantize import QuantizeMode, quantize
+from tsdsr.pipeline.files import restore_picture
+from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+
+PARTS = ("read", "encode", "denoise", "decode", "colour", "write", "other")
+"""Of one run; "other" is what is left: enlarging, padding, blending, conversions."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of a benchmark and how it runs.
+
+    Attributes:
+        model (str): see :func:`open_entry`.
+        device, dtype (str): as for :func:`tsdsr.pipeline.loading.load_pipeline`.
+        fold (bool): whether it is folded.
+        quantize (str | None): whether it is quantised, and how: see :func:`tsdsr.optimize.quantize.quantize`.
+        compile (bool): whether its networks are compiled.
+        threads (int | None): of torch; None leaves its choice.
+        name (str): column of the table.
+    """
+
+    model: str
+    device: str = "auto"
+    dtype: str = "auto"
+    fold: bool = False
+    quantize: QuantizeMode | None = None
+    compile: bool = False
+    threads: int | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise InvalidInputError("a benchmark's entry needs a model, such as 'mini'")
+        if self.threads is not None and self.threads < 1:
+            raise InvalidInputError(f"threads must be at least 1, got {self.threads}")
+
+    def parsed(self, text: str) -> Entry:
+        """``MODEL[,dtype=bf16][,device=cpu][,threads=2][,fold][,quantize=int8][,compile]``, the rest from this entry.
+
+        Raises:
+            InvalidInputError: an option that does not exist or a value it cannot have.
+        """
+        model, *options = text.split(",")
+        values: dict[str, Any] = {}
+        for option in options:
+            key, _, value = option.partition("=")
+            if option in ("compile", "eager"):
+                values["compile"] = option == "compile"
+            elif option == "fold":
+                values["fold"] = True
+            elif key in ("dtype", "device", "quantize") and value:
+                values[key] = value
+            elif key == "threads" and value.isdecimal():
+                values[key] = int(value)
+            else:
+                raise InvalidInputError(
+                    f"{text!r}: unknown option {option!r}; known are dtype=…, device=…, threads=N, fold, "
+                    "quantize=…, compile and eager"
+                )
+        return replace(self, model=model, name=text, **values)
+
+
+class BenchModel(Protocol):
+    """Something that enlarges files.
+
+    Attributes:
+        device (torch.device): where it runs.
+        dtype (torch.dtype): precision of its network.
+        parameters (int): number of weights.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    parameters: int
+
+    def run(self, source: Path, target: Path, scale: float, watch: Stopwatch) -> None:
+        """Enlarge one file, counting the parts."""
+        ...
+
+
+class BenchPipeline:
+    """A pipeline, from file to file.
+
+    Args:
+        pipe (OneStepSRPipeline): ready.
+        restore (callable): (pipe, picture, scale) → picture; default the pipeline itself.
+    """
+
+    def __init__(
+        self,
+        pipe: OneStepSRPipeline,
+        restore: Callable[[OneStepSRPipeline, Picture, float], Picture] | None = None,
+    ) -> None:
+        self.pipe, self._restore = pipe, restore or _restored
+        self.device, self.dtype = pipe.device, pipe.dtype
+        self.parameters = count_parameters((pipe.denoiser, pipe.vae))
+        self._watched: tuple[tuple[object, str, str], ...] = (
+            *((pipe, part, part) for part in ("encode", "denoise", "decode")),
+            (upstream_module, "_denoise", "denoise"),
+            (color_module, "_atrous_blur", "colour"),  # all of the default fix but a subtraction and an addition
+        )
+
+    def run(self, source: Path, target: Path, scale: float, watch: Stopwatch) -> None:
+        with watch.part("read"):
+            picture = read_picture(source)
+        with ExitStack() as stack:
+            for owner, attribute, part in self._watched:
+                stack.enter_context(watch.watching(owner, attribute, part))
+            result = self._restore(self.pipe, picture, scale)
+        with watch.part("write"):
+            write_picture(result, target)
+
+
+def _restored(pipe: OneStepSRPipeline, picture: Picture, scale: float) -> Picture:
+    return restore_picture(picture, lambda pixels: pipe.upscale_pixels(pixels, scale))
+
+
+def _restored_as_released(pipe: OneStepSRPipeline, picture: Picture, scale: float) -> Picture:
+    return Picture(np.asarray(upstream_module.upscale_like_upstream(pipe, picture.to_image(), scale)))
+
+
+class BenchNetwork:
+    """A network that maps an image to an enlarged image, in float32 and eager mode.
+
+    Args:
+        network (nn.Module): (1, 3, h, w) in [0, 1] → (1, 3, h * scale, w * scale).
+        scale (int): its enlargement.
+        device (torch.device): where to run.
+    """
+
+    def __init__(self, network: nn.Module, scale: int, device: torch.device) -> None:
+        self.network, self.scale = network.eval().to(device), scale
+        self.device, self.dtype = device, torch.float32
+        self.parameters = count_parameters((network,))
+
+    @torch.inference_mode()
+    def run(self, source: Path, target: Path, scale: float, watch: Stopwatch) -> None:
+        if scale != self.scale:
+            raise InvalidInputError(f"this peer enlarges by {self.scale}, not by {scale:g}")
+        with watch.part("read"):
+            picture = read_picture(source)
+        x = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None].to(self.device).float() / 255
+        with watch.part("denoise"):
+            x_hat = self.network(x)
+        pixels = x_hat[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+        with watch.part("write"):
+            write_picture(Picture(pixels), target)
+
+
+def open_entry(entry: Entry) -> BenchModel:
+    """Make what an entry names ready to run.
+
+    Args:
+        entry (Entry): with a model that is
+
+            * whatever :func:`tsdsr.pipeline.loading.load_pipeline` takes: "mini", a folder, a hub id;
+            * ``random:NAME``: a base model's architecture with random weights;
+            * ``released:NAME``: the same as the released code runs it, whose precision and sizes are its own;
+            * ``peer:realesrgan``: the network of Real-ESRGAN x4plus with random weights, float32, for scale 4.
+
+    Raises:
+        InvalidInputError: an unknown kind, or a compiled one of those that run as they are.
+        MissingDependencyError: spandrel, or a compiler, is not installed.
+        ModelError: the model, device or precision cannot be used.
+    """
+    device = choose_device(entry.device)
+    kind, _, name = entry.model.rpartition(":")
+    if kind in ("released", "peer"):
+        if entry.compile or entry.fold or entry.quantize:
+            raise InvalidInputError(f"{entry.model}: runs as its authors run it; change nothing about it")
+        if kind == "released":
+            return BenchPipeline(released_pipeline(name, device), _restored_as_released)
+        if name != "realesrgan":
+            raise InvalidInputError(f"{entry.model}: the only peer with a built-in architecture is 'peer:realesrgan'")
+        return BenchNetwork(_rrdbnet(), 4, device)
+    if kind == "random":
+        pipe = random_pipeline(name, device, choose_dtype(entry.dtype, device))
+    else:
+        pipe = load_pipeline(entry.model, device, entry.dtype)
+    if entry.fold:
+        fold(pipe)
+    if entry.quantize:
+        quantize(pipe, entry.quantize)
+    return BenchPipeline(compile_pipeline(pipe) if entry.compile else pipe)
+
+
+def count_parameters(networks: Sequence[nn.Module]) -> int:
+    """Number of weights."""
+    return sum(parameter.numel() for network in networks for parameter in network.parameters())
+
+
+def _rrdbnet() -> nn.Module:
+    """Real-ESRGAN x4plus: 23 blocks, 64 features."""
+    try:
+        from spandrel.architectures import ESRGAN
+    except (ImportError, RuntimeError) as error:  # torchvision of another build than torch raises the latter
+        raise MissingDependencyError(f"peer:realesrgan needs spandrel: pip install 'tsdsr[eval]' ({error})") from error
+    module = __import__(f"{ESRGAN.__name__}.__arch.RRDB", fromlist=["RRDBNet"])
+    network: nn.Module = module.RRDBNet(in_nc=3, out_nc=3, num_filters=64, num_blocks=23, scale=4)
+    return network

@@ -1,0 +1,273 @@
+"""Timing without any say on quality: several models in turn, each in a process of its own, part by part.
+
+A process a model keeps memory apart, and what one of them leaves behind (threads, caches, compiled code) out of the
+others. They take turns run by run, so that a machine that slows down slows all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.utils.logging import disable_progress_bar
+from PIL import Image
+
+from tsdsr.benchmark.entries import PARTS, BenchModel, Entry, open_entry
+from tsdsr.benchmark.machine import describe_machine, versions
+from tsdsr.errors import InvalidInputError, OutOfMemoryError
+from tsdsr.files import atomic_path
+from tsdsr.measuring import Stopwatch, peak_memory
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """What every model is timed on.
+
+    Attributes:
+        size (int): edge of the input in pixels.
+        scale (float): enlargement.
+        runs (int): runs that count.
+        warmup (int): runs before, reported apart; the first one compiles what is compiled.
+    """
+
+    size: int = 128
+    scale: float = 4.0
+    runs: int = 5
+    warmup: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.runs < 1 or self.warmup < 0:
+            raise InvalidInputError("a benchmark needs a size and runs of at least 1, and no negative warm-up")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One model's figures.
+
+    Attributes:
+        name (str): column of the table.
+        entry (Entry): how it ran.
+        device, dtype (str): where, and in which precision its network computed.
+        threads (int): of torch.
+        parameters (int): number of weights.
+        load_seconds (float): from its name to ready, imports not included.
+        warmup_seconds (tuple of float): whole runs that do not count.
+        runs (tuple of dict): for each run that counts, seconds of each part, their sum "total", and "cpu", the
+            processor time of all threads.
+        peak_memory (int | None): most bytes the process (CPU) or the allocator (CUDA) held in a run, weights included;
+            None where unknown.
+        peak_memory_loading (int | None): the same while the model was made ready.
+    """
+
+    name: str
+    entry: Entry
+    device: str
+    dtype: str
+    threads: int
+    parameters: int
+    load_seconds: float
+    warmup_seconds: tuple[float, ...]
+    runs: tuple[dict[str, float], ...]
+    peak_memory: int | None
+    peak_memory_loading: int | None
+
+    def median(self, part: str = "total") -> float:
+        """Median seconds of a part."""
+        return statistics.median(run[part] for run in self.runs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON: the runs, and of each part the median, the extremes and the quartiles."""
+        names = (*PARTS, "total", "cpu")
+        return {**asdict(self), "seconds": {name: spread([run[name] for run in self.runs]) for name in names}}
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """A whole benchmark; ratios are to the first model."""
+
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    settings: BenchSettings
+    timings: tuple[Timing, ...]
+
+    def speedups(self) -> list[float]:
+        """How many times as fast as the first model each one is: the median over the rounds of the ratio of totals."""
+        first = [run["total"] for run in self.timings[0].runs]
+        return [
+            statistics.median(a / run["total"] for a, run in zip(first, timing.runs, strict=True))
+            for timing in self.timings
+        ]
+
+    def memory_ratios(self) -> list[float | None]:
+        """Peak memory of each model over the first one's."""
+        first = self.timings[0].peak_memory
+        return [t.peak_memory / first if t.peak_memory and first else None for t in self.timings]
+
+    def save(self, path: Path) -> None:
+        """Write everything as JSON."""
+        found = {
+            "machine": self.machine,
+            "versions": self.versions,
+            "settings": {**asdict(self.settings), "batch": 1},
+            "models": [timing.to_dict() for timing in self.timings],
+            "speedup_over_first": self.speedups(),
+            "peak_memory_over_first": self.memory_ratios(),
+        }
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, smallest, largest, and the quartiles (inclusive method)."""
+    quartiles = statistics.quantiles(values, method="inclusive") if len(values) > 1 else [values[0]] * 3
+    return {
+        "median": quartiles[1], "min": min(values), "max": max(values), "q1": quartiles[0], "q3": quartiles[2],
+    }  # fmt: skip
+
+
+def bench(
+    entries: Sequence[Entry], settings: BenchSettings, on_run: Callable[[str, int, int], None] | None = None
+) -> BenchResult:
+    """Time models in turn: every one once, then every one again.
+
+    Args:
+        entries (sequence of Entry): the first is what the others are compared with.
+        settings (BenchSettings): sizes and numbers of runs.
+        on_run (callable | None): called with (what, finished, total) before each step.
+
+    Raises:
+        InvalidInputError: no entry, or two of one name.
+        OutOfMemoryError: a model's process was ended by the system.
+        TSDSRError: a model cannot be loaded or fails; see :func:`tsdsr.benchmark.entries.open_entry`.
+    """
+    names = [entry.name or entry.model for entry in entries]
+    if not names or len(set(names)) < len(names):
+        raise InvalidInputError("a benchmark needs models of different names")
+    rounds = settings.warmup + settings.runs
+    total, done = len(names) * (1 + rounds), 0
+
+    def tell(what: str) -> None:
+        nonlocal done
+        if on_run:
+            on_run(what, done, total)
+        done += 1
+
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        source = folder / "input.png"
+        example_image(settings.size).save(source)
+        workers = []
+        for name, entry in zip(names, entries, strict=True):
+            tell(f"loading {name}")
+            workers.append(stack.enter_context(_Worker(name, entry)))
+        for round_number in range(rounds):
+            for name, worker in zip(names, workers, strict=True):
+                tell(name)
+                worker.run(source, folder / "output.png", settings.scale, round_number < settings.warmup)
+        timings = tuple(worker.timing() for worker in workers)
+    return BenchResult(describe_machine(), versions(), settings, timings)
+
+
+def example_image(size: int) -> Image.Image:
+    """A deterministic picture with a gradient and grain, RGB, ``size`` squared."""
+    ramp = np.linspace(0, 200, size)
+    grain = np.random.default_rng(0).uniform(0, 55, (size, size, 3))
+    return Image.fromarray((ramp[:, None, None] * 0.5 + ramp[None, :, None] * 0.5 + grain).astype(np.uint8))
+
+
+class _Worker:
+    """A model in a process of its own."""
+
+    def __init__(self, name: str, entry: Entry) -> None:
+        self.name, self.entry = name, entry
+        self.warmup: list[float] = []
+        self.runs: list[dict[str, float]] = []
+        self.peaks: list[int] = []
+        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self._about: dict[str, Any] = {}
+
+    def __enter__(self) -> _Worker:
+        try:
+            self._about = self._ask(_open, self.entry)
+        except BaseException:
+            self._pool.shutdown()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def run(self, source: Path, target: Path, scale: float, is_warmup: bool) -> None:
+        seconds, peak = self._ask(_run, source, target, scale)
+        if is_warmup:
+            self.warmup.append(seconds["total"])
+        else:
+            self.runs.append(seconds)
+            self.peaks += peak
+
+    def timing(self) -> Timing:
+        peak = max(self.peaks, default=None)
+        return Timing(
+            self.name,
+            self.entry,
+            **self._about,
+            warmup_seconds=tuple(self.warmup),
+            runs=tuple(self.runs),
+            peak_memory=peak,
+        )
+
+    def _ask(self, function: Callable[..., Any], *args: object) -> Any:
+        try:
+            return self._pool.submit(function, *args).result()
+        except BrokenProcessPool as error:
+            raise OutOfMemoryError(
+                f"{self.name}: its process was ended, likely for want of memory; time fewer models or a smaller image"
+            ) from error
+
+
+_opened: list[BenchModel] = []  # of a worker's process: its one model
+
+
+def _open(entry: Entry) -> dict[str, Any]:
+    disable_progress_bar()  # diffusers' own, over the parts of a folder
+    if entry.threads is not None:
+        torch.set_num_threads(entry.threads)
+    started = time.perf_counter()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with peak_memory(device) as peak:
+        model = open_entry(entry)
+    _opened.append(model)
+    return {
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "parameters": model.parameters,
+        "load_seconds": time.perf_counter() - started,
+        "peak_memory_loading": peak[0] if peak else None,
+    }
+
+
+def _run(source: Path, target: Path, scale: float) -> tuple[dict[str, float], list[int]]:
+    """Seconds of each part of one run, and its peak memory."""
+    model = _opened[0]
+    watch = Stopwatch(model.device)
+    with peak_memory(model.device) as peak:
+        cpu = time.process_time()
+        with watch.part("total"):
+            model.run(source, target, scale, watch)
+        cpu = time.process_time() - cpu
+    seconds = {part: watch.seconds[part] for part in (*PARTS, "total")}
+    seconds["other"] = seconds["total"] - sum(seconds[part] for part in PARTS if part != "other")
+    return {**seconds, "cpu": cpu}, peak

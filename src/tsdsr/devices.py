@@ -1,0 +1,165 @@
+"""Devices: choosing one and its precision, free memory, copies to and from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+
+from tsdsr.errors import ModelError
+
+
+def choose_device(device: str | torch.device = "auto") -> torch.device:
+    """The named device, or the best one there is.
+
+    Raises:
+        ModelError: the device does not exist here.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return chosen
+
+
+def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """The named precision; "auto" is bfloat16 where the hardware computes in it, float16 on older GPUs, else float32.
+
+    Raises:
+        ModelError: unknown name.
+    """
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    names = {
+        "fp32": torch.float32, "float32": torch.float32, "fp16": torch.float16, "float16": torch.float16,
+        "bf16": torch.bfloat16, "bfloat16": torch.bfloat16,
+    }  # fmt: skip
+    if dtype in names:
+        return names[dtype]
+    if dtype != "auto":
+        raise ModelError(f"unknown dtype {dtype!r}; choose from auto, fp32, fp16, bf16")
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "mps":
+        return torch.float16
+    return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the processor multiplies in bfloat16; elsewhere it is emulated and slower than float32."""
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(bool(probe()) for probe in probes if probe is not None)
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when everything queued on the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be allocated on a device now: VRAM, or RAM within the limits of this process's control groups."""
+    if device.type == "cuda":
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    ram: int = psutil.virtual_memory().available
+    if device.type == "mps":
+        return min(ram, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    limit = control_group_memory()
+    return ram if limit is None else min(ram, limit)
+
+
+def control_group_memory(root: Path = Path("/")) -> int | None:
+    """Bytes left below the tightest memory limit of this process's control groups (v1 or v2); None without a limit.
+
+    File pages that the kernel drops on demand count as free.
+
+    Args:
+        root (Path): the root of the file system.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    left: list[int] = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+        names = (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            if controllers
+            else ("memory.max", "memory.current", "inactive_file")
+        )
+        group = base / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if (found := _left_in(folder, *names)) is not None:
+                left.append(found)
+            if folder == base:
+                break
+    return min(left, default=None)
+
+
+def _left_in(folder: Path, limit: str, usage: str, reclaimable: str) -> int | None:
+    try:
+        most, used = (int((folder / name).read_text()) for name in (limit, usage))
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no such group, or "max"
+        return None
+    return max(0, most - used + int(stat.get(reclaimable, 0)))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception is one of the faces of "out of memory"."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """``x`` on a device. From the host to a GPU through pinned memory, without waiting for the GPU."""
+    if device.type == "cuda" and x.device.type == "cpu":
+        return x.contiguous().pin_memory().to(device, non_blocking=True)
+    return x.to(device)
+
+
+class HostCopies:
+    """Puts computed values into their places in the result.
+
+    From a GPU to the host each copy goes to pinned memory in the background, and arrives in the result once the next
+    one is under way.
+    """
+
+    def __init__(self) -> None:
+        self._pending: tuple[Tensor, Tensor, torch.cuda.Event] | None = None
+
+    def put(self, values: Tensor, place: Tensor) -> None:
+        """Copy ``values`` into ``place``, a view of the result of the same shape and dtype; see :meth:`flush`."""
+        if values.device.type != "cuda" or place.device.type != "cpu":
+            place.copy_(values)
+            return
+        staged = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        staged.copy_(values, non_blocking=True)
+        event: torch.cuda.Event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(values.device))
+        self.flush()
+        self._pending = (place, staged, event)
+
+    def flush(self) -> None:
+        """Wait for the copy under way."""
+        if self._pending is not None:
+            place, staged, event = self._pending
+            self._pending = None
+            event.synchronize()
+            place.copy_(staged)

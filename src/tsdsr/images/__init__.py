@@ -1,0 +1,1 @@
+"""Image files and what they hold: reading, writing, colour, metadata, transparency. No model, no torch."""

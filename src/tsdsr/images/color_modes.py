@@ -1,0 +1,98 @@
+"""Pillow's modes → samples (H, W, C): grey or RGB, with or without alpha."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tsdsr.errors import ImageReadError
+from tsdsr.images.icc import device_to_srgb
+from tsdsr.images.picture import Pixels, strips
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How an 8-bit image becomes grey or RGB.
+
+    Attributes:
+        mode (str): Pillow's mode of the result: L, LA, RGB or RGBA.
+        apply (callable): converts an image or a strip of it.
+        keeps_profile (bool): whether the values still belong to the file's ICC profile.
+        notices (list of str): for the user.
+    """
+
+    mode: str
+    apply: Callable[[Image.Image], Image.Image]
+    keeps_profile: bool = True
+    notices: list[str] = field(default_factory=list)
+
+    def run(self, image: Image.Image, orientation: int) -> Pixels:
+        """Samples (H, W, C) of a loaded image, upright; converted strip by strip."""
+        channels = len(self.mode)
+        height, width = (image.width, image.height) if orientation > 4 else (image.height, image.width)
+        samples = np.empty((height, width, channels), np.uint8)
+        stored = _as_stored(samples, orientation)
+        for rows in strips(image.height, image.width * 4):
+            strip = self.apply(image.crop((0, rows.start, image.width, rows.stop)))
+            stored[rows] = np.asarray(strip).reshape(strip.height, strip.width, channels)
+        return samples
+
+
+def conversion_of(image: Image.Image, icc: bytes | None) -> Conversion:
+    """The conversion for an image of 8 bits a sample or fewer.
+
+    Raises:
+        ImageReadError: unknown mode.
+    """
+    mode = image.mode
+    if mode in ("CMYK", "LAB", "YCbCr"):
+        convert, how = device_to_srgb(mode, icc)
+        return Conversion("RGB", convert, False, [f"{mode} is converted to RGB {how}"])
+    target = _TARGETS.get(mode)
+    if target is None:
+        raise ImageReadError(f"images of mode {mode} are not supported")
+    if target in ("L", "RGB") and image.has_transparency_data:
+        target += "A"
+    notices = []
+    if mode == "1":
+        notices.append("1-bit black and white is converted to grey")
+    elif mode in ("P", "PA"):
+        notices.append("the palette is converted to RGB")
+    return Conversion(target, lambda strip: strip if strip.mode == target else strip.convert(target), True, notices)
+
+
+_TARGETS = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA",
+            "RGBa": "RGBA", "RGBX": "RGB"}  # fmt: skip
+
+
+def upright(samples: Pixels, orientation: int) -> Pixels:
+    """Apply an EXIF orientation to samples (H, W, C)."""
+    if orientation == 1:
+        return samples
+    height, width, channels = samples.shape
+    result = np.empty((width, height, channels) if orientation > 4 else samples.shape, samples.dtype)
+    _as_stored(result, orientation)[...] = samples
+    return result
+
+
+def _as_stored(samples: Pixels, orientation: int) -> Pixels:
+    """A view of upright samples (H, W, C) in the order in which a file of that EXIF orientation stores them."""
+    if orientation > 4:
+        samples = samples.swapaxes(0, 1)
+    if orientation in (3, 4, 6, 7):
+        samples = samples[::-1]
+    if orientation in (2, 3, 7, 8):
+        samples = samples[:, ::-1]
+    return samples
+
+
+def with_transparent_colour(samples: Pixels, colour: Any) -> Pixels:
+    """Add alpha to grey or RGB of which a PNG declares one colour transparent."""
+    if colour is None or samples.shape[2] not in (1, 3):
+        return samples
+    alpha = np.where((samples == np.asarray(colour, np.uint16)).all(-1, keepdims=True), 0, 65535)
+    return np.concatenate([samples, alpha.astype(np.uint16)], axis=-1)

@@ -1,0 +1,197 @@
+"""EXIF, XMP, ICC and DPI: out of a file, and made true for the upright, enlarged picture."""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image
+
+from tsdsr.images.icc import fits
+from tsdsr.images.picture import Metadata, Pixels
+
+DESCRIPTION, ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x010E, 0x0112, 0x011A, 0x011B, 0x0128
+_EXIF_IFD, _IMAGE_SIZE, _PIXEL_SIZE = 0x8769, (0x0100, 0x0101), (0xA002, 0xA003)
+_THUMBNAILS = ((0x0201, 0x0202), (0x0111, 0x0117))  # tags of offset and length
+_SHORT, _LONG = 3, 4
+
+TIFF_STRUCTURE = frozenset(
+    {*range(254, 270), 273, *range(277, 282), *range(284, 296), 297, 301, *range(317, 348), *range(512, 533),
+     700, 33723, 34377, 34675, 0x828D, 0x828E, *range(50706, 51200)}
+)  # fmt: skip
+"""Tags of a TIFF that describe how that file is laid out, or have a field of their own in :class:`Metadata`."""
+
+
+def read_metadata(tags: Image.Exif, info: Mapping[Any, Any], kind: str) -> tuple[Metadata, int, list[str]]:
+    """Everything a file says, as it stands there.
+
+    Args:
+        tags (Exif): Pillow's view of its EXIF (for a TIFF: of all its tags).
+        info (mapping): Pillow's, of the loaded image.
+        kind (str): the format's name.
+
+    Returns:
+        tuple: the metadata, the EXIF orientation 1 to 8, and notices about what could not be understood.
+    """
+    notices: list[str] = []
+    exif = xmp = dpi = None
+    orientation = 1
+    try:
+        orientation = int(tags.get(ORIENTATION, 1))
+        exif = _exif_bytes(tags, info.get("exif"), kind)
+        dpi = _dpi(info.get("dpi")) or _exif_dpi(tags)
+    except Exception as error:  # Pillow's parser meets a broken block with almost any exception
+        notices.append(f"the EXIF data is damaged and left out ({error})")
+    text = info.get("xmp") or info.get("XML:com.adobe.xmp")
+    if text:
+        xmp = text.encode() if isinstance(text, str) else bytes(text).rstrip(b"\0")
+    icc = info.get("icc_profile") or None
+    if icc is not None and not _is_profile(icc):
+        icc = None
+        notices.append("the ICC profile is damaged and left out")
+    if not 1 <= orientation <= 8:
+        orientation = 1
+    return Metadata(exif, icc, xmp, dpi), orientation, notices
+
+
+def fitted(metadata: Metadata, pixels: Pixels) -> tuple[Metadata, list[str]]:
+    """The metadata as they hold for upright pixels: orientation 1, sizes updated, no thumbnail, a profile that fits.
+
+    Returns:
+        tuple: the metadata, and a notice for each block that had to be left out.
+    """
+    notices = []
+    height, width, channels = pixels.shape
+    exif, icc = metadata.exif, metadata.icc
+    if icc is not None and not fits(icc, channels):
+        icc = None
+        notices.append("the ICC profile belongs to another kind of pixels and is left out")
+    if exif is not None:
+        try:
+            exif = fit_exif(exif, width, height)
+        except (struct.error, ValueError):
+            exif = None
+            notices.append("the EXIF data is damaged and left out")
+    xmp = metadata.xmp and fit_xmp(metadata.xmp, width, height)
+    return replace(metadata, exif=exif, icc=icc, xmp=xmp), notices
+
+
+def fit_exif(exif: bytes, width: int, height: int) -> bytes:
+    """Change an EXIF block in place, so that what else is in it (maker notes with absolute offsets) stays valid.
+
+    Args:
+        exif (bytes): from the TIFF header on.
+        width, height (int): of the picture it will describe.
+
+    Raises:
+        ValueError, struct.error: the block is damaged.
+    """
+    data = bytearray(exif)
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(data[:4]))
+    if order is None:
+        raise ValueError("no TIFF header")
+    main, next_at = _entries(data, order, struct.unpack_from(order + "I", data, 4)[0])
+    if ORIENTATION in main:
+        struct.pack_into(order + "HIHH", data, main[ORIENTATION] + 2, _SHORT, 1, 1, 0)
+    sub: dict[int, int] = {}
+    if _EXIF_IFD in main:
+        sub, _ = _entries(data, order, struct.unpack_from(order + "I", data, main[_EXIF_IFD] + 8)[0])
+    for entries, names in ((main, _IMAGE_SIZE), (sub, _PIXEL_SIZE)):
+        for tag, value in zip(names, (width, height), strict=True):
+            if tag in entries:
+                struct.pack_into(order + "HII", data, entries[tag] + 2, _LONG, 1, value)
+    _drop_thumbnail(data, order, next_at)
+    return bytes(data)
+
+
+def _entries(data: bytearray, order: str, at: int) -> tuple[dict[int, int], int]:
+    """Tag → position of its entry, and the position of the next directory's offset."""
+    (count,) = struct.unpack_from(order + "H", data, at)
+    starts = [at + 2 + 12 * i for i in range(count)]
+    if at + 2 + 12 * count > len(data):
+        raise ValueError("a directory goes beyond the end")
+    return {struct.unpack_from(order + "H", data, start)[0]: start for start in starts}, at + 2 + 12 * count
+
+
+def _drop_thumbnail(data: bytearray, order: str, next_at: int) -> None:
+    if next_at + 4 > len(data):  # some writers leave the offset out
+        return
+    (at,) = struct.unpack_from(order + "I", data, next_at)
+    struct.pack_into(order + "I", data, next_at, 0)
+    if not at:
+        return
+    entries, end = _entries(data, order, at)
+    for offset_tag, length_tag in _THUMBNAILS:
+        if offset_tag in entries and length_tag in entries:
+            (start,) = struct.unpack_from(order + "I", data, entries[offset_tag] + 8)
+            (length,) = struct.unpack_from(order + "I", data, entries[length_tag] + 8)
+            stop = min(start + length, len(data))
+            if start > next_at and stop > start:
+                data[start:stop] = bytes(stop - start)
+                if stop >= len(data) - 3:  # usually it is the last thing in the block
+                    del data[start:]
+    if end <= len(data):
+        data[at:end] = bytes(end - at)
+
+
+_XMP_FIELDS = (b"tiff:Orientation", b"tiff:ImageWidth", b"tiff:ImageLength", b"exif:PixelXDimension",
+               b"exif:PixelYDimension")  # fmt: skip
+
+
+def fit_xmp(xmp: bytes, width: int, height: int) -> bytes:
+    """Set orientation and sizes, written as attributes or as elements, where the packet has them."""
+    for name, value in zip(_XMP_FIELDS, (1, width, height, width, height), strict=True):
+        xmp = re.sub(rb"(\b" + name + rb"""(?:=["']|>))\d{1,9}(?=["'<])""", rb"\g<1>%d" % value, xmp)
+    return xmp
+
+
+def with_resolution(metadata: Metadata) -> Metadata:
+    """For formats whose only place for the DPI is EXIF: put them there, unless they are there already."""
+    if metadata.dpi is None:
+        return metadata
+    exif = Image.Exif()
+    exif.load(metadata.exif or b"")
+    if X_RESOLUTION in exif and Y_RESOLUTION in exif:
+        return metadata
+    exif[X_RESOLUTION], exif[Y_RESOLUTION], exif[RESOLUTION_UNIT] = *metadata.dpi, 2
+    return replace(metadata, exif=exif.tobytes().removeprefix(b"Exif\0\0"))
+
+
+def _exif_bytes(tags: Image.Exif, raw: bytes | None, kind: str) -> bytes | None:
+    if kind == "TIFF":
+        for tag in [tag for tag in tags if tag in TIFF_STRUCTURE]:
+            del tags[tag]
+        if str(tags.get(DESCRIPTION, "")).startswith('{"shape": '):  # tifffile's note on its own array
+            del tags[DESCRIPTION]
+        if not set(tags) - {ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT}:
+            return None  # nothing that the other fields do not say
+    elif raw:
+        return raw.removeprefix(b"Exif\0\0")
+    return tags.tobytes().removeprefix(b"Exif\0\0") if len(tags) else None
+
+
+def _dpi(value: Any) -> tuple[float, float] | None:
+    try:
+        x, y = (float(v) for v in value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    if not all(math.isfinite(v) and 1 < v < 1e5 for v in (x, y)):
+        return None
+    # A TIFF without a resolution is given out as one of 1 dpi, hence the lower limit.
+    # PNG and BMP store whole pixels a metre: 300 dpi come back as 299.9994.
+    x, y = (float(round(v)) if abs(v - round(v)) < 0.0128 else v for v in (x, y))
+    return x, y
+
+
+def _exif_dpi(tags: Image.Exif) -> tuple[float, float] | None:
+    factor = {2: 1.0, 3: 2.54}.get(tags.get(RESOLUTION_UNIT, 2))
+    dpi = _dpi((tags.get(X_RESOLUTION), tags.get(Y_RESOLUTION)))
+    return None if dpi is None or factor is None else (dpi[0] * factor, dpi[1] * factor)
+
+
+def _is_profile(icc: bytes) -> bool:
+    return len(icc) >= 132 and icc[36:40] == b"acsp"

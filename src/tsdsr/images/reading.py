@@ -1,0 +1,207 @@
+"""Photographs out of files and into them: everything kept, typed errors, a pixel limit, no half-written files."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from tsdsr.errors import ImageReadError, ImageTooLargeError, InvalidInputError, MissingDependencyError, TSDSRError
+from tsdsr.images.color_modes import conversion_of, upright, with_transparent_colour
+from tsdsr.images.metadata import fitted, read_metadata
+from tsdsr.images.picture import Metadata, Picture, Pixels
+from tsdsr.images.sixteen_bit import has_planes_apart, is_deep, read_deep, read_uncommon_tiff
+
+FORMATS: dict[str, str] = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".avif": "AVIF",
+    ".heic": "HEIF",
+    ".heif": "HEIF",
+}
+"""File suffixes read and written, and Pillow's name of the format."""
+
+DEFAULT_MAX_PIXELS = 100_000_000
+"""Inputs with more pixels are refused unless the caller lifts the limit."""
+
+_OF_SEVERAL = ("MPO", "HEIF")
+"""Formats whose further pictures are not frames: thumbnails, second views, gain maps."""
+
+_XMP, _ICC = 700, 34675
+_pillow_state = threading.Lock()
+
+
+def image_format(path: Path) -> str:
+    """Pillow's name of the format that the path's suffix stands for.
+
+    Raises:
+        InvalidInputError: unknown suffix.
+    """
+    try:
+        return FORMATS[path.suffix.lower()]
+    except KeyError:
+        raise InvalidInputError(f"{path}: unknown image suffix; choose from {', '.join(FORMATS)}") from None
+
+
+def codecs() -> set[str]:
+    """Names of the formats that can be read and written here, after loading what is installed for them.
+
+    AVIF needs a Pillow built with it, HEIF the package pillow-heif.
+    """
+    Image.init()
+    if "HEIF" not in Image.OPEN:
+        try:
+            import pillow_heif
+        except ImportError:
+            pass
+        else:
+            pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    return set(FORMATS.values()) & set(Image.OPEN) & set(Image.SAVE)
+
+
+def require_codec(path: Path, name: str) -> None:
+    """Raise unless a format can be read and written here.
+
+    Raises:
+        MissingDependencyError: says what to install.
+    """
+    if name not in codecs():
+        remedy = "pip install 'tsdsr[heif]'" if name == "HEIF" else "install a Pillow that is built with it"
+        raise MissingDependencyError(f"{path}: {name} files cannot be used here; {remedy}")
+
+
+def read_picture(path: Path, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Picture:
+    """Decode a file to upright RGB or grey of 8 or 16 bits, with alpha and metadata.
+
+    The format is recognised by content. 16-bit PNG and TIFF keep all bits. 1-bit, palette, CMYK, YCbCr and LAB images
+    are converted, with a notice. Of a JPEG that holds several pictures (MPO), and of a HEIF, the main one is read.
+
+    Args:
+        path (Path): PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC.
+        max_pixels (int | None): largest number of pixels accepted; None accepts any.
+
+    Returns:
+        Picture: its EXIF orientation is applied and reset, and the EXIF thumbnail dropped.
+
+    Raises:
+        ImageReadError: missing, not an image, truncated, animated or of several pages, or of an unknown kind.
+        ImageTooLargeError: more than ``max_pixels``.
+        MissingDependencyError: a format whose decoder is not installed.
+    """
+    if not path.is_file():
+        raise ImageReadError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+    try:
+        with _pillow_prepared():
+            return _read(path, max_pixels)
+    except TSDSRError:
+        raise
+    except UnidentifiedImageError as error:
+        if _is_heif(path):
+            require_codec(path, "HEIF")
+        known = ", ".join(sorted(set(FORMATS)))
+        raise ImageReadError(f"{path}: is not an image in a known format ({known})") from error
+    except MemoryError as error:
+        raise ImageReadError(f"{path}: decoding it takes more memory than there is") from error
+    except Exception as error:  # decoders report broken files with any exception there is
+        raise ImageReadError(f"{path}: is truncated or damaged ({error})") from error
+
+
+@contextmanager
+def _pillow_prepared() -> Iterator[None]:
+    """Suspend Pillow's own, process-wide pixel limit (ours has a flag and a message of its own) and its warnings."""
+    with _pillow_state, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        saved, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = saved
+
+
+def _read(path: Path, max_pixels: int | None) -> Picture:
+    try:
+        opened = Image.open(path, formats=sorted(codecs()))
+    except UnidentifiedImageError:
+        with path.open("rb") as file:
+            if file.read(4) not in (b"II*\0", b"MM\0*"):
+                raise
+        return _read_uncommon(path, max_pixels)
+    with opened as image:
+        _check(path, image, max_pixels)
+        deep = is_deep(image)
+        if deep and has_planes_apart(image):
+            return _read_uncommon(path, max_pixels)
+        samples = read_deep(path, image) if deep else None
+        image.load()
+        metadata, orientation, notices = read_metadata(image.getexif(), image.info, str(image.format))
+        if samples is not None:
+            samples = with_transparent_colour(upright(samples, orientation), image.info.get("transparency"))
+        else:
+            conversion = conversion_of(image, metadata.icc)
+            samples = conversion.run(image, orientation)
+            notices += conversion.notices
+            metadata = metadata if conversion.keeps_profile else replace(metadata, icc=None)
+        return _picture(samples, metadata, [*_about_file(image), *notices])
+
+
+def _read_uncommon(path: Path, max_pixels: int | None) -> Picture:
+    samples, tags = read_uncommon_tiff(path, lambda width, height: _check_size(path, width, height, max_pixels))
+    info = {"xmp": tags.get(_XMP), "icc_profile": tags.get(_ICC)}
+    metadata, orientation, notices = read_metadata(tags, info, "TIFF")
+    return _picture(upright(samples, orientation), metadata, notices)
+
+
+def _picture(samples: Pixels, metadata: Metadata, notices: list[str]) -> Picture:
+    """Samples (H, W, 1 to 4) taken apart into colour and alpha, with metadata made true for them."""
+    channels = samples.shape[2]
+    colours = 3 if channels > 2 else 1
+    pixels, alpha = samples, None
+    if channels > colours:
+        pixels, alpha = (np.ascontiguousarray(part) for part in (samples[..., :colours], samples[..., colours]))
+    metadata, more = fitted(metadata, pixels)
+    return Picture(pixels, alpha, metadata, (*notices, *more))
+
+
+def _check_size(path: Path, width: int, height: int, max_pixels: int | None) -> None:
+    if not width * height:
+        raise ImageReadError(f"{path}: has no pixels")
+    if max_pixels is not None and width * height > max_pixels:
+        raise ImageTooLargeError(
+            f"{path}: {width}x{height} pixels are more than the limit of {max_pixels}; "
+            f"if you trust the file, raise the limit with --max-pixels"
+        )
+
+
+def _check(path: Path, image: Image.Image, max_pixels: int | None) -> None:
+    _check_size(path, image.width, image.height, max_pixels)
+    if image.format not in _OF_SEVERAL and getattr(image, "is_animated", False):
+        frames = image.n_frames  # type: ignore[attr-defined]
+        raise ImageReadError(f"{path}: has {frames} frames or pages; extract the one you want")
+    if image.mode in ("F", "I"):
+        kind = "floating-point values" if image.mode == "F" else "integers of 32 bits or with a sign"
+        raise ImageReadError(f"{path}: holds {kind}; convert it to 8 or 16 bits first")
+
+
+def _about_file(image: Image.Image) -> list[str]:
+    count = getattr(image, "n_frames", 1)
+    notices = [f"the main one of {count} pictures in the file is used"] if count > 1 else []
+    if image.format == "HEIF" and image.info.get("bit_depth", 8) > 8:
+        notices.append(f"{image.info['bit_depth']} bits are read as 8")
+    return notices
+
+
+def _is_heif(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc")

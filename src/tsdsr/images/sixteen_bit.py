@@ -1,0 +1,176 @@
+"""16-bit PNG and TIFF in full depth.
+
+Pillow has no 16-bit colour modes and keeps one byte of each sample: the high byte when told that samples are stored in
+their true order, the low byte when told the opposite. Decoding twice, once in each order, gives all 16 bits, with
+Pillow's speed, checks and formats (interlaced PNG, LZW, tiles). Grey it knows in full. The two layouts of TIFF that it
+lacks, grey with alpha and planes stored apart, are read by tifffile.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from tsdsr.errors import ImageReadError
+from tsdsr.images.picture import Pixels, strips
+
+_DIRECTORIES = (0x8769, 0x8825)
+_BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA = 258, 262, 277, 284, 338
+_WHITE_IS_ZERO, _ASSOCIATED, _APART = 0, 1, 2
+_LITTLE = sys.byteorder == "little"
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an opened image has samples of more than 8 bits that :func:`read_deep` understands."""
+    if image.mode.startswith("I;16"):
+        return True
+    if image.format == "TIFF":
+        return image.mode in ("RGB", "RGBA") and set(_tags(image).get(_BITS, (8,))) == {16}
+    return image.format == "PNG" and _layout(image).endswith(";16B")
+
+
+def has_planes_apart(image: Image.Image) -> bool:
+    """Whether an opened, deep image is a TIFF that stores its channels one after the other."""
+    return image.format == "TIFF" and image.mode != "I;16" and _tags(image).get(_PLANES) == _APART
+
+
+def read_deep(path: Path, image: Image.Image) -> Pixels:
+    """Samples (H, W, C) of a 16-bit PNG or TIFF, C = 1 to 4, oriented as Pillow orients the image it loads.
+
+    Args:
+        path (Path): the file.
+        image (PIL image): the same, opened; it is loaded afterwards.
+    """
+    if image.mode.startswith("I;16"):
+        return _grey(image)
+    if image.format == "TIFF":
+        four = _tags(image).get(_SAMPLES) == 4
+        associated = _ASSOCIATED in _tags(image).get(_EXTRA, ())
+        layout = "RGBX" if four and image.mode == "RGB" else image.mode
+        # libtiff delivers samples in the machine's order, Pillow's own reader of plain strips in the file's.
+        little = _LITTLE if image.tile[0][0] == "libtiff" else _tags(image).prefix == b"II"  # type: ignore[attr-defined]
+        high, low = ("L", "B") if little else ("B", "L")
+        samples = _two_passes(path, image, f"{layout};16{high}", f"{layout};16{low}")
+        return unmultiplied(samples) if associated and image.mode == "RGBA" else samples
+    if _layout(image) == "LA;16B":  # four bytes a pixel, as RGBA has them
+        _load(image, "RGBA")
+        samples = np.empty((image.height, image.width, 2), np.uint16)
+        for rows in strips(image.height, image.width * 4):
+            samples[rows] = _strip(image, rows).view(">u2")
+        return samples
+    return _two_passes(path, image, f"{image.mode};16B", f"{image.mode};16L")
+
+
+def read_uncommon_tiff(path: Path, check_size: Callable[[int, int], None]) -> tuple[Pixels, Image.Exif]:
+    """A 16-bit TIFF that Pillow does not know: grey with alpha, or planes apart.
+
+    Args:
+        path (Path): the file.
+        check_size (callable): called with width and height before anything is decoded, to raise where they are wrong.
+
+    Returns:
+        tuple: samples (H, W, C), not rotated, and all tags.
+
+    Raises:
+        ImageReadError: still another kind.
+    """
+    import tifffile
+
+    with _silent("tifffile"), tifffile.TiffFile(path) as file:
+        page: Any = file.pages.first
+        colours = {tifffile.PHOTOMETRIC.MINISBLACK: 1, tifffile.PHOTOMETRIC.RGB: 3}.get(page.photometric)
+        extra = [int(kind) for kind in page.extrasamples]
+        plain = page.dtype == np.uint16 and page.imagedepth == 1 and len(extra) < 2
+        if colours is None or not plain or len(file.pages) > 1:
+            raise ImageReadError(f"{path}: is a TIFF of a kind that is not supported")
+        check_size(page.imagewidth, page.imagelength)
+        samples = page.asarray().reshape(page.shape if page.ndim == 3 else (*page.shape, 1))
+        if page.planarconfig == _APART and page.ndim == 3:
+            samples = np.moveaxis(samples, 0, -1)
+    with path.open("rb") as stream:
+        tags = Image.Exif()
+        tags.load_from_fp(stream)
+        for group in _DIRECTORIES:  # read on demand, while the file is open
+            if group in tags:
+                tags.get_ifd(group)
+    return unmultiplied(samples) if extra == [_ASSOCIATED] else samples, tags
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Without the log of a library that raises what it logs."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def unmultiplied(samples: Pixels) -> Pixels:
+    """Colours that were stored multiplied by the last channel, alpha, divided by it."""
+    result: Pixels = samples.copy()
+    for rows in strips(len(samples), samples[:1].nbytes):
+        alpha = samples[rows, :, -1:].astype(np.uint32)
+        colours = (samples[rows, :, :-1] * np.uint64(65535) + alpha // 2) // np.maximum(alpha, 1)
+        result[rows, :, :-1] = np.minimum(colours, 65535)
+    return result
+
+
+def _tags(image: Image.Image) -> Any:
+    return image.tag_v2  # type: ignore[attr-defined]
+
+
+def _layout(image: Image.Image) -> str:
+    """Pillow's name for how the file stores a pixel."""
+    tiles = image.tile  # type: ignore[attr-defined]
+    return str(tiles[0][3]) if tiles else ""
+
+
+def _load(image: Image.Image, layout: str) -> None:
+    """Decode as if the file stored its pixels in ``layout``."""
+    opened: Any = image
+    opened.tile = [
+        ImageFile._Tile(tile[0], tile[1], tile[2], (layout, *tile[3][1:]) if isinstance(tile[3], tuple) else layout)
+        for tile in opened.tile
+    ]
+    opened.load()
+
+
+def _strip(image: Image.Image, rows: slice) -> Pixels:
+    return np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
+
+
+def _two_passes(path: Path, image: Image.Image, high: str, low: str) -> Pixels:
+    with Image.open(path, formats=[str(image.format)]) as second:
+        _load(second, low)
+        samples = np.empty((second.height, second.width, len(second.getbands())), np.uint16)
+        for rows in strips(second.height, second.width * 8):
+            samples[rows] = _strip(second, rows)
+    second.close()  # its memory, before the other image takes as much
+    _load(image, high)
+    for rows in strips(image.height, image.width * 8):
+        samples[rows] |= _strip(image, rows).astype(np.uint16) << 8
+    return samples
+
+
+def _grey(image: Image.Image) -> Pixels:
+    bits, inverted = 16, False
+    if image.format == "TIFF":
+        bits, inverted = _tags(image).get(_BITS, (16,))[0], _tags(image).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+    image.load()
+    samples = np.empty((image.height, image.width, 1), np.uint16)
+    for rows in strips(image.height, image.width * 8):
+        strip = _strip(image, rows).astype(np.uint32)
+        samples[rows, :, 0] = strip if bits == 16 else strip * 65535 // (2**bits - 1)
+        if inverted:
+            samples[rows] = 65535 - samples[rows]
+    return samples

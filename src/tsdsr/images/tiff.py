@@ -1,0 +1,97 @@
+"""Writing TIFF of 8 and 16 bits, strip by strip, compressed with deflate and horizontal differencing (TIFF 6.0).
+
+Pillow has no 16-bit colour, and tifffile no directories of EXIF: pixels are written here, directories by Pillow.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import IO, Any
+
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from tsdsr.images.metadata import RESOLUTION_UNIT, TIFF_STRUCTURE, X_RESOLUTION, Y_RESOLUTION
+from tsdsr.images.picture import Picture, strips
+from tsdsr.images.png import deflater, interleaved
+
+_EXIF_IFD, _GPS_IFD, _INTEROPERABILITY_IFD = 0x8769, 0x8825, 0xA005
+_UNDEFINED = 7
+
+
+def write_tiff(picture: Picture, file: IO[bytes], level: int) -> None:
+    """Store a picture with its ICC profile, EXIF, XMP and DPI. Alpha is unassociated.
+
+    Args:
+        picture (Picture): read strip by strip, so its arrays may be memory-mapped.
+        file (binary file): open for writing, seekable.
+        level (int): zlib's, 0 to 9.
+
+    Raises:
+        ValueError: the file would exceed the 4 GB that a TIFF can address.
+    """
+    channels = picture.pixels.shape[2] + (picture.alpha is not None)
+    groups = strips(picture.height, picture.width * channels * picture.pixels.itemsize, 1 << 19)
+    offsets, lengths = [0] * len(groups), [0] * len(groups)
+    start = 8 + len(_directory(picture, groups[0].stop, offsets, lengths).tobytes(8))
+    file.seek(start)
+    for i, rows in enumerate(groups):
+        samples = interleaved(picture, rows).astype(picture.pixels.dtype.newbyteorder("<"))
+        samples[:, 1:] -= samples[:, :-1].copy()
+        deflate = deflater(level)
+        body = deflate.compress(samples.tobytes()) + deflate.flush()
+        offsets[i], lengths[i] = file.tell() - start, len(body)
+        file.write(body)
+    if file.tell() >= 2**32:
+        raise ValueError("a TIFF ends at 4 GB")
+    directory = _directory(picture, groups[0].stop, offsets, lengths).tobytes(8)  # adds its own end to the offsets
+    assert 8 + len(directory) == start
+    file.seek(0)
+    file.write(struct.pack("<2sHI", b"II", 42, 8) + directory)
+
+
+def _directory(picture: Picture, rows_per_strip: int, offsets: list[int], lengths: list[int]) -> ImageFileDirectory_v2:
+    metadata, channels = picture.metadata, picture.pixels.shape[2] + (picture.alpha is not None)
+    directory = ImageFileDirectory_v2(prefix=b"II")
+    if metadata.exif is not None:
+        _add_exif(directory, metadata.exif)
+    tags: dict[int, Any] = {
+        256: picture.width, 257: picture.height, 258: (picture.pixels.itemsize * 8,) * channels, 259: 8,
+        262: 1 if picture.grey else 2, 273: tuple(offsets), 277: channels, 278: rows_per_strip, 279: tuple(lengths),
+        284: 1, 317: 2, 339: (1,) * channels,
+    }  # fmt: skip
+    if picture.alpha is not None:
+        tags[338] = (2,)
+    if metadata.dpi is not None:
+        tags |= {X_RESOLUTION: metadata.dpi[0], Y_RESOLUTION: metadata.dpi[1], RESOLUTION_UNIT: 2}
+    for tag, value in tags.items():
+        directory[tag] = value
+    for tag, data in ((700, metadata.xmp), (34675, metadata.icc)):
+        if data is not None:
+            directory.tagtype[tag] = _UNDEFINED
+            directory[tag] = data
+    return directory
+
+
+def can_hold(exif: bytes) -> bool:
+    """Whether a block of EXIF, whose values may be of any type, can be made into a TIFF's directories."""
+    directory = ImageFileDirectory_v2(prefix=b"II")
+    try:
+        _add_exif(directory, exif)
+        directory.tobytes(8)
+    except Exception:  # values of a wrong type fail in many ways
+        return False
+    return True
+
+
+def _add_exif(directory: ImageFileDirectory_v2, block: bytes) -> None:
+    exif = Image.Exif()
+    exif.load(block)
+    for tag, value in exif.items():
+        if tag in (_EXIF_IFD, _GPS_IFD):
+            group = dict(exif.get_ifd(tag))
+            if _INTEROPERABILITY_IFD in group:
+                group[_INTEROPERABILITY_IFD] = dict(exif.get_ifd(_INTEROPERABILITY_IFD))
+            directory[tag] = group
+        elif tag not in TIFF_STRUCTURE:
+            directory[tag] = value

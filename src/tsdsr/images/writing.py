@@ -1,0 +1,163 @@
+"""Pictures into files: how each format is written, what it cannot hold, nothing half-written."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from tsdsr.errors import ImageWriteError, InvalidInputError
+from tsdsr.files import atomic_path
+from tsdsr.images.icc import to_srgb
+from tsdsr.images.metadata import fitted, with_resolution
+from tsdsr.images.picture import Metadata, Picture, flattened, to_8_bits
+from tsdsr.images.png import write_png
+from tsdsr.images.reading import image_format, require_codec
+from tsdsr.images.tiff import can_hold, write_tiff
+
+Subsampling = Literal["444", "422", "420"]
+
+DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90, "HEIF": 90}
+_ALPHA = {"PNG", "WEBP", "TIFF", "AVIF", "HEIF"}
+_NO_GREY = {"WEBP", "AVIF"}
+_SIXTEEN_BITS = {"PNG", "TIFF"}
+_DPI_OF_ITS_OWN = {"PNG", "JPEG", "TIFF", "BMP"}
+_JPEG_SEGMENT = 65533 - 29
+"""Bytes of EXIF or XMP that fit into a JPEG's segment beside the longest of their headings."""
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How results are stored.
+
+    Attributes:
+        quality (int | None): of JPEG, WebP, AVIF and HEIC, 1 to 100; None is :data:`DEFAULT_QUALITY`.
+        subsampling ("444" | "422" | "420"): of chroma in JPEG, AVIF and HEIC; "444" keeps all of it.
+        lossless (bool): WebP without loss; quality is then the effort to make it small.
+        compression (int): zlib's level in PNG and TIFF, 0 to 9; the pixels are the same at each.
+
+    Raises:
+        InvalidInputError: a value is out of range.
+    """
+
+    quality: int | None = None
+    subsampling: Subsampling = "444"
+    lossless: bool = False
+    compression: int = 4
+
+    def __post_init__(self) -> None:
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise InvalidInputError(f"quality must lie between 1 and 100, got {self.quality}")
+        if self.subsampling not in ("444", "422", "420"):
+            raise InvalidInputError(f"subsampling must be 444, 422 or 420, got {self.subsampling!r}")
+        if not 0 <= self.compression <= 9:
+            raise InvalidInputError(f"compression must lie between 0 and 9, got {self.compression}")
+
+
+def write_picture(picture: Picture, path: Path, options: WriteOptions | None = None) -> tuple[str, ...]:
+    """Store a picture in the format of the path's suffix; the file appears complete or not at all.
+
+    Args:
+        picture (Picture): what to store.
+        path (Path): destination; its folder is created when missing.
+        options (WriteOptions | None): see there.
+
+    Returns:
+        tuple of str: what the format could not hold.
+
+    Raises:
+        InvalidInputError: unknown suffix.
+        ImageWriteError: no room, no permission, or the format cannot hold the picture.
+        MissingDependencyError: a format whose encoder is not installed.
+    """
+    name, options = image_format(path), options or WriteOptions()
+    require_codec(path, name)
+    picture, notices = _as_format_allows(picture, name)
+    try:
+        with warnings.catch_warnings(), atomic_path(path) as temporary, temporary.open("w+b") as file:
+            warnings.simplefilter("ignore")  # Pillow's, about tags with unusual counts
+            if name == "PNG":
+                write_png(picture, file, options.compression)
+            elif name == "TIFF":
+                write_tiff(picture, file, options.compression)
+            else:
+                _image(picture).save(file, format=name, **_arguments(picture.metadata, name, options))
+    except MemoryError:
+        raise
+    except Exception as error:  # encoders report what they cannot hold with many kinds
+        raise ImageWriteError(f"{path}: cannot be written ({error})") from error
+    return notices
+
+
+def _as_format_allows(picture: Picture, name: str) -> tuple[Picture, tuple[str, ...]]:
+    """The picture reduced to what a format holds, and a notice for each thing that was lost."""
+    notices: list[str] = []
+    if picture.grey and (name in _NO_GREY or (name == "HEIF" and picture.alpha is not None)):
+        picture = to_srgb(picture)  # a profile of grey values would not fit the three channels stored
+        picture = replace(picture, pixels=np.broadcast_to(picture.pixels, (*picture.pixels.shape[:2], 3)))
+    pixels, alpha, metadata = picture.pixels, picture.alpha, picture.metadata
+    if alpha is not None and name not in _ALPHA:
+        if int(alpha.min()) < picture.full:
+            notices.append(f"{name} has no transparency: it is flattened onto white")
+            pixels = flattened(pixels, alpha)
+        alpha = None
+    if picture.full > 255 and name not in _SIXTEEN_BITS:
+        notices.append(f"16 bits are rounded to the 8 of {name}")
+        pixels, alpha = to_8_bits(pixels), None if alpha is None else to_8_bits(alpha)
+    if name not in _DPI_OF_ITS_OWN:
+        metadata = with_resolution(metadata)
+    metadata, damaged = fitted(metadata, pixels)
+    metadata, dropped = _metadata_allowed(metadata, name)
+    return Picture(pixels, alpha, metadata), (*notices, *damaged, *dropped)
+
+
+def _metadata_allowed(metadata: Metadata, name: str) -> tuple[Metadata, list[str]]:
+    labels = {"exif": "EXIF data", "xmp": "XMP", "icc": "the ICC profile"}
+    held = {field: getattr(metadata, field) for field in labels}
+    if name == "BMP":
+        lost = [field for field, value in held.items() if value]
+        reason = "BMP cannot hold {}: left out"
+    elif name == "JPEG":
+        lost = [field for field in ("exif", "xmp") if len(held[field] or b"") > _JPEG_SEGMENT]
+        reason = "{} longer than 64 kB, which JPEG cannot hold: left out"
+    elif name == "TIFF" and metadata.exif is not None and not can_hold(metadata.exif):
+        lost, reason = ["exif"], "{} with values of wrong types, which TIFF cannot hold: left out"
+    else:
+        return metadata, []
+    dropped: dict[str, Any] = dict.fromkeys(lost)
+    return replace(metadata, **dropped), [reason.format(labels[field]) for field in lost]
+
+
+def _image(picture: Picture) -> Image.Image:
+    """8 bits as Pillow has them."""
+    pixels = np.asarray(picture.pixels)
+    image = Image.fromarray(pixels[..., 0] if picture.grey else pixels)
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(np.asarray(picture.alpha)))
+    return image
+
+
+def _arguments(metadata: Metadata, name: str, options: WriteOptions) -> dict[str, Any]:
+    """Of Pillow's ``save``."""
+    arguments: dict[str, Any] = {}
+    if metadata.dpi is not None and name in _DPI_OF_ITS_OWN:
+        arguments["dpi"] = tuple(round(value) for value in metadata.dpi) if name == "JPEG" else metadata.dpi
+    if metadata.exif is not None:
+        arguments["exif"] = b"Exif\0\0" + metadata.exif
+    if metadata.xmp is not None:
+        arguments["xmp"] = metadata.xmp
+    if metadata.icc is not None:
+        arguments["icc_profile"] = metadata.icc
+    quality = options.quality or DEFAULT_QUALITY.get(name)
+    dotted = ":".join(options.subsampling)
+    if name == "JPEG":
+        return arguments | {"quality": quality, "subsampling": dotted}
+    if name == "WEBP":
+        return arguments | {"quality": quality, "lossless": options.lossless, "method": 4, "exact": True}
+    if name in ("AVIF", "HEIF"):
+        return arguments | {"quality": quality, "subsampling": dotted}
+    return arguments

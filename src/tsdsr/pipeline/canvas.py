@@ -1,0 +1,175 @@
+"""From restored rows to rows of the result: colour alignment as the rows arrive, and rounding, once."""
+
+from __future__ import annotations
+
+import logging
+import math
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import IO
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike
+from torch import Tensor
+
+from tsdsr.devices import HostCopies, free_memory
+from tsdsr.pipeline.color import WAVELET_RADIUS, ColorFix, Moments, adain, wavelet_color_fix
+from tsdsr.pixels import from_unit
+
+Source = Callable[[range, range], Tensor]
+"""Rows and columns of the enlarged input → (B, 3, rows, columns), float32 in [0, 1]."""
+
+logger = logging.getLogger(__name__)
+
+CANVAS_SHARE = 0.5
+"""A result that takes more of the free memory than this is kept on disk."""
+_BLOCK = 512
+_SPOOL_BYTES = 64 * 2**20
+
+
+class CanvasWriter(ABC):
+    """Takes restored rows from top to bottom and fills the canvas.
+
+    Work is done on blocks of a few hundred pixels, which stay in the processor's cache.
+
+    Args:
+        canvas (Tensor): the result (B, C, H, W): uint8, uint16 or floating point; C = 1 takes the mean of the channels.
+        source (callable): the enlarged input.
+    """
+
+    def __init__(self, canvas: Tensor, source: Source) -> None:
+        self.canvas, self.source = canvas, source
+        self.height, self.width = int(canvas.shape[-2]), int(canvas.shape[-1])
+        self._landing = HostCopies()
+
+    @abstractmethod
+    def push(self, rows: Tensor) -> None:
+        """Take the next rows (B, 3, n, W), float32, nominally in [0, 1]. They are not kept, nor changed."""
+
+    def close(self) -> None:
+        """After the last row: all of the canvas is filled when this returns."""
+        self._landing.flush()
+
+    def write(self, rows: range, cols: range, values: Tensor) -> None:
+        """Round values (B, 3, rows, columns) into the canvas."""
+        if self.canvas.shape[1] == 1:
+            values = values.mean(dim=1, keepdim=True)
+        place = self.canvas[..., rows.start : rows.stop, cols.start : cols.stop]
+        self._landing.put(from_unit(values, self.canvas.dtype), place)
+
+
+class PlainCanvasWriter(CanvasWriter):
+    """No colour alignment."""
+
+    _done = 0
+
+    def push(self, rows: Tensor) -> None:
+        for y, x in _blocks(range(rows.shape[-2]), range(self.width)):
+            values = rows[..., y.start : y.stop, x.start : x.stop]
+            self.write(range(self._done + y.start, self._done + y.stop), x, values)
+        self._done += rows.shape[-2]
+
+
+class WaveletCanvasWriter(CanvasWriter):
+    """:func:`wavelet_color_fix`, which looks 31 pixels away: rows wait until those below them are there.
+
+    Equal to the fix of the whole image: at blocks' edges the neighbourhood comes along, at the image's edges there is
+    none.
+    """
+
+    def __init__(self, canvas: Tensor, source: Source) -> None:
+        super().__init__(canvas, source)
+        self._tail: Tensor | None = None  # rows still needed, from _top on
+        self._top = self._done = 0
+
+    def push(self, rows: Tensor) -> None:
+        held = 0 if self._tail is None else self._tail.shape[-2]
+        bottom = self._top + held + rows.shape[-2]
+        ready = self.height if bottom == self.height else max(self._done, bottom - WAVELET_RADIUS)
+        for y, x in _blocks(range(self._done, ready), range(self.width)):
+            near_y, near_x = _widened(y, bottom), _widened(x, self.width)
+            values = self._window(rows, held, near_y, near_x)
+            fixed = wavelet_color_fix(values, self.source(near_y, near_x))
+            self.write(y, x, fixed[..., _within(y, near_y), _within(x, near_x)])
+        keep = max(0, ready - WAVELET_RADIUS)
+        self._tail = self._window(rows, held, range(keep, bottom), range(self.width)).clone()
+        self._top, self._done = keep, ready
+
+    def _window(self, rows: Tensor, held: int, y: range, x: range) -> Tensor:
+        """A window of the rows held and the new ones."""
+        top, stop = y.start - self._top, y.stop - self._top
+        parts = []
+        if self._tail is not None and top < held:
+            parts.append(self._tail[..., top : min(stop, held), x.start : x.stop])
+        if stop > held:
+            parts.append(rows[..., max(0, top - held) : stop - held, x.start : x.stop])
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
+
+
+class AdainCanvasWriter(CanvasWriter):
+    """:func:`adain`, whose statistics are those of the whole image: rows wait in a temporary file, in full precision.
+
+    Up to 64 MiB stay in memory.
+    """
+
+    def __init__(self, canvas: Tensor, source: Source) -> None:
+        super().__init__(canvas, source)
+        self._own, self._wanted = Moments(), Moments()
+        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - closed in close()
+        self._pieces: list[tuple[range, range]] = []
+        self._done = 0
+
+    def push(self, rows: Tensor) -> None:
+        for y, x in _blocks(range(self._done, self._done + rows.shape[-2]), range(self.width)):
+            values = rows[..., y.start - self._done : y.stop - self._done, x.start : x.stop]
+            self._own.add(values)
+            self._wanted.add(self.source(y, x))
+            self._spool.write(values.contiguous().cpu().numpy().data)
+            self._pieces.append((y, x))
+        self._done += rows.shape[-2]
+
+    def close(self) -> None:
+        self._spool.seek(0)
+        samples = len(self.canvas)
+        for y, x in self._pieces:
+            shape = (samples, 3, len(y), len(x))
+            values = np.frombuffer(bytearray(self._spool.read(4 * samples * 3 * len(y) * len(x))), np.float32)
+            self.write(y, x, adain(torch.from_numpy(values.reshape(shape)), self._own, self._wanted))
+        self._spool.close()
+        super().close()
+
+
+CANVAS_WRITERS: dict[ColorFix, type[CanvasWriter]] = {
+    "wavelet": WaveletCanvasWriter,
+    "adain": AdainCanvasWriter,
+    "none": PlainCanvasWriter,
+}
+
+
+def _blocks(rows: range, cols: range) -> Iterator[tuple[range, range]]:
+    for y in range(rows.start, rows.stop, _BLOCK):
+        for x in range(cols.start, cols.stop, _BLOCK):
+            yield range(y, min(y + _BLOCK, rows.stop)), range(x, min(x + _BLOCK, cols.stop))
+
+
+def _widened(part: range, length: int) -> range:
+    return range(max(0, part.start - WAVELET_RADIUS), min(length, part.stop + WAVELET_RADIUS))
+
+
+def _within(part: range, whole: range) -> slice:
+    return slice(part.start - whole.start, part.stop - whole.start)
+
+
+def make_canvas(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    """An array for the result: in RAM, or, when it would take half of what is free, in a temporary file.
+
+    The file has no name (on POSIX systems) and vanishes with the array.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size <= CANVAS_SHARE * free_memory(torch.device("cpu")):
+        return np.empty(shape, dtype)
+    logger.info("the result takes %.1f GB and is kept in a temporary file", size / 1e9)
+    with tempfile.TemporaryFile() as file:  # the mapping outlives the open file
+        return np.memmap(file, dtype=dtype, mode="w+", shape=shape)

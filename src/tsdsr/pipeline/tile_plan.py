@@ -1,0 +1,201 @@
+"""How large the result is and how it is tiled."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from tsdsr.devices import is_out_of_memory
+from tsdsr.errors import InvalidInputError, OutOfMemoryError
+from tsdsr.models.zoo import ModelSpec
+
+logger = logging.getLogger(__name__)
+
+Tile = int | Literal["auto"] | None
+TILE_SHARE = 0.4
+"""Part of the free memory that tiles may take; the rest is for the result and for what an estimate misses."""
+_BAND_BYTES = 16
+"""Bytes a pixel of a row of tiles: its blended float32 values, and those on their way to the canvas."""
+MAX_SCALE = 8.0
+"""The largest enlargement in one run."""
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Tiles of one run, in pixels of the enlarged image.
+
+    Attributes:
+        tile (int | None): largest edge of a tile; None means untiled.
+        overlap (int): overlap of neighbouring tiles.
+        batch (int): tiles processed together.
+        least (int): tiles shrink to this edge where that covers the image more evenly.
+    """
+
+    tile: int | None = None
+    overlap: int = 0
+    batch: int = 1
+    least: int = 0
+
+    def smaller(self, spec: ModelSpec, size: tuple[int, int]) -> TilePlan | None:
+        """The next plan to try when memory ran out: single tiles, then half the edge; None below the smallest tile.
+
+        Args:
+            spec (ModelSpec): the model.
+            size (tuple): height and width of the result.
+        """
+        if self.tile and self.batch > 1:
+            return replace(self, batch=1)
+        multiple, edge = spec.size_multiple, min(self.tile or max(size), max(size))
+        half = edge // 2 // multiple * multiple
+        if half < smallest_tile(spec):
+            return None
+        overlap = min(self.overlap or spec.tile_overlap, half // 2) // multiple * multiple
+        return replace(self, tile=half, overlap=overlap, least=min(self.least, half))
+
+
+def output_size(height: int, width: int, scale: float, target_size: tuple[int, int] | None) -> tuple[int, int]:
+    """Height and width of the result.
+
+    Args:
+        height, width (int): the input's.
+        scale (float): enlargement, 1 to 8.
+        target_size (tuple | None): wanted (width, height); overrides ``scale``.
+
+    Raises:
+        InvalidInputError: the enlargement is not within 1 to 8 along both axes.
+    """
+    if target_size is not None:
+        width_out, height_out = target_size
+        scales = (width_out / width, height_out / height)
+        if not all(1 <= s <= MAX_SCALE for s in scales):
+            raise InvalidInputError(
+                f"target {width_out}x{height_out} is {min(scales):.3g} to {max(scales):.3g} times the input's "
+                f"{width}x{height}; both sides must grow by 1 to {MAX_SCALE:g}"
+            )
+        return height_out, width_out
+    if not (math.isfinite(scale) and 1 <= scale <= MAX_SCALE):
+        raise InvalidInputError(f"scale must lie between 1 and {MAX_SCALE:g}, got {scale:g}")
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def plan_tiles(
+    spec: ModelSpec,
+    size: tuple[int, int],
+    tile: Tile,
+    overlap: int | None = None,
+    batch: int = 1,
+    largest: int | None = None,
+) -> TilePlan:
+    """Decide on tiles for a result of ``size`` (height, width).
+
+    "auto" leaves results up to the model's native area untiled and cuts larger ones into tiles of its native size, or
+    of ``largest``, whichever is smaller.
+
+    Args:
+        spec (ModelSpec): the model.
+        size (tuple): height and width of the result.
+        tile (int | "auto" | None): edge of a tile; None never tiles.
+        overlap (int | None): overlap of neighbours; default the model's, at most a quarter of the tile.
+        batch (int): tiles processed together.
+        largest (int | None): edge of the largest tile that fits into memory; default any.
+
+    Raises:
+        InvalidInputError: tile or overlap are too small, or the overlap exceeds half the tile.
+    """
+    if batch < 1:
+        raise InvalidInputError(f"tile_batch must be at least 1, got {batch}")
+    multiple = spec.size_multiple
+    edge: int | None
+    if tile is None:
+        edge = None
+    elif tile == "auto":
+        edge = min(spec.native_size, largest or spec.native_size)
+        if size[0] * size[1] <= edge**2:
+            edge = None
+    else:
+        smallest = smallest_tile(spec)
+        if isinstance(tile, bool) or not isinstance(tile, int) or tile < smallest:
+            raise InvalidInputError(
+                f"tile must be 'auto', None or at least {smallest} pixels for this model, got {tile!r}"
+            )
+        edge = tile // multiple * multiple
+    if edge is None or max(size) <= edge:
+        return TilePlan(batch=batch)
+    if overlap is None:
+        overlap = min(spec.tile_overlap, edge // 4 // multiple * multiple)
+    overlap = math.ceil(overlap / multiple) * multiple
+    if not 0 <= overlap <= edge // 2:
+        raise InvalidInputError(f"tile_overlap must lie between 0 and half the tile ({edge // 2}), got {overlap}")
+    return TilePlan(edge, overlap, batch, min(edge, spec.least_tile))
+
+
+def retry_smaller(
+    attempt: Callable[[TilePlan], None], plan: TilePlan, spec: ModelSpec, size: tuple[int, int]
+) -> TilePlan:
+    """Run with a plan, and when memory runs out again from the start with a smaller one, saying so in the log.
+
+    Starting over costs little: all tiles are alike, so that it is nearly always the first that does not fit.
+
+    Args:
+        attempt (callable): does the work.
+        plan (TilePlan): the first plan.
+        spec (ModelSpec): the model.
+        size (tuple): height and width of the result.
+
+    Returns:
+        TilePlan: the plan that worked.
+
+    Raises:
+        OutOfMemoryError: the smallest tiles do not fit either.
+    """
+    while True:
+        try:
+            attempt(plan)
+        except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+            if not is_out_of_memory(error):
+                raise
+            cause = error.with_traceback(None)  # its frames hold the tensors of the failed run
+        else:
+            return plan
+        smaller = plan.smaller(spec, size)
+        if smaller is None:
+            raise OutOfMemoryError(
+                f"out of memory even with tiles of {plan.tile or max(size)} pixels; free memory, load the model in 16 "
+                f"bits (--dtype bf16), or choose a smaller scale"
+            ) from cause
+        logger.warning(
+            "out of memory with %s; starting again with tiles of %s pixels, %d at a time",
+            f"tiles of {plan.tile} pixels, {plan.batch} at a time" if plan.tile else "the whole image at once",
+            smaller.tile or "all",
+            smaller.batch,
+        )
+        plan = smaller
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def largest_tile(spec: ModelSpec, size: tuple[int, int], free: int, dtype: torch.dtype) -> int:
+    """Edge of the largest tile that fits into memory, a multiple of what the model needs, at most its native size.
+
+    Args:
+        spec (ModelSpec): the model; its ``tile_bytes`` and ``fixed_tile_bytes`` were measured.
+        size (tuple): height and width of the result; a band is as long as its shorter side.
+        free (int): bytes free on the device.
+        dtype (torch.dtype): precision of the network.
+    """
+    budget = TILE_SHARE * free - spec.fixed_tile_bytes
+    pixel = spec.tile_bytes * dtype.itemsize / 4
+    band = _BAND_BYTES * min(size)
+    edge = (math.sqrt(max(0.0, band**2 + 4 * pixel * budget)) - band) / (2 * pixel)  # pixel e² + band e = budget
+    smallest = smallest_tile(spec)
+    return max(smallest, min(spec.native_size, int(edge) // spec.size_multiple * spec.size_multiple))
+
+
+def smallest_tile(spec: ModelSpec) -> int:
+    """Edge of the smallest tile worth running."""
+    return max(4 * spec.size_multiple, 64)

@@ -1,0 +1,1 @@
+"""Models outside PyTorch: export, sessions of ONNX Runtime and OpenVINO, pipelines over exported graphs."""

@@ -1,0 +1,141 @@
+"""Pipelines as folders for ONNX Runtime and OpenVINO.
+
+A folder holds the three graphs of :mod:`tsdsr.runtimes.graphs` as ``encoder``, ``denoiser`` and ``decoder`` (``.onnx``,
+or ``.xml`` and ``.bin``), and ``tsdsr.json``, which says how to use them (:class:`ExportIndex`).
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, ModelNotFoundError
+from tsdsr.files import atomic_folder
+from tsdsr.models.zoo import get_spec
+from tsdsr.pipeline.loading import EXPORT_INDEX
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.runtimes.graphs import GRAPHS, GraphInfo, write_onnx
+
+Backend = Literal["onnx", "openvino"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+"""The runtimes there is an export for."""
+
+SUFFIXES: dict[Backend, str] = {"onnx": ".onnx", "openvino": ".xml"}
+"""How each runtime's graph files end."""
+
+STORED: dict[torch.dtype, str] = {torch.float32: "fp32", torch.float16: "fp16"}
+"""Precisions an export may store, by the name in the index."""
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ExportIndex:
+    """What ``tsdsr.json`` says about an exported model.
+
+    Attributes:
+        backend ("onnx" | "openvino"): whose files these are.
+        model (str): name of the base model in :data:`tsdsr.models.zoo.SPECS`.
+        dtype ("fp32" | "fp16"): precision of the stored weights.
+        scaling_factor (float): what the encoder's latents are multiplied by for the denoiser, and divided by for the
+            decoder.
+        vae_scale_factor (int): pixels a latent position, along each axis.
+        size_multiple (int): image sides must be multiples of this many pixels.
+        format (int): version of this description.
+    """
+
+    backend: Backend
+    model: str
+    dtype: str
+    scaling_factor: float
+    vae_scale_factor: int
+    size_multiple: int
+    format: int = _FORMAT
+
+    @classmethod
+    def read(cls, folder: Path) -> ExportIndex:
+        """Read and check the index of an exported model.
+
+        Raises:
+            ModelNotFoundError: ``folder`` holds no exported model, or a graph is missing.
+            ModelError: the index is broken, or of a later version.
+        """
+        path = folder / EXPORT_INDEX
+        if not path.is_file():
+            raise ModelNotFoundError(f"{folder}: holds no {EXPORT_INDEX}; make an exported model with 'tsdsr export'")
+        try:
+            values = json.loads(path.read_text())
+            index = cls(**{field.name: values[field.name] for field in fields(cls)})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{path}: is not a valid index of an exported model ({error!r}); export again") from error
+        if index.format != _FORMAT or index.backend not in BACKENDS:
+            raise ModelError(f"{path}: made by another version of tsdsr; export again")
+        get_spec(index.model)
+        for graph in GRAPHS:
+            if not index.graph(folder, graph).is_file():
+                raise ModelNotFoundError(f"{index.graph(folder, graph)}: is missing; export the model again")
+        return index
+
+    def graph(self, folder: Path, name: str) -> Path:
+        """The file of one of the three graphs."""
+        return folder / f"{name}{SUFFIXES[self.backend]}"
+
+
+def export_pipeline(pipe: OneStepSRPipeline, output: Path, backend: Backend = "onnx") -> tuple[GraphInfo, ...]:
+    """Write a pipeline as a folder that another runtime can use; it appears complete or not at all.
+
+    Args:
+        pipe (OneStepSRPipeline): on the CPU, in float32 or float16, which becomes the precision of the files.
+        output (Path): the folder to make.
+        backend ("onnx" | "openvino"): for which runtime.
+
+    Returns:
+        tuple of GraphInfo: the size of each graph as ONNX.
+
+    Raises:
+        InvalidInputError: ``output`` exists, the backend is unknown, or the precision cannot be exported.
+        MissingDependencyError: the exporter's packages are missing.
+    """
+    if backend not in BACKENDS:
+        raise InvalidInputError(f"unknown backend {backend!r}; choose from {', '.join(BACKENDS)}")
+    if pipe.dtype not in STORED:
+        raise InvalidInputError(f"a model in {pipe.dtype} cannot be exported; load it in fp32 or fp16")
+    if output.exists():
+        raise InvalidInputError(f"{output}: exists already; choose another name or remove it")
+    spec = pipe.spec
+    scaling = float(pipe.vae.config["scaling_factor"])
+    index = ExportIndex(backend, spec.name, STORED[pipe.dtype], scaling, spec.vae_scale_factor, spec.size_multiple)
+    with atomic_folder(output) as folder:
+        infos = tuple(_write(pipe, graph, index.graph(folder, graph)) for graph in GRAPHS)
+        (folder / EXPORT_INDEX).write_text(json.dumps(asdict(index), indent=2) + "\n")
+    return infos
+
+
+def _write(pipe: OneStepSRPipeline, graph: str, path: Path) -> GraphInfo:
+    """One graph, through ONNX when it is for OpenVINO."""
+    if path.suffix == ".onnx":
+        return write_onnx(pipe, graph, path)
+    openvino = import_openvino()
+    with tempfile.TemporaryDirectory(prefix=".onnx.", dir=path.parent) as temporary:
+        source = Path(temporary) / f"{graph}.onnx"
+        info = write_onnx(pipe, graph, source)
+        openvino.save_model(openvino.convert_model(source), path, compress_to_fp16=False)
+    return info
+
+
+def import_openvino() -> Any:
+    """The package.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingDependencyError("this needs OpenVINO: pip install 'tsdsr[openvino]'") from error
+    return openvino

@@ -1,0 +1,86 @@
+"""Any model in any runtime: exported ones are opened, others are exported on first use and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tsdsr import __version__
+from tsdsr.errors import InvalidInputError
+from tsdsr.pipeline.loading import EXPORT_INDEX, load_pipeline, resolve_model
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.runtimes.export import BACKENDS, Backend, ExportIndex, export_pipeline
+from tsdsr.runtimes.exported_pipeline import load_exported
+
+
+def open_pipeline(
+    model: str | os.PathLike[str] = "mini",
+    backend: str = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    *,
+    cache: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> OneStepSRPipeline:
+    """A ready pipeline in the wanted runtime.
+
+    Args:
+        model: what :func:`~tsdsr.pipeline.loading.load_pipeline` takes, or an exported folder.
+        backend ("auto" | "torch" | "onnx" | "openvino"): "auto" is an exported folder's own runtime, and PyTorch for
+            every other model. A model that is not exported yet is exported on first use, in float32 unless ``dtype`` is
+            "fp16" with ONNX Runtime.
+        device, dtype (str): as the runtime understands them.
+        cache (Path | None): where exports are kept; default ``$TSDSR_CACHE``, then ``~/.cache/tsdsr``.
+        say (callable): told when an export begins.
+
+    Raises:
+        InvalidInputError: unknown backend, or the exported model is another runtime's.
+        TSDSRError: as :func:`~tsdsr.pipeline.loading.load_pipeline` and :func:`load_exported` raise.
+    """
+    if backend not in ("auto", "torch", *BACKENDS):
+        raise InvalidInputError(f"unknown backend {backend!r}; choose from auto, torch, {', '.join(BACKENDS)}")
+    if (Path(model) / EXPORT_INDEX).is_file():
+        own = ExportIndex.read(Path(model)).backend
+        if backend not in ("auto", own):
+            raise InvalidInputError(f"{os.fspath(model)}: is exported for {own}, not for {backend}")
+        return load_exported(model, device, dtype)
+    for known in BACKENDS:
+        if backend == known:
+            return load_exported(cached_export(model, known, dtype, cache, say), device, dtype)
+    return load_pipeline(model, device, dtype)
+
+
+def cached_export(
+    model: str | os.PathLike[str],
+    backend: Backend,
+    dtype: str = "auto",
+    cache: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """The folder of a model's export, made unless it exists; named after the content of the model's files.
+
+    Args: as :func:`open_pipeline`.
+
+    Raises:
+        TSDSRError: the model cannot be loaded or exported.
+    """
+    folder = resolve_model(model)
+    stored = "fp16" if backend == "onnx" and dtype == "fp16" else "fp32"
+    root = cache or Path(os.environ.get("TSDSR_CACHE") or Path.home() / ".cache" / "tsdsr")
+    digest = hashlib.blake2b(f"{__version__} {backend} {stored}".encode(), digest_size=10)
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 24):
+                digest.update(chunk)
+    target = root / "exported" / f"{folder.resolve().name}-{backend}-{digest.hexdigest()}"
+    if not (target / EXPORT_INDEX).is_file():
+        say(f"exporting {os.fspath(model)} for {backend}, once, to {target}")
+        try:
+            export_pipeline(load_pipeline(model, "cpu", stored), target, backend)
+        except (OSError, InvalidInputError):
+            if not (target / EXPORT_INDEX).is_file():  # another process was first
+                raise
+    return target

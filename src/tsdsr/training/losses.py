@@ -1,0 +1,105 @@
+"""Losses on images: LPIPS, DISTS, and a term against grids."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tsdsr.errors import MissingDependencyError
+
+
+def lpips_distance(net: str = "vgg", device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
+    """LPIPS (Zhang et al. 2018) with a frozen backbone, as a differentiable scalar.
+
+    Args:
+        net (str): "vgg" (for training) or "alex" (the papers' metric).
+        device (torch.device | str): where to run.
+
+    Returns:
+        callable: two batches (B, 3, H, W) in [0, 1] → mean distance, a scalar.
+
+    Raises:
+        MissingDependencyError: the package is absent.
+    """
+    try:
+        import lpips
+    except ImportError as error:
+        raise MissingDependencyError("training needs lpips: pip install 'tsdsr[train]'") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchvision's deprecated `pretrained` argument, inside lpips
+        network = lpips.LPIPS(net=net, verbose=False).to(device).eval().requires_grad_(False)
+    network = network.to(memory_format=torch.channels_last)
+
+    def distance(x_hat: Tensor, x_hq: Tensor) -> Tensor:
+        value: Tensor = network(x_hat, x_hq, normalize=True).mean()
+        return value
+
+    return distance
+
+
+def dists_distance(device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
+    """DISTS (Ding et al. 2020) on frozen VGG16 features, as a differentiable scalar.
+
+    Args:
+        device (torch.device | str): where to run.
+
+    Returns:
+        callable: two batches (B, 3, H, W) in [0, 1] → mean distance, a scalar.
+
+    Raises:
+        MissingDependencyError: the package is absent.
+    """
+    try:
+        from pyiqa import create_metric
+    except ImportError as error:
+        raise MissingDependencyError("DISTS as a loss needs pyiqa: pip install 'tsdsr[train,eval]'") from error
+    network = create_metric("dists", device=device, as_loss=True).requires_grad_(False)
+    network = network.to(memory_format=torch.channels_last)
+
+    def distance(x_hat: Tensor, x_hq: Tensor) -> Tensor:
+        value: Tensor = network(x_hat, x_hq)
+        return value
+
+    return distance
+
+
+def perceptual_distance(name: str, device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
+    """The distance called "lpips" (with VGG16) or "dists"."""
+    return dists_distance(device) if name == "dists" else lpips_distance("vgg", device)
+
+
+def grid_loss(x_hat: Tensor, x_hq: Tensor, period: int, relative: bool = False) -> Tensor:
+    """How much of the residual repeats with a period: it is folded to one block, averaged over all blocks, freed of its
+    mean, and its absolute value averaged. Content does not line up with a grid and averages out.
+
+    Args:
+        x_hat, x_hq (Tensor): images (B, C, H, W), sides multiples of ``period``.
+        period (int): edge of a block in pixels, a multiple of 4; divisors of it are covered.
+        relative (bool): fold each image by itself, as grids differ between images and cancel in their mean; of the
+            residual only what is finer than about half a period, which has least of content; divided by its strength
+            around each pixel, so that flat regions, where a grid is seen most, count as much as busy ones.
+
+    Returns:
+        Tensor: scalar.
+    """
+    residual = x_hat - x_hq
+    if relative:
+        around = F.avg_pool2d(residual, period // 2 + 1, stride=1, padding=period // 4, count_include_pad=False)
+        residual = residual - around
+        residual = residual / local_strength(residual.detach(), 2 * period + 1)
+    batch, channels, height, width = residual.shape
+    blocks = residual.reshape(batch, channels, height // period, period, width // period, period)
+    pattern = blocks.mean((2, 4)) if relative else blocks.mean((0, 2, 4))
+    return (pattern - pattern.mean((-2, -1), keepdim=True)).abs().mean()
+
+
+def local_strength(residual: Tensor, window: int) -> Tensor:
+    """Root mean square over channels and a square of odd edge ``window`` around each pixel, (B, 1, H, W); at least a
+    quarter of an 8-bit step, as less is not seen."""
+    power = residual.square().mean(1, keepdim=True)
+    power = F.avg_pool2d(power, window, stride=1, padding=window // 2, count_include_pad=False)
+    return power.sqrt().clamp(min=0.25 / 255)

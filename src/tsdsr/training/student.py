@@ -1,0 +1,335 @@
+"""Training of a one-step student: reconstruction and target score distillation (eqs. 3 to 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from tsdsr.diffusion.losses import (
+    Predictions,
+    WalkPoint,
+    fake_loss,
+    gradient_loss,
+    reconstruction_loss,
+    tsd_gradient,
+)
+from tsdsr.diffusion.trajectory import paired_walk, walk_positions
+from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.zoo import get_spec
+from tsdsr.training.adversarial import Adversary, FeatureAdversary, LatentAdversary, discriminator_loss
+from tsdsr.training.config import Phase, StudentConfig, TSDSettings, value_at
+from tsdsr.training.engine import Engine
+from tsdsr.training.losses import grid_loss, perceptual_distance
+from tsdsr.training.monitors import GapByTime, direction_cosines, score_gap
+from tsdsr.training.networks import Networks, autocast, channels_last, encode
+from tsdsr.training.prompts import LabelPrompts, Prompts, join, mix
+from tsdsr.training.run_log import make_accelerator
+from tsdsr.training.sample_rng import SampleRNG
+from tsdsr.training.samples import Pairs, TrainingData, TrainingSample
+from tsdsr.training.validation import validation_figures, validation_pairs
+
+Perceptual = Callable[[Tensor, Tensor], Tensor]
+
+# Streams of a sample's randomness, so that leaving one use out does not change another.
+_WALK, _FAKE, _PROMPT, _CROP = 1, 2, 3, 7
+
+
+class StudentTrainer(Engine):
+    """Trains a one-step student; one instance is one run in one folder.
+
+    Args:
+        config (StudentConfig): the run's settings.
+        networks (Networks): with roles assigned; the instance takes them over.
+        data (TrainingData): photographs.
+        output (Path): folder for checkpoints, log and validation images; an interrupted run there is resumed.
+        prompts (Prompts | None): conditioning by role; default `mini`'s.
+        accelerator (Accelerator | None): default one process on the CPU.
+        dtype (torch.dtype): autocast precision; float32 means none.
+        workers (int): data loading processes.
+        perceptual (callable | None): replaces every perceptual distance; used by tests.
+
+    Raises:
+        TrainingError: the folder holds a run with other settings.
+        ConfigError: settings contradict each other or the number of processes.
+    """
+
+    config: StudentConfig
+
+    def __init__(
+        self,
+        config: StudentConfig,
+        networks: Networks,
+        data: TrainingData,
+        output: Path,
+        prompts: Prompts | None = None,
+        accelerator: Accelerator | None = None,
+        dtype: torch.dtype = torch.float32,
+        workers: int = 0,
+        perceptual: Perceptual | None = None,
+    ) -> None:
+        super().__init__(config, output, accelerator or make_accelerator(output, "cpu"), dtype, workers)
+        self.data, self.networks = data, networks
+        self.spec = get_spec(config.networks.model)
+        self.process = self.spec.process
+        self.prompts = prompts or LabelPrompts()
+        self.fixed, self.null = (p.to(self.device, torch.float32) for p in (self.prompts.fixed(), self.prompts.null()))
+        self.student = self.prepare("student", channels_last(networks.student))
+        self.vae = networks.vae.to(self.device)
+        self.scores = networks.scores
+        self._fake: nn.Module | None = None
+        self.adversary: Adversary | None = None
+        self._head: nn.Module | None = None
+        if self.scores is not None:
+            self._fake = self.prepare("fake", channels_last(self.scores))
+        if config.adversaries:
+            self.adversary = self._make_adversary()
+            self._head = self.prepare("discriminator", self.adversary.head)
+        self.average("student")
+        names = {name for phase in config.phases if phase.perceptual_weight for name in phase.perceptual}
+        self.distances: dict[str, Perceptual] = {
+            name: perceptual or perceptual_distance(name, self.device) for name in sorted(names)
+        }
+        self.gaps = GapByTime()
+        self._last_point: WalkPoint | None = None
+        self._last_hq: Tensor | None = None
+        self.resume()
+
+    # One step
+
+    def train_step(self, batches: Sequence[TrainingSample]) -> dict[str, Tensor]:
+        number, phase_step = self.config.find(self.step)
+        phase = self.config.phases[number]
+        progress = phase.progress(phase_step)
+        figures: dict[str, Tensor] = {}
+        latents: list[tuple[Tensor, Conditioning]] = []
+        for i, batch in enumerate(batches):
+            with ExitStack() as stack:
+                stack.enter_context(self.accumulating(self.student, i + 1 == len(batches)))
+                loss, z_hat, prompt = self._student_loss(batch, phase, progress, figures, stack)
+                self.roles["student"].backward(loss, len(batches))
+            latents.append((z_hat.detach(), prompt))
+        figures = {name: value / len(batches) for name, value in figures.items()}
+        figures["grad_norm/student"] = self.update("student", figures["loss/student"], self.learning_rate())
+        self.update_average()
+        if phase.needs_scores:
+            figures |= self._train_fake(batches, latents, phase, progress)
+        if phase.adversarial_weight:
+            figures |= self._train_discriminator(batches, latents, phase)
+        return figures
+
+    def _student_loss(
+        self, batch: TrainingSample, phase: Phase, progress: float, figures: dict[str, Tensor], stack: ExitStack
+    ) -> tuple[Tensor, Tensor, Conditioning]:
+        """Eq. 8 for one micro-batch; adds its figures to ``figures``."""
+        prompt = self.prompts.of(batch.prompt).to(self.device, torch.float32)
+        with autocast(self.device, self.dtype):
+            z_hat, x_hat = self.student(batch.x_lq, self._student_prompt(batch, prompt, phase, progress))
+        with torch.no_grad(), autocast(self.device, self.dtype):
+            z_hq = encode(self.vae, batch.x_hq)
+        x_hat, z_hat = x_hat.float(), z_hat.float()
+        with autocast(self.device, self.dtype):
+            weights = (phase.perceptual_weight, phase.latent_mse_weight, phase.l1_weight)
+            now = (value_at(weight, progress) for weight in weights)
+            rec = reconstruction_loss(x_hat, batch.x_hq, z_hat, z_hq, self._perceptual_of(phase), *now)
+        loss = value_at(phase.gamma_rec, progress) * rec.total
+        new = {"loss/l1": rec.l1, "loss/perceptual": rec.perceptual, "loss/latent_mse": rec.latent_mse}
+        if phase.tsd is not None:
+            tsd = self._tsd_loss(phase.tsd, progress, batch, z_hat, z_hq, prompt, new)
+            loss = loss + value_at(phase.gamma_reg, progress) * tsd
+        if phase.grid_weight:
+            new["loss/grid"] = grid_loss(x_hat, batch.x_hq, 2 * self.spec.vae_scale_factor, phase.grid_relative)
+            loss = loss + value_at(phase.grid_weight, progress) * new["loss/grid"]
+        if phase.adversarial_weight:
+            assert self.adversary is not None
+            stack.enter_context(self.adversary.held())  # until after the backward pass
+            with autocast(self.device, self.dtype):
+                adversarial = self.adversary.generator_loss(z_hat, batch.item.tolist(), prompt)
+            loss = loss + value_at(phase.adversarial_weight, progress) * adversarial
+            new["loss/adversarial"] = adversarial
+        new["loss/student"] = loss
+        for name, value in new.items():
+            figures[name] = figures.get(name, 0) + value.detach()
+        return loss, z_hat, prompt
+
+    def _tsd_loss(
+        self,
+        tsd: TSDSettings,
+        progress: float,
+        batch: TrainingSample,
+        z_hat: Tensor,
+        z_hq: Tensor,
+        prompt: Conditioning,
+        figures: dict[str, Tensor],
+    ) -> Tensor:
+        """Eq. 5 over the walk, as a scalar that is attached to the student's graph."""
+        gradient = tsd_gradient(
+            self.process,
+            self._watched(self.walk(tsd, progress, batch.item.tolist(), z_hat, z_hq, prompt), z_hq),
+            tsd.step_weights,
+            value_at(tsd.lambda_vsd, progress),
+            value_at(tsd.lambda_tsm, progress),
+            tsd.omega,
+            tsd.space,
+        )
+        figures["tsd/vsd_rms"] = gradient.vsd.square().mean().sqrt()
+        figures["tsd/tsm_rms"] = gradient.tsm.square().mean().sqrt()
+        loss = gradient_loss(z_hat, gradient.tsd)
+        figures["loss/tsd"] = loss.detach()
+        return loss
+
+    def walk(
+        self,
+        tsd: TSDSettings,
+        progress: float,
+        items: Sequence[int],
+        z_hat: Tensor,
+        z_hq: Tensor,
+        prompt: Conditioning,
+    ) -> Iterator[WalkPoint]:
+        """The paired walk of a batch, with noise and positions of its samples' own."""
+        assert self.scores is not None
+        scores = self.scores
+        draws = SampleRNG(self.config.seed, _WALK, items)
+        noise = draws.normal(z_hat.shape[1:], z_hat)
+        start = draws.integers(value_at(tsd.first, progress), value_at(tsd.last, progress))
+        shifts = draws.integers(-tsd.shift, tsd.shift, tsd.points - 1) if tsd.shift and tsd.points > 1 else None
+        last = self.process.num_train_timesteps - 1
+        positions = walk_positions(start, tsd.points, tsd.step_size, last, shifts)
+        times = self.process.time_at(positions).to(self.device)
+
+        def predict(z_hat_t: Tensor, z_hq_t: Tensor, t: Tensor) -> Predictions:
+            with autocast(self.device, self.dtype):
+                return scores.predictions(z_hat_t, z_hq_t, t, prompt, self.null, tsd.guidance, tsd.batched)
+
+        return paired_walk(self.process, predict, z_hat, z_hq, noise, times)
+
+    def _watched(self, walk: Iterator[WalkPoint], z_hq: Tensor) -> Iterator[WalkPoint]:
+        """The same walk; gaps are recorded and the first point is kept for the monitors."""
+        for k, point in enumerate(walk):
+            if self.config.monitor_every:
+                self.gaps.add(point.t, score_gap(point))
+                if k == 0:
+                    self._last_point, self._last_hq = point, z_hq
+            yield point
+
+    def _train_fake(
+        self,
+        batches: Sequence[TrainingSample],
+        latents: Sequence[tuple[Tensor, Conditioning]],
+        phase: Phase,
+        progress: float,
+    ) -> dict[str, Tensor]:
+        """Eq. 9: one step of the fake network on the student's latents, without guidance."""
+        assert self._fake is not None
+        tsd = phase.tsd or TSDSettings()
+        end = value_at(tsd.last, progress) + tsd.points * tsd.step_size
+        # Wherever a walk may come by.
+        positions = value_at(tsd.first, progress), min(end, self.process.num_train_timesteps - 1)
+        total = torch.zeros((), device=self.device)
+        for i, (batch, (z_hat, prompt)) in enumerate(zip(batches, latents, strict=True)):
+            draws = SampleRNG(self.config.seed, _FAKE, batch.item.tolist())
+            noise = draws.normal(z_hat.shape[1:], z_hat)
+            t = self.process.time_at(draws.integers(*positions)).to(self.device)
+            z_t = self.process.add_noise(z_hat, noise, t)
+            with self.accumulating(self._fake, i + 1 == len(batches)):
+                with autocast(self.device, self.dtype):
+                    prediction = self._fake(z_t, t, prompt)
+                loss = fake_loss(self.process, prediction, z_hat, noise, t)
+                self.roles["fake"].backward(loss, len(batches))
+            total += loss.detach() / len(batches)
+        norm = self.update("fake", total, self.learning_rate(phase.fake_lr))
+        return {"loss/fake": total, "grad_norm/fake": norm}
+
+    def _train_discriminator(
+        self, batches: Sequence[TrainingSample], latents: Sequence[tuple[Tensor, Conditioning]], phase: Phase
+    ) -> dict[str, Tensor]:
+        """One step of the adversarial head on features of true and restored latents, noised alike."""
+        assert self.adversary is not None
+        assert self._head is not None
+        self.adversary.begin()
+        total = torch.zeros((), device=self.device)
+        for i, (batch, (z_hat, prompt)) in enumerate(zip(batches, latents, strict=True)):
+            with torch.no_grad(), autocast(self.device, self.dtype):
+                z_hq = encode(self.vae, batch.x_hq)
+                both = self.adversary.features(torch.cat([z_hq, z_hat]), batch.item.tolist() * 2, join(prompt, prompt))
+            with self.accumulating(self._head, i + 1 == len(batches)):
+                loss = discriminator_loss(*self._head(both).chunk(2))
+                self.roles["discriminator"].backward(loss, len(batches))
+            total += loss.detach() / len(batches)
+        norm = self.update("discriminator", total, self.learning_rate(phase.discriminator_lr))
+        return {"loss/discriminator": total, "grad_norm/discriminator": norm}
+
+    # Conditioning and small helpers
+
+    def _make_adversary(self) -> Adversary:
+        if "latent" in self.config.adversaries:
+            return LatentAdversary(self.networks.student.denoiser.config["in_channels"], self.config.seed)
+        assert self.scores is not None
+        return FeatureAdversary(self.scores, self.process, self.config.seed)
+
+    def _student_prompt(
+        self, batch: TrainingSample, prompt: Conditioning, phase: Phase, progress: float
+    ) -> Conditioning:
+        fixed = self.fixed.expand(len(batch.x_lq))
+        share = value_at(phase.diverse_prompts, progress)
+        if share == 0:
+            return fixed
+        chosen = SampleRNG(self.config.seed, _PROMPT, batch.item.tolist()).uniform() < share
+        return mix(fixed, prompt, chosen)
+
+    def _perceptual_of(self, phase: Phase) -> Perceptual | None:
+        """The phase's perceptual term: none, on whole crops, or on a random square drawn from (seed, step)."""
+        if not phase.perceptual_weight:
+            return None
+        perceptual, edge = self.distances[phase.perceptual[self.step % len(phase.perceptual)]], phase.perceptual_crop
+        size = self.config.pairs.crops.size
+        if edge is None or edge >= size:
+            return perceptual
+        rng = np.random.default_rng((self.config.seed, _CROP, self.step))
+        y, x = (int(v) for v in rng.integers(size - edge + 1, size=2))
+
+        def cropped(x_hat: Tensor, x_hq: Tensor) -> Tensor:
+            return perceptual(x_hat[..., y : y + edge, x : x + edge], x_hq[..., y : y + edge, x : x + edge])
+
+        return cropped
+
+    def dataset(self, length: int) -> Dataset[TrainingSample]:
+        return Pairs(self.data.sources, length, self.config.pairs, self.config.seed, self.data.prompts)
+
+    # Watching
+
+    def monitor(self) -> dict[str, float]:
+        """Figure 3 and figure 5, from the walk of the step just taken."""
+        every = self.config.monitor_every
+        if not every or (self.step + 1) % every or self._last_point is None or self._last_hq is None:
+            return {}
+        hat, hq = direction_cosines(self.process, self._last_point, self._last_hq)
+        return {
+            "direction_cosine/z_hat": hat.mean().item(),
+            "direction_cosine/z_hq": hq.mean().item(),
+            **self.gaps.figures(),
+        }
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """The averaged student on fixed crops of the held-out photographs, see :func:`validation_figures`."""
+        factor = self.spec.vae_scale_factor
+        sheet = self.output / f"validation-{self.step:06d}.png"
+        return validation_figures(self.restored(), self.distances, (factor, 2 * factor), sheet)
+
+    @torch.no_grad()
+    def restored(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """``(x_lq, x_hat, x_hq)`` of every held-out photograph by the averaged student, (1, 3, H, W) in [0, 1]."""
+        pairs = validation_pairs(self.data.validation, self.config.pairs, self.config.validation_crop)
+        with self.averaged():
+            for x_lq, x_hq in pairs:
+                with autocast(self.device, self.dtype):
+                    x_hat: Tensor = self.networks.student(x_lq.to(self.device), self.fixed)[1]
+                yield x_lq.to(self.device), x_hat.float().clamp(0, 1), x_hq.to(self.device)

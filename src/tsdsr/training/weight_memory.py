@@ -1,0 +1,71 @@
+"""How much memory the weights of a run take, by arithmetic; activations come on top."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tsdsr.models.adapters import new_lora
+from tsdsr.models.zoo import ModelSpec, get_spec
+from tsdsr.training.build import DTYPES, TEACHER, new_network
+from tsdsr.training.config import RunConfig, StudentConfig
+from tsdsr.training.networks import STUDENT, Parts, build_networks
+
+_BYTES = {"weights": 4, "gradients": 4, "Adam's moments": 8, "average": 4}
+"""What is held for each trained weight, in bytes; only student and teacher are averaged."""
+
+
+def estimate_memory(config: RunConfig) -> Iterator[str]:
+    """Lines that say what is held in memory besides activations, from networks without storage.
+
+    Args:
+        config (RunConfig): of a student or a teacher.
+
+    Yields:
+        str: one line each for the frozen weights, each trained role, and the sum, in GB of 1e9 bytes.
+    """
+    spec = get_spec(config.networks.model)
+    with torch.device("meta"):
+        build = _student if isinstance(config, StudentConfig) else _teacher
+        modules, roles = build(config, spec)
+    every = {id(p): p for module in modules for p in module.parameters()}
+    frozen = [p for p in every.values() if not p.requires_grad]
+    total = sum(p.numel() * p.element_size() for p in frozen)
+    yield f"frozen weights, shared by the roles: {_millions(frozen)}, {total / 1e9:.2f} GB"
+    for role, module in roles.items():
+        trained = [p for p in module.parameters() if p.requires_grad]
+        held = {name: size for name, size in _BYTES.items() if name != "average" or role != "fake"}
+        size = sum(p.numel() for p in trained) * sum(held.values())
+        total += size
+        yield f"{role}: {_millions(trained)} trained, {size / 1e9:.2f} GB for {', '.join(held)}"
+    yield f"together {total / 1e9:.2f} GB; activations come on top"
+
+
+def _student(config: RunConfig, spec: ModelSpec) -> tuple[list[nn.Module], dict[str, nn.Module]]:
+    assert isinstance(config, StudentConfig)
+    teacher = new_network(spec, config) if config.networks.lora_rank is None else None
+    parts = Parts(_base(config, spec), spec.make_autoencoder(), teacher)
+    networks = build_networks(parts, spec, config.networks, 0, config.needs_scores)
+    roles: dict[str, nn.Module] = {STUDENT: networks.student}
+    if networks.scores is not None:
+        roles["fake"] = networks.scores
+    return [*roles.values(), networks.vae], roles
+
+
+def _teacher(config: RunConfig, spec: ModelSpec) -> tuple[list[nn.Module], dict[str, nn.Module]]:
+    network = _base(config, spec)
+    if config.networks.lora_rank is not None:
+        new_lora(network, spec.lora_targets, config.networks.lora_rank, TEACHER, torch.Generator())
+    return [network, spec.make_autoencoder().requires_grad_(False)], {TEACHER: network}
+
+
+def _base(config: RunConfig, spec: ModelSpec) -> nn.Module:
+    # nn.Module's own `to`: diffusers' warns that casting a loaded model so is not the way.
+    network: nn.Module = nn.Module.to(new_network(spec, config), dtype=DTYPES[config.networks.base_precision])
+    return network
+
+
+def _millions(parameters: Sequence[Tensor]) -> str:
+    return f"{sum(p.numel() for p in parameters) / 1e6:.1f} M"

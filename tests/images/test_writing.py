@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.images.pictures import LOSSLESS, SUFFIXES, deep, kinds, metadata, ramp, rgb
+from tsdsr.errors import ImageWriteError, InvalidInputError
+from tsdsr.images import writing
+from tsdsr.images.picture import Picture
+from tsdsr.images.reading import FORMATS, read_picture
+from tsdsr.images.writing import WriteOptions, write_picture
+
+KINDS = kinds()
+DEEP = (".png", ".tif")
+ALPHA = (".png", ".tif", ".webp", ".avif", ".heic")
+GREY = (".png", ".tif", ".bmp", ".jpg", ".heic")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_makes_the_round_trip(tmp_path: Path, suffix: str, kind: str) -> None:
+    picture, path = KINDS[kind], tmp_path / "new" / f"photo{suffix.upper()}"
+    notices = write_picture(picture, path)
+    back = read_picture(path)
+    transparent, sixteen = picture.alpha is not None, picture.full > 255
+    assert len(notices) == (transparent and suffix not in ALPHA) + (sixteen and suffix not in DEEP)
+    assert (back.alpha is not None) == (transparent and suffix in ALPHA)
+    assert (back.full > 255) == (sixteen and suffix in DEEP)
+    if picture.grey:
+        stays = suffix in GREY and not (suffix == ".heic" and transparent)
+        assert back.grey == stays
+        assert (back.pixels == back.pixels[..., :1]).mean() > 0.95  # no tint
+    if suffix in LOSSLESS and back.full == picture.full and not (transparent and suffix == ".bmp"):
+        assert np.array_equal(back.pixels, picture.pixels)
+        assert not transparent or np.array_equal(back.alpha, picture.alpha)  # type: ignore[arg-type]
+    else:
+        expected = np.asarray(picture.to_image(), dtype=int)
+        error = np.asarray(back.to_image(), dtype=int) - expected
+        assert np.abs(error).mean() < (5 if suffix == ".webp" else 3)  # WebP halves the colours' resolution
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    width=st.integers(1, 40),
+    height=st.integers(1, 40),
+    channels=st.sampled_from([1, 3]),
+    bits=st.sampled_from([8, 16]),
+    alpha=st.booleans(),
+    suffix=st.sampled_from([s for s in SUFFIXES if s != ".heic"]),
+    seed=st.integers(0, 2**31),
+)
+def test_any_picture_is_written_and_read(
+    width: int, height: int, channels: int, bits: int, alpha: bool, suffix: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    dtype = np.uint8 if bits == 8 else np.uint16
+    pixels = rng.integers(0, 2**bits, (height, width, channels), dtype=dtype)
+    picture = Picture(pixels, rng.integers(0, 2**bits, (height, width), dtype=dtype) if alpha else None, metadata())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a{suffix}"
+        write_picture(picture, path)
+        back = read_picture(path)
+    assert (back.width, back.height) == (width, height)
+    if suffix in DEEP:
+        assert np.array_equal(back.pixels, pixels)
+        assert (back.alpha is None) if picture.alpha is None else np.array_equal(back.alpha, picture.alpha)  # type: ignore[arg-type]
+        assert back.pixels.dtype == dtype
+
+
+def test_photographs_of_scikit_image_survive(tmp_path: Path) -> None:
+    for name in ("coffee", "camera", "rocket", "logo", "horse"):
+        array = np.asarray(getattr(skimage.data, name)())
+        image = Image.fromarray(array)
+        image.save(tmp_path / f"{name}.png")
+        picture = read_picture(tmp_path / f"{name}.png")
+        for suffix in DEEP:
+            write_picture(picture, tmp_path / f"again{suffix}")
+            again = read_picture(tmp_path / f"again{suffix}")
+            assert np.array_equal(again.pixels, picture.pixels)
+            with Image.open(tmp_path / f"again{suffix}") as theirs:  # Pillow reads the same out of our files
+                assert np.array_equal(np.asarray(theirs), np.asarray(image.convert("L") if name == "horse" else image))
+
+
+def test_webp_without_loss_keeps_colours_under_transparency(tmp_path: Path) -> None:
+    picture = Picture(rgb(), ramp())
+    write_picture(picture, tmp_path / "a.webp", WriteOptions(lossless=True))
+    back = read_picture(tmp_path / "a.webp")
+    assert np.array_equal(back.pixels, picture.pixels)
+    assert back.alpha is not None
+    assert np.array_equal(back.alpha, ramp())
+
+
+def test_quality_subsampling_and_compression_do_what_they_say(tmp_path: Path) -> None:
+    def size(suffix: str, **options: Any) -> int:
+        write_picture(Picture(rgb(160, 120)), tmp_path / f"a{suffix}", WriteOptions(**options))
+        return (tmp_path / f"a{suffix}").stat().st_size
+
+    for suffix in (".jpg", ".webp"):
+        assert size(suffix, quality=40) < size(suffix, quality=80) < size(suffix)
+    assert size(".jpg", subsampling="420") < size(".jpg", subsampling="422") < size(".jpg")
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3  # type: ignore[attr-defined]
+    for suffix in DEEP:
+        assert size(suffix, compression=9) <= size(suffix) < size(suffix, compression=0)
+
+
+@pytest.mark.parametrize(
+    "options", [{"quality": 0}, {"quality": 101}, {"subsampling": "411"}, {"compression": 10}, {"compression": -1}]
+)
+def test_options_out_of_range(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError, match=next(iter(options))):
+        WriteOptions(**options)
+
+
+def test_what_a_format_cannot_hold_is_noticed(tmp_path: Path) -> None:
+    picture = Picture(deep(rgb()), deep(ramp()), metadata())
+    assert write_picture(picture, tmp_path / "a.bmp") == (
+        "BMP has no transparency: it is flattened onto white",
+        "16 bits are rounded to the 8 of BMP",
+        "BMP cannot hold EXIF data: left out",
+        "BMP cannot hold XMP: left out",
+        "BMP cannot hold the ICC profile: left out",
+    )
+    opaque = replace(picture, pixels=rgb(), alpha=np.full((48, 64), 255, np.uint8))
+    assert write_picture(opaque, tmp_path / "a.jpg") == ()
+    long = replace(opaque, metadata=replace(metadata(), xmp=b"<x/>" * 20000))
+    (notice,) = write_picture(long, tmp_path / "a.jpg")
+    assert notice == "XMP longer than 64 kB, which JPEG cannot hold: left out"
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "photo.webp"
+    path.write_bytes(b"old")
+    with pytest.raises(ImageWriteError, match=r"photo\.webp"):
+        write_picture(Picture(np.zeros((1, 17000, 3), np.uint8)), path)  # WebP ends at 16383 pixels a side
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["photo.webp"]
+    with pytest.raises(InvalidInputError, match="xyz"):
+        write_picture(Picture(rgb()), tmp_path / "photo.xyz")
+    with pytest.raises(ImageWriteError):
+        write_picture(Picture(rgb()), path / "below" / "a-file.png")
+
+
+class Full:
+    """A disk that is full after some bytes."""
+
+    def __init__(self, file: Any, error: BaseException) -> None:
+        self.file, self.error, self.room = file, error, 3000
+
+    def write(self, data: bytes) -> int:
+        self.room -= len(data)
+        if self.room < 0:
+            raise self.error
+        return int(self.file.write(data))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+@pytest.mark.parametrize("suffix", DEEP)
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=repr)
+def test_a_full_disk_or_an_interruption_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, error: BaseException
+) -> None:
+    writer = f"write_{'png' if suffix == '.png' else 'tiff'}"
+    real = getattr(writing, writer)
+    monkeypatch.setattr(writing, writer, lambda picture, file, level: real(picture, Full(file, error), level))
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"old")
+    with pytest.raises((ImageWriteError, KeyboardInterrupt)) as caught:
+        write_picture(Picture(rgb()), path)
+    if isinstance(error, OSError):
+        assert str(caught.value) == f"{path}: cannot be written ({error})"
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_a_folder_without_permission(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(ImageWriteError, match="ermission"):
+        write_picture(Picture(rgb()), tmp_path / "a.png")
+
+
+def test_arrays_on_disk_are_written_strip_by_strip(tmp_path: Path) -> None:
+    canvas = np.memmap(tmp_path / "canvas", np.uint16, "w+", shape=(48, 64, 3))
+    canvas[:] = deep(rgb())
+    for suffix in DEEP:
+        write_picture(Picture(canvas), tmp_path / f"a{suffix}")
+        assert np.array_equal(read_picture(tmp_path / f"a{suffix}").pixels, canvas)
+
+
+def test_every_known_suffix_has_a_default() -> None:
+    assert set(writing.DEFAULT_QUALITY) | {"PNG", "TIFF", "BMP"} == set(FORMATS.values())

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import tsdsr.devices as devices
+from tsdsr.devices import HostCopies, control_group_memory, free_memory, is_out_of_memory, to_device
+
+
+def write(root: Path, files: dict[str, object]) -> None:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{content}\n")
+
+
+def test_limits_of_control_groups_v2_count_up_to_the_root(tmp_path: Path) -> None:
+    write(tmp_path, {
+        "proc/self/cgroup": "0::/slice/box",
+        "sys/fs/cgroup/slice/box/memory.max": "max",
+        "sys/fs/cgroup/slice/box/memory.current": 100,
+        "sys/fs/cgroup/slice/box/memory.stat": "inactive_file 5",
+        "sys/fs/cgroup/slice/memory.max": 1000,
+        "sys/fs/cgroup/slice/memory.current": 700,
+        "sys/fs/cgroup/slice/memory.stat": "anon 9\ninactive_file 50",
+    })  # fmt: skip
+    assert control_group_memory(tmp_path) == 350
+
+
+def test_limits_of_control_groups_v1(tmp_path: Path) -> None:
+    write(tmp_path, {
+        "proc/self/cgroup": "3:cpu,cpuacct:/docker/1\n2:memory:/docker/1",
+        "sys/fs/cgroup/memory/docker/1/memory.limit_in_bytes": 900,
+        "sys/fs/cgroup/memory/docker/1/memory.usage_in_bytes": 1000,
+        "sys/fs/cgroup/memory/docker/1/memory.stat": "total_inactive_file 10",
+    })  # fmt: skip
+    assert control_group_memory(tmp_path) == 0
+
+
+def test_without_control_groups_there_is_no_limit(tmp_path: Path) -> None:
+    assert control_group_memory(tmp_path) is None
+    write(tmp_path, {"proc/self/cgroup": "0::/"})
+    assert control_group_memory(tmp_path) is None
+
+
+def test_a_control_group_limits_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert free_memory(torch.device("cpu")) > 0
+    monkeypatch.setattr(devices, "control_group_memory", lambda: 12345)
+    assert free_memory(torch.device("cpu")) == 12345
+
+
+def test_faces_of_out_of_memory() -> None:
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(torch.OutOfMemoryError("x"))
+    assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
+    assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 7 bytes"))
+    assert not is_out_of_memory(RuntimeError("shape mismatch"))
+    assert not is_out_of_memory(ValueError("out of memory"))
+
+
+def test_on_the_cpu_nothing_is_copied_twice_nor_late() -> None:
+    x = torch.rand(2, 3)
+    assert to_device(x, torch.device("cpu")) is x
+    result, copies = torch.zeros(4, 3), HostCopies()
+    copies.put(x, result[1:3])
+    assert torch.equal(result[1:3], x)
+    copies.flush()
+    assert torch.equal(result[1:3], x)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_copies_from_a_gpu_arrive() -> None:
+    x = torch.rand(64, 3)
+    result, copies = torch.zeros(64, 3), HostCopies()
+    for start in range(0, 64, 16):
+        copies.put(to_device(x[start : start + 16], torch.device("cuda")), result[start : start + 16])
+    copies.flush()
+    assert torch.equal(result, x)
