@@ -11,13 +11,14 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils.outputs import BaseOutput
-from torch import Tensor, nn
+from torch import Tensor
 
 from tsdsr.devices import free_memory
 from tsdsr.errors import InvalidInputError
 from tsdsr.models.conditioning import FixedPrompt
 from tsdsr.models.denoiser import as_denoiser, restore
 from tsdsr.models.groupnorm import SharedGroupNorms
+from tsdsr.models.latents import Noise, decode_latents, encode_images
 from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.pipeline.canvas import make_canvas
 from tsdsr.pipeline.color import COLOR_FIXES, ColorFix
@@ -256,13 +257,12 @@ class OneStepSRPipeline(DiffusionPipeline):
         image = EnlargedImage(pixels, size, multiple, self._execution_device)
 
         def restore_tiles(windows: Tensor, places: list[Place]) -> Tensor:
-            def draw(latent: Tensor) -> Tensor:
+            def draw(shape: torch.Size) -> Tensor:
                 """Noise for the latents of the windows, by place and sample."""
                 spots = [(top // factor, left // factor) for top, left in places]
-                drawn = [field.window(*spot, tuple(latent.shape[1:])) for spot in spots for field in noise or ()]
-                return torch.stack(drawn).to(latent.device)
+                return torch.stack([field.window(*spot, tuple(shape[1:])) for spot in spots for field in noise or ()])
 
-            z_lq = self.encode(windows, draw=draw if noise else None)
+            z_lq = self.encode(windows, draw if noise else None)
             z_hat = self.denoise(z_lq)
             if look.detail < 1:
                 z_hat = torch.lerp(z_lq, z_hat, self.spec.strength(look.detail))
@@ -277,20 +277,9 @@ class OneStepSRPipeline(DiffusionPipeline):
         with norms.held():
             stream(image, canvas, restore_tiles, plan, multiple, look.color_fix, on_tile)
 
-    def encode(self, x: Tensor, draw: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] → scaled latents (B, C, H/f, W/f), ``scaling_factor * z`` without a shift.
-
-        Args:
-            x (Tensor): images, whose sides are multiples of the model's.
-            draw (callable | None): a latent → standard normal noise like it, for a draw from the posterior; None takes
-                its mode.
-        """
-        posterior = self.vae.encode((x * 2 - 1).to(compute_dtype(self.vae))).latent_dist
-        latent: Tensor = posterior.mode().float()
-        if draw is not None:
-            latent = latent + posterior.std.float() * draw(latent)
-        scaled: Tensor = latent * self.vae.config.scaling_factor
-        return scaled
+    def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] → scaled latents (B, C, H/f, W/f): see :func:`encode_images`."""
+        return encode_images(self.vae, x, noise)
 
     def denoise(self, z_lq: Tensor) -> Tensor:
         """The one step: scaled latents (B, C, h, w) → ``z_hat``, same shape."""
@@ -298,13 +287,5 @@ class OneStepSRPipeline(DiffusionPipeline):
         return restore(denoiser, self.spec.process, z_lq, self.spec.timestep, prompt)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Scaled latents (B, C, h, w) → images (B, 3, h * f, w * f), nominally in [0, 1], not clamped."""
-        scaled = (z / self.vae.config.scaling_factor).to(compute_dtype(self.vae))
-        x: Tensor = self.vae.decode(scaled, return_dict=False)[0]
-        return x.float() / 2 + 0.5
-
-
-def compute_dtype(module: nn.Module) -> torch.dtype:
-    """The dtype of the module's weights; float32 for a module without any."""
-    first = next(module.parameters(), None)
-    return torch.float32 if first is None else first.dtype
+        """Scaled latents (B, C, h, w) → images (B, 3, H, W), nominally in [0, 1]: see :func:`decode_latents`."""
+        return decode_latents(self.vae, z)

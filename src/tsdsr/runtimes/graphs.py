@@ -29,7 +29,8 @@ from torch.export import Dim
 
 from tsdsr.errors import MissingDependencyError
 from tsdsr.models.denoiser import as_denoiser, restore
-from tsdsr.pipeline.pipeline import OneStepSRPipeline, compute_dtype
+from tsdsr.models.latents import compute_dtype
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 _NO_LIMIT = 2**62  # the optimiser leaves large constants alone unless told otherwise; adaLN's weights are large
 
