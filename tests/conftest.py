@@ -1,4 +1,4 @@
-"""Fixtures: tiny models built from the real classes, photographs from scikit-image, the reference data when present."""
+"""Fixtures: tiny models built from the real classes, photographs from scikit-image, the released code's outputs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import skimage.data
 import torch
 from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import tsdsr.evaluation.scoring as scoring
 from tsdsr.models.conditioning import Conditioning, FixedPrompt
@@ -21,7 +22,7 @@ from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pixels import to_tensor
 
-REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "golden"
+REFERENCE = Path(__file__).resolve().parent / "reference"
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +31,15 @@ def _seeded() -> None:
 
 
 @pytest.fixture(scope="session")
-def reference() -> Path:
-    """Folder with the released code's outputs on a tiny model."""
-    if not REFERENCE.is_dir():
-        pytest.skip("the reference images of the released code are not beside this checkout")
-    return REFERENCE
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the released code's outputs on a tiny model, see tests/reference/README.md."""
+    folder = shutil.copytree(REFERENCE, tmp_path_factory.mktemp("reference") / "reference")
+    transformer = folder / "tiny_sd3" / "transformer"
+    weights = transformer / "diffusion_pytorch_model.safetensors"
+    made = SD3Transformer2DModel.from_config(SD3Transformer2DModel.load_config(transformer))
+    embedding = {"pos_embed.pos_embed": made.pos_embed.pos_embed.contiguous()}
+    save_file(load_file(weights) | embedding, weights, metadata={"format": "pt"})
+    return folder
 
 
 @pytest.fixture(scope="session")
