@@ -2,10 +2,10 @@
 
     >>> from PIL import Image
     >>> from tsdsr import load_pipeline
-    >>> pipe = load_pipeline()                        # `mini`, on the best device there is
+    >>> pipe = load_pipeline()                        # the packaged model `mini`, on the best available device
     >>> pipe(Image.open("photo.jpg"), scale=4).images[0].save("photo_x4.png")
 
-The names below are loaded on first use, so that importing the package costs nothing.
+Public names are imported on first use, so ``import tsdsr`` is fast and does not load torch.
 """
 
 from __future__ import annotations

@@ -1,43 +1,43 @@
-"""The exceptions a caller can act on.
+"""Exceptions that a caller can act on.
 
 ::
 
     TSDSRError
-    ├── InvalidInputError (ValueError)      an argument or a setting is out of range
-    │   └── ConfigError                     a configuration contradicts itself
+    ├── InvalidInputError (ValueError)      an argument or setting is invalid
+    │   └── ConfigError                     settings contradict each other
     ├── ImageError                          one image file cannot be used
-    │   ├── ImageReadError                  missing, not an image, truncated
+    │   ├── ImageReadError                  missing, not an image, or truncated
     │   ├── ImageTooLargeError              more pixels than the safety limit
-    │   └── ImageWriteError                 the result cannot be stored
-    ├── DatasetError                        files of a dataset are missing, unpaired or broken
+    │   └── ImageWriteError                 the result cannot be written
+    ├── DatasetError                        dataset files are missing, unpaired or corrupt
     ├── ModelError                          a model cannot be used
     │   ├── ModelNotFoundError              no such name, folder or hub id
-    │   ├── GatedModelError                 the hub wants a licence accepted or a login
-    │   └── WeightsError                    files present, but keys or shapes do not fit
-    ├── OutOfMemoryError                    the device ran out of memory, with the smallest tiles too
+    │   ├── GatedModelError                 the hub requires a login or an accepted licence
+    │   └── WeightsError                    weight files exist, but keys or shapes do not match
+    ├── OutOfMemoryError                    out of memory even with the smallest tiles
     ├── MissingDependencyError (ImportError)  an optional extra is not installed
-    └── TrainingError                       a run cannot start, resume or go on
+    └── TrainingError                       a run cannot start, resume or continue
 
-Each message names the file or setting at fault and what to do about it.
+Each message names the file or setting at fault and says how to fix it.
 """
 
 from __future__ import annotations
 
 
 class TSDSRError(Exception):
-    """Base class of every error this package raises on purpose."""
+    """Base class of all errors that this package raises deliberately."""
 
 
 class InvalidInputError(TSDSRError, ValueError):
-    """An argument is out of its documented range."""
+    """An argument or setting is outside its documented range."""
 
 
 class ConfigError(InvalidInputError):
-    """A configuration contradicts itself."""
+    """Settings of a configuration contradict each other."""
 
 
 class ImageError(TSDSRError):
-    """One image cannot be used; a batch may go on with the others."""
+    """One image cannot be used; a batch can continue with the others."""
 
 
 class ImageReadError(ImageError):
@@ -49,11 +49,11 @@ class ImageTooLargeError(ImageError):
 
 
 class ImageWriteError(ImageError):
-    """The result could not be stored."""
+    """The result cannot be written."""
 
 
 class DatasetError(TSDSRError):
-    """Files of a dataset are missing, unpaired or broken."""
+    """Dataset files are missing, unpaired or corrupt."""
 
 
 class ModelError(TSDSRError):
@@ -61,24 +61,24 @@ class ModelError(TSDSRError):
 
 
 class ModelNotFoundError(ModelError):
-    """No such model name, folder or hub id."""
+    """There is no model with this name, folder or hub id."""
 
 
 class GatedModelError(ModelError):
-    """The hub wants a licence accepted or a login first."""
+    """The hub requires a login or an accepted licence."""
 
 
 class WeightsError(ModelError):
-    """Weight files are present, but their keys or shapes do not fit the model."""
+    """Weight files exist, but their keys or shapes do not match the model."""
 
 
 class OutOfMemoryError(TSDSRError):
-    """The device ran out of memory, with the smallest tiles too."""
+    """The device is out of memory even with the smallest tiles."""
 
 
 class MissingDependencyError(TSDSRError, ImportError):
-    """An optional package is needed; the message names the extra that installs it."""
+    """An optional package is not installed; the message names the extra that provides it."""
 
 
 class TrainingError(TSDSRError):
-    """A training run cannot start, resume or go on."""
+    """A training run cannot start, resume or continue."""

@@ -1,4 +1,4 @@
-"""The one bicubic enlargement that training and inference share, whole or just a window of it."""
+"""Bicubic resizing shared by training and inference, for whole images or for windows of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def upsample_bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Enlarge (or, antialiased, shrink) images to ``size`` with a bicubic filter and clamp them to [0, 1].
+    """Resize images to ``size`` with a bicubic filter and clamp them to [0, 1]; shrinking is antialiased.
 
     Args:
         x (Tensor): images (B, C, H, W) in [0, 1].
@@ -27,15 +27,15 @@ def upsample_bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 @dataclass(frozen=True)
 class BicubicWeights:
-    """Where a stretch of an enlarged axis comes from: four positions of the small axis each, and their weights.
+    """Bicubic filter taps for some positions of an enlarged axis: four source positions and weights for each.
 
-    Along both axes of a crop, ``rows.apply(cols.apply(crop, -1), -2).clamp(0, 1)`` are the pixels of
-    :func:`upsample_bicubic` at the chosen positions, within rounding (2e-6), wherever they lie.
+    ``rows.apply(cols.apply(crop, -1), -2).clamp(0, 1)`` gives the pixels of :func:`upsample_bicubic` at the chosen
+    rows and columns, within rounding (2e-6), anywhere in the image.
 
     Attributes:
-        first, stop (int): the range of the small axis that is needed.
-        index (Tensor): int64 (4, n), counted from ``first``.
-        weight (Tensor): float32 (4, n).
+        first, stop (int): range of the source axis that the taps read.
+        index (Tensor): source positions relative to ``first``, int64 (4, n).
+        weight (Tensor): filter weights, float32 (4, n).
     """
 
     first: int
@@ -45,16 +45,16 @@ class BicubicWeights:
 
     @classmethod
     def at(cls, positions: Tensor, length: int, enlarged: int) -> BicubicWeights:
-        """BicubicWeights of some positions of an axis of ``length`` enlarged to ``enlarged``.
+        """Compute the taps for ``positions`` of an axis that is enlarged from ``length`` to ``enlarged``.
 
-        The kernel is Keys' with a = -0.75, outside the image its border pixels are repeated, as in
-        ``torch.nn.functional.interpolate``. The source position is rounded where torch rounds it: far from the origin
-        the float32 of ``scale (i + 1/2) - 1/2`` is off by up to a thousandth of a pixel, and the same one is wanted.
+        The kernel is Keys' with a = -0.75 and border pixels are repeated, as in ``torch.nn.functional.interpolate``.
+        Source positions are rounded to float32 exactly where torch rounds them. Far from the origin, the float32 value
+        of ``scale (i + 1/2) - 1/2`` is off by up to a thousandth of a pixel, and the results have to match.
 
         Args:
-            positions (Tensor): integers (n,) in [0, enlarged).
-            length (int): extent of the small axis.
-            enlarged (int): extent of the large axis, at least ``length``.
+            positions (Tensor): target positions, integers (n,) in [0, enlarged).
+            length (int): size of the source axis in pixels.
+            enlarged (int): size of the target axis in pixels, at least ``length``.
         """
         scale = torch.tensor(length / enlarged, dtype=torch.float64).float().double()
         source = (scale * (positions.double() + 0.5) - 0.5).float().double()
@@ -66,11 +66,11 @@ class BicubicWeights:
         return cls(first, stop, index - first, weight)
 
     def to(self, device: torch.device) -> BicubicWeights:
-        """The same on a device."""
+        """Copy the taps to a device."""
         return BicubicWeights(self.first, self.stop, self.index.to(device), self.weight.to(device))
 
     def apply(self, crop: Tensor, dim: int) -> Tensor:
-        """Weighted sum of four gathers along ``dim``, whose extent in ``crop`` is first … stop; not clamped."""
+        """Resample ``crop`` along ``dim``, where it covers [first, stop), without clamping."""
         weight = self.weight if dim == -1 else self.weight[:, :, None]
         result = crop.index_select(dim, self.index[0]).mul_(weight[0])
         for k in range(1, 4):

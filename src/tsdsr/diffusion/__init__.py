@@ -1,4 +1,4 @@
-"""The mathematics: noising processes and losses. Pure tensors; never sees a network's class."""
+"""Noising processes and losses as pure tensor functions, independent of any network."""
 
 from tsdsr.diffusion.process import FlowMatching, NoiseProcess, VariancePreserving
 

@@ -1,7 +1,8 @@
-r"""Training losses, one function an equation. Pure tensors: predictions come in, gradients and scalars go out.
+r"""Training losses, one function per equation. All take and return plain tensors.
 
-The distillation losses have no closed form; they are defined by their gradient at ``z_hat``. The functions that end in
-``_gradient`` give it, :func:`gradient_loss` turns it into a scalar whose backward pass is that gradient.
+The distillation losses have no closed form and are defined by their gradient with respect to ``z_hat``. Functions
+ending in ``_gradient`` compute that gradient. :func:`gradient_loss` turns it into a scalar loss with the same backward
+pass.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ Omega = Literal["sigma2", "one", "snr"]
 
 
 class Predictions(NamedTuple):
-    """What teacher and fake say at one point of the walk, all of one shape (B, C, h, w).
+    """Teacher and fake predictions at one point of the walk, each of shape (B, C, h, w).
 
     Attributes:
         teacher_hat: the teacher's prediction at ``z_hat_t``.
         fake_hat: the fake network's prediction at ``z_hat_t``.
-        teacher_hq: the teacher's prediction at ``z_hq_t``, same ``t``; at the first point also the same noise.
+        teacher_hq: the teacher's prediction at ``z_hq_t`` and the same ``t``; at the first point the noise is also
+            the same.
     """
 
     teacher_hat: Tensor
@@ -39,8 +41,8 @@ class WalkPoint(NamedTuple):
 
     Attributes:
         t (Tensor): time of each sample, shape (B,).
-        z_hat_t, z_hq_t (Tensor): the noisy latents there, (B, C, h, w).
-        predictions (Predictions): what the networks predict there.
+        z_hat_t, z_hq_t (Tensor): noisy latents at ``t``, shape (B, C, h, w).
+        predictions (Predictions): network predictions at ``t``.
     """
 
     t: Tensor
@@ -50,7 +52,7 @@ class WalkPoint(NamedTuple):
 
 
 class TSDGradient(NamedTuple):
-    """Gradients at ``z_hat`` summed over the walk, all (B, C, h, w); ``tsd`` is their weighted sum (eq. 5)."""
+    """Gradients with respect to ``z_hat``, summed over the walk, (B, C, h, w); ``tsd`` is the weighted sum (eq. 5)."""
 
     tsd: Tensor
     vsd: Tensor
@@ -58,7 +60,7 @@ class TSDGradient(NamedTuple):
 
 
 class ReconstructionTerms(NamedTuple):
-    """The weighted sum and its unweighted parts, all scalars."""
+    """The weighted sum and its unweighted terms, all scalars."""
 
     total: Tensor
     l1: Tensor
@@ -67,19 +69,25 @@ class ReconstructionTerms(NamedTuple):
 
 
 def guided(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance: ``u + scale (c - u)``; 1 gives the conditional prediction (Ho and Salimans 2022)."""
+    """Classifier-free guidance (Ho and Salimans 2022): ``u + scale (c - u)``; scale 1 is the conditional prediction."""
     return torch.lerp(unconditional, conditional, scale)
 
 
 def omega(process: NoiseProcess, t: Tensor, like: Tensor, kind: Omega = "sigma2") -> Tensor:
-    r"""The weight :math:`\omega(t)` of eqs. 3 to 5, shaped to broadcast over ``like`` (B, C, h, w).
+    r"""Compute the weight :math:`\omega(t)` of eqs. 3 to 5.
 
     Args:
-        process (NoiseProcess): gives the coefficients.
+        process (NoiseProcess): noising process that provides the coefficients.
         t (Tensor): time of each sample, shape (B,).
-        like (Tensor): what is weighted.
-        kind ("sigma2" | "one" | "snr"): :math:`\sigma_t^2` as released, no weight, or
+        like (Tensor): the tensor to be weighted, shape (B, C, h, w).
+        kind ("sigma2" | "one" | "snr"): :math:`\sigma_t^2` as in the released code, 1, or
             :math:`\alpha_t^2 / (\alpha_t^2 + \sigma_t^2)`, which favours low noise.
+
+    Returns:
+        Tensor: weights that broadcast over ``like``, in its dtype.
+
+    Raises:
+        ConfigError: ``kind`` is unknown.
     """
     alpha, sigma = process.coefficients(t.to(like.device, torch.promote_types(like.dtype, torch.float32)))
     if kind == "sigma2":
@@ -98,7 +106,7 @@ def vsd_gradient(teacher_hat: Tensor, fake_hat: Tensor, weight: Tensor | float =
 
     Args:
         teacher_hat (Tensor): the teacher's prediction at ``z_hat_t``, (B, C, h, w).
-        fake_hat (Tensor): the fake network's, same shape.
+        fake_hat (Tensor): the fake network's prediction at ``z_hat_t``, same shape.
         weight (Tensor | float): ``omega(t)``.
     """
     return weight * (teacher_hat - fake_hat)
@@ -127,17 +135,18 @@ def tsd_gradient(
     r"""Eq. 5, summed over the walk: :math:`\sum_k w_k (\lambda_{vsd} g^{vsd}_k + \lambda_{tsm} g^{tsm}_k)`.
 
     Args:
-        process (NoiseProcess): gives ``omega`` and converts predictions.
-        walk (iterable of WalkPoint): one point is plain TSD; several are DASM.
-        step_weights (sequence of float): ``w_k``; there must be one for every point, the rest is ignored.
+        process (NoiseProcess): noising process, used for ``omega`` and to convert predictions.
+        walk (iterable of WalkPoint): points to compare: one for plain TSD, several for DASM.
+        step_weights (sequence of float): ``w_k``, at least one per point; extra weights are ignored.
         lambda_vsd, lambda_tsm (float): weights of eqs. 3 and 4.
         omega_kind (str): see :func:`omega`.
-        space ("native" | "eps"): what is compared. VSD's direction does not depend on it; TSM's does: for flow matching
-            ``d_eps = (1 - sigma) (d_v + z_hat - z_hq)``, so that velocities pull less towards ``z_hq`` than noises, and
-            push away from it where there is too little noise for the teacher to tell.
+        space ("native" | "eps"): space in which predictions are compared. The direction of VSD does not depend on it,
+            that of TSM does. For flow matching ``d_eps = (1 - sigma) (d_v + z_hat - z_hq)``: comparing velocities
+            pulls less towards ``z_hq`` than comparing noises, and pushes away from it where the noise is too weak for
+            the teacher to tell the two latents apart.
 
     Returns:
-        TSDGradient: each (B, C, h, w), without the division by the number of elements.
+        TSDGradient: gradients of shape (B, C, h, w), not divided by the number of elements.
 
     Raises:
         InvalidInputError: the walk is empty or longer than ``step_weights``.
@@ -159,9 +168,12 @@ def tsd_gradient(
 
 
 def in_space(process: NoiseProcess, point: WalkPoint, space: Space) -> Predictions:
-    """The predictions of a point, in the network's native space or as noise.
+    """Convert the predictions of a point to ``space``: the network's native space or noise.
 
-    Clean latents are no choice: their difference has the sense of TSM, and the opposite of VSD's.
+    Clean latents are not offered: their difference has the right sign for TSM but the opposite sign for VSD.
+
+    Raises:
+        ConfigError: ``space`` is unknown.
     """
     p, t = point.predictions, point.t
     if space == "native":
@@ -176,16 +188,16 @@ def in_space(process: NoiseProcess, point: WalkPoint, space: Space) -> Predictio
 
 
 def gradient_loss(z_hat: Tensor, gradient: Tensor) -> Tensor:
-    r"""A scalar whose gradient at ``z_hat`` is ``g / numel``: :math:`½ mean((\hat z - sg(\hat z - g))^2)`.
+    r"""Scalar loss whose gradient at ``z_hat`` is ``g / numel``: :math:`½ mean((\hat z - sg(\hat z - g))^2)`.
 
-    Must not run under ``no_grad``: it is the only way by which the student hears of the teacher.
+    Do not call it under ``no_grad``: this loss is the only path from the teacher to the student's weights.
 
     Args:
-        z_hat (Tensor): the student's latents, attached to its graph.
-        gradient (Tensor): the direction to follow downhill, same shape.
+        z_hat (Tensor): the student's latents, attached to the autograd graph.
+        gradient (Tensor): gradient ``g``, same shape.
 
     Raises:
-        InvalidInputError: ``z_hat`` carries no graph, so that the loss would train nothing.
+        InvalidInputError: ``z_hat`` does not require grad, so the loss would train nothing.
     """
     if not z_hat.requires_grad:
         raise InvalidInputError("z_hat carries no gradient: the loss must be computed outside of no_grad")
@@ -198,15 +210,15 @@ def fake_loss(
 ) -> Tensor:
     r"""Eq. 9, the diffusion loss: mean of :math:`w(t) (\epsilon_\phi(\hat z_t; t, c) - target)^2`.
 
-    The target is the native prediction of who knows clean latent and noise: ``eps - z_hat`` for flow matching. With HQ
-    latents in place of ``z_hat`` this is also what a teacher is trained with.
+    The target is computed from the clean latent and the noise: ``eps - z_hat`` for flow matching. A teacher is trained
+    with the same loss, with HQ latents in place of ``z_hat``.
 
     Args:
-        process (NoiseProcess): gives the target.
-        prediction (Tensor): native prediction at ``z_hat_t``, (B, C, h, w).
+        process (NoiseProcess): noising process that defines the target.
+        prediction (Tensor): native prediction at ``z_hat_t``, shape (B, C, h, w).
         z_hat (Tensor): clean latents, same shape; no gradient flows into them.
         noise (Tensor): the noise that was added, same shape.
-        t (float | Tensor): time, scalar or (B,).
+        t (float | Tensor): time, scalar or shape (B,).
         weight (Tensor | float): weight of each sample, broadcast over (B, C, h, w).
     """
     target = process.to_native(z_hat.detach().float(), noise.float(), t)
@@ -223,20 +235,20 @@ def reconstruction_loss(
     latent_mse_weight: float = 1.0,
     l1_weight: float = 0.0,
 ) -> ReconstructionTerms:
-    """Eq. 7 and its pixel-space relative: ``w_p LPIPS(x_hat, x_hq) + w_z MSE(z_hat, z_hq) + w_1 |x_hat - x_hq|``.
+    """Eq. 7 with an optional L1 term: ``w_p LPIPS(x_hat, x_hq) + w_z MSE(z_hat, z_hq) + w_1 |x_hat - x_hq|``.
 
     Args:
-        x_hat, x_hq (Tensor): restored and true images (B, 3, H, W) in [0, 1] (``x_hat`` may overshoot).
+        x_hat, x_hq (Tensor): restored and HQ images (B, 3, H, W) in [0, 1]; ``x_hat`` may overshoot.
         z_hat, z_hq (Tensor): their latents.
-        perceptual (callable | None): maps two batches in [0, 1] to a scalar distance; None leaves the term out.
-        perceptual_weight, latent_mse_weight (float): ``w_p`` and ``w_z``; the paper has 1 and, in its second phase, 0.
-        l1_weight (float): ``w_1``; the paper has 0.
+        perceptual (callable | None): maps two batches in [0, 1] to a scalar distance; None omits the term.
+        perceptual_weight, latent_mse_weight (float): ``w_p`` and ``w_z``; 1 in the paper, 0 in its second phase.
+        l1_weight (float): ``w_1``; 0 in the paper.
     """
     zero = x_hat.new_zeros(())
     distance = perceptual(x_hat, x_hq) if perceptual is not None and perceptual_weight else zero
     mse = F.mse_loss(z_hat.float(), z_hq.float())
     l1 = F.l1_loss(x_hat, x_hq)
-    # A term without weight is reported, not summed: 0 times an infinite distance would not be 0.
+    # Terms with weight 0 are reported but not summed, because 0 * inf is NaN.
     parts = ((perceptual_weight, distance), (latent_mse_weight, mse), (l1_weight, l1))
     total = sum((weight * value for weight, value in parts if weight), zero)
     return ReconstructionTerms(total, l1.detach(), distance.detach(), mse.detach())

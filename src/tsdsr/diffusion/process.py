@@ -1,14 +1,14 @@
-r"""Noising processes: the coefficients of :math:`z_t = \alpha_t z + \sigma_t \epsilon` and what follows from them.
+r"""Noising processes :math:`z_t = \alpha_t z + \sigma_t \epsilon`: coefficients, conversions and sampling steps.
 
-Two families cover every base model:
+Two families cover all base models:
 
 * :class:`FlowMatching`: ``sigma = t / 1000``, ``alpha = 1 - sigma``; predicts ``v = eps - x0``.
 * :class:`VariancePreserving`: ``alpha = sqrt(abar_t)``, ``sigma = sqrt(1 - abar_t)``; predicts ``eps`` or
   ``v = alpha eps - sigma x0``.
 
-Everything here is plain tensor arithmetic: no network is ever seen. ``t`` is the model's time in ``[0, 1000]``
-(flow matching) or ``[0, 999]`` (variance preserving), a scalar or one value a sample. Coefficients are computed in at
-least float32; results come back in the dtype of ``z_t``.
+Everything here is plain tensor arithmetic, independent of any network. ``t`` is the model's time in ``[0, 1000]``
+(flow matching) or ``[0, 999]`` (variance preserving), a scalar or one value per sample. Coefficients are computed in
+at least float32. Results have the dtype of ``z_t``.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Time = float | Tensor
 
 @dataclass(frozen=True)
 class NoiseProcess(ABC):
-    """Common arithmetic of all processes; subclasses give the coefficients and the native prediction.
+    """Base class of all processes; subclasses define the coefficients and the native prediction.
 
     Attributes:
-        num_train_timesteps (int): length of the discrete schedule the base model was trained with.
-        prediction ("v" | "eps"): what the network predicts, its *native* space.
+        num_train_timesteps (int): length of the base model's discrete training schedule.
+        prediction ("v" | "eps"): quantity that the network predicts, its *native* space.
     """
 
     num_train_timesteps: int = 1000
@@ -42,14 +42,17 @@ class NoiseProcess(ABC):
     @property
     @abstractmethod
     def t_max(self) -> float:
-        """The largest valid time."""
+        """Largest valid time."""
 
     @abstractmethod
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """``(alpha_t, sigma_t)`` for a tensor of times, same shape, float32 or better.
+        """Compute ``(alpha_t, sigma_t)``.
 
         Args:
             t (Tensor): times in ``[0, t_max]``, any shape.
+
+        Returns:
+            tuple of Tensor: ``alpha_t`` and ``sigma_t``, shape of ``t``, at least float32.
 
         Raises:
             InvalidInputError: a time is outside the range.
@@ -57,9 +60,9 @@ class NoiseProcess(ABC):
 
     @abstractmethod
     def to_x0(self, z_t: Tensor, pred: Tensor, t: Time) -> Tensor:
-        """The clean latent that the native prediction implies.
+        """Convert a native prediction to the clean latent ``x0``.
 
-        At the student's fixed time ``T`` and with ``z_t = z_lq`` this is the paper's one step.
+        At the student's fixed time ``T`` and with ``z_t = z_lq``, this is the paper's one-step equation.
 
         Args:
             z_t (Tensor): noisy latent, shape (B, ...).
@@ -69,11 +72,11 @@ class NoiseProcess(ABC):
 
     @abstractmethod
     def to_eps(self, z_t: Tensor, pred: Tensor, t: Time) -> Tensor:
-        """The noise that the native prediction implies; arguments as :meth:`to_x0`."""
+        """Convert a native prediction to the noise ``eps``; arguments as in :meth:`to_x0`."""
 
     @abstractmethod
     def to_native(self, x0: Tensor, eps: Tensor, t: Time) -> Tensor:
-        """The native prediction of a network that knows both ``x0`` and ``eps`` (the training target).
+        """Compute the training target: the native prediction that corresponds to ``x0`` and ``eps``.
 
         Args:
             x0 (Tensor): clean latent, shape (B, ...).
@@ -82,13 +85,13 @@ class NoiseProcess(ABC):
         """
 
     def time_at(self, index: Tensor) -> Tensor:
-        """Time of a position in the scheduler's list of steps, which runs from the noisiest to the cleanest.
+        """Look up the time at a position of the scheduler's timestep list, which runs from noisy to clean.
 
         Args:
-            index (Tensor): positions in ``[0, num_train_timesteps - 1]``, any shape; fractions are allowed.
+            index (Tensor): positions in ``[0, num_train_timesteps - 1]``, any shape; may be fractional.
 
         Returns:
-            Tensor: times, same shape, float32 or better.
+            Tensor: times, same shape, at least float32.
 
         Raises:
             InvalidInputError: a position is outside the list.
@@ -102,7 +105,7 @@ class NoiseProcess(ABC):
         return self.num_train_timesteps - 1 - index
 
     def add_noise(self, z: Tensor, noise: Tensor, t: Time) -> Tensor:
-        r""":math:`z_t = \alpha_t z + \sigma_t \epsilon`.
+        r"""Add noise to a clean latent: :math:`z_t = \alpha_t z + \sigma_t \epsilon`.
 
         Args:
             z (Tensor): clean latent, shape (B, ...).
@@ -115,14 +118,14 @@ class NoiseProcess(ABC):
     def step(self, z_t: Tensor, pred: Tensor, t: Time, t_next: Time) -> Tensor:
         r"""One deterministic step from ``t`` to ``t_next``: :math:`z_{t'} = \alpha_{t'} x_0 + \sigma_{t'} \epsilon`.
 
-        For flow matching this is the Euler step :math:`z_t + (\sigma_{t'} - \sigma_t) v`, for variance preserving
-        processes the DDIM step with eta = 0.
+        For flow matching this is the Euler step :math:`z_t + (\sigma_{t'} - \sigma_t) v`. For variance preserving
+        processes it is the DDIM step with eta = 0.
 
         Args:
             z_t (Tensor): noisy latent, shape (B, ...).
             pred (Tensor): native prediction at ``t``, shape of ``z_t``.
             t (float | Tensor): time of ``z_t``, scalar or shape (B,).
-            t_next (float | Tensor): time to go to, scalar or shape (B,).
+            t_next (float | Tensor): target time, scalar or shape (B,).
         """
         alpha, sigma = self._broadcast(t_next, z_t)
         work = _promote(z_t)
@@ -130,13 +133,13 @@ class NoiseProcess(ABC):
         return (alpha * x0 + sigma * eps).to(z_t.dtype)
 
     def _broadcast(self, t: Time, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Coefficients on ``like``'s device, in at least float32, shaped to broadcast over (B, ...)."""
+        """Compute coefficients on ``like``'s device, in at least float32, shaped to broadcast over (B, ...)."""
         dtype = _promote(like).dtype
-        # A plain number is checked and turned into coefficients on the CPU: no device synchronisation.
+        # A Python number is handled on the CPU, which avoids a device synchronisation.
         times = t.to(device=like.device, dtype=dtype) if isinstance(t, Tensor) else torch.tensor(t, dtype=dtype)
         if times.ndim > 1 or (times.ndim == 1 and times.shape[0] not in (1, like.shape[0])):
             raise InvalidInputError(
-                f"t must be a scalar or hold one value a sample, {like.shape[0]} here; got {tuple(times.shape)}"
+                f"t must be a scalar or hold one value per sample ({like.shape[0]} here), got {tuple(times.shape)}"
             )
         alpha, sigma = self.coefficients(times)
         shape = (-1,) + (1,) * (like.ndim - 1)
@@ -152,10 +155,10 @@ class NoiseProcess(ABC):
 class FlowMatching(NoiseProcess):
     """Rectified flow as in SD3 (Esser et al. 2024): ``sigma = t / 1000``, ``alpha = 1 - sigma``, ``v = eps - x0``.
 
-    A scheduler's *shift* changes which times are visited, not this map: SD3's times are already ``1000 sigma``.
+    The scheduler's *shift* changes only which times are visited; SD3's times are already ``1000 sigma``.
 
     Attributes:
-        shift (float): spreads the visited times towards noise, ``s -> shift s / (1 + (shift - 1) s)``; SD3 uses 3.
+        shift (float): moves the visited times towards noise, ``s -> shift s / (1 + (shift - 1) s)``; SD3 uses 3.
     """
 
     shift: float = 1.0
@@ -181,7 +184,7 @@ class FlowMatching(NoiseProcess):
         return self.num_train_timesteps * self.shift * sigma / (1 + (self.shift - 1) * sigma)
 
     def to_x0(self, z_t: Tensor, pred: Tensor, t: Time) -> Tensor:
-        """``x0 = z_t - sigma_t v`` (at ``T = 1000``: ``z_hat = z_lq - v``)."""
+        """``x0 = z_t - sigma_t v``; at ``T = 1000``, ``z_hat = z_lq - v``."""
         _, sigma = self._broadcast(t, z_t)
         return (z_t - sigma * pred).to(z_t.dtype)
 
@@ -191,11 +194,11 @@ class FlowMatching(NoiseProcess):
         return (z_t + alpha * pred).to(z_t.dtype)
 
     def to_native(self, x0: Tensor, eps: Tensor, t: Time) -> Tensor:
-        """``v = eps - x0``, whatever the time."""
+        """``v = eps - x0``, independent of the time."""
         return eps - x0
 
     def step(self, z_t: Tensor, pred: Tensor, t: Time, t_next: Time) -> Tensor:
-        """Euler: ``z_t + (sigma_next - sigma_t) v``; arguments as :meth:`NoiseProcess.step`."""
+        """Euler step ``z_t + (sigma_next - sigma_t) v``; arguments as in :meth:`NoiseProcess.step`."""
         _, sigma = self._broadcast(t, z_t)
         _, sigma_next = self._broadcast(t_next, z_t)
         return (z_t + (sigma_next - sigma) * pred).to(z_t.dtype)
@@ -205,7 +208,7 @@ class FlowMatching(NoiseProcess):
 class VariancePreserving(NoiseProcess):
     """DDPM noising as in Stable Diffusion 2: ``alpha = sqrt(abar)``, ``sigma = sqrt(1 - abar)``, scaled-linear betas.
 
-    Between the integer times of the schedule ``log abar`` is interpolated linearly, so any real ``t`` has coefficients.
+    ``log abar`` is interpolated linearly between the integer times of the schedule, so ``t`` may be any real number.
 
     Attributes:
         beta_start (float): first beta of the schedule.
@@ -242,14 +245,14 @@ class VariancePreserving(NoiseProcess):
         return (alpha * z_t - sigma * pred).to(z_t.dtype)
 
     def to_eps(self, z_t: Tensor, pred: Tensor, t: Time) -> Tensor:
-        """``eps`` itself or ``eps = sigma z_t + alpha v``."""
+        """The predicted ``eps``, or ``eps = sigma z_t + alpha v``."""
         if self.prediction == "eps":
             return pred.to(z_t.dtype)
         alpha, sigma = self._broadcast(t, z_t)
         return (sigma * z_t + alpha * pred).to(z_t.dtype)
 
     def to_native(self, x0: Tensor, eps: Tensor, t: Time) -> Tensor:
-        """``eps`` itself or ``v = alpha eps - sigma x0``."""
+        """``eps``, or ``v = alpha eps - sigma x0``."""
         if self.prediction == "eps":
             return eps
         alpha, sigma = self._broadcast(t, x0)
@@ -257,12 +260,12 @@ class VariancePreserving(NoiseProcess):
 
 
 def _promote(x: Tensor) -> Tensor:
-    """``x`` in float32 or better: coefficients of half-precision latents are not computed in half precision."""
+    """Convert half precision to float32, so that coefficients are never computed in half precision."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 @lru_cache(maxsize=8)
 def _log_abar(steps: int, beta_start: float, beta_end: float) -> Tensor:
-    """log of the cumulative product of ``1 - beta`` for the scaled-linear schedule, float64, shape (steps,)."""
+    """Log of the cumulative product of ``1 - beta`` for the scaled-linear schedule, float64, shape (steps,)."""
     betas = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64).square()
     return torch.log1p(-betas).cumsum(0)

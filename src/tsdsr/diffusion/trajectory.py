@@ -1,4 +1,4 @@
-"""The Distribution-Aware Sampling Module: a paired walk of ``z_hat`` and ``z_hq`` from a noisy time to cleaner ones."""
+"""Distribution-Aware Sampling Module (DASM): a paired walk of ``z_hat`` and ``z_hq`` towards less noise."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from tsdsr.diffusion.process import NoiseProcess
 from tsdsr.errors import InvalidInputError
 
 Predict = Callable[[Tensor, Tensor, Tensor], Predictions]
-"""``(z_hat_t, z_hq_t, t) → Predictions``: asks teacher and fake, with guidance where it is wanted."""
+"""``(z_hat_t, z_hq_t, t) → Predictions``: runs teacher and fake, with guidance if configured."""
 
 
 def walk_positions(start: Tensor, points: int, size: float, last: int = 999, shifts: Tensor | None = None) -> Tensor:
-    """Positions in the scheduler's list at which a walk compares the networks.
+    """Compute the positions in the scheduler's timestep list that a walk visits.
 
-    The walk covers ``points * size`` positions towards less noise, or what is left of the list: its steps are squeezed,
-    not cut off, when it would run over the end.
+    The walk covers ``points * size`` positions towards less noise. If the list ends earlier, the steps shrink so that
+    the walk fits.
 
     Args:
-        start (Tensor): where each sample begins, 0 the noisiest, shape (B,).
+        start (Tensor): first position of each sample, shape (B,); 0 is the noisiest.
         points (int): number N of points; 1 is plain TSD.
         size (float): step s in positions.
         last (int): last position of the list.
-        shifts (Tensor | None): added to every point but the first, shape (N - 1, B); points keep their order.
+        shifts (Tensor | None): offsets for every point but the first, shape (N - 1, B); points keep their order.
 
     Returns:
-        Tensor: whole positions in float, shape (N, B), each row at or after the one before.
+        Tensor: integer positions as float, shape (N, B), non-decreasing along N.
 
     Raises:
         InvalidInputError: N or s is not positive.
@@ -48,20 +48,20 @@ def walk_positions(start: Tensor, points: int, size: float, last: int = 999, shi
 def paired_walk(
     process: NoiseProcess, predict: Predict, z_hat: Tensor, z_hq: Tensor, noise: Tensor, times: Tensor
 ) -> Iterator[WalkPoint]:
-    """Eq. 6: noise both latents alike, then step both towards less noise, comparing the networks at every point.
+    """Eq. 6: add the same noise to both latents, then step both towards less noise.
 
-    The walk of ``z_hat`` is driven by the fake network, which has learned its distribution, that of ``z_hq`` by the
-    teacher: ``z_{t'} = step(z_t, prediction, t, t')``, the Euler step for flow matching, the DDIM step otherwise.
-    Nothing here is differentiated.
+    ``z_{t'} = step(z_t, prediction, t, t')`` is the Euler step for flow matching and the DDIM step otherwise.
+    ``z_hat`` follows the fake network, which models the student's distribution; ``z_hq`` follows the teacher.
+    No gradients are recorded.
 
     Args:
-        process (NoiseProcess): noising and steps.
+        process (NoiseProcess): noising process, used to add noise and to step.
         predict (callable): see :data:`Predict`.
-        z_hat, z_hq, noise (Tensor): shape (B, C, h, w).
+        z_hat, z_hq, noise (Tensor): clean latents and noise, shape (B, C, h, w).
         times (Tensor): time of each point and sample, shape (N, B).
 
     Yields:
-        WalkPoint: N of them.
+        WalkPoint: the N points in order.
     """
     with torch.no_grad():
         z_hat_t = process.add_noise(z_hat.detach(), noise, times[0])

@@ -1,1 +1,1 @@
-"""Networks behind one protocol, the table of supported base models, conditioning and LoRA."""
+"""Denoiser networks behind one protocol, the table of supported base models, conditioning and LoRA."""

@@ -1,4 +1,4 @@
-"""Several LoRA adapters on one frozen base, switched by name, and modules that share one set of tensors."""
+"""LoRA adapters on a shared frozen base, selected by name, and module copies that share their tensors."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def share_tensors(model: M) -> M:
-    """A second module tree over the same parameters and buffers; it costs no memory for weights.
+    """Copy a module tree without copying its parameters and buffers.
 
-    Adapters added to one tree are not seen by the other, so two roles can stand on one frozen base and each can be
-    differentiated with its own adapter active.
+    Adapters added to one tree do not affect the other. Two roles can therefore share one frozen base, each with its
+    own active adapter and its own gradients.
 
     Args:
-        model (nn.Module): a module that carries no adapter yet.
+        model (nn.Module): a module without adapters.
     """
     kept = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, memo=kept)
 
 
 def new_lora(model: nn.Module, targets: Sequence[str], rank: int, adapter: str, generator: torch.Generator) -> None:
-    """Add a LoRA that changes nothing yet: A Gaussian with deviation 1 / rank, B zero, alpha equal to the rank.
+    """Add a new LoRA adapter: A is Gaussian with standard deviation 1 / rank, B is zero, alpha equals the rank.
 
-    Its weights are float32 whatever the base is stored in: small updates would round away.
+    The adapter is float32 for every dtype of the base, because small updates would be lost to rounding.
 
     Args:
-        model (nn.Module): base model, frozen by this call.
-        targets (sequence of str): endings of module names.
-        rank (int): inner dimension.
+        model (nn.Module): base model; this call freezes it.
+        targets (sequence of str): suffixes of module names.
+        rank (int): rank of the update.
         adapter (str): name of the adapter.
-        generator (torch.Generator): on the CPU; draws A.
+        generator (torch.Generator): CPU generator that draws A.
 
     Raises:
         WeightsError: no module matches.
@@ -60,7 +60,7 @@ def new_lora(model: nn.Module, targets: Sequence[str], rank: int, adapter: str, 
 
 
 def attach_lora(model: nn.Module, state: Mapping[str, Tensor], adapter: str) -> None:
-    """Add a LoRA with given weights as an adapter in float32; alpha equals the rank.
+    """Add a LoRA adapter with the given weights, in float32; alpha equals the rank.
 
     Args:
         model (nn.Module): base model.
@@ -86,7 +86,7 @@ def attach_lora(model: nn.Module, state: Mapping[str, Tensor], adapter: str) -> 
 
 def _inject(model: nn.Module, config: LoraConfig, adapter: str) -> None:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # peft draws from the global generator
-        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several adapters are the point
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several adapters are intended
         inject_adapter_in_model(config, model, adapter)
 
 
@@ -97,18 +97,18 @@ def _in_float32(model: nn.Module, adapter: str) -> None:
 
 
 def use_adapter(model: nn.Module, adapter: str | None, trainable: Collection[str] = ()) -> None:
-    """Make one adapter active, or none: then the model is its bare base.
+    """Activate one adapter, or none to run the base model alone.
 
     Args:
         model (nn.Module): a model with adapters.
-        adapter (str | None): which.
-        trainable (collection of str): adapters whose weights take gradients when active; all others are frozen.
+        adapter (str | None): name of the adapter to activate.
+        trainable (collection of str): adapters that receive gradients when active; all others are frozen.
     """
     for layer in model.modules():
         if not isinstance(layer, BaseTunerLayer):
             continue
         known = adapter is not None and any(adapter in getattr(layer, names) for names in layer.adapter_layer_names)
-        if not known:  # this layer has no such adapter: it runs as the base
+        if not known:  # the layer has no such adapter and runs as the base
             layer.enable_adapters(False)
             continue
         layer.enable_adapters(True)
@@ -116,13 +116,13 @@ def use_adapter(model: nn.Module, adapter: str | None, trainable: Collection[str
 
 
 def adapter_state(model: nn.Module, adapter: str) -> dict[str, Tensor]:
-    """The weights of an adapter as ``<module>.lora_A.weight`` and ``<module>.lora_B.weight``, detached, on the CPU."""
+    """Return an adapter's ``<module>.lora_A.weight`` and ``<module>.lora_B.weight``, detached, on the CPU."""
     state = get_peft_model_state_dict(model, adapter_name=adapter)
     return {key: value.detach().cpu().contiguous() for key, value in state.items()}
 
 
 def _check_fit(model: nn.Module, state: Mapping[str, Tensor], ranks: Mapping[str, int]) -> None:
-    """Every named module exists and its weight has the shape that ``B A`` implies."""
+    """Raise unless every named module exists and its weight has the shape of ``B A``."""
     modules = dict(model.named_modules())
     missing = sorted(set(ranks) - set(modules))
     if missing:

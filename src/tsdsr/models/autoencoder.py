@@ -1,4 +1,4 @@
-"""`mini`'s latent space: a lossless space-to-depth "autoencoder" with the diffusers encode/decode interface."""
+"""The latent space of `mini`: a lossless space-to-depth "autoencoder" with the diffusers encode/decode interface."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tsdsr.errors import InvalidInputError
 
 
 class PointDistribution:
-    """A posterior without spread: ``mode()`` and ``sample()`` give the same latent.
+    """A posterior with zero variance: ``mode()`` and ``sample()`` return the same latent.
 
     Attributes:
         mean (Tensor): the latent, shape (B, C, h, w).
@@ -36,14 +36,14 @@ class PointDistribution:
 
 
 class SpaceToDepthAutoencoder(ModelMixin, ConfigMixin):
-    """Orthonormal space-to-depth: 3×H×W ↔ 3p²×H/p×W/p, a permutation of pixels. No weights, no reconstruction error.
+    """Space-to-depth, 3×H×W ↔ 3p²×H/p×W/p: a permutation of pixels without weights or reconstruction error.
 
-    Follows the conventions of ``diffusers.AutoencoderKL``: images in [-1, 1], and the *caller* multiplies a latent by
-    ``config.scaling_factor`` (which brings natural images to about unit variance) and divides by it before decoding.
+    Follows the conventions of ``diffusers.AutoencoderKL``. Images are in [-1, 1]. The *caller* multiplies latents by
+    ``config.scaling_factor``, which gives natural images about unit variance, and divides by it before decoding.
 
     Args:
-        patch_size (int): edge ``p`` of the pixel block that becomes one latent position.
-        scaling_factor (float): one over the standard deviation of image values in [-1, 1]; 1.72 was measured over
+        patch_size (int): edge ``p`` in pixels of the block that becomes one latent position.
+        scaling_factor (float): inverse standard deviation of image values in [-1, 1]; 1.72 was measured on
             429 photographs.
     """
 
@@ -53,11 +53,11 @@ class SpaceToDepthAutoencoder(ModelMixin, ConfigMixin):
     def __init__(self, patch_size: int = 4, scaling_factor: float = 1.72) -> None:
         super().__init__()
         self.patch_size = patch_size
-        # diffusers stores and places models by their tensors; this one, otherwise weightless, needs at least one.
+        # diffusers saves and moves models through their tensors, so a model without weights still needs one.
         self.register_buffer("scaling", torch.tensor([scaling_factor]))
 
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[PointDistribution]:
-        """Image (B, 3, H, W) in [-1, 1] → distribution over latents (B, 3p², H/p, W/p).
+        """Encode images (B, 3, H, W) in [-1, 1] as a distribution over latents (B, 3p², H/p, W/p).
 
         Raises:
             InvalidInputError: H or W is not a multiple of the patch size.
@@ -70,6 +70,6 @@ class SpaceToDepthAutoencoder(ModelMixin, ConfigMixin):
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
-        """Latent (B, 3p², h, w) → image (B, 3, hp, wp), nominally in [-1, 1]."""
+        """Decode latents (B, 3p², h, w) to images (B, 3, hp, wp), nominally in [-1, 1]."""
         x = F.pixel_shuffle(z, self.patch_size)
         return DecoderOutput(sample=x) if return_dict else (x,)

@@ -1,4 +1,4 @@
-"""Prompts from images, through any image-to-text model of transformers."""
+"""Prompts from images, with any image-to-text model of transformers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from PIL import Image
 from tsdsr.errors import ModelNotFoundError
 
 INSTRUCTION = "Describe this photograph in one sentence: its subject, materials and textures."
-"""What chat models are asked; plain captioning models need no instruction."""
+"""The instruction for chat models; plain captioning models need none."""
 
-_TASKS = {"florence2": "<DETAILED_CAPTION>"}  # model type → the prompt it was trained to caption with
+_TASKS = {"florence2": "<DETAILED_CAPTION>"}  # model type → the task prompt it was trained with
 
 
 def load_captioner(
@@ -27,13 +27,13 @@ def load_captioner(
 
     Args:
         model (str): hub id or local folder.
-        device, dtype: where and in what precision it runs.
-        instruction (str | None): what to ask; default the model's own captioning prompt, or :data:`INSTRUCTION` for
-            chat models.
-        max_tokens (int): longest answer.
+        device, dtype: device and precision of the model.
+        instruction (str | None): text prompt. Defaults to the model's own captioning prompt, or to
+            :data:`INSTRUCTION` for chat models.
+        max_tokens (int): maximum number of tokens per caption.
 
     Returns:
-        callable: RGB images → one line of text each. Decoding is greedy, so that captions are reproducible.
+        callable: maps RGB images to one line of text each. Decoding is greedy, so captions are reproducible.
 
     Raises:
         ModelNotFoundError: the model cannot be loaded.
@@ -63,7 +63,7 @@ def load_captioner(
 
 
 def _prompt(processor: Any, instruction: str | None, model_type: str) -> str | None:
-    """The text that goes with each image, in the form the model was trained with."""
+    """Return the text prompt for an image, in the model's own format, or None."""
     if getattr(processor, "chat_template", None):
         content = [{"type": "image"}, {"type": "text", "text": instruction or INSTRUCTION}]
         chat: str = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
@@ -72,7 +72,7 @@ def _prompt(processor: Any, instruction: str | None, model_type: str) -> str | N
 
 
 def _repeats_prompt(network: Any, inputs: Any, output: torch.Tensor) -> bool:
-    """Whether a decoder-only model's answer begins with the prompt's tokens."""
+    """Whether the output of a decoder-only model starts with the prompt tokens."""
     if getattr(network.config, "is_encoder_decoder", False) or "input_ids" not in inputs:
         return False
     ids = inputs["input_ids"]

@@ -1,4 +1,4 @@
-"""What a denoiser is conditioned on besides time: text embeddings for the large models, a learned prompt for `mini`."""
+"""Prompt conditioning of a denoiser: text embeddings for the large models, a learned prompt for `mini`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT_PROMPT = (
     "maximum detail, 32k, Color Grading, ultra HD, extrememeticulous detailing, skin pore detailing, hyper sharpness, "
     "perfect without deformations."
 )
-"""The fixed prompt whose embeddings the released student was trained with, its missing space included."""
+"""The fixed prompt of the released student, copied with its missing space ("extrememeticulous")."""
 
 NULL_PROMPT = ""
 """The empty prompt, for classifier-free guidance."""
@@ -24,7 +24,7 @@ NULL_PROMPT = ""
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Prompt tensors of one batch; which fields are set depends on the base model.
+    """Prompt tensors of one batch; the base model determines which fields are set.
 
     Attributes:
         prompt_embeds (Tensor | None): token embeddings, (B, 333, 4096) for SD3, (B, 77, 1024) for SD2.
@@ -42,7 +42,7 @@ class Conditioning:
             raise InvalidInputError(f"conditioning needs tensors of one batch size, got {sorted(sizes) or 'none'}")
 
     def tensors(self) -> dict[str, Tensor]:
-        """The fields that are set, by name."""
+        """Return the fields that are set, by name."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
     @property
@@ -50,10 +50,10 @@ class Conditioning:
         return len(next(iter(self.tensors().values())))
 
     def expand(self, batch: int) -> Conditioning:
-        """The same prompt for ``batch`` samples (a view).
+        """Repeat the prompt for ``batch`` samples, as a view.
 
         Raises:
-            InvalidInputError: the batch size is neither 1 nor ``batch`` already.
+            InvalidInputError: the batch size is neither 1 nor ``batch``.
         """
         if self.batch_size == batch:
             return self
@@ -62,24 +62,24 @@ class Conditioning:
         return Conditioning(**{k: v.expand(batch, *v.shape[1:]) for k, v in self.tensors().items()})
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Conditioning:
-        """Move to a device; floating-point tensors also change dtype, labels stay integers."""
+        """Move to a device and cast floating-point tensors to ``dtype``; labels stay integers."""
         return Conditioning(
             **{k: v.to(device, dtype if v.is_floating_point() else v.dtype) for k, v in self.tensors().items()}
         )
 
     @staticmethod
     def require(tensor: Tensor | None, name: str) -> Tensor:
-        """The tensor, or an error that names the missing field."""
+        """Return the tensor, or raise InvalidInputError naming the missing field."""
         if tensor is None:
             raise InvalidInputError(f"this base model needs {name} in its conditioning")
         return tensor
 
 
 class FixedPrompt(ModelMixin, ConfigMixin):
-    """The student's one prompt, stored with the pipeline as safetensors so that no text encoder is needed.
+    """The student's fixed prompt, stored with the pipeline as safetensors so that no text encoder is needed.
 
     Args:
-        shapes (dict): name of each :class:`Conditioning` field → shape of its tensor with a batch of 1.
+        shapes (dict): :class:`Conditioning` field → shape of its tensor at batch size 1.
     """
 
     @register_to_config
@@ -94,7 +94,7 @@ class FixedPrompt(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_conditioning(cls, conditioning: Conditioning) -> FixedPrompt:
-        """Store a conditioning of batch 1."""
+        """Create the component from a conditioning of batch size 1."""
         tensors = conditioning.tensors()
         if conditioning.batch_size != 1:
             raise InvalidInputError(f"a fixed prompt has batch 1, got {conditioning.batch_size}")
@@ -104,5 +104,5 @@ class FixedPrompt(ModelMixin, ConfigMixin):
         return stored
 
     def conditioning(self) -> Conditioning:
-        """The stored prompt, batch 1."""
+        """Return the stored prompt at batch size 1."""
         return Conditioning(**{name: self.get_buffer(name) for name in self.config["shapes"]})

@@ -1,8 +1,8 @@
-"""One protocol over all denoisers, and the one step.
+"""The denoiser protocol and the student's single step.
 
-A :class:`Denoiser` is any callable ``(z_t, t, conditioning) → native prediction``. The networks of diffusers have three
-different signatures; :func:`as_denoiser` hides them. :func:`restore` is the only place where the student's one step is
-taken: pipeline, trainer and export all call it.
+A :class:`Denoiser` is any callable ``(z_t, t, conditioning) → native prediction``. :func:`as_denoiser` adapts the
+networks, whose call signatures differ, to it. :func:`restore` is the only implementation of the student's step:
+pipeline, trainer and export all call it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from tsdsr.models.mini import MiniUNet
 
 
 class Denoiser(Protocol):
-    """Predicts, in its base model's native space (velocity or noise), from a noisy latent."""
+    """A callable that predicts velocity or noise, the base model's native space, from a noisy latent."""
 
     def __call__(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """
         Args:
             z_t (Tensor): noisy or low-quality latent, shape (B, C, h, w).
             t (Tensor): time of each sample, shape (B,).
-            conditioning (Conditioning): batch 1 or B.
+            conditioning (Conditioning): prompt, batch size 1 or B.
 
         Returns:
             Tensor: native prediction, shape (B, C, h, w).
@@ -39,13 +39,13 @@ class Denoiser(Protocol):
 
 
 class NetworkDenoiser(ABC):
-    """:class:`Denoiser` over a network: latents keep their dtype, the network computes in its own.
+    """A :class:`Denoiser` that wraps a network and runs it in the network's own dtype.
 
-    Only the prediction passes through the network's precision, so that a half-precision student does not round the
-    latent it is subtracted from.
+    The prediction is cast back to the dtype of the latent. A half-precision student thus rounds its prediction, but
+    not the latent that the prediction is subtracted from.
 
     Args:
-        network (nn.Module): a network the subclass knows how to call.
+        network (nn.Module): a network of the class that the subclass supports.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -58,11 +58,11 @@ class NetworkDenoiser(ABC):
 
     @abstractmethod
     def predict(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """Call the network; all arguments have its dtype (times stay as they are) and batch size."""
+        """Call the network; arguments have its dtype, except ``t``, and the same batch size."""
 
 
 class MMDiTDenoiser(NetworkDenoiser):
-    """For ``diffusers.SD3Transformer2DModel`` (SD3, SD3.5)."""
+    """Adapter for ``diffusers.SD3Transformer2DModel`` (SD3, SD3.5)."""
 
     def predict(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         prediction: Tensor = self.network(
@@ -76,7 +76,7 @@ class MMDiTDenoiser(NetworkDenoiser):
 
 
 class UNetDenoiser(NetworkDenoiser):
-    """For ``diffusers.UNet2DConditionModel`` (SD2, SD2.1)."""
+    """Adapter for ``diffusers.UNet2DConditionModel`` (SD2, SD2.1)."""
 
     def predict(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         prompt = Conditioning.require(cond.prompt_embeds, "prompt_embeds")
@@ -85,7 +85,7 @@ class UNetDenoiser(NetworkDenoiser):
 
 
 class MiniDenoiser(NetworkDenoiser):
-    """For :class:`tsdsr.models.mini.MiniUNet`."""
+    """Adapter for :class:`tsdsr.models.mini.MiniUNet`."""
 
     def predict(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         prediction: Tensor = self.network(z_t, t, Conditioning.require(cond.labels, "labels"))
@@ -93,7 +93,7 @@ class MiniDenoiser(NetworkDenoiser):
 
 
 class FoldedDenoiser(NetworkDenoiser):
-    """For :class:`tsdsr.models.folded.FoldedNetwork`, which holds its time and prompt and refuses others."""
+    """Adapter for :class:`tsdsr.models.folded.FoldedNetwork`, which accepts only its own time and prompt."""
 
     def __call__(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         assert isinstance(self.network, FoldedNetwork)
@@ -114,10 +114,13 @@ _ADAPTERS: dict[type[nn.Module], type[NetworkDenoiser]] = {
 
 
 def as_denoiser(network: nn.Module) -> Denoiser:
-    """Wrap a supported network.
+    """Wrap a supported network as a :class:`Denoiser`.
+
+    Args:
+        network (nn.Module): an instance of one of the supported network classes.
 
     Raises:
-        ModelError: no adapter knows this class.
+        ModelError: the network class is not supported.
     """
     for network_class, adapter in _ADAPTERS.items():
         if isinstance(network, network_class):
@@ -127,16 +130,16 @@ def as_denoiser(network: nn.Module) -> Denoiser:
 
 
 def restore(denoiser: Denoiser, process: NoiseProcess, z_lq: Tensor, t: float, conditioning: Conditioning) -> Tensor:
-    """The one step: the clean latent implied by the prediction at the fixed time ``t``, with no noise added.
+    """Restore a latent in one step: predict at the fixed time ``t``, without added noise, and convert to ``x0``.
 
-    ``z_hat = to_x0(z_lq, network(z_lq; T, c), T)``: for flow matching at T = 1000, ``z_hat = z_lq - v``.
+    ``z_hat = to_x0(z_lq, network(z_lq; T, c), T)``. For flow matching at T = 1000 this is ``z_hat = z_lq - v``.
 
     Args:
         denoiser (Denoiser): the student.
         process (NoiseProcess): its noising process.
         z_lq (Tensor): low-quality latent, shape (B, C, h, w).
         t (float): the student's fixed time ``T``.
-        conditioning (Conditioning): the student's fixed prompt, batch 1 or B.
+        conditioning (Conditioning): the student's fixed prompt, batch size 1 or B.
 
     Returns:
         Tensor: ``z_hat``, shape of ``z_lq``.

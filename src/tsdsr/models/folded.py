@@ -1,14 +1,14 @@
-"""Students at a fixed time and prompt: whatever depends on nothing else is stored instead of computed.
+"""Folded students: networks for one fixed time and prompt, with everything that depends only on these precomputed.
 
-Each class is the network it stands for with parts removed, the real submodules of diffusers kept:
+Each class is the full network with parts removed; the remaining submodules are those of diffusers:
 
-* adaLN, ``LN(x) (1 + scale) + shift``, is a layer norm with weight ``1 + scale`` and bias ``shift``;
-* a gate on a branch that ends in a linear layer, ``gate (W h + b)``, is a linear layer ``(gate W) h + gate b``;
-* a time embedding added after a convolution belongs to the convolution's bias;
-* layers that see only the prompt are :class:`Constant`.
+* adaLN, ``LN(x) (1 + scale) + shift``, becomes a layer norm with weight ``1 + scale`` and bias ``shift``;
+* a gate on a branch that ends in a linear layer, ``gate (W h + b)``, becomes the linear layer
+  ``(gate W) h + gate b``;
+* a time embedding added after a convolution becomes part of the convolution's bias;
+* layers that depend only on the prompt become a :class:`Constant`.
 
-:mod:`tsdsr.optimize.fold` makes them from the full networks. They run at one time and one prompt, and are not for
-training.
+:mod:`tsdsr.optimize.fold` creates them from full networks. They cannot be trained.
 """
 
 from __future__ import annotations
@@ -32,14 +32,17 @@ from tsdsr.models.mini import MiniUNet, Modulation
 
 _SIGNATURE_LENGTH = 32
 _SIGNATURE_TOLERANCE = 0.02
-"""Relative; half precision moves a signature by 0.4 %, another prompt by tens of per cent."""
+"""Relative tolerance. Half precision changes a signature by 0.4 %, another prompt by tens of per cent."""
 
 
 def prompt_signature(conditioning: Conditioning) -> dict[str, list[list[float]]]:
-    """A few numbers that tell prompts apart and survive half precision: means over 32 stretches of each tensor.
+    """Compute a short signature that distinguishes prompts and is robust to half precision.
+
+    Args:
+        conditioning (Conditioning): the prompt, any batch size.
 
     Returns:
-        dict: field of the conditioning → one list of 32 numbers for each sample of the batch.
+        dict: conditioning field → for each sample, 32 means over consecutive segments of the tensor.
     """
     return {
         name: F.adaptive_avg_pool1d(tensor.detach().float().reshape(len(tensor), -1), _SIGNATURE_LENGTH).tolist()
@@ -48,10 +51,10 @@ def prompt_signature(conditioning: Conditioning) -> dict[str, list[list[float]]]
 
 
 class Constant(nn.Module):
-    """In place of a layer whose result never changes.
+    """Replaces a layer whose output is constant.
 
     Args:
-        shape (int): of the result, without the batch.
+        shape (int): shape of the output without the batch dimension.
     """
 
     def __init__(self, *shape: int) -> None:
@@ -59,19 +62,19 @@ class Constant(nn.Module):
         self.value = nn.Parameter(torch.zeros(1, *shape))
 
     def forward(self, like: Tensor) -> Tensor:
-        """The stored result for each sample of ``like``, (B, *shape)."""
+        """Return the stored output for each sample of ``like``, shape (B, *shape)."""
         return self.value.expand(len(like), *self.value.shape[1:])
 
 
 class Nothing(nn.Module):
-    """In place of a layer whose result nobody reads."""
+    """Replaces a layer whose output is unused."""
 
     def forward(self, *_: object) -> None:
         return None
 
 
 class FixedModulation(nn.Module):
-    """In place of :class:`~tsdsr.models.mini.Modulation`: stored ``1 + scale`` and ``shift``.
+    """Replaces :class:`~tsdsr.models.mini.Modulation` by a stored ``1 + scale`` and ``shift``.
 
     Args:
         channels (int): number of channels C of the feature map.
@@ -83,27 +86,28 @@ class FixedModulation(nn.Module):
         self.shift = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """x (B, C, h, w) → ``x scale + shift``; ``emb`` is not looked at."""
+        """Map x (B, C, h, w) to ``x scale + shift``; ``emb`` is ignored."""
         return torch.addcmul(self.shift, x, self.scale)
 
 
 class FoldedNetwork(ModelMixin, ConfigMixin):
-    """What the folded networks share: the time and prompt they stand for, and the refusal of others.
+    """Base class of folded networks; checks that a call uses the time and prompt the network was folded for.
 
-    Built by :func:`tsdsr.optimize.fold.fold` or ``from_pretrained``; built by hand, its weights are uninitialised.
+    Create one with :func:`tsdsr.optimize.fold.fold` or ``from_pretrained``. The constructor leaves weights
+    uninitialised.
     """
 
     _supports_gradient_checkpointing = False
 
     def require(self, t: Tensor, conditioning: Conditioning) -> None:
-        """Raise unless called as folded.
+        """Raise unless time and prompt are those the network was folded for.
 
         Args:
             t (Tensor): time of each sample, shape (B,).
             conditioning (Conditioning): the prompt, any batch size.
 
         Raises:
-            InvalidInputError: another time or another prompt.
+            InvalidInputError: the time or the prompt differs.
         """
         timestep = float(self.config["timestep"])
         if not bool((t == timestep).all()):
@@ -117,10 +121,10 @@ class FoldedNetwork(ModelMixin, ConfigMixin):
 
 
 class FoldedBlock(nn.Module):
-    """A block of SD3's transformer without modulation: a plain pre-norm block over two streams.
+    """A block of SD3's transformer without modulation: a plain pre-norm block over the image and text streams.
 
     Args:
-        block (JointTransformerBlock): gives its attention and feed-forward modules.
+        block (JointTransformerBlock): full block whose attention and feed-forward modules are reused.
         dim (int): width of both streams.
     """
 
@@ -139,7 +143,7 @@ class FoldedBlock(nn.Module):
             self.norm2_context, self.ff_context = norm(), block.ff_context
 
     def forward(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, N, dim), context (B, M, dim) → the same; the last block leaves the context as it is."""
+        """Update x (B, N, dim) and context (B, M, dim); the last block returns the context unchanged."""
         h, c = self.attn(self.norm1(x), self.norm1_context(context))
         if self.dual:
             h = h + self.attn2(self.norm1_dual(x))
@@ -158,7 +162,7 @@ class FoldedMMDiT(FoldedNetwork):
         network (mapping): the full network's configuration.
         timestep (float): the fixed time.
         prompt (mapping): :func:`prompt_signature` of the fixed prompt.
-        tokens (int): length of the prompt.
+        tokens (int): length of the prompt in tokens.
     """
 
     @register_to_config
@@ -176,14 +180,14 @@ class FoldedMMDiT(FoldedNetwork):
             first.norm1_context = nn.Identity()
             for name in ("add_q_proj", "add_k_proj", "add_v_proj"):
                 setattr(first.attn, name, Constant(tokens, dim))
-            # Nobody reads what the last block's text tokens ask for; diffusers' attention wants one query, and gets it.
+            # The last block's text output is unused, but diffusers' attention requires at least one text query.
             last.attn.add_q_proj = Constant(1, dim)
         self.transformer_blocks = nn.ModuleList(blocks)
         self.pos_embed, self.proj_out = full.pos_embed, full.proj_out
         _materialise(self)
 
     def forward(self, sample: Tensor) -> Tensor:
-        """Latent (B, C, h, w), h and w multiples of the patch → native prediction, same shape."""
+        """Map a latent (B, C, h, w), h and w multiples of the patch size, to the native prediction, same shape."""
         height, width = sample.shape[-2:]
         x, context = self.pos_embed(sample).contiguous(), self.context(sample)
         for block in self.transformer_blocks:
@@ -247,18 +251,18 @@ class FoldedMini(FoldedNetwork):
 
     def forward(self, sample: Tensor) -> Tensor:
         """Latent (B, C, h, w) → native prediction, same shape."""
-        prediction: Tensor = self.unet.predict(sample, sample)  # the stand-ins need the batch size only
+        prediction: Tensor = self.unet.predict(sample, sample)  # the replaced layers use only the batch size
         return prediction
 
 
 def _skeleton(network_class: type[ModelMixin], config: Mapping[str, Any]) -> Any:
-    """The full network as shapes without storage, so that what folding removes never costs anything."""
+    """Build the full network on the meta device, so that parts removed by folding never take memory."""
     with torch.device("meta"):
         return network_class.from_config(dict(config))
 
 
 def _materialise(network: nn.Module) -> None:
-    """Give a network made of shapes uninitialised storage on the default device, to be filled by loading."""
+    """Allocate uninitialised weights on the default device; loading a state dict fills them."""
     network.to_empty(device=torch.get_default_device()).requires_grad_(False).eval()
 
 

@@ -1,8 +1,8 @@
-"""Group normalisation whose statistics are those of a whole image while it is processed in tiles.
+"""Group normalisation with statistics shared by all tiles of an image.
 
-A GroupNorm takes mean and variance over the tile it sees, so that neighbouring tiles are scaled differently: flat areas
-jump in brightness from tile to tile. Here the statistics are measured once and then held, which makes the layer the
-same affine map for every tile.
+A GroupNorm computes mean and variance over its input, one tile. Neighbouring tiles are therefore scaled differently,
+and flat areas change brightness from tile to tile. Here the statistics are measured once and then kept fixed, so the
+layer is the same affine map for every tile.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from torch import Tensor, nn
 
 
 class SharedGroupNorms:
-    """All GroupNorm layers below some networks.
+    """Switches all GroupNorm layers of some networks between measuring statistics and reusing them.
 
     ::
 
         norms = SharedGroupNorms(vae, denoiser)
         with norms.measured():
-            network(samples)          # all samples of the batch share their statistics, which are kept
+            network(samples)          # statistics are computed over the whole batch and stored
         with norms.held():
-            network(tile)             # every tile with those statistics
+            network(tile)             # every tile uses the stored statistics
 
-    The layers are changed inside the blocks only, and not for one thread alone.
+    The layers are changed only inside the blocks, but for all threads.
 
     Args:
-        networks: where to look; what is no torch module, such as an exported network, has none to change.
+        networks: networks to search; objects that are not torch modules, such as exported networks, are ignored.
     """
 
     def __init__(self, *networks: object) -> None:
@@ -42,13 +42,13 @@ class SharedGroupNorms:
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """Inside, each layer normalises a batch as one image and keeps the mean and variance of its last call."""
+        """Within the context, each layer normalises over the whole batch and stores its last mean and variance."""
         with self._forwards(self._measure):
             yield
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Inside, layers that were measured use what was measured."""
+        """Within the context, each measured layer uses its stored mean and variance."""
         with self._forwards(self._apply):
             yield
 
@@ -60,7 +60,7 @@ class SharedGroupNorms:
         return self._apply(layer, x)
 
     def _apply(self, layer: nn.GroupNorm, x: Tensor) -> Tensor:
-        """GroupNorm with given statistics is BatchNorm at inference, each channel having those of its group."""
+        """Apply stored statistics with batch norm in inference mode, each channel using those of its group."""
         if layer not in self.statistics:
             return F.group_norm(x, layer.num_groups, layer.weight, layer.bias, layer.eps)
         mean, var = self.statistics[layer]

@@ -1,4 +1,4 @@
-"""Import of released LoRA weights and their merge into a base model, through peft."""
+"""Released LoRA weights: reading, writing and merging into a base model, with peft."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tsdsr.files import atomic_path
 from tsdsr.models.adapters import LORA_A, LORA_B, attach_lora
 
 RELEASED_PREFIX = "transformer."
-"""The released files carry this prefix on every key, the autoencoder's too."""
+"""Prefix of every key in the released files, including those for the autoencoder."""
 
 RELEASED_PROMPT_FILES = {"prompt_embeds": "prompt_embeds", "pooled_prompt_embeds": "pool_embeds"}
 """Field of :class:`tsdsr.models.conditioning.Conditioning` → stem of the released file that holds it."""
@@ -34,7 +34,7 @@ def read_released_lora(path: Path) -> dict[str, Tensor]:
 
     Raises:
         ModelNotFoundError: no such file.
-        WeightsError: not a safetensors file, or keys of another layout, or an A without its B.
+        WeightsError: the file is not safetensors, its keys have another layout, or an A or a B is missing.
     """
     if not path.is_file():
         raise ModelNotFoundError(f"{path}: no such LoRA file")
@@ -54,7 +54,7 @@ def read_released_lora(path: Path) -> dict[str, Tensor]:
 
 
 def write_released_lora(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write a LoRA file in the released layout, complete or not at all.
+    """Write a LoRA file in the released layout, atomically.
 
     Args:
         path (Path): safetensors file.
@@ -65,14 +65,14 @@ def write_released_lora(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def merge_lora(model: ModelMixin, state: Mapping[str, Tensor], scale: float = 1.0) -> None:
-    """Add ``scale * B A`` to the weights of every module the LoRA names, in place.
+    """Add ``scale * B A`` to the weights of every module in ``state``, in place.
 
-    The released weights were trained with alpha equal to the rank, so that a scale of 1 is the trained behaviour.
+    The released weights were trained with alpha equal to the rank, so scale 1 gives the trained behaviour.
 
     Args:
-        model (ModelMixin): base model; its dtype is the precision of the merge.
-        state (mapping): ``<module>.lora_A.weight`` and ``<module>.lora_B.weight`` as of :func:`read_released_lora`.
-        scale (float): strength; 0 leaves the base as it is.
+        model (ModelMixin): base model; the merge is computed in its dtype.
+        state (mapping): ``<module>.lora_A.weight`` and ``<module>.lora_B.weight``, see :func:`read_released_lora`.
+        scale (float): strength; 0 leaves the base unchanged.
 
     Raises:
         WeightsError: a module does not exist in the model, cannot carry LoRA, or has another shape.
@@ -92,11 +92,14 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def read_embeddings(path: Path) -> Tensor:
-    """Read prompt embeddings stored as one tensor, from safetensors or from a pickle opened with ``weights_only``.
+    """Read prompt embeddings from a safetensors file, or from a pickle opened with ``weights_only``.
+
+    Args:
+        path (Path): file that holds one tensor.
 
     Raises:
         ModelNotFoundError: no such file.
-        WeightsError: the file holds anything but one tensor.
+        WeightsError: the file cannot be read or does not hold a tensor.
     """
     if not path.is_file():
         raise ModelNotFoundError(f"{path}: no such file; the released prompt embeddings belong there")
@@ -105,7 +108,7 @@ def read_embeddings(path: Path) -> Tensor:
             content: object = next(iter(load_file(path).values()), None)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises pickle, runtime and zip errors alike for a file it refuses
+    except Exception as error:  # torch raises pickle, runtime and zip errors for files it refuses
         raise WeightsError(f"{path}: not a readable tensor file ({error})") from error
     if not isinstance(content, Tensor):
         raise WeightsError(f"{path}: expected one tensor, found {type(content).__name__}")

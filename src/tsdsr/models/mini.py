@@ -1,13 +1,13 @@
-"""`mini`: a small U-Net denoiser for CPUs, of the same kind as the large ones: (z_t, t, prompt) → native prediction.
+"""`mini`: a small U-Net denoiser for CPUs with the interface of the large ones, (z_t, t, prompt) → native prediction.
 
-Three choices differ from the usual diffusion U-Net, all for restoration on small machines:
+It differs from the usual diffusion U-Net in three ways:
 
-* There is neither normalisation nor attention: no statistics over the image, so every output depends on a bounded
-  neighbourhood, and a tile with enough overlap gives exactly what the whole image gives. Scaled initial weights keep
-  the activations in range instead.
-* Time and prompt act only through a scale and a shift at the start of each block (as adaLN does in MMDiT). At the
+* It has no normalisation and no attention, hence no statistics over the image. Every output depends on a bounded
+  neighbourhood, and a tile with enough overlap gives exactly the result of the whole image. Scaled initial weights
+  keep the activations in range.
+* Time and prompt act only through a scale and a shift at the start of each block, like adaLN in MMDiT. At the
   student's fixed time and prompt these are constants.
-* Skips add instead of concatenating, which keeps the wide convolutions at full resolution cheap.
+* Skip connections add instead of concatenating, so the wide convolutions at full resolution stay cheap.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from tsdsr.errors import ConfigError
 
 PROMPTS = ("clean photograph", "null")
-"""What the learned prompts of `mini` stand for, by index."""
+"""Meaning of the learned prompts of `mini`, by index."""
 
 
 class Modulation(nn.Module):
-    """Scale and shift of each channel, computed from the embedding; the identity at first.
+    """Scale and shift each channel as a function of the embedding; initialised to the identity.
 
     Args:
         channels (int): number of channels C of the feature map.
@@ -43,17 +43,17 @@ class Modulation(nn.Module):
         zero_init(self.linear)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """x (B, C, h, w), emb (B, E) → ``x (1 + scale) + shift``, (B, C, h, w)."""
+        """Map x (B, C, h, w) and emb (B, E) to ``x (1 + scale) + shift``, shape (B, C, h, w)."""
         scale, shift = self.linear(emb)[:, :, None, None].chunk(2, dim=1)
         modulated: Tensor = torch.addcmul(shift, x, 1 + scale)
         return modulated
 
 
 class ResBlock(nn.Module):
-    """Modulation, activation, 3×3 convolution, activation, 3×3 convolution, added to the input.
+    """Residual block: modulation, activation, 3×3 convolution, activation, 3×3 convolution, added to the input.
 
     Args:
-        channels (int): number of channels in and out.
+        channels (int): number of input and output channels.
         embed_dim (int): width of the time and prompt embedding.
     """
 
@@ -63,7 +63,7 @@ class ResBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.kaiming_normal_(self.conv1.weight)
-        nn.init.normal_(self.conv2.weight, std=0.3 / (9 * channels) ** 0.5)  # each block adds a tenth of variance
+        nn.init.normal_(self.conv2.weight, std=0.3 / (9 * channels) ** 0.5)  # each block adds a tenth of the variance
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """x (B, C, h, w), emb (B, E) → (B, C, h, w)."""
@@ -72,12 +72,12 @@ class ResBlock(nn.Module):
 
 
 class Stage(nn.ModuleList):
-    """Residual blocks of one width, one after the other.
+    """A sequence of residual blocks of one width.
 
     Args:
-        channels (int): number of channels in and out.
+        channels (int): number of input and output channels.
         embed_dim (int): width of the time and prompt embedding.
-        blocks (int): how many.
+        blocks (int): number of blocks.
     """
 
     def __init__(self, channels: int, embed_dim: int, blocks: int) -> None:
@@ -91,14 +91,14 @@ class Stage(nn.ModuleList):
 
 
 class FineLevel(nn.Module):
-    """Residual blocks at twice the resolution of the latent, from features and latent to an addition to the output.
+    """Residual blocks at twice the latent's resolution; their output is added to the network's output.
 
     Args:
-        in_channels (int): latent channels, also the result's.
-        channels (int): width of the features.
+        in_channels (int): number of latent channels, for input and output.
+        channels (int): width of the input features.
         width (int): width of this level.
         embed_dim (int): width of the time and prompt embedding.
-        blocks (int): how many.
+        blocks (int): number of residual blocks.
     """
 
     def __init__(self, in_channels: int, channels: int, width: int, embed_dim: int, blocks: int) -> None:
@@ -111,32 +111,32 @@ class FineLevel(nn.Module):
         zero_init(self.conv_out)
 
     def forward(self, x: Tensor, sample: Tensor, emb: Tensor) -> Tensor:
-        """x (B, C, h, w), sample (B, in_channels, h, w), emb (B, E) → (B, in_channels, h, w)."""
+        """Map x (B, C, h, w), sample (B, in_channels, h, w) and emb (B, E) to (B, in_channels, h, w)."""
         fine = self.stage(self.up(x) + self.up_sample(sample), emb)
         added: Tensor = self.conv_out(F.silu(self.modulation_out(fine, emb)))
         return added
 
 
 class MiniUNet(ModelMixin, ConfigMixin):
-    """The denoiser of `mini`.
+    """The denoiser network of `mini`.
 
-    The output layer starts at zero: the velocity is zero, and the untrained student returns its input, the bicubic
-    enlargement.
+    The output layer is initialised to zero. An untrained network predicts zero velocity, so an untrained student
+    returns its input, the bicubic enlargement.
 
     Args:
-        in_channels (int): latent channels (48 for 4×4 pixel blocks of RGB); also the output's.
+        in_channels (int): number of latent channels (48 for 4×4 pixel blocks of RGB), for input and output.
         channels (sequence of int): width of each level, finest first.
-        encoder_blocks (sequence of int): residual blocks of each level on the way down (the last level's included).
-        decoder_blocks (sequence of int): residual blocks of each level on the way up, finest first, without the last.
+        encoder_blocks (sequence of int): residual blocks per encoder level, finest first, including the coarsest.
+        decoder_blocks (sequence of int): residual blocks per decoder level, finest first, without the coarsest.
         embed_dim (int): width of the time and prompt embedding.
         num_prompts (int): number of learned prompts, see :data:`PROMPTS`.
-        fine_channels (int): width of one more level at twice the latent's resolution, which adds to the output; 0 is
-            none. Without it the last convolution draws all pixels of a latent position at once, and what the network
-            makes up keeps step with that grid.
-        fine_blocks (int): residual blocks of that level.
-        learned_skip (bool): add the input, scaled by a learned function of time, to the output. A teacher wants it: a
-            velocity contains the noise, and without a skip all of it must pass through the network. A student, which
-            sees no noise, needs none.
+        fine_channels (int): width of an extra level at twice the latent's resolution, which adds to the output; 0 for
+            none. Without it the last convolution produces all pixels of a latent position at once, and generated
+            detail is aligned with that grid.
+        fine_blocks (int): residual blocks of the extra level.
+        learned_skip (bool): add the input, scaled by a learned function of time, to the output. Useful for a teacher:
+            a velocity contains the noise, which without the skip must pass through the network. A student's input has
+            no added noise, so it needs no skip.
     """
 
     _supports_gradient_checkpointing = False
@@ -179,7 +179,7 @@ class MiniUNet(ModelMixin, ConfigMixin):
             zero_init(self.skip)
 
     def forward(self, sample: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
-        """Native prediction for a noisy (or low-quality) latent.
+        """Predict the velocity for a noisy or low-quality latent.
 
         Args:
             sample (Tensor): latent, shape (B, in_channels, h, w), h and w multiples of 2^(levels - 1).
@@ -187,13 +187,13 @@ class MiniUNet(ModelMixin, ConfigMixin):
             labels (Tensor): prompt indices, int64, shape (B,).
 
         Returns:
-            Tensor: velocity, shape of ``sample``.
+            Tensor: velocity, the native prediction, shape of ``sample``.
         """
         emb = self.time_embedding(self.time_proj(timestep).to(sample.dtype)) + self.prompt_embedding(labels)
         return self.predict(sample, F.silu(emb))
 
     def predict(self, sample: Tensor, emb: Tensor) -> Tensor:
-        """:meth:`forward` from the embedding of time and prompt, shape (B, embed_dim)."""
+        """Run :meth:`forward` with a precomputed embedding of time and prompt, shape (B, embed_dim)."""
         x = self.conv_in(sample.contiguous(memory_format=torch.channels_last))
         skips: list[Tensor] = []
         for level, stage in enumerate(self.encoder):
@@ -212,14 +212,19 @@ class MiniUNet(ModelMixin, ConfigMixin):
 
 
 def grown(network: MiniUNet, changes: Mapping[str, Any]) -> MiniUNet:
-    """The same function by a larger network, for training to go on from: whatever is new adds nothing yet.
+    """Create a larger network that computes the same function, as a starting point for further training.
+
+    New blocks and levels are initialised so that they add nothing.
 
     Args:
-        network (MiniUNet): whose weights are taken over.
-        changes (mapping): arguments that differ: more blocks at the end of a stage, a fine level, a learned skip.
+        network (MiniUNet): network whose weights are copied.
+        changes (mapping): changed arguments: more blocks at the end of a stage, a fine level, a learned skip.
+
+    Returns:
+        MiniUNet: the larger network.
 
     Raises:
-        ConfigError: the weights do not fit a network of those arguments.
+        ConfigError: the weights do not fit a network with these arguments.
     """
     arguments = {name: value for name, value in network.config.items() if not name.startswith("_")}
     large: MiniUNet = MiniUNet(**{**arguments, **changes})
@@ -237,7 +242,7 @@ def grown(network: MiniUNet, changes: Mapping[str, Any]) -> MiniUNet:
 
 
 def zero_init(layer: nn.Linear | nn.Conv2d) -> None:
-    """Set weight and bias to zero, so that the branch the layer ends starts as a no-op."""
+    """Set weight and bias to zero, so that a branch ending in this layer initially adds nothing."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

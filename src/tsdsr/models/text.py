@@ -1,4 +1,4 @@
-"""Prompts → the embeddings a base model is conditioned on, one text encoder in memory at a time."""
+"""Text encoding: prompts → embeddings for a base model, with one text encoder in memory at a time."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class TextPart:
     """One text encoder of a base model.
 
     Attributes:
-        name (str): what its output is stored under.
+        name (str): key under which its output is stored.
         encoder (str): subfolder of the network.
         tokenizer (str): subfolder of the tokenizer.
-        kind ("clip" | "clip_pooled" | "t5"): "clip" gives the last hidden state (SD2); "clip_pooled" the one before the
-            last and the projected pooled embedding (SD3); "t5" the last hidden state (SD3).
-        max_length (int): tokens a prompt is padded or cut to.
+        kind ("clip" | "clip_pooled" | "t5"): "clip" returns the last hidden state (SD2); "clip_pooled" the penultimate
+            hidden state and the projected pooled embedding (SD3); "t5" the last hidden state (SD3).
+        max_length (int): number of tokens that prompts are padded or truncated to.
     """
 
     name: str
@@ -47,15 +47,16 @@ Encode = Callable[[Sequence[str]], dict[str, Tensor]]
 
 
 def load_text_encoder(folder: Path, part: TextPart, device: torch.device | str, dtype: torch.dtype) -> Encode:
-    """Load one encoder with its tokenizer.
+    """Load one text encoder with its tokenizer.
 
     Args:
         folder (Path): diffusers folder of the base model.
-        part (TextPart): which encoder.
-        device, dtype: where and in what precision it runs.
+        part (TextPart): the encoder to load.
+        device, dtype: device and precision of the encoder.
 
     Returns:
-        callable: prompts → ``{"hidden": (B, max_length, C)}`` on the CPU, for "clip_pooled" also ``"pooled": (B, C')``.
+        callable: maps prompts to ``{"hidden": (B, max_length, C)}`` on the CPU; "clip_pooled" also returns
+        ``"pooled": (B, C')``.
 
     Raises:
         ModelNotFoundError: the subfolder is missing.
@@ -103,17 +104,18 @@ def encode_prompts(
     batch: int = 8,
     on_batch: Callable[[TextPart, int, int], None] | None = None,
 ) -> None:
-    """Encode prompts with each encoder in turn; the peak memory is that of the largest.
+    """Encode prompts with one encoder after the other; peak memory is that of the largest encoder.
 
     Args:
         folder (Path): diffusers folder of the base model.
         parts (sequence of TextPart): encoders to run.
-        prompts (sequence of str): texts; each distinct one is encoded once.
-        store (callable): receives (part, prompt, tensors without a batch axis).
-        missing (callable): whether a (part, prompt) is still to do; an encoder with nothing to do is not loaded.
-        device, dtype: where and in what precision the encoders run.
-        batch (int): prompts a call.
-        on_batch (callable | None): called with (part, finished, total).
+        prompts (sequence of str): texts; each distinct text is encoded once.
+        store (callable): called with (part, prompt, tensors without batch dimension).
+        missing (callable): returns whether a (part, prompt) still has to be encoded; an encoder without work is not
+            loaded.
+        device, dtype: device and precision of the encoders.
+        batch (int): prompts per forward pass.
+        on_batch (callable | None): called with (part, finished, total) after each batch.
 
     Raises:
         ModelNotFoundError, WeightsError: see :func:`load_text_encoder`.
@@ -138,15 +140,16 @@ def encode_prompts(
 
 
 def assemble(parts: Mapping[str, Mapping[str, Tensor]], joint_dim: int = 4096, t5_length: int = 256) -> Conditioning:
-    """Stored encoder outputs → the conditioning of a base model, as diffusers' pipelines lay it out.
+    """Combine encoder outputs into the conditioning of a base model, in the layout of diffusers' pipelines.
 
-    For SD3 the two CLIP embeddings stand side by side, are padded with zeros to the width of T5 and followed by T5's
-    tokens; the pooled ones stand side by side. Without T5 its place holds zeros. For SD2 it is the one CLIP embedding.
+    For SD3, the two CLIP embeddings are concatenated along the channels, zero-padded to the width of T5 and followed
+    by T5's tokens; the pooled embeddings are concatenated. Without T5, zeros take its place. For SD2, the result is the
+    single CLIP embedding.
 
     Args:
-        parts (mapping): name of each :class:`TextPart` → its tensors with a batch axis.
-        joint_dim (int): width of the joint embedding, when there is no T5 to tell it.
-        t5_length (int): tokens of T5, likewise.
+        parts (mapping): name of each :class:`TextPart` → its tensors with batch dimension.
+        joint_dim (int): width of the joint embedding, used without T5.
+        t5_length (int): number of T5 tokens, used without T5.
 
     Returns:
         Conditioning: (B, 333, 4096) and (B, 2048) for SD3, (B, 77, 1024) for SD2.

@@ -1,6 +1,6 @@
-"""The table of supported base models: everything that differs between them is a field of :class:`ModelSpec`.
+"""The table of supported base models; everything that differs between them is a field of :class:`ModelSpec`.
 
-Adding a base model is adding a row here and, when its network has a new call signature, an adapter in
+To add a base model, add a row here and, if its network has a new call signature, an adapter in
 :mod:`tsdsr.models.denoiser`.
 """
 
@@ -33,34 +33,34 @@ def _frozen(**values: Any) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What the rest of the package needs to know about a base model.
+    """Everything the rest of the package needs to know about a base model.
 
-    Latents are ``config.scaling_factor * z`` for every model. SD3's autoencoder also has a ``shift_factor``, which the
-    released student was trained without; no row uses it.
+    Latents are ``config.scaling_factor * z`` for every model. SD3's autoencoder also defines a ``shift_factor``, but
+    the released student was trained without it; no row uses it.
 
     Attributes:
-        name (str): key of the table, stored with every pipeline.
+        name (str): key in the table, stored with every pipeline.
         process (NoiseProcess): noising process and native prediction.
         timestep (float): the student's fixed time ``T``.
-        vae_scale_factor (int): pixels a latent position, along each axis.
-        size_multiple (int): image sides must be multiples of this many pixels.
-        native_size (int): edge in pixels of the images the student works on best; larger ones are tiled.
-        least_tile (int): tiles may shrink to this edge to cover an image evenly. A local network loses nothing by it;
-            the others keep their native size.
-        tile_overlap (int): overlap in pixels at which no trace of the tiles is seen.
-        tile_bytes (float): working memory a pixel of a tile takes in float32; half in 16 bits.
-        fixed_tile_bytes (int): working memory whatever the size of the tile.
-        faithful_strength (float): share of the step at which the result is closest to the truth in PSNR, measured.
-        prompt_shapes (mapping): :class:`Conditioning` field → shape without the batch.
+        vae_scale_factor (int): pixels per latent position along each axis.
+        size_multiple (int): image sides must be multiples of this number of pixels.
+        native_size (int): edge in pixels of the images the student works best on; larger images are tiled.
+        least_tile (int): smallest tile edge in pixels; tiles may shrink to it to cover an image evenly. This costs a
+            local network nothing; the other networks keep their native size.
+        tile_overlap (int): overlap in pixels at which tile borders are invisible.
+        tile_bytes (float): working memory in bytes per pixel of a tile in float32; half of it in 16 bits.
+        fixed_tile_bytes (int): working memory in bytes that does not depend on the tile size.
+        faithful_strength (float): share of the step with the highest PSNR, measured.
+        prompt_shapes (mapping): :class:`Conditioning` field → shape without the batch dimension.
         denoiser_class (type): network class.
-        denoiser_config (mapping): its arguments at full size.
-        denoiser_subfolder (str): where a diffusers folder of the base model keeps the network.
+        denoiser_config (mapping): arguments of the full-size network.
+        denoiser_subfolder (str): subfolder of the network in a diffusers folder of the base model.
         vae_class (type): autoencoder class.
-        vae_config (mapping): its arguments at full size.
-        lora_targets (tuple): module-name suffixes that carry LoRA in the released layout.
+        vae_config (mapping): arguments of the full-size autoencoder.
+        lora_targets (tuple): suffixes of the module names that carry LoRA in the released layout.
         vae_lora_targets (tuple): the same for the autoencoder's encoder.
-        text_parts (tuple): its text encoders.
-        hub_id (str | None): where the base model is published.
+        text_parts (tuple): text encoders.
+        hub_id (str | None): hub id under which the base model is published.
     """
 
     name: str
@@ -86,19 +86,19 @@ class ModelSpec:
     faithful_strength: float = 0.0
 
     def strength(self, detail: float) -> float:
-        """Share of the step that is taken: ``z_lq + strength (z_hat - z_lq)``.
+        """Map ``detail`` to the share of the step that is taken: ``z_lq + strength (z_hat - z_lq)``.
 
         Args:
-            detail (float): 0 is the most faithful share, 1 the whole step, between them a straight line.
+            detail (float): in [0, 1]; 0 gives ``faithful_strength``, 1 the whole step, linear in between.
         """
         return self.faithful_strength + (1 - self.faithful_strength) * detail
 
     def make_denoiser(self) -> ModelMixin:
-        """The full-size network with random weights, in torch's default dtype."""
+        """Create the full-size network with random weights, in torch's default dtype."""
         return self.denoiser_class(**self.denoiser_config)
 
     def make_autoencoder(self) -> Any:
-        """The full-size autoencoder with random weights, in torch's default dtype."""
+        """Create the full-size autoencoder with random weights, in torch's default dtype."""
         return self.vae_class(**self.vae_config)
 
 
@@ -218,21 +218,21 @@ SPECS: Mapping[str, ModelSpec] = MappingProxyType(
         )
     }
 )
-"""Every supported base model by name."""
+"""All supported base models by name."""
 
 
 def load_part(model_class: type[ModelMixin], folder: Path, dtype: torch.dtype = torch.float32) -> Any:
-    """One network of a diffusers folder, in training code and pipelines alike.
+    """Load one network from a diffusers folder.
 
     Args:
-        model_class (type): what the folder holds.
-        folder (Path): with a ``config.json``.
+        model_class (type): class of the network.
+        folder (Path): folder with a ``config.json``.
         dtype (torch.dtype): precision of the weights.
 
     Raises:
-        ModelNotFoundError: no model there.
-        ModelError: it is folded.
-        WeightsError: it cannot be loaded.
+        ModelNotFoundError: the folder holds no model.
+        ModelError: the network is folded.
+        WeightsError: the network cannot be loaded.
     """
     if not (folder / "config.json").is_file():
         raise ModelNotFoundError(f"{folder}: no model there; a diffusers folder has a config.json in it")
@@ -245,10 +245,10 @@ def load_part(model_class: type[ModelMixin], folder: Path, dtype: torch.dtype = 
 
 
 def get_spec(name: str) -> ModelSpec:
-    """The row of the table called ``name``.
+    """Look up a base model by name.
 
     Raises:
-        ModelNotFoundError: there is none.
+        ModelNotFoundError: there is no such base model.
     """
     try:
         return SPECS[name]
@@ -257,7 +257,7 @@ def get_spec(name: str) -> ModelSpec:
 
 
 def default_conditioning(spec: ModelSpec) -> Conditioning:
-    """The student's prompt where it needs no text: `mini`'s "clean photograph". Others get zeros of the right shape."""
+    """Return `mini`'s "clean photograph" prompt; for other models, zeros of the right shape. Batch size 1."""
     return Conditioning(
         **{
             name: torch.zeros(1, *shape, dtype=torch.int64 if name == "labels" else torch.float32)

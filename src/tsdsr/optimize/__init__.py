@@ -1,1 +1,1 @@
-"""The same student smaller, faster or in another runtime, and the proof that it is."""
+"""Make a student smaller or faster: exact folding, 8-bit quantisation and ``torch.compile``."""

@@ -13,20 +13,20 @@ from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 
 def compile_pipeline(pipe: OneStepSRPipeline) -> OneStepSRPipeline:
-    """Compile a pipeline's networks in place, those that gain from it on its device.
+    """Compile, in place, the networks of a pipeline that become faster on its device.
 
-    On a GPU these are the denoiser and both halves of the autoencoder, captured as CUDA graphs. On a CPU it is the
-    denoiser alone, its weights frozen into the code and packed, which takes their size in memory once more; of the
-    autoencoder inductor makes something slower than eager convolutions and group norms.
+    On a GPU, the denoiser, encoder and decoder are compiled and captured as CUDA graphs. On a CPU, only the denoiser
+    is compiled, with its weights frozen and packed, which takes their size in memory once more. The autoencoder is not
+    compiled on a CPU, because inductor's code for it is slower than eager convolutions and group norms.
 
-    Sizes are compiled in: the first image of every new tile size takes seconds to minutes longer. The pipeline must
-    not be moved, cast or trained afterwards.
+    Shapes are static: the first image of every new tile size takes seconds to minutes longer. Do not move, cast or
+    train the pipeline afterwards.
 
     Args:
-        pipe (OneStepSRPipeline): ready on its device.
+        pipe (OneStepSRPipeline): pipeline on its final device.
 
     Returns:
-        OneStepSRPipeline: ``pipe``.
+        OneStepSRPipeline: the same ``pipe``.
 
     Raises:
         InvalidInputError: the pipeline runs in another runtime.
@@ -45,10 +45,10 @@ def compile_pipeline(pipe: OneStepSRPipeline) -> OneStepSRPipeline:
 
 
 def require_compiler(device: torch.device) -> None:
-    """Raise unless ``torch.compile`` can make code for the device.
+    """Raise unless ``torch.compile`` can generate code for the device.
 
     Raises:
-        MissingDependencyError: it needs Triton on a GPU and a C++ compiler elsewhere.
+        MissingDependencyError: Triton is missing on a GPU, or a C++ compiler elsewhere.
     """
     if device.type == "cuda":
         if find_spec("triton") is None:

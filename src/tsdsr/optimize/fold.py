@@ -1,7 +1,7 @@
-"""Exact folding: at the student's fixed time and prompt, layers that see nothing else become stored tensors.
+"""Exact folding: layers that depend only on the student's fixed time and prompt are replaced by stored tensors.
 
-The arithmetic is described in :mod:`tsdsr.models.folded`. Constants are computed in float32 whatever the network is
-stored in, and rounded once.
+The arithmetic is described in :mod:`tsdsr.models.folded`. Constants are computed in float32 for every dtype of the
+network and rounded once.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Footprint:
     """Size of a network's weights.
 
     Attributes:
-        values (int): stored numbers.
-        bytes (int): what they take.
+        values (int): number of stored values.
+        bytes (int): their size in bytes.
     """
 
     values: int
@@ -44,7 +44,7 @@ class Footprint:
 
     @classmethod
     def of(cls, network: nn.Module) -> Footprint:
-        """Measure a network; a tensor that several layers share counts once."""
+        """Measure a network; a tensor shared by several layers counts once."""
         tensors = list(network.state_dict(keep_vars=True).values())
         unique = {id(tensor): tensor for tensor in tensors}.values()
         return cls(sum(t.numel() for t in unique), sum(t.numel() * t.element_size() for t in unique))
@@ -52,11 +52,11 @@ class Footprint:
 
 @dataclass(frozen=True)
 class FoldReport:
-    """What folding a pipeline changed.
+    """Size of a denoiser before and after folding.
 
     Attributes:
-        before (Footprint): of the denoiser.
-        after (Footprint): of the folded denoiser.
+        before (Footprint): size of the full denoiser.
+        after (Footprint): size of the folded denoiser.
     """
 
     before: Footprint
@@ -66,15 +66,18 @@ class FoldReport:
 def fold(pipe: OneStepSRPipeline) -> FoldReport:
     """Fold a pipeline's denoiser in place; results stay the same within rounding.
 
-    The denoiser it had is used up: its tensors go over to the folded one, some of them changed, so that no second copy
-    of the weights is made. The folded pipeline is saved and loaded as any other. It cannot be trained.
+    The previous denoiser is consumed: the folded one takes over its tensors, some of them modified, so no second copy
+    of the weights is made. A folded pipeline is saved and loaded like any other. It cannot be trained.
 
     Args:
-        pipe (OneStepSRPipeline): on any device, in any precision, LoRA merged.
+        pipe (OneStepSRPipeline): pipeline on any device, in any precision, with LoRA merged.
+
+    Returns:
+        FoldReport: size of the denoiser before and after.
 
     Raises:
-        InvalidInputError: it is folded or quantised already, carries LoRA that is not merged, or has a network of
-            another kind.
+        InvalidInputError: the denoiser is already folded or quantised, has unmerged LoRA adapters, or is of an
+            unsupported class.
     """
     before = Footprint.of(pipe.denoiser)
     folded = fold_network(pipe.denoiser, pipe.spec.timestep, pipe.prompt.conditioning())
@@ -84,12 +87,15 @@ def fold(pipe: OneStepSRPipeline) -> FoldReport:
 
 @torch.no_grad()
 def fold_network(network: Any, timestep: float, prompt: Conditioning) -> FoldedNetwork:
-    """Fold one network. It is used up, see :func:`fold`.
+    """Fold one network. The network is consumed, see :func:`fold`.
 
     Args:
-        network (nn.Module): one of the classes that :func:`tsdsr.models.denoiser.as_denoiser` knows.
+        network (nn.Module): an instance of a class that :func:`tsdsr.models.denoiser.as_denoiser` supports.
         timestep (float): the fixed time.
-        prompt (Conditioning): the fixed prompt, batch 1.
+        prompt (Conditioning): the fixed prompt, batch size 1.
+
+    Returns:
+        FoldedNetwork: the folded network, on the same device and in the same dtype.
 
     Raises:
         InvalidInputError: see :func:`fold`.
@@ -119,13 +125,13 @@ def fold_network(network: Any, timestep: float, prompt: Conditioning) -> FoldedN
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
-    """The precision that a network's weights are stored in.
+    """Read the dtype in which a network's weights are stored.
 
     Args:
-        folder (Path): with safetensors files.
+        folder (Path): folder with safetensors files.
 
     Raises:
-        ModelNotFoundError: there are none.
+        ModelNotFoundError: the folder has no safetensors file.
     """
     path = min(folder.glob("*.safetensors"), default=None)
     if path is None:
@@ -136,7 +142,7 @@ def stored_dtype(folder: Path) -> torch.dtype:
 
 
 def _fold_mmdit(network: Any, state: State, t: Tensor, prompt: Conditioning) -> dict[str, Any]:
-    """Rewrite ``state`` from SD3's transformer to :class:`FoldedMMDiT`; the class's remaining arguments."""
+    """Rewrite ``state`` from SD3's transformer to :class:`FoldedMMDiT` and return its remaining arguments."""
     tokens = Conditioning.require(prompt.prompt_embeds, "prompt_embeds")
     pooled = Conditioning.require(prompt.pooled_prompt_embeds, "pooled_prompt_embeds")
     emb = F.silu(_in_float32(network.time_text_embed)(t, pooled))
@@ -156,7 +162,7 @@ def _fold_mmdit(network: Any, state: State, t: Tensor, prompt: Conditioning) -> 
 
 
 def _fold_image_stream(block: Any, state: State, prefix: str, emb: Tensor) -> None:
-    """AdaLN-Zero: (shift, scale, gate) of attention, of the feed-forward, and in SD3.5 of the second attention."""
+    """Fold AdaLN-Zero: (shift, scale, gate) of attention, feed-forward and, in SD3.5, of the second attention."""
     parts = _linear(block.norm1.linear, emb).reshape(-1, 3, *block.norm2.normalized_shape)
     branches = (("norm1", "attn.to_out.0"), ("norm2", "ff.net.2"), ("norm1_dual", "attn2.to_out.0"))
     for (norm, output), (shift, scale, gate) in zip(branches, parts, strict=False):
@@ -165,7 +171,7 @@ def _fold_image_stream(block: Any, state: State, prefix: str, emb: Tensor) -> No
 
 
 def _fold_text_stream(block: Any, state: State, prefix: str, emb: Tensor) -> None:
-    """AdaLN-Zero again; the last block only normalises, and has scale and shift in the other order."""
+    """Fold AdaLN-Zero of the text; the last block only normalises, with scale and shift in the opposite order."""
     values = _linear(block.norm1_context.linear, emb)[0]
     if block.context_pre_only:
         scale, shift = values.chunk(2)
@@ -180,7 +186,7 @@ def _fold_text_stream(block: Any, state: State, prefix: str, emb: Tensor) -> Non
 
 
 def _fold_first_text(attn: Any, state: State, prefix: str, context: Tensor) -> None:
-    """The first block's text queries, keys and values are constants: nothing of the image has reached the text yet."""
+    """Fold the first block's text queries, keys and values: the text tokens do not depend on the image there."""
     weight, bias = (state.pop(f"{prefix}norm1_context.{kind}") for kind in ("weight", "bias"))
     normed = F.layer_norm(context, weight.shape, weight, bias, eps=1e-6)
     for name in ("add_q_proj", "add_k_proj", "add_v_proj"):
@@ -189,7 +195,7 @@ def _fold_first_text(attn: Any, state: State, prefix: str, context: Tensor) -> N
 
 
 def _fold_unet(network: Any, state: State, t: Tensor, prompt: Conditioning) -> dict[str, Any]:
-    """Rewrite ``state`` from SD2's U-Net to :class:`FoldedUNet`; the class's remaining arguments."""
+    """Rewrite ``state`` from SD2's U-Net to :class:`FoldedUNet` and return its remaining arguments."""
     tokens = Conditioning.require(prompt.prompt_embeds, "prompt_embeds")
     emb = _in_float32(network.time_embedding)(network.time_proj(t))
     _drop(state, "time_embedding.")
@@ -209,7 +215,7 @@ def _fold_unet(network: Any, state: State, t: Tensor, prompt: Conditioning) -> d
 
 
 def _fold_mini(network: Any, state: State, t: Tensor, prompt: Conditioning) -> dict[str, Any]:
-    """Rewrite ``state`` from `mini`'s network to :class:`FoldedMini`; the class's remaining arguments."""
+    """Rewrite ``state`` from `mini`'s network to :class:`FoldedMini` and return its remaining arguments."""
     labels = Conditioning.require(prompt.labels, "labels")
     time, learned = _in_float32(network.time_embedding), _in_float32(network.prompt_embedding)
     emb = F.silu(time(network.time_proj(t)) + learned(labels))
@@ -227,19 +233,19 @@ def _fold_mini(network: Any, state: State, t: Tensor, prompt: Conditioning) -> d
 
 
 def _fold_norm(state: State, name: str, scale: Tensor, shift: Tensor) -> None:
-    """``LN(x) (1 + scale) + shift`` as a layer norm's own weight and bias; the linear layer they came from goes."""
+    """Store ``1 + scale`` and ``shift`` as the weight and bias of the layer norm; drop the linear layer."""
     _drop(state, f"{name}.linear.")
     state[f"{name}.weight"], state[f"{name}.bias"] = 1 + scale, shift.clone()
 
 
 def _fold_gate(state: State, name: str, gate: Tensor) -> None:
-    """``gate (W h + b)`` as ``(gate W) h + gate b``, in place: these are half of the weights."""
+    """Rewrite ``gate (W h + b)`` as ``(gate W) h + gate b``, in place, because these are half of the weights."""
     state[f"{name}.weight"].mul_(gate[:, None])
     state[f"{name}.bias"].mul_(gate)
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """A linear layer in float32, whatever it is stored in."""
+    """Apply a linear layer in float32."""
     return F.linear(x, layer.weight.float(), None if layer.bias is None else layer.bias.float())
 
 

@@ -1,8 +1,7 @@
-"""Eight-bit denoisers through torchao: smaller weights, and faster arithmetic where the hardware has it.
+"""8-bit quantisation of denoisers with torchao: smaller weights, and faster arithmetic where the hardware supports it.
 
-What is quantised are the linear layers of attention and feed-forward modules: nearly all weights and arithmetic of the
-large models. What maps latents, time and prompt into the network and the result out of it stays, and so do
-convolutions, norms and the autoencoder.
+Only linear layers of attention and feed-forward modules are quantised. They hold nearly all weights and arithmetic of
+the large models. Input and output layers, convolutions, norms and the autoencoder keep their precision.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 QuantizeMode = Literal["int8", "int8-dynamic", "fp8"]
 QUANTIZE_MODES: tuple[QuantizeMode, ...] = ("int8", "int8-dynamic", "fp8")
-_MULTIPLE = 16  # sides of a matrix that 8-bit kernels accept
+_MULTIPLE = 16  # 8-bit kernels require matrix sides that are multiples of this
 
 
 @dataclass(frozen=True)
 class QuantizeReport:
-    """What quantising changed.
+    """Result of a quantisation.
 
     Attributes:
-        layers (int): linear layers quantised.
-        bytes_before (int): size of their weights.
-        bytes_after (int): about what is left of it; scales take a four-hundredth more at SD3's widths.
+        layers (int): number of quantised linear layers.
+        bytes_before (int): size of their weights before, in bytes.
+        bytes_after (int): size of the 8-bit weights in bytes; scales, about 1/400 more at SD3's widths, not included.
     """
 
     layers: int
@@ -39,21 +38,25 @@ class QuantizeReport:
 
 
 def quantize(pipe: OneStepSRPipeline, mode: QuantizeMode) -> QuantizeReport:
-    """Quantise a pipeline's denoiser in place, on the device it is on. Folded or not; folding first saves more.
+    """Quantise a pipeline's denoiser in place, on its current device. Folding it first saves more memory.
 
-    Weights get one symmetric scale a row. A quantised pipeline runs, and cannot be saved, folded or trained: quantising
-    anew takes seconds.
+    Each row of a weight gets one symmetric scale. A quantised pipeline cannot be saved, folded or trained; quantising
+    again takes seconds.
 
     Args:
-        pipe (OneStepSRPipeline): the pipeline, placed on its device.
+        pipe (OneStepSRPipeline): pipeline on its final device, folded or not.
         mode: "int8" stores weights in 8 bits and computes as before; "int8-dynamic" also rounds each token's
             activations to 8 bits and multiplies integers (VNNI, AMX, GPUs); "fp8" does the same in float8_e4m3 (NVIDIA
             Hopper or newer, bfloat16 pipelines).
 
+    Returns:
+        QuantizeReport: number of quantised layers and the size of their weights.
+
     Raises:
-        InvalidInputError: unknown mode, or a model without layers to quantise, such as `mini`, or quantised already.
-        ModelError: "fp8" on other hardware or in another precision.
-        MissingDependencyError: torchao is not installed, or too old.
+        InvalidInputError: the mode is unknown, or the model has no layers to quantise (such as `mini`), or is
+            already quantised.
+        ModelError: "fp8" on unsupported hardware or in another precision.
+        MissingDependencyError: torchao is not installed or too old.
     """
     if mode not in QUANTIZE_MODES:
         raise InvalidInputError(f"unknown quantisation {mode!r}; choose from {', '.join(QUANTIZE_MODES)}")
@@ -63,7 +66,7 @@ def quantize(pipe: OneStepSRPipeline, mode: QuantizeMode) -> QuantizeReport:
     if not layers:
         raise InvalidInputError(
             f"nothing to quantise in {type(pipe.denoiser).__name__}: only linear layers of attention and feed-forward "
-            "modules are, and it has none"
+            "modules are quantised, and it has none"
         )
     if any(type(layer.weight) is not nn.Parameter for layer in layers):
         raise InvalidInputError("this model is quantised already")
@@ -77,7 +80,7 @@ def quantize(pipe: OneStepSRPipeline, mode: QuantizeMode) -> QuantizeReport:
 
 
 def quantizable_layers(network: nn.Module) -> list[nn.Linear]:
-    """The linear layers of attention and feed-forward modules whose sides are multiples of 16, in order."""
+    """List the linear layers of attention and feed-forward modules whose sides are multiples of 16, in order."""
     found: dict[int, nn.Linear] = {}
     for module in network.modules():
         if isinstance(module, Attention | FeedForward):
@@ -88,7 +91,7 @@ def quantizable_layers(network: nn.Module) -> list[nn.Linear]:
 
 
 def _require_fp8(device: torch.device, dtype: torch.dtype) -> None:
-    """Raise unless matrices in float8 with a scale a row can be multiplied here."""
+    """Raise unless the device can multiply float8 matrices with one scale per row."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (9, 0):
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         raise ModelError(f"fp8 needs an NVIDIA GPU of the Hopper generation or newer, not {name}; int8 runs anywhere")
@@ -97,7 +100,7 @@ def _require_fp8(device: torch.device, dtype: torch.dtype) -> None:
 
 
 def _torchao(mode: QuantizeMode, device: torch.device) -> tuple[Any, Any]:
-    """torchao's entry point and its configuration for ``mode``, with inductor's global settings left alone."""
+    """Return torchao's ``quantize_`` and its configuration for ``mode``, without changing inductor's global settings."""
     try:
         from torchao.quantization import (
             Float8DynamicActivationFloat8WeightConfig,
