@@ -1,7 +1,8 @@
 """8-bit quantisation of denoisers with torchao: smaller weights, and faster arithmetic where the hardware supports it.
 
 Only linear layers of attention and feed-forward modules are quantised. They hold nearly all weights and arithmetic of
-the large models. Input and output layers, convolutions, norms and the autoencoder keep their precision.
+the large models. Layers that embed latents, time and prompt, output layers, convolutions, norms and the autoencoder
+keep their precision.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def _require_fp8(device: torch.device, dtype: torch.dtype) -> None:
 
 
 def _torchao(mode: QuantizeMode, device: torch.device) -> tuple[Any, Any]:
-    """Return torchao's ``quantize_`` and its configuration for ``mode``, without changing inductor's global settings."""
+    """Return torchao's ``quantize_`` and its config for ``mode``, without changing inductor's global settings."""
     try:
         from torchao.quantization import (
             Float8DynamicActivationFloat8WeightConfig,
