@@ -38,9 +38,7 @@ def windows(image: Image.Image, edge: int = 112) -> np.ndarray:
 def test_the_released_codes_pictures_are_reproduced(
     converted: OneStepSRPipeline, reference: Path, method: str, folder: str, name: str
 ) -> None:
-    """99 % of the values within one grey level, 99.9 % within two: float32 rounds otherwise in another layout, and AdaIN
-    enlarges that.
-    """
+    """99 % of the values within one grey level and 99.9 % within two: what is left is rounding of float32."""
     source = Image.open(reference / "inference" / "inputs" / f"{name}.png")
     expected = np.asarray(Image.open(reference / "inference" / folder / f"{name}.png"), dtype=int)
     error = np.abs(windows(upscale_like_upstream(converted, source, 4, method)) - expected)
