@@ -1,4 +1,4 @@
-"""Losses: each against its equation written out, gradients where they belong and nowhere else."""
+"""Losses against their written-out equations, and gradients at the right tensors only."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_tsd_is_the_weighted_sum_over_the_walk_written_out() -> None:
     torch.testing.assert_close(got.tsd, 0.6 * vsd + 0.2 * tsm, rtol=1e-6, atol=1e-8)
 
 
-def test_no_difference_no_gradient() -> None:
+def test_equal_predictions_give_no_gradient() -> None:
     a = randn(0)
     assert not vsd_gradient(a, a.clone()).any()
     assert not tsm_gradient(a, a.clone()).any()
@@ -79,8 +79,8 @@ def test_no_difference_no_gradient() -> None:
 
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("space", ["native", "eps"])
-def test_every_space_agrees_on_the_sense_of_vsd(process: NoiseProcess, space: str) -> None:
-    """VSD's residuals differ by a positive factor of time only."""
+def test_vsd_has_the_same_direction_in_every_space(process: NoiseProcess, space: str) -> None:
+    """VSD residuals of two spaces differ only by a positive factor that depends on time."""
     p = point()
     native = vsd_gradient(p.predictions.teacher_hat, p.predictions.fake_hat)
     q = in_space(process, p, space)
@@ -100,7 +100,7 @@ def test_tsm_depends_on_the_space_as_the_formula_says() -> None:
         in_space(process, p, "score")
 
 
-def test_a_walk_has_points_and_a_weight_for_each() -> None:
+def test_a_walk_needs_points_and_a_weight_for_each() -> None:
     with pytest.raises(InvalidInputError, match="no points"):
         tsd_gradient(FlowMatching(), [])
     with pytest.raises(InvalidInputError, match="1 step weights"):
@@ -123,7 +123,7 @@ def test_a_loss_that_would_train_nothing_is_refused() -> None:
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-def test_the_fake_loss_is_zero_for_who_knows_and_leaves_z_hat_alone(process: NoiseProcess) -> None:
+def test_the_fake_loss_is_zero_for_the_target_and_does_not_reach_z_hat(process: NoiseProcess) -> None:
     z, noise, t = randn(0).requires_grad_(), randn(1), torch.tensor([10.0, 500.0, 990.0])
     truth = process.to_native(z.detach().float(), noise.float(), t)
     assert fake_loss(process, truth, z, noise, t) == 0

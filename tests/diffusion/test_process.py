@@ -28,7 +28,7 @@ def test_native_prediction_gives_back_x0_and_eps(process: NoiseProcess) -> None:
     z, noise = pair()
     z_t = process.add_noise(z, noise, TIMES)
     native = process.to_native(z, noise, TIMES)
-    # alpha is 0.07 at the end of the VP schedule, which costs digits when dividing by it
+    # alpha is 0.07 at the end of the VP schedule; dividing by it costs precision
     torch.testing.assert_close(process.to_x0(z_t, native, TIMES), z, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(process.to_eps(z_t, native, TIMES), noise, rtol=1e-10, atol=1e-10)
 
@@ -75,7 +75,7 @@ def test_variance_is_preserved() -> None:
 
 
 def test_the_flow_of_a_point_mass_is_a_straight_line() -> None:
-    """For data concentrated at c the exact velocity is (z - c) / sigma; Euler then has no error at any step size."""
+    """For data concentrated at c, the exact velocity is (z - c) / sigma, and Euler is exact for any step size."""
     process, (z, noise) = FlowMatching(), pair()
     z_t = process.add_noise(z, noise, 900.0)
     for t, t_next in ((900.0, 400.0), (400.0, 50.0)):

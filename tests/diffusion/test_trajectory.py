@@ -1,4 +1,4 @@
-"""The walk: where it goes, who drives it, and what it costs to get wrong."""
+"""The paired walk: its positions, the networks that drive it, and its gradients."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def test_positions_are_evenly_spaced_towards_less_noise() -> None:
     assert walk_positions(torch.tensor([7]), 1, 50).tolist() == [[7]]
 
 
-def test_a_walk_near_the_end_is_squeezed_not_cut() -> None:
+def test_steps_shrink_when_the_walk_would_pass_the_end() -> None:
     assert walk_positions(torch.tensor([889]), 4, 50)[:, 0].tolist() == [889, 916, 944, 971]
     assert walk_positions(torch.tensor([999]), 3, 50)[:, 0].tolist() == [999, 999, 999]
 
 
-def test_shifted_points_keep_their_order_and_the_list() -> None:
+def test_shifted_points_keep_their_order_and_stay_in_the_list() -> None:
     shifts = torch.tensor([[25.0, -25.0], [-25.0, 25.0], [25.0, 25.0]])
     got = walk_positions(torch.tensor([100, 900]), 4, 30, shifts=shifts)
     assert got[0].tolist() == [100, 900]
@@ -57,7 +57,7 @@ def test_impossible_walks_are_refused(points: int, size: float) -> None:
 
 @pytest.mark.parametrize("process", PROCESSES)
 def test_the_walk_written_out_for_single_samples(process: NoiseProcess) -> None:
-    """Each sample alone, at its own times, by the step equation in terms of x0 and noise."""
+    """Each sample alone, at its own times, stepped by the equation in terms of x0 and noise."""
     z_hat, z_hq, noise = randn(0), randn(1), randn(2)
     times = process.time_at(walk_positions(torch.tensor([60, 500, 930]), 3, 40))
     points = list(paired_walk(process, predict, z_hat, z_hq, noise, times))
@@ -107,7 +107,7 @@ def test_equal_networks_give_no_vsd_and_equal_latents_no_tsm_at_the_first_point(
     assert tsd_gradient(process, [first]).vsd.any()
 
 
-def test_nothing_is_differentiated() -> None:
+def test_the_walk_records_no_gradients() -> None:
     process = FlowMatching()
     z = randn(0).requires_grad_()
     for p in paired_walk(process, predict, z, randn(1), randn(2), process.time_at(torch.tensor([[500.0] * 3] * 2))):
