@@ -26,7 +26,7 @@ from torch import Tensor
 
 from tsdsr.models.groupnorm import SharedGroupNorms
 from tsdsr.pipeline.color import ColorFix
-from tsdsr.pipeline.stream import EnlargedImage, Place, stream
+from tsdsr.pipeline.stream import EnlargedImage, TileStream
 from tsdsr.pipeline.tile_plan import TilePlan
 
 TRAINING = (skimage.data.rocket, skimage.data.cat, skimage.data.retina, skimage.data.immunohistochemistry)
@@ -71,7 +71,7 @@ def compare(
 ) -> dict[str, tuple[float, float]]:
     """PSNR in dB of tiled to whole, and the largest difference in grey levels, by statistics."""
 
-    def restore(windows: Tensor, places: list[Place]) -> Tensor:
+    def restore(windows: Tensor) -> Tensor:
         decoded: Tensor = vae.decode(vae.encode(windows * 2 - 1).latent_dist.mode()).sample / 2 + 0.5
         return decoded
 
@@ -81,7 +81,10 @@ def compare(
     def run(plan: TilePlan, held: bool) -> Tensor:
         canvas = torch.empty(1, 3, size, size)
         with norms.held() if held else nullcontext():
-            stream(image, canvas, restore, plan, 16, color_fix)
+            tiles = TileStream(image, canvas, plan, color_fix)
+            for group in tiles:
+                tiles.put(group, restore(group.windows))
+            tiles.close()
         return canvas
 
     plan, found = TilePlan(tile, overlap, 1, tile), {}
@@ -89,7 +92,7 @@ def compare(
     for name in ("own", "reduced", "whole"):
         if name == "reduced":
             with norms.measured():
-                restore(image.reduced(tile), [(0, 0)])
+                restore(image.reduced(tile))
         elif name == "whole":
             with norms.measured():
                 run(TilePlan(), False)

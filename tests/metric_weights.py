@@ -83,9 +83,7 @@ def backbone(net: str, checkpoint: bytes, heads: dict[str, Tensor]) -> dict[str,
     stored = stored.get("params", stored)
     for i in range(5):
         if not torch.equal(kernel(stored[f"NetLinLayer_{i}"]["Conv_0"]["kernel"]), heads[f"lin{i}.model.1.weight"]):
-            raise SystemExit(
-                f"{net}: LPIPS head {i} is not that of the package lpips; do not trust this backbone"
-            )
+            raise SystemExit(f"{net}: LPIPS head {i} is not that of the package lpips; do not trust this backbone")
     with torch.device("meta"):
         shapes = getattr(torchvision.models, model)(weights=None).state_dict()
     state = {name: torch.zeros(tensor.shape) for name, tensor in shapes.items()}

@@ -127,6 +127,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
 
 
+def without_frames(error: BaseException) -> BaseException:
+    """Drop the frames of an exception, and of those that led to it: they would keep their tensors alive."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
+
+
 def to_device(x: Tensor, device: torch.device) -> Tensor:
     """``x`` on a device. From the host to a GPU through pinned memory, without waiting for the GPU."""
     if device.type == "cuda" and x.device.type == "cpu":

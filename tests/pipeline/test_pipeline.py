@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +15,11 @@ from PIL import Image
 
 from tests.conftest import as_batch, mini_prompt, randomise
 from tsdsr.errors import InvalidInputError, TSDSRError
+from tsdsr.images.reading import read_picture
 from tsdsr.models.conditioning import FixedPrompt
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI, get_spec
+from tsdsr.pipeline.options import RestoreKeywords, RestoreOptions
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.resize import upsample_bicubic
 
@@ -164,6 +171,50 @@ def test_grey_and_16_bit_images_are_scaled_not_clipped(mini_pipe: OneStepSRPipel
     assert mini_pipe(Image.new("L", (8, 8))).images[0].mode == "RGB"
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_arrays_come_back_as_floats(mini_pipe: OneStepSRPipeline, dtype: Any, channels: int) -> None:
+    most = 1 if dtype is np.float32 else np.iinfo(dtype).max
+    array = (np.random.default_rng(0).random((20, 24, channels)) * most).astype(dtype)
+    (result,) = mini_pipe(array, 2).images
+    assert (result.dtype, result.shape) == (np.float32, (40, 48, 3))
+    assert 0 <= result.min() < 0.5 < result.max() <= 1
+    x = torch.from_numpy((array / most).astype(np.float32)).permute(2, 0, 1).expand(3, -1, -1)
+    expected = mini_pipe(x, 2, output_type="np").images[0]
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
+    both = mini_pipe([array, array[:10]], 2).images
+    assert [a.shape for a in both] == [(40, 48, 3), (20, 48, 3)]
+    assert np.array_equal(both[0], result)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_does_not_lie_on_its_side(
+    mini_pipe: OneStepSRPipeline, photo: Image.Image, tmp_path: Path, orientation: int
+) -> None:
+    """As a phone stores it: the pixels as the sensor lay, and a tag that says how to turn them."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    small(photo).save(tmp_path / "phone.png", exif=exif)
+    with Image.open(tmp_path / "phone.png") as image:
+        result = mini_pipe(image, 2).images[0]
+    upright = read_picture(tmp_path / "phone.png").pixels
+    assert result.size == ((48, 40) if orientation < 5 else (40, 48))
+    assert np.array_equal(np.asarray(result), np.asarray(mini_pipe(Image.fromarray(upright), 2).images[0]))
+
+
+def test_tensors_stay_on_the_device(mini_pipe: OneStepSRPipeline) -> None:
+    x = torch.rand(2, 3, 20, 24)
+    assert torch.equal(mini_pipe.upscale(x, 2, detail=0.5), mini_pipe(x, 2, detail=0.5).images)
+    assert mini_pipe.upscale(x, target_size=(60, 50)).shape == (2, 3, 50, 60)
+
+
+def test_every_way_in_takes_the_same_options() -> None:
+    fields = {field.name for field in dataclasses.fields(RestoreOptions)}
+    assert fields == {"scale", *RestoreKeywords.__annotations__}
+    own = {"self", "image", "generator", "output_type", "on_tile"}
+    assert fields == set(inspect.signature(OneStepSRPipeline.__call__).parameters) - own
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
@@ -183,14 +234,38 @@ def test_unusable_images_are_refused(mini_pipe: OneStepSRPipeline, image: object
         mini_pipe(image)
 
 
-def test_unusable_arguments_are_refused(mini_pipe: OneStepSRPipeline) -> None:
-    image = Image.new("RGB", (8, 8))
-    with pytest.raises(InvalidInputError, match="sepia"):
-        mini_pipe(image, color_fix="sepia")
+def test_an_unknown_kind_of_result_is_refused(mini_pipe: OneStepSRPipeline) -> None:
     with pytest.raises(InvalidInputError, match="output_type"):
-        mini_pipe(image, output_type="jpeg")
-    with pytest.raises(InvalidInputError, match=r"detail must lie in \[0, 1\]"):
-        mini_pipe(image, detail=1.5)
+        mini_pipe(Image.new("RGB", (8, 8)), output_type="jpeg")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("scale", 9, "scale must lie between 1 and 8, got 9"),
+        ("scale", float("nan"), "scale must lie between 1 and 8"),
+        ("target_size", (0, 10), "target_size is width and height"),
+        ("color_fix", "sepia", "unknown color_fix 'sepia'"),
+        ("detail", 1.5, r"detail must lie in \[0, 1\]"),
+        ("tile", 5, "tile must be 'auto', None or at least 64 pixels, got 5"),
+        ("tile", 2.5, "tile must be"),
+        ("tile_overlap", -1, "tile_overlap must be at least 0"),
+        ("tile_batch", 0, "tile_batch must be at least 1"),
+    ],
+)
+def test_options_are_checked_without_a_model(
+    mini_pipe: OneStepSRPipeline, option: str, value: object, message: str
+) -> None:
+    image = Image.new("RGB", (8, 8))
+    calls: list[Callable[..., object]] = [
+        RestoreOptions,
+        partial(mini_pipe, image),
+        partial(mini_pipe.upscale_pixels, np.asarray(image)),
+        partial(mini_pipe.upscale, torch.zeros(1, 3, 8, 8)),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidInputError, match=message):
+            call(**{option: value})
 
 
 def test_values_that_are_not_finite_are_an_error(mini_pipe: OneStepSRPipeline) -> None:

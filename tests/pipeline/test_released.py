@@ -67,6 +67,14 @@ def test_the_upstream_preset_is_for_sd3_and_whole_scales(
         upscale_like_upstream(sd3_pipe, image, 2.5)
 
 
+def test_the_upstream_preset_turns_photographs_upright(sd3_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (24, 16)).save(tmp_path / "phone.png", exif=exif)
+    with Image.open(tmp_path / "phone.png") as image:
+        assert upscale_like_upstream(sd3_pipe, image, 2).size == (32, 48)
+
+
 def test_conversion_names_what_is_missing(reference: Path, tmp_path: Path) -> None:
     tiny = reference / "tiny_sd3"
     copy = shutil.copytree(tiny, tmp_path / "copy")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,15 +14,16 @@ from torch import Tensor
 
 from tests.conftest import mini_prompt, sd3_prompt, tiny_mini, tiny_mmdit, tiny_vae
 from tests.pipeline.seams import seam_energy
-from tsdsr.errors import InvalidInputError, OutOfMemoryError
+from tsdsr.errors import InvalidInputError
 from tsdsr.models.conditioning import FixedPrompt
 from tsdsr.models.groupnorm import SharedGroupNorms
+from tsdsr.models.latents import Noise
 from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.blending import AxisTiles
 from tsdsr.pipeline.color import adain_color_fix, wavelet_color_fix
 from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.pipeline.stream import EnlargedImage, stream
+from tsdsr.pipeline.stream import EnlargedImage, TileStream
 from tsdsr.pipeline.tensors import padded_positions
 from tsdsr.pipeline.tile_plan import TilePlan, plan_tiles
 from tsdsr.resize import upsample_bicubic
@@ -68,32 +68,32 @@ def test_colour_is_that_of_the_whole_image(
     x = torch.rand(1, 3, size[0] // 2, size[1] // 2) * torch.linspace(0.3, 1, size[1] // 2)
     veil = torch.rand(1, 3, size[0] + 15, size[1] + 15)
 
-    def restore(windows: Tensor, places: list[tuple[int, int]]) -> Tensor:
-        ((top, left),) = places
-        return 0.7 * windows + 0.3 * veil[..., top : top + windows.shape[-2], left : left + windows.shape[-1]]
-
     image, canvas = EnlargedImage(x, size, 16, CPU), torch.empty(1, 3, *size)
-    stream(image, canvas, restore, TilePlan(tile, 16, 1, 64), 16, color_fix)  # type: ignore[arg-type]
+    tiles = TileStream(image, canvas, TilePlan(tile, 16, 1, 64), color_fix)  # type: ignore[arg-type]
+    for group in tiles:
+        ((top, left),), (height, width) = group.places, group.windows.shape[-2:]
+        tiles.put(group, 0.7 * group.windows + 0.3 * veil[..., top : top + height, left : left + width])
+    tiles.close()
     source = upsample_bicubic(x, size)
     x_hat = 0.7 * source + 0.3 * veil[..., : size[0], : size[1]]
     fix = {"wavelet": wavelet_color_fix, "adain": adain_color_fix, "none": lambda a, b: a}[color_fix]
     torch.testing.assert_close(canvas, fix(x_hat, source).clamp(0, 1), rtol=0, atol=1e-5)
 
 
-def test_memory_is_taken_by_bands_along_the_shorter_side(mini_pipe: OneStepSRPipeline) -> None:
-    seen: list[tuple[int, ...]] = []
-    original = torch.zeros
-
-    def zeros(*shape: object, **options: object) -> Tensor:
-        result: Tensor = original(*shape, **options)  # type: ignore[call-overload]
-        seen.append(tuple(result.shape))
-        return result
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "zeros", zeros)
-        mini_pipe.upscale_pixels(np.zeros((30, 200, 3), np.uint8), 4, tile=64, tile_overlap=16)
-    bands = {shape for shape in seen if len(shape) == 4}
-    assert bands == {(1, 3, 64, 128)}  # padded height 128 along the band, tiles of 64 across
+@pytest.mark.parametrize("size", [(96, 64), (64, 96)])
+def test_windows_lie_where_their_places_say(size: tuple[int, int]) -> None:
+    """Of a tall image and of a wide one, whose tiles are taken transposed."""
+    x = torch.rand(2, 3, *size)
+    image, canvas, calls = EnlargedImage(x, size, 16, CPU), torch.empty_like(x), []
+    tiles = TileStream(image, canvas, TilePlan(48, 16, 2, 48), "none", lambda *counts: calls.append(counts))
+    for group in tiles:
+        for (top, left), window in zip(group.places, group.windows.chunk(len(group.places)), strict=True):
+            expected = image.window(range(top, top + 48), range(left, left + 48))
+            torch.testing.assert_close(window, expected, rtol=0, atol=2e-6)
+        tiles.put(group, 1 - group.windows)
+    tiles.close()
+    torch.testing.assert_close(canvas, 1 - x, rtol=0, atol=2e-6)
+    assert calls == [(4, 12), (8, 12), (12, 12)]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -168,9 +168,9 @@ def test_noise_of_the_posterior_does_not_depend_on_tiles(
 ) -> None:
     drawn: list[Tensor] = []
 
-    def encode(x: Tensor, draw: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        assert draw is not None
-        z = draw(torch.zeros(1, 16, x.shape[-2] // 8, x.shape[-1] // 8))
+    def encode(x: Tensor, noise: Noise | None = None) -> Tensor:
+        assert noise is not None
+        z = noise(torch.Size((1, 16, x.shape[-2] // 8, x.shape[-1] // 8)))
         drawn.append(z)
         return z
 
@@ -187,49 +187,6 @@ def test_noise_of_the_posterior_does_not_depend_on_tiles(
             for x in range(0, whole.shape[-1] - 7, 2)
         ]
         assert sum(found) == 1
-
-
-def test_memory_running_out_makes_tiles_smaller(mini_pipe: OneStepSRPipeline, caplog: pytest.LogCaptureFixture) -> None:
-    x = np.random.default_rng(0).random((80, 120, 3), dtype=np.float32)
-    expected = mini_pipe.upscale_pixels(x, 4, tile=112, tile_overlap=48)
-    sizes: list[int] = []
-
-    def fail(module: object, args: tuple[Tensor, ...]) -> None:
-        sizes.append(args[0].shape[-1] * args[0].shape[-2] * 16)
-        if sizes[-1] > 128**2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-
-    with mini_pipe.denoiser.register_forward_pre_hook(fail):
-        result = mini_pipe.upscale_pixels(x, 4)
-    assert "starting again with tiles of 240" in caplog.text
-    assert "starting again with tiles of 112" in caplog.text
-    assert np.array_equal(result, expected)
-
-
-def test_memory_that_never_suffices(mini_pipe: OneStepSRPipeline) -> None:
-    def fail(module: object, args: object) -> None:
-        raise MemoryError
-
-    with (
-        mini_pipe.denoiser.register_forward_pre_hook(fail),
-        pytest.raises(OutOfMemoryError, match="free memory"),
-    ):
-        mini_pipe.upscale_pixels(np.zeros((40, 40, 3), np.uint8))
-
-
-def test_auto_follows_free_memory(mini_pipe: OneStepSRPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert mini_pipe.plan((4096, 4096)).tile == 1024
-    monkeypatch.setattr("tsdsr.pipeline.pipeline.free_memory", lambda device: 100 * 2**20)
-    assert 64 <= (mini_pipe.plan((4096, 4096)).tile or 0) < 1024
-
-
-def test_a_result_on_disk_is_the_same(mini_pipe: OneStepSRPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    x = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
-    expected = mini_pipe.upscale_pixels(x, tile=64, tile_overlap=16)
-    monkeypatch.setattr("tsdsr.pipeline.canvas.CANVAS_SHARE", 0.0)
-    result = mini_pipe.upscale_pixels(x, tile=64, tile_overlap=16)
-    assert isinstance(result, np.memmap)
-    assert np.array_equal(result, expected)
 
 
 def test_a_batch_in_tiles_equals_singles() -> None:

@@ -5,7 +5,7 @@ import torch
 
 from tsdsr.errors import InvalidInputError, OutOfMemoryError
 from tsdsr.models.zoo import MINI, get_spec
-from tsdsr.pipeline.tile_plan import TilePlan, largest_tile, output_size, plan_tiles, retry_smaller
+from tsdsr.pipeline.tile_plan import TilePlan, largest_tile, next_smaller_plan, output_size, plan_tiles
 
 
 @pytest.mark.parametrize(
@@ -77,34 +77,24 @@ def test_a_plan_halves_until_nothing_sensible_is_left() -> None:
     assert (whole.tile, whole.overlap) == (288, 128)
 
 
-def test_memory_running_out_starts_again_with_smaller_tiles(caplog: pytest.LogCaptureFixture) -> None:
-    tried: list[int | None] = []
-
-    def attempt(plan: TilePlan) -> None:
-        tried.append(plan.tile)
-        if plan.tile is None or plan.tile > 128:
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
-
-    assert retry_smaller(attempt, TilePlan(), MINI, (1024, 512)).tile == 128
-    assert tried == [None, 512, 256, 128]
+def test_memory_running_out_gives_a_smaller_plan(caplog: pytest.LogCaptureFixture) -> None:
+    error, plans = RuntimeError("DefaultCPUAllocator: can't allocate memory"), [TilePlan()]
+    for _ in range(3):
+        plans.append(next_smaller_plan(error, plans[-1], MINI, (1024, 512)))
+    assert [plan.tile for plan in plans] == [None, 512, 256, 128]
     assert "the whole image at once; starting again with tiles of 512" in caplog.text
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
 def test_memory_that_never_suffices_is_an_error_with_advice(error: Exception) -> None:
-    def attempt(plan: TilePlan) -> None:
-        raise error
-
-    with pytest.raises(OutOfMemoryError, match="tiles of 64 pixels; free memory"):
-        retry_smaller(attempt, TilePlan(256, 32), MINI, (1024, 512))
+    with pytest.raises(OutOfMemoryError, match="tiles of 64 pixels; free memory") as caught:
+        next_smaller_plan(error, TilePlan(64, 32), MINI, (1024, 512))
+    assert caught.value.__cause__ is error
 
 
 def test_other_errors_are_not_taken_for_want_of_memory() -> None:
-    def attempt(plan: TilePlan) -> None:
-        raise RuntimeError("shapes differ")
-
     with pytest.raises(RuntimeError, match="shapes differ"):
-        retry_smaller(attempt, TilePlan(256, 32), MINI, (1024, 512))
+        next_smaller_plan(RuntimeError("shapes differ"), TilePlan(256, 32), MINI, (1024, 512))
 
 
 def test_the_tile_follows_memory_precision_and_the_native_size() -> None:

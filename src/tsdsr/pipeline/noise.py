@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
+
+from tsdsr.models.latents import Noise
 
 _BLOCK = 64
 
@@ -33,3 +37,17 @@ class NoiseField:
     def _block(self, row: int, col: int, channels: int) -> np.ndarray:
         bits = np.random.Philox(key=self.seed, counter=[0, 0, row, col])
         return np.random.Generator(bits).standard_normal((channels, _BLOCK, _BLOCK), dtype=np.float32)
+
+
+def noise_at(fields: Sequence[NoiseField], places: Sequence[tuple[int, int]]) -> Noise:
+    """Noise for a batch of latents (N * B, C, h, w): N tiles of B samples.
+
+    Args:
+        fields (sequence of NoiseField): one for each of the B samples.
+        places (sequence of tuples): row and column of the first latent position of each of the N tiles.
+    """
+
+    def noise(shape: torch.Size) -> Tensor:
+        return torch.stack([field.window(*place, tuple(shape[1:])) for place in places for field in fields])
+
+    return noise

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,18 +15,32 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
 from tsdsr.devices import free_memory
-from tsdsr.errors import InvalidInputError
 from tsdsr.models.conditioning import FixedPrompt
 from tsdsr.models.denoiser import as_denoiser, restore
 from tsdsr.models.groupnorm import SharedGroupNorms
 from tsdsr.models.latents import Noise, decode_latents, encode_images
 from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.pipeline.canvas import make_canvas
-from tsdsr.pipeline.color import COLOR_FIXES, ColorFix
-from tsdsr.pipeline.noise import NoiseField
-from tsdsr.pipeline.stream import EnlargedImage, Place, stream
-from tsdsr.pipeline.tensors import ImageInput, OutputType, from_array, from_tensors, result_dtype, to_pixels
-from tsdsr.pipeline.tile_plan import Tile, TilePlan, largest_tile, output_size, plan_tiles, retry_smaller
+from tsdsr.pipeline.color import ColorFix
+from tsdsr.pipeline.noise import NoiseField, noise_at
+from tsdsr.pipeline.options import RestoreKeywords, RestoreOptions
+from tsdsr.pipeline.stream import EnlargedImage, Place, TileStream
+from tsdsr.pipeline.tensors import (
+    ImageInput,
+    OutputType,
+    empty_result,
+    from_array,
+    from_tensors,
+    result_dtype,
+    to_pixels,
+)
+from tsdsr.pipeline.tile_plan import Tile, TilePlan, largest_tile, next_smaller_plan, plan_tiles
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+OnTile = Callable[[int, int], None]
+"""Called with (finished, total) tiles of the denoiser."""
 
 
 @dataclass
@@ -37,20 +52,6 @@ class SROutput(BaseOutput):
     """
 
     images: Any
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What is done to a restored latent and image, checked."""
-
-    color_fix: ColorFix
-    detail: float
-
-    def __post_init__(self) -> None:
-        if self.color_fix not in COLOR_FIXES:
-            raise InvalidInputError(f"unknown color_fix {self.color_fix!r}; choose from {', '.join(COLOR_FIXES)}")
-        if not 0 <= self.detail <= 1:
-            raise InvalidInputError(f"detail must lie in [0, 1], got {self.detail:g}")
 
 
 class OneStepSRPipeline(DiffusionPipeline):
@@ -97,46 +98,38 @@ class OneStepSRPipeline(DiffusionPipeline):
         tile_batch: int = 1,
         generator: torch.Generator | None = None,
         output_type: OutputType | None = None,
-        on_tile: Callable[[int, int], None] | None = None,
+        on_tile: OnTile | None = None,
     ) -> SROutput:
         """Restore and enlarge.
 
         Args:
-            image: a PIL image, a tensor (B, 3, h, w) or (3, h, w) in [0, 1], or a list of either; sizes in a list may
-                differ.
-            scale (float): enlargement from 1 to 8, fractional allowed. Sides are rounded to whole pixels.
-            target_size (tuple | None): width and height of the result instead of ``scale``.
-            color_fix ("wavelet" | "adain" | "none"): where low frequencies and colour come from.
-            detail (float): from 0, as faithful as can be, to 1, the model as it was trained: how much of the step is
-                taken, see :meth:`tsdsr.models.zoo.ModelSpec.strength`.
-            tile (int | "auto" | None): largest edge of a tile in pixels of the result, rounded down to what the model
-                needs. "auto" tiles what exceeds the model's native area or the free memory, None tiles only when
-                memory runs out.
-            tile_overlap (int | None): overlap of neighbouring tiles in pixels; default the model's own.
-            tile_batch (int): tiles processed together.
+            image: what to restore; in a list, of one kind, sizes may differ.
+
+                * PIL image: turned upright as its EXIF orientation says; grey of 16 bits keeps them;
+                * ndarray (h, w, C), C = 1 or 3: uint8, uint16, or float32 in [0, 1];
+                * tensor (B, 3, h, w) or (3, h, w), floating point in [0, 1].
+            scale, target_size, color_fix, detail, tile, tile_overlap, tile_batch: see :class:`RestoreOptions`.
             generator (torch.Generator | None): draw the latent from the encoder's posterior with this generator; None
                 takes its mode and is deterministic. The noise does not depend on the tiles.
-            output_type ("pil" | "pt" | "np" | None): kind of result; default the kind of the input.
+            output_type ("pil" | "np" | "pt" | None): kind of result; default the kind of the input.
             on_tile (callable | None): called with (finished, total) tiles of the denoiser.
 
         Returns:
-            SROutput: with ``.images``.
+            SROutput: with ``.images``, always of three channels: "pil" a list of PIL images, 8 bits; "np" a list of
+            arrays (H, W, 3), float32 in [0, 1] whatever the input's dtype (:meth:`upscale_pixels` keeps the dtype);
+            "pt" a tensor (B, 3, H, W), float32 in [0, 1], or a list of them where sizes differ.
 
         Raises:
             InvalidInputError: an argument is out of range.
             OutOfMemoryError: even the smallest tiles do not fit.
         """
+        options = RestoreOptions(scale, target_size, color_fix, detail, tile, tile_overlap, tile_batch)
         batches, kind = to_pixels(image)
         kind = output_type or kind
         dtype, results = result_dtype(kind), []
-        for x in batches:
-            size = output_size(x.shape[-2], x.shape[-1], scale, target_size)
-            if kind == "pt":
-                canvas = torch.from_numpy(make_canvas((len(x), 3, *size), dtype))
-            else:
-                canvas = torch.from_numpy(make_canvas((len(x), *size, 3), dtype)).permute(0, 3, 1, 2)
-            plan = self.plan(size, tile, tile_overlap, tile_batch)
-            self._fill(canvas, x, plan, _Look(color_fix, detail), generator, on_tile)
+        for pixels in batches:
+            canvas = empty_result(len(pixels), options.size(*pixels.shape[-2:]), kind, dtype)
+            self._restore_into(canvas, pixels, options, generator, on_tile)
             results.append(canvas)
         return SROutput(images=from_tensors(results, kind))
 
@@ -145,14 +138,9 @@ class OneStepSRPipeline(DiffusionPipeline):
         pixels: np.ndarray,
         scale: float = 4.0,
         *,
-        target_size: tuple[int, int] | None = None,
-        color_fix: ColorFix = "wavelet",
-        detail: float = 1.0,
-        tile: Tile = "auto",
-        tile_overlap: int | None = None,
-        tile_batch: int = 1,
         generator: torch.Generator | None = None,
-        on_tile: Callable[[int, int], None] | None = None,
+        on_tile: OnTile | None = None,
+        **options: Unpack[RestoreKeywords],
     ) -> np.ndarray:
         """Restore and enlarge an array, in its own precision from end to end.
 
@@ -162,8 +150,7 @@ class OneStepSRPipeline(DiffusionPipeline):
 
         Args:
             pixels (ndarray): (h, w, C), C = 1 or 3; uint8, uint16, or float32 in [0, 1]. The model sees grey as RGB.
-            scale, target_size, color_fix, detail, tile, tile_overlap, tile_batch, generator, on_tile: as in
-                :meth:`__call__`.
+            scale, generator, on_tile, options: as in :meth:`__call__`.
 
         Returns:
             ndarray: (H, W, C) of the same dtype; the model's values, rounded once.
@@ -172,13 +159,38 @@ class OneStepSRPipeline(DiffusionPipeline):
             InvalidInputError: an argument is out of range.
             OutOfMemoryError: even the smallest tiles do not fit.
         """
-        x = from_array(pixels)
-        size = output_size(x.shape[-2], x.shape[-1], scale, target_size)
-        result = make_canvas((*size, x.shape[1]), pixels.dtype)
-        canvas = torch.from_numpy(result).permute(2, 0, 1)[None]
-        plan = self.plan(size, tile, tile_overlap, tile_batch)
-        self._fill(canvas, x, plan, _Look(color_fix, detail), generator, on_tile)
+        chosen, x = RestoreOptions(scale, **options), from_array(pixels)
+        result = make_canvas((*chosen.size(*pixels.shape[:2]), pixels.shape[2]), pixels.dtype)
+        self._restore_into(torch.from_numpy(result).permute(2, 0, 1)[None], x, chosen, generator, on_tile)
         return result
+
+    def upscale(
+        self,
+        x: Tensor,
+        scale: float = 4.0,
+        *,
+        generator: torch.Generator | None = None,
+        on_tile: OnTile | None = None,
+        **options: Unpack[RestoreKeywords],
+    ) -> Tensor:
+        """Restore and enlarge a batch without leaving the device.
+
+        Args:
+            x (Tensor): images (B, 3, h, w) in [0, 1].
+            scale, generator, on_tile, options: as in :meth:`__call__`.
+
+        Returns:
+            Tensor: (B, 3, H, W) in [0, 1], float32, on the pipeline's device.
+
+        Raises:
+            InvalidInputError: an argument is out of range.
+            TSDSRError: the network produced values that are not finite.
+            OutOfMemoryError: even the smallest tiles do not fit.
+        """
+        chosen = RestoreOptions(scale, **options)
+        canvas = torch.empty(len(x), 3, *chosen.size(*x.shape[-2:]), device=self._execution_device)
+        self._restore_into(canvas, x, chosen, generator, on_tile)
+        return canvas
 
     def plan(self, size: tuple[int, int], tile: Tile = "auto", overlap: int | None = None, batch: int = 1) -> TilePlan:
         """Tiles for a result of ``size`` (height, width): see :func:`plan_tiles`; "auto" looks at the free memory.
@@ -190,92 +202,78 @@ class OneStepSRPipeline(DiffusionPipeline):
         largest = largest_tile(self.spec, size, free_memory(device), self.dtype) if tile == "auto" else None
         return plan_tiles(self.spec, size, tile, overlap, batch, largest)
 
-    def upscale(
-        self,
-        x: Tensor,
-        size: tuple[int, int],
-        plan: TilePlan,
-        color_fix: ColorFix = "wavelet",
-        detail: float = 1.0,
-        generator: torch.Generator | None = None,
-        on_tile: Callable[[int, int], None] | None = None,
-    ) -> Tensor:
-        """Tensors in and out, without leaving the device.
-
-        Args:
-            x (Tensor): images (B, 3, h, w) in [0, 1].
-            size (tuple): height and width of the result.
-            plan (TilePlan): tile sizes.
-            color_fix, detail, generator, on_tile: as in :meth:`__call__`.
-
-        Returns:
-            Tensor: (B, 3, *size) in [0, 1], float32, on the pipeline's device.
-
-        Raises:
-            TSDSRError: the network produced values that are not finite.
-            OutOfMemoryError: even the smallest tiles do not fit.
-        """
-        canvas = torch.empty(len(x), 3, *size, device=self._execution_device)
-        self._fill(canvas, x, plan, _Look(color_fix, detail), generator, on_tile)
-        return canvas
-
     @torch.no_grad()
-    def _fill(
+    def _restore_into(
         self,
         canvas: Tensor,
         pixels: Tensor,
-        plan: TilePlan,
-        look: _Look,
+        options: RestoreOptions,
         generator: torch.Generator | None,
-        on_tile: Callable[[int, int], None] | None,
+        on_tile: OnTile | None,
     ) -> None:
-        """Restore ``pixels`` (B, C, h, w) into ``canvas``, with smaller tiles from the start when memory runs out."""
+        """Restore ``pixels`` (B, C, h, w) into ``canvas``; when memory runs out, from the start with smaller tiles.
+
+        Starting over costs little: all tiles are alike, so that it is nearly always the first that does not fit.
+        """
         size = (int(canvas.shape[-2]), int(canvas.shape[-1]))
+        plan = self.plan(size, options.tile, options.tile_overlap, options.tile_batch)
         noise = None if generator is None else [NoiseField(generator) for _ in pixels]
-
-        def attempt(plan: TilePlan) -> None:
-            if plan.tile is None:
-                self._stream(canvas, pixels, plan, look, noise, on_tile)
+        while True:
+            try:
+                self._run(canvas, pixels, plan, options, noise, on_tile)
                 return
-            for b in range(len(pixels)):
-                own = noise and noise[b : b + 1]
-                self._stream(canvas[b : b + 1], pixels[b : b + 1], plan, look, own, on_tile)
+            except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+                plan = next_smaller_plan(error, plan, self.spec, size)
+            if torch.cuda.is_available():  # the failed run's tensors are gone with the error, whose frames held them
+                torch.cuda.empty_cache()
 
-        retry_smaller(attempt, plan, self.spec, size)
-
-    def _stream(
+    def _run(
         self,
         canvas: Tensor,
         pixels: Tensor,
         plan: TilePlan,
-        look: _Look,
-        noise: list[NoiseField] | None,
-        on_tile: Callable[[int, int], None] | None,
+        options: RestoreOptions,
+        noise: Sequence[NoiseField] | None,
+        on_tile: OnTile | None,
     ) -> None:
-        multiple, factor = self.spec.size_multiple, self.spec.vae_scale_factor
+        """One attempt: a batch at once when it is not tiled, otherwise one sample after the other."""
         size = (int(canvas.shape[-2]), int(canvas.shape[-1]))
-        image = EnlargedImage(pixels, size, multiple, self._execution_device)
+        step = len(pixels) if plan.tile is None else 1
+        for start in range(0, len(pixels), step):
+            batch = slice(start, start + step)
+            fields = None if noise is None else noise[batch]
+            image = EnlargedImage(pixels[batch], size, self.spec.size_multiple, self._execution_device)
+            with self._normalised_as_a_whole(image, plan, options, fields):
+                tiles = TileStream(image, canvas[batch], plan, options.color_fix, on_tile)
+                for group in tiles:
+                    tiles.put(group, self._restore(group.windows, group.places, options, fields))
+                tiles.close()
 
-        def restore_tiles(windows: Tensor, places: list[Place]) -> Tensor:
-            def draw(shape: torch.Size) -> Tensor:
-                """Noise for the latents of the windows, by place and sample."""
-                spots = [(top // factor, left // factor) for top, left in places]
-                return torch.stack([field.window(*spot, tuple(shape[1:])) for spot in spots for field in noise or ()])
-
-            z_lq = self.encode(windows, draw if noise else None)
-            z_hat = self.denoise(z_lq)
-            if look.detail < 1:
-                z_hat = torch.lerp(z_lq, z_hat, self.spec.strength(look.detail))
-            return self.decode(z_hat)
-
+    @contextmanager
+    def _normalised_as_a_whole(
+        self, image: EnlargedImage, plan: TilePlan, options: RestoreOptions, noise: Sequence[NoiseField] | None
+    ) -> Iterator[None]:
+        """Within the block, tiles are normalised with the statistics of the whole image, measured on a reduced one."""
         norms = SharedGroupNorms(self.vae, self.denoiser)
         if plan.tile is None or not norms:
-            stream(image, canvas, restore_tiles, plan, multiple, look.color_fix, on_tile)
+            yield
             return
         with norms.measured():
-            restore_tiles(image.reduced(plan.tile), [(0, 0)])
+            self._restore(image.reduced(plan.tile), [(0, 0)], options, noise)
         with norms.held():
-            stream(image, canvas, restore_tiles, plan, multiple, look.color_fix, on_tile)
+            yield
+
+    def _restore(
+        self, windows: Tensor, places: list[Place], options: RestoreOptions, noise: Sequence[NoiseField] | None
+    ) -> Tensor:
+        """Encode, one step, decode: windows of the enlarged image (N * B, 3, h, w) → restored ones, same shape."""
+        factor = self.spec.vae_scale_factor
+        spots = [(top // factor, left // factor) for top, left in places]
+        z_lq = self.encode(windows, None if noise is None else noise_at(noise, spots))
+        z_hat = self.denoise(z_lq)
+        if options.detail < 1:
+            z_hat = torch.lerp(z_lq, z_hat, self.spec.strength(options.detail))
+        return self.decode(z_hat)
 
     def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] → scaled latents (B, C, H/f, W/f): see :func:`encode_images`."""

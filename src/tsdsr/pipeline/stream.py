@@ -1,17 +1,18 @@
-"""The path from pixels to result, a tile at a time: memory is taken by a row of tiles, never by the enlarged image.
+"""The path of an image's tiles: memory is taken by a row of tiles, never by the enlarged image.
 
 ::
 
     input pixels ─► window enlarged ─► restored ─► blended into a band ─► finished rows ─► colour, rounding ─► canvas
                     └──────────── tile by tile ─────────────┘            └────── block by block ──────┘
 
-Bands run along the shorter side of the image.
+:class:`TileStream` gives out the windows and takes the restored ones; what restores them is the caller's business.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +30,6 @@ from tsdsr.resize import BicubicWeights
 
 Place = tuple[int, int]
 """Row and column of a tile's first pixel in the enlarged image."""
-RestoreTiles = Callable[[Tensor, list[Place]], Tensor]
-"""Windows of the enlarged image (N · B, 3, h, w), N of them, and where they lie → restored, of the same shape."""
 
 
 class EnlargedImage:
@@ -47,6 +46,10 @@ class EnlargedImage:
         self.pixels, self.size, self.multiple, self.device = pixels, size, multiple, device
         self._rows, self._cols = (padded_positions(length, multiple) for length in size)
         self.padded = (len(self._rows), len(self._cols))
+
+    def transposed(self) -> EnlargedImage:
+        """The same with rows and columns swapped."""
+        return EnlargedImage(self.pixels.mT, self.size[::-1], self.multiple, self.device)
 
     def window(self, rows: range, cols: range) -> Tensor:
         """(B, 3, rows, columns), float32 in [0, 1]: what enlarging and padding the whole gives there."""
@@ -75,57 +78,102 @@ class EnlargedImage:
         return averaged.to(self.device).expand(-1, 3, -1, -1)
 
 
-def stream(
-    image: EnlargedImage,
-    canvas: Tensor,
-    restore: RestoreTiles,
-    plan: TilePlan,
-    multiple: int,
-    color_fix: ColorFix,
-    on_tile: Callable[[int, int], None] | None = None,
-) -> None:
-    """Restore an enlarged image into a canvas.
+@dataclass(frozen=True)
+class TileGroup:
+    """Tiles that are restored together: neighbours in one row of the grid.
+
+    Attributes:
+        windows (Tensor): windows of the enlarged image (N * B, 3, h, w), float32 in [0, 1]: N tiles of B samples each.
+        places (list of tuples): where each of the N tiles lies in the enlarged image.
+        row (int): row of the grid; of a wide image, whose grid is transposed, its column.
+        cols (sequence of int): the tiles' positions in that row.
+    """
+
+    windows: Tensor
+    places: list[Place]
+    row: int
+    cols: Sequence[int]
+
+
+class TileStream:
+    """An enlarged image as groups of tiles, whose restored versions are blended, colour-aligned and stored in a canvas.
+
+    ::
+
+        tiles = TileStream(image, canvas, plan, color_fix)
+        for group in tiles:
+            tiles.put(group, restore(group.windows))
+        tiles.close()
+
+    Rows of tiles run along the shorter side, because a whole row is held in memory: a wide image is cut up transposed.
+    Windows and places are handed out as they lie in the image in either case.
 
     Args:
-        image (EnlargedImage): padded to ``multiple``.
-        canvas (Tensor): (B, C, H, W), of the image's size before padding.
-        restore (callable): the model.
-        plan (TilePlan): tiles; untiled, the model sees the padded image at once.
-        multiple (int): sides and places of tiles are multiples of this.
+        image (EnlargedImage): what is cut into tiles.
+        canvas (Tensor): (B, C, H, W), filled with the result; of the image's size before padding.
+        plan (TilePlan): tiles; untiled, there is one window, the padded image.
         color_fix ("wavelet" | "adain" | "none"): colour alignment.
         on_tile (callable | None): called with (finished, total) tiles.
-
-    Raises:
-        TSDSRError: the model produced values that are not finite.
     """
-    if plan.tile is not None and canvas.shape[-1] > canvas.shape[-2]:
-        upright = EnlargedImage(image.pixels.mT, image.size[::-1], multiple, image.device)
-        stream(upright, canvas.mT, _transposed(restore), plan, multiple, color_fix, on_tile)
-        return
-    rows, cols = (
-        AxisTiles.plan(length, plan.tile or length, plan.overlap, multiple, plan.least) for length in image.padded
-    )
-    blender, writer = BandBlender(rows, cols), CANVAS_WRITERS[color_fix](canvas, image.window)
-    total, done = len(canvas) * len(rows.starts) * len(cols.starts), 0
-    height, width = image.size
-    finite = torch.ones((), dtype=torch.bool, device=image.device)
-    for i, top in enumerate(rows.starts):
-        for group in grouped(range(len(cols.starts)), plan.batch):
-            places = [(top, cols.starts[j]) for j in group]
-            windows = [image.window(range(y, y + rows.tile), range(x, x + cols.tile)) for y, x in places]
-            restored = restore(torch.cat(windows), places)
-            finite &= torch.isfinite(restored).all()
-            for j, tile in zip(group, torch.chunk(restored, len(group)), strict=True):
-                blender.add(i, j, tile)
-            done += len(restored)
-            if on_tile:
-                on_tile(done, total)
-        if not bool(finite):  # asked once a row: a GPU works ahead meanwhile
+
+    def __init__(
+        self,
+        image: EnlargedImage,
+        canvas: Tensor,
+        plan: TilePlan,
+        color_fix: ColorFix,
+        on_tile: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._transposed = plan.tile is not None and canvas.shape[-1] > canvas.shape[-2]
+        if self._transposed:
+            image, canvas = image.transposed(), canvas.mT
+        self._rows, self._cols = (
+            AxisTiles.plan(length, plan.tile or length, plan.overlap, image.multiple, plan.least)
+            for length in image.padded
+        )
+        self._image, self._batch, self._on_tile = image, plan.batch, on_tile
+        self._blender = BandBlender(self._rows, self._cols)
+        self._writer = CANVAS_WRITERS[color_fix](canvas, image.window)
+        self._done, self._total = 0, len(canvas) * len(self._rows.starts) * len(self._cols.starts)
+        self._finite = torch.ones((), dtype=torch.bool, device=image.device)
+
+    def __iter__(self) -> Iterator[TileGroup]:
+        """The groups, row by row; each is to be :meth:`put` before the next is asked for."""
+        for row in range(len(self._rows.starts)):
+            for cols in grouped(range(len(self._cols.starts)), self._batch):
+                yield self._group(row, cols)
+
+    def _group(self, row: int, cols: Sequence[int]) -> TileGroup:
+        height, width = self._rows.tile, self._cols.tile
+        places = [(self._rows.starts[row], self._cols.starts[col]) for col in cols]
+        windows = torch.cat([self._image.window(range(y, y + height), range(x, x + width)) for y, x in places])
+        if self._transposed:
+            windows, places = windows.mT.contiguous(), [(x, y) for y, x in places]
+        return TileGroup(windows, places, row, cols)
+
+    def put(self, group: TileGroup, restored: Tensor) -> None:
+        """Take the restored windows of a group, of the same shape.
+
+        Raises:
+            TSDSRError: values of the row that this group completes are not finite.
+        """
+        self._finite &= torch.isfinite(restored).all()
+        tiles = restored.mT if self._transposed else restored
+        for col, tile in zip(group.cols, torch.chunk(tiles, len(group.cols)), strict=True):
+            self._blender.add(group.row, col, tile)
+        self._done += len(restored)
+        if self._on_tile:
+            self._on_tile(self._done, self._total)
+        if group.cols[-1] + 1 == len(self._cols.starts):
+            self._finish(group.row)
+
+    def _finish(self, row: int) -> None:
+        """Pass on the pixels that no later row of tiles touches."""
+        if not bool(self._finite):  # asked once a row: a GPU works ahead meanwhile
             raise TSDSRError("the model produced values that are not finite; try bfloat16 or float32")
-        writer.push(blender.finish(i)[..., : height - top, :width])
-    writer.close()
+        height, width = self._image.size
+        self._writer.push(self._blender.finish(row)[..., : height - self._rows.starts[row], :width])
 
-
-def _transposed(restore: RestoreTiles) -> RestoreTiles:
-    """The model for an image whose axes are swapped."""
-    return lambda windows, places: restore(windows.mT.contiguous(), [(x, y) for y, x in places]).mT
+    def close(self) -> None:
+        """After the last group: all of the canvas is filled when this returns."""
+        self._writer.close()

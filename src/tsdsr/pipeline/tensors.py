@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import DTypeLike
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from tsdsr.errors import InvalidInputError
+from tsdsr.pipeline.canvas import make_canvas
 
-ImageInput = Image.Image | Tensor | Sequence[Image.Image] | Sequence[Tensor]
+ImageInput = Image.Image | np.ndarray | Tensor | Sequence[Image.Image] | Sequence[np.ndarray] | Sequence[Tensor]
 OutputType = Literal["pil", "pt", "np"]
 
 
@@ -24,23 +28,25 @@ def padded_positions(length: int, multiple: int) -> Tensor:
 
 
 def to_pixels(image: ImageInput) -> tuple[list[Tensor], OutputType]:
-    """Inputs as batches (B, C, h, w) in their own precision, C = 1 or 3, and the kind they came as ("pil" or "pt").
+    """Inputs as batches (B, C, h, w) in their own precision, C = 1 or 3, and the kind they came as.
 
     Raises:
         InvalidInputError: another type, shape, dtype or value range.
     """
     if isinstance(image, Image.Image):
         return [_from_pil(image)], "pil"
+    if isinstance(image, np.ndarray):
+        return [from_array(image)], "np"
     if isinstance(image, Tensor):
         return [_checked(image)], "pt"
     if isinstance(image, Sequence) and not isinstance(image, str | bytes) and image:
         parts = [to_pixels(item) for item in image]
         kinds = {kind for _, kind in parts}
         if len(kinds) > 1:
-            raise InvalidInputError("a list must hold PIL images only or tensors only")
+            raise InvalidInputError("a list must hold PIL images only, arrays only or tensors only")
         return [tensor for tensors, _ in parts for tensor in tensors], kinds.pop()
     raise InvalidInputError(
-        f"image must be a PIL image, a tensor or a non-empty list of them, got {type(image).__name__}"
+        f"image must be a PIL image, an array, a tensor or a non-empty list of them, got {type(image).__name__}"
     )
 
 
@@ -60,11 +66,20 @@ def from_array(pixels: np.ndarray) -> Tensor:
 
 
 def _from_pil(image: Image.Image) -> Tensor:
+    image = upright(image)
     if image.mode == "F":
         raise InvalidInputError("floating-point images have no defined range; scale to [0, 1] and pass a tensor")
     if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip instead of scaling
         return from_array(np.asarray(image).clip(0, 65535).astype(np.uint16)[..., None])
     return from_array(np.array(image.convert("RGB")))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says it is to be seen."""
+    with warnings.catch_warnings(), suppress(Exception):  # Pillow meets a damaged block with almost any exception
+        warnings.simplefilter("ignore")
+        return ImageOps.exif_transpose(image)
+    return image
 
 
 def _checked(image: Tensor) -> Tensor:
@@ -81,6 +96,13 @@ def _in_range(x: Tensor) -> Tensor:
     if not (low >= -1e-3 and high <= 1 + 1e-3):
         raise InvalidInputError(f"image values must lie in [0, 1], got {low:.3g} to {high:.3g}")
     return x
+
+
+def empty_result(batch: int, size: tuple[int, int], kind: OutputType, dtype: DTypeLike) -> Tensor:
+    """Room for results as a tensor (B, 3, *size), laid out in memory as :func:`from_tensors` hands them on."""
+    if kind == "pt":
+        return torch.from_numpy(make_canvas((batch, 3, *size), dtype))
+    return torch.from_numpy(make_canvas((batch, *size, 3), dtype)).permute(0, 3, 1, 2)
 
 
 def from_tensors(results: list[Tensor], kind: OutputType) -> Any:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from tsdsr.devices import is_out_of_memory
+from tsdsr.devices import is_out_of_memory, without_frames
 from tsdsr.errors import InvalidInputError, OutOfMemoryError
-from tsdsr.models.zoo import ModelSpec
+
+if TYPE_CHECKING:
+    from tsdsr.models.zoo import ModelSpec
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ TILE_SHARE = 0.4
 """Part of the free memory that tiles may take; the rest is for the result and for what an estimate misses."""
 _BAND_BYTES = 16
 """Bytes a pixel of a row of tiles: its blended float32 values, and those on their way to the canvas."""
+SMALLEST_TILE = 64
+"""No model runs on tiles with a smaller edge."""
 MAX_SCALE = 8.0
 """The largest enlargement in one run."""
 
@@ -78,9 +81,18 @@ def output_size(height: int, width: int, scale: float, target_size: tuple[int, i
                 f"{width}x{height}; both sides must grow by 1 to {MAX_SCALE:g}"
             )
         return height_out, width_out
+    check_scale(scale)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def check_scale(scale: float) -> None:
+    """Raise unless images can be enlarged by ``scale``.
+
+    Raises:
+        InvalidInputError: it is not within 1 to 8.
+    """
     if not (math.isfinite(scale) and 1 <= scale <= MAX_SCALE):
         raise InvalidInputError(f"scale must lie between 1 and {MAX_SCALE:g}, got {scale:g}")
-    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def plan_tiles(
@@ -134,49 +146,34 @@ def plan_tiles(
     return TilePlan(edge, overlap, batch, min(edge, spec.least_tile))
 
 
-def retry_smaller(
-    attempt: Callable[[TilePlan], None], plan: TilePlan, spec: ModelSpec, size: tuple[int, int]
-) -> TilePlan:
-    """Run with a plan, and when memory runs out again from the start with a smaller one, saying so in the log.
-
-    Starting over costs little: all tiles are alike, so that it is nearly always the first that does not fit.
+def next_smaller_plan(error: BaseException, plan: TilePlan, spec: ModelSpec, size: tuple[int, int]) -> TilePlan:
+    """The plan to try after a run has failed for lack of memory; the change is logged.
 
     Args:
-        attempt (callable): does the work.
-        plan (TilePlan): the first plan.
+        error (BaseException): what ended the run.
+        plan (TilePlan): the plan that failed.
         spec (ModelSpec): the model.
         size (tuple): height and width of the result.
 
-    Returns:
-        TilePlan: the plan that worked.
-
     Raises:
-        OutOfMemoryError: the smallest tiles do not fit either.
+        BaseException: ``error`` itself, when it has another reason.
+        OutOfMemoryError: there is no smaller plan.
     """
-    while True:
-        try:
-            attempt(plan)
-        except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-            if not is_out_of_memory(error):
-                raise
-            cause = error.with_traceback(None)  # its frames hold the tensors of the failed run
-        else:
-            return plan
-        smaller = plan.smaller(spec, size)
-        if smaller is None:
-            raise OutOfMemoryError(
-                f"out of memory even with tiles of {plan.tile or max(size)} pixels; free memory, load the model in 16 "
-                f"bits (--dtype bf16), or choose a smaller scale"
-            ) from cause
-        logger.warning(
-            "out of memory with %s; starting again with tiles of %s pixels, %d at a time",
-            f"tiles of {plan.tile} pixels, {plan.batch} at a time" if plan.tile else "the whole image at once",
-            smaller.tile or "all",
-            smaller.batch,
-        )
-        plan = smaller
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    if not is_out_of_memory(error):
+        raise error
+    smaller = plan.smaller(spec, size)
+    if smaller is None:
+        raise OutOfMemoryError(
+            f"out of memory even with tiles of {plan.tile or max(size)} pixels; free memory, load the model in 16 "
+            f"bits (--dtype bf16), or choose a smaller scale"
+        ) from without_frames(error)
+    logger.warning(
+        "out of memory with %s; starting again with tiles of %s pixels, %d at a time",
+        f"tiles of {plan.tile} pixels, {plan.batch} at a time" if plan.tile else "the whole image at once",
+        smaller.tile or "all",
+        smaller.batch,
+    )
+    return smaller
 
 
 def largest_tile(spec: ModelSpec, size: tuple[int, int], free: int, dtype: torch.dtype) -> int:
@@ -198,4 +195,4 @@ def largest_tile(spec: ModelSpec, size: tuple[int, int], free: int, dtype: torch
 
 def smallest_tile(spec: ModelSpec) -> int:
     """Edge of the smallest tile worth running."""
-    return max(4 * spec.size_multiple, 64)
+    return max(4 * spec.size_multiple, SMALLEST_TILE)

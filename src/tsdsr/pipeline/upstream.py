@@ -23,6 +23,7 @@ from torch import Tensor
 from tsdsr.errors import InvalidInputError
 from tsdsr.pipeline.color import ColorFix, adain_color_fix, wavelet_color_fix
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.tensors import upright
 
 _PROCESS_SIZE, _TILE, _OVERLAP = 512, 64, 8
 
@@ -35,7 +36,7 @@ def upscale_like_upstream(
 
     Args:
         pipe (OneStepSRPipeline): an SD3 pipeline.
-        image (PIL image): RGB.
+        image (PIL image): turned upright as its EXIF orientation says, then converted to RGB.
         scale (float): enlargement, a whole number.
         color_fix ("wavelet" | "adain" | "none"): as there, "none" being its "nofix".
 
@@ -49,7 +50,7 @@ def upscale_like_upstream(
         raise InvalidInputError(f"the upstream preset exists for SD3 models, not for {pipe.spec.name!r}")
     if scale != int(scale) or not 1 <= scale <= 8:
         raise InvalidInputError(f"the upstream preset takes whole scales from 1 to 8, got {scale}")
-    image, factor = image.convert("RGB"), int(scale)
+    image, factor = upright(image).convert("RGB"), int(scale)
     wanted = (image.width * factor, image.height * factor)
     size = _process_size(image.width, image.height, factor)
     x = _to_tensor(image).to(pipe.device)

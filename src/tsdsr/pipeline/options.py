@@ -1,0 +1,78 @@
+"""What a caller may choose about a restoration, checked before any model is needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+from tsdsr.errors import InvalidInputError
+from tsdsr.pipeline.color import COLOR_FIXES, ColorFix
+from tsdsr.pipeline.tile_plan import SMALLEST_TILE, Tile, check_scale, output_size
+
+
+class RestoreKeywords(TypedDict, total=False):
+    """:class:`RestoreOptions` but for the scale, as keyword arguments."""
+
+    target_size: tuple[int, int] | None
+    color_fix: ColorFix
+    detail: float
+    tile: Tile
+    tile_overlap: int | None
+    tile_batch: int
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """How images are restored and enlarged; every value is checked as far as it can be without model and image.
+
+    Attributes:
+        scale (float): enlargement from 1 to 8, fractional allowed. Sides are rounded to whole pixels.
+        target_size (tuple | None): width and height of the result instead of ``scale``; both sides grow by 1 to 8.
+        color_fix ("wavelet" | "adain" | "none"): where low frequencies and colour come from.
+        detail (float): from 0, as faithful as can be, to 1, the model as it was trained: how much of the step is taken,
+            see :meth:`tsdsr.models.zoo.ModelSpec.strength`.
+        tile (int | "auto" | None): largest edge of a tile in pixels of the result, rounded down to what the model
+            needs. "auto" tiles what exceeds the model's native area or the free memory, None tiles only when memory
+            runs out.
+        tile_overlap (int | None): overlap of neighbouring tiles in pixels; default the model's own.
+        tile_batch (int): tiles processed together.
+
+    Raises:
+        InvalidInputError: a value is out of range.
+    """
+
+    scale: float = 4.0
+    target_size: tuple[int, int] | None = None
+    color_fix: ColorFix = "wavelet"
+    detail: float = 1.0
+    tile: Tile = "auto"
+    tile_overlap: int | None = None
+    tile_batch: int = 1
+
+    def __post_init__(self) -> None:
+        if self.target_size is None:
+            check_scale(self.scale)
+        elif min(self.target_size) < 1:
+            raise InvalidInputError(f"target_size is width and height in pixels, got {self.target_size}")
+        if self.color_fix not in COLOR_FIXES:
+            raise InvalidInputError(f"unknown color_fix {self.color_fix!r}; choose from {', '.join(COLOR_FIXES)}")
+        if not 0 <= self.detail <= 1:
+            raise InvalidInputError(f"detail must lie in [0, 1], got {self.detail:g}")
+        if self.tile is not None and self.tile != "auto" and not _is_count(self.tile, SMALLEST_TILE):
+            raise InvalidInputError(f"tile must be 'auto', None or at least {SMALLEST_TILE} pixels, got {self.tile!r}")
+        if self.tile_overlap is not None and not _is_count(self.tile_overlap, 0):
+            raise InvalidInputError(f"tile_overlap must be at least 0 pixels, got {self.tile_overlap!r}")
+        if not _is_count(self.tile_batch, 1):
+            raise InvalidInputError(f"tile_batch must be at least 1, got {self.tile_batch!r}")
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the result for an input of this size.
+
+        Raises:
+            InvalidInputError: the target size is out of reach of this input.
+        """
+        return output_size(height, width, self.scale, self.target_size)
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
