@@ -1,11 +1,11 @@
-"""Tables 4 and 6 in small: the parts of distillation and DASM's N × s on `mini`, same start, same steps, several seeds.
+"""Small-scale ablation of tables 4 and 6 on `mini`: parts of the distillation and DASM's N × s, over several seeds.
 
     python benchmarks/ablation.py run full --seed 0 --photos PHOTOS --teacher TEACHER -o runs/ablation
     python benchmarks/ablation.py all --seeds 3 --photos PHOTOS --teacher TEACHER -o runs/ablation  # resumes
     python benchmarks/ablation.py score runs/ablation          # pip install pyiqa
 
-Every run starts from `--init`, by default the packaged `mini`, and takes `--steps` steps of `--batch` 64-pixel crops
-with the paper's degradation. Of each held-out photograph a crop of 384 pixels is restored and kept as PNG.
+Every run starts from the same weights (`--init`, by default the packaged `mini`) and takes `--steps` steps of `--batch`
+64-pixel crops with the paper's degradation. A 384-pixel crop of each held-out photograph is restored and stored as PNG.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ VARIANTS = {"full": lambda phase: phase, **ABLATIONS, "eps": with_tsd(space="eps
 
 
 def settings(variant: str, seed: int, steps: int, batch: int, gamma: float) -> StudentConfig:
-    """L1 + LPIPS, and TSD as the variant says; TSD weighs ``gamma``."""
+    """Settings of a variant: L1 + LPIPS, and TSD with weight ``gamma``, modified by the variant."""
     phase = Phase(
         steps=steps, batch_size=batch, lr=(1e-4, 1e-5), warmup=5, fake_lr=(1e-4, 1e-4), l1_weight=1.0,
         perceptual_weight=0.75, gamma_reg=gamma, tsd=TSDSettings(guidance=1.0, points=4, step_size=50, shift=25),
@@ -67,7 +67,7 @@ def run(
     device: str,
     workers: int,
 ) -> None:
-    """Train one student, restore the held-out photographs, store pictures and figures."""
+    """Train one student, restore the held-out photographs, and store the pictures and figures."""
     config = settings(variant, seed, steps, batch, gamma)
     files = RunFiles(teacher=teacher, student=resolve_model(init))
     networks = build_networks(load_parts(config, files), MINI, config.networks, seed, config.needs_scores)
@@ -86,7 +86,7 @@ def run(
 
 
 def run_all(seeds: int, first_seed: int, output: Path, **options: Any) -> None:
-    """Every variant with every seed that has no figures yet; all variants of a seed before the next."""
+    """Run every variant and seed that has no figures yet, all variants of one seed before the next seed."""
     for seed in range(first_seed, first_seed + seeds):
         for variant in VARIANTS:
             if not (output / f"{variant}-{seed}" / "figures.json").exists():
@@ -94,7 +94,7 @@ def run_all(seeds: int, first_seed: int, output: Path, **options: Any) -> None:
 
 
 def score(output: Path, device: str) -> None:
-    """LPIPS (alex), DISTS and NIQE of every run: mean and standard deviation over seeds."""
+    """Print LPIPS (alex), DISTS and NIQE of every variant: mean and standard deviation over seeds."""
     import pyiqa
 
     metrics = {name: pyiqa.create_metric(name, device=device) for name in ("lpips", "dists", "niqe")}

@@ -1,10 +1,10 @@
-"""Rate of the degradation recipe beside the plain one-image-at-a-time way, and the time a trainer waits for its data.
+"""Throughput of the degradation recipe against a plain loop over images, and the time a trainer waits for its data.
 
     pip install opencv-python-headless
     python benchmarks/degradation.py --photos PHOTOS
 
-The plain way is what most training code does: one picture after the other with OpenCV and numpy, every parameter from
-the same published ranges. Both run on one core, in turn in one run, from 512×512 to 128×128.
+The plain loop does what most training code does: it processes one image at a time with OpenCV and numpy, with every
+parameter from the same published ranges. Both run on one core, alternating in one run, from 512×512 to 128×128.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MODES = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.I
 
 
 def plain_kernel(record: KernelRecord) -> np.ndarray | None:
-    """One kernel at its own size."""
+    """Build one kernel at its own size."""
     if record.family == "none":
         return None
     half = record.size // 2
@@ -40,7 +40,7 @@ def plain_kernel(record: KernelRecord) -> np.ndarray | None:
 
 
 def plain_noise(x: np.ndarray, stage: StageRecord, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian or Poisson noise with numpy."""
+    """Add Gaussian or Poisson noise with numpy."""
     if stage.noise == "gaussian":
         shape = x.shape[:2] + ((1,) if stage.grey else (3,))
         return np.clip(x + rng.normal(0, stage.strength / 255, shape), 0, 1).astype(np.float32)
@@ -52,21 +52,21 @@ def plain_noise(x: np.ndarray, stage: StageRecord, rng: np.random.Generator) -> 
 
 
 def plain_jpeg(x: np.ndarray, quality: float) -> np.ndarray:
-    """Through OpenCV's encoder and decoder."""
+    """Compress and decompress with OpenCV's JPEG codec."""
     pixels = (np.clip(x, 0, 1) * 255).round().astype(np.uint8)
     _, data = cv2.imencode(".jpg", pixels, [int(cv2.IMWRITE_JPEG_QUALITY), round(quality)])
     return cv2.imdecode(data, cv2.IMREAD_COLOR).astype(np.float32) / 255
 
 
 def plain_sharpen(x: np.ndarray) -> np.ndarray:
-    """Unsharp mask with a soft mask, as the published code sharpens its ground truth."""
+    """Apply an unsharp mask with a soft mask, as the published code does to its ground truth."""
     detail = x - cv2.GaussianBlur(x, (51, 51), 0)
     mask = cv2.GaussianBlur((np.abs(detail) * 255 > 10).astype(np.float32), (51, 51), 0)
     return mask * np.clip(x + 0.5 * detail, 0, 1) + (1 - mask) * x
 
 
 def plain(x: np.ndarray, record: SampleRecord, sharpen: bool) -> np.ndarray:
-    """The whole recipe for one image (H, W, 3), float32 in [0, 1]."""
+    """Apply the whole recipe to one image (H, W, 3), float32 in [0, 1]."""
     x = plain_sharpen(x) if sharpen else x
     rng = np.random.default_rng(record.noise_seed)
 
@@ -90,7 +90,7 @@ def plain(x: np.ndarray, record: SampleRecord, sharpen: bool) -> np.ndarray:
 
 
 def rates(crops: torch.Tensor, rounds: int, preset: str) -> dict[str, Any]:
-    """Pairs a second of both ways, the same records for both."""
+    """Measure the pairs per second of both implementations on the same records."""
     recipe, generator = Degradation(PRESETS[preset]), torch.Generator().manual_seed(0)
     arrays = [crop.permute(1, 2, 0).contiguous().numpy() for crop in crops]
     ours: list[float] = []
@@ -116,7 +116,7 @@ def rates(crops: torch.Tensor, rounds: int, preset: str) -> dict[str, Any]:
 
 
 def loader_share(photos: Path, workers: int, steps: int, step_seconds: float) -> dict[str, Any]:
-    """How long a trainer that computes for ``step_seconds`` a step waits for its data, mini's settings."""
+    """Measure how long a trainer with a step time of ``step_seconds`` waits for its data, with mini's settings."""
     pairs = PairSettings(crops=CropSettings(size=128), degradation=PRESETS["osediff"])
     dataset = PairDataset([Source("photos", tuple(list_photos(photos)))], 8 * (steps + 4), pairs)
     waits = []

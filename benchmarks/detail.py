@@ -1,9 +1,9 @@
-"""The curve of ``--detail``: PSNR, LPIPS, DISTS and NIQE of one model over shares of its step.
+"""Effect of ``--detail``: PSNR, LPIPS, DISTS and NIQE of one model against the share of its step that is taken.
 
     python benchmarks/detail.py --lr LR --gt HR --model mini
 
-LR and HR are folders of pairs, ×4; tune on photographs that are neither trained on nor a test set. The share with the
-highest PSNR belongs into ``faithful_strength`` of the model's row in ``tsdsr/models/zoo.py``.
+LR and HR are folders of pairs, ×4. Use photographs that are neither training data nor a test set. Enter the share with
+the highest PSNR as ``faithful_strength`` in the model's row of ``tsdsr/models/zoo.py``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ METRICS = ("psnr", "lpips", "dists", "niqe")
 
 
 class _PlainPipeline(OneStepSRPipeline):
-    """Takes ``detail`` as the share of the step itself."""
+    """A pipeline whose ``detail`` is the share of the step itself."""
 
     @property
     def spec(self):  # type: ignore[no-untyped-def]

@@ -1,9 +1,10 @@
-"""Where TSM points, by time: its residual against the student's true error, in velocities and in noises.
+"""Direction of TSM by time: its residual against the student's true error, in velocities and in noises.
 
     python benchmarks/directions.py --photos PHOTOS --teacher TEACHER [--student mini]
 
-Cosines near 1 pull the student's latent to the truth, negative ones push it away. Also the errors of the teacher's
-clean estimates. Held-out photographs, one 128-pixel crop each, the paper's degradation.
+A cosine near 1 pulls the student's latent towards the ground truth, a negative one pushes it away. The script also
+prints the errors of the teacher's clean estimates. It uses one 128-pixel crop of each held-out photograph and the
+paper's degradation.
 """
 
 from __future__ import annotations

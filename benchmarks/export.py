@@ -1,10 +1,10 @@
-"""Time a model's networks in PyTorch, ONNX Runtime and OpenVINO, in turn in one run, and compare their pictures.
+"""Time a model in PyTorch, ONNX Runtime and OpenVINO, alternating in one run, and compare the pictures.
 
     python benchmarks/export.py --model mini --runs 15
     python benchmarks/export.py --model sd3 --layers 4 --runs 3
 
-A base model's name builds its architecture with random weights, which cost what real ones cost; ``--layers`` keeps the
-first of a transformer's blocks. Times are of one step and of the whole pipeline from PIL image to PIL image.
+The name of a base model builds its architecture with random weights, which take as long as trained ones. ``--layers``
+keeps only the first blocks of a transformer. Times are for one step and for the whole pipeline, PIL image to PIL image.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tsdsr.runtimes.exported_pipeline import load_exported
 
 
 def load(model: str, layers: int | None, dtype: torch.dtype) -> OneStepSRPipeline:
-    """A stored pipeline, or the architecture of a base model with random weights."""
+    """Load a stored pipeline, or build the architecture of a base model with random weights."""
     if model in PACKAGED_MODELS or model not in SPECS:
         return load_pipeline(model, "cpu", dtype)
     spec = get_spec(model)
@@ -52,7 +52,7 @@ def load(model: str, layers: int | None, dtype: torch.dtype) -> OneStepSRPipelin
 
 
 def in_turn(contestants: dict[str, Callable[[], Any]], runs: int) -> dict[str, float]:
-    """Median seconds of each, one call of every model a round; the first round warms up."""
+    """Return the median seconds of each model; each round calls every model once, and the first round warms up."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for run in range(runs + 1):
         for name, call in contestants.items():

@@ -1,9 +1,9 @@
-"""Memory and time of reading and writing alone: a 48-megapixel photograph in, a 64-megapixel result out.
+"""Memory and time of reading a 48-megapixel photograph and writing a 64-megapixel result, without a model.
 
     python benchmarks/files.py
 
-Each step runs in a process of its own. Its memory is what the process took at most, less what it took after importing;
-the picture itself is part of it.
+Each step runs in its own process. Its memory is the peak of the process minus its memory after importing. It includes
+the picture itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ IN, OUT = (8000, 6000), (9240, 6930)
 
 
 def photograph(size: tuple[int, int], bits: int) -> np.ndarray:
-    """A photograph with grain: (height, width, 3)."""
+    """Make a photograph with grain, (height, width, 3)."""
     large = np.array(Image.fromarray(skimage.data.astronaut()).resize(size, Image.Resampling.BICUBIC))
     rng = np.random.default_rng(0)
     for top in range(0, size[1], 100):
@@ -38,7 +38,7 @@ def photograph(size: tuple[int, int], bits: int) -> np.ndarray:
 
 
 def step(action: str, path: Path, bits: int) -> None:
-    """Read ``path``, or write the raw pixels beside it into it; print what that took."""
+    """Read ``path``, or write the raw pixels stored beside it to it, and print the cost."""
     codecs()
 
     def peak() -> float:
@@ -60,7 +60,7 @@ def step(action: str, path: Path, bits: int) -> None:
 
 
 def measured(action: str, path: Path, bits: int) -> dict[str, float]:
-    """A step in a process of its own."""
+    """Run a step in its own process."""
     command = [sys.executable, __file__, "--step", action, str(path), str(bits)]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(result.stdout)

@@ -1,10 +1,10 @@
-"""A full-size student with random weights, folded: size, load time, memory, seconds of the one step.
+"""Folding a full-size student with random weights: size, load time, memory and time of the step.
 
     python benchmarks/folding.py --model sd3 --dtype bf16 --work /tmp/folding
 
-The stages run as processes of their own, so that each peak of memory is one stage's: ``make`` builds and stores the
-full pipeline and folds it as ``tsdsr fold`` does, ``run`` loads one of the two and takes steps, ``pair`` has both in
-memory and takes steps in turn. ``--stage`` runs one of them. Needs 8 GB of disk and, in bf16, 8 GB of memory.
+Each stage runs in its own process, so its peak memory can be measured. ``make`` builds and stores the full pipeline and
+folds it as ``tsdsr fold`` does. ``run`` loads one of the two and takes steps. ``pair`` holds both in memory and takes
+steps in turn. ``--stage`` runs a single stage. Needs 8 GB of disk and, in bf16, 8 GB of memory.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ CPU = torch.device("cpu")
 
 @torch.no_grad()
 def enliven(pipe: OneStepSRPipeline) -> None:
-    """Weights that keep the variance of what passes through, modulations of about 0.3, a prompt that is not zero.
+    """Set weights that preserve the variance of activations, modulations of about 0.3 and a non-zero prompt.
 
-    torch's own initialisation leaves gates near zero, and the network would be its input and output layers.
+    With torch's own initialisation the gates are near zero, and only the input and output layers would have an effect.
     """
     generator = torch.Generator().manual_seed(0)
     for name, module in pipe.denoiser.named_modules():
@@ -57,7 +57,7 @@ def enliven(pipe: OneStepSRPipeline) -> None:
 
 
 def build(model: str, dtype: torch.dtype, layers: int | None) -> OneStepSRPipeline:
-    """The full-size architecture with random weights, or its first ``layers`` blocks."""
+    """Build the full-size architecture with random weights, or its first ``layers`` blocks."""
     spec = get_spec(model)
     config = dict(spec.denoiser_config) if layers is None else {**spec.denoiser_config, "num_layers": layers}
     torch.manual_seed(0)
@@ -71,7 +71,7 @@ def build(model: str, dtype: torch.dtype, layers: int | None) -> OneStepSRPipeli
 
 
 def make(model: str, dtype: torch.dtype, work: Path, layers: int | None) -> dict[str, Any]:
-    """Build the full pipeline and store it; fold it and store that."""
+    """Build and store the full pipeline, then fold and store it."""
     pipe = build(model, dtype, layers)
     enliven(pipe)
     save_pipeline(pipe, work / "full", dtype)
@@ -91,7 +91,7 @@ def make(model: str, dtype: torch.dtype, work: Path, layers: int | None) -> dict
 
 
 def run(folder: Path, dtype: torch.dtype, edge: int, rounds: int) -> dict[str, Any]:
-    """Load a pipeline and take steps, the first of which warms up."""
+    """Load a pipeline and take steps; the first one warms up."""
     imported = peak_gb()
     started = time.perf_counter()
     pipe = load_pipeline(folder, "cpu", dtype)
@@ -109,7 +109,7 @@ def run(folder: Path, dtype: torch.dtype, edge: int, rounds: int) -> dict[str, A
 
 
 def pair(work: Path, dtype: torch.dtype, edge: int, rounds: int) -> dict[str, Any]:
-    """Both in memory, steps in turn."""
+    """Hold both pipelines in memory and take steps in turn."""
     pipes = {name: load_pipeline(work / name, "cpu", dtype) for name in ("full", "folded")}
     latents: dict[str, Tensor] = {}
 
@@ -124,19 +124,19 @@ def pair(work: Path, dtype: torch.dtype, edge: int, rounds: int) -> dict[str, An
 
 
 def latent(channels: int, edge: int) -> Tensor:
-    """A smooth random latent."""
+    """Make a smooth random latent."""
     noise = torch.randn(1, channels, edge // 4, edge // 4, generator=torch.Generator().manual_seed(1))
     return torch.nn.functional.interpolate(noise, size=(edge, edge), mode="bicubic")
 
 
 @torch.inference_mode()
 def step(pipe: OneStepSRPipeline, edge: int) -> Tensor:
-    """The one step on :func:`latent`."""
+    """Run one step on :func:`latent`."""
     return pipe.denoise(latent(pipe.vae.config.latent_channels, edge))
 
 
 def in_turn(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, Any]]:
-    """Warm up, then take each step ``rounds`` times, in turn. CPU seconds ignore what else the machine does."""
+    """Warm up, then run each step ``rounds`` times, in turn. CPU seconds are independent of other processes."""
     first = {name: clocks(take)[0] for name, take in steps.items()}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     for _ in range(rounds):
@@ -154,7 +154,7 @@ def in_turn(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
 
 
 def clocks(take: Callable[[], object]) -> tuple[float, float]:
-    """Wall and CPU seconds of a call."""
+    """Return the wall and CPU seconds of a call."""
     wall, cpu = time.perf_counter(), time.process_time()
     take()
     return time.perf_counter() - wall, time.process_time() - cpu
@@ -166,12 +166,12 @@ def rms(x: Tensor) -> float:
 
 
 def peak_gb() -> float:
-    """Peak resident memory of this process so far."""
+    """Return the peak resident memory of this process so far."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
 
 
 def file_gb(folder: Path) -> float:
-    """Size of the denoiser's weight files."""
+    """Return the size of the denoiser's weight files."""
     return round(sum(f.stat().st_size for f in (folder / "denoiser").glob("*.safetensors")) / 1e9, 3)
 
 

@@ -1,10 +1,9 @@
-"""Damaged image files through the reader: every one must give a picture or an error of ours, soon and in little memory.
+"""Fuzz test of the image reader: each damaged file must give a picture or a TSDSRError, quickly and in little memory.
 
     python benchmarks/fuzz_reader.py --files 12000
 
-Each file is read, and what could be read is written again, in worker processes whose memory and time are limited. A
-worker that crashes, or takes longer than the limit, is found out by the parent, which keeps the file and starts
-another worker. `benchmarks/files.md` has the figures.
+Worker processes with limited memory and time read each file and write what they could read. If a worker crashes or
+exceeds the time limit, the parent keeps the file and starts another worker. `benchmarks/files.md` has the results.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ from tsdsr.images.writing import write_picture
 MAX_PIXELS = 4_000_000
 SECONDS = 5.0
 MEMORY = 1 << 30
-"""Address space a worker may take above what it starts with."""
+"""Address space in bytes that a worker may use beyond what it starts with."""
 
 
 def seeds() -> dict[str, bytes]:
-    """Small valid files of every format, depth, and layout, with all metadata: name → content."""
+    """Make small valid files of every format, depth and layout, with all metadata: name → content."""
     rgb = np.asarray(Image.fromarray(skimage.data.astronaut()).resize((48, 40)))
     alpha = np.tile(np.linspace(0, 255, 48).astype(np.uint8), (40, 1))
     exif = Image.Exif()
@@ -68,7 +67,7 @@ def seeds() -> dict[str, bytes]:
 
 
 def _other_layouts(rgb: np.ndarray) -> dict[str, bytes]:
-    """Files that this package reads and does not write."""
+    """Make files in formats that this package reads but does not write."""
     image, found = Image.fromarray(rgb), {}
 
     def save(name: str, picture: Image.Image, **options: object) -> None:
@@ -109,7 +108,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def bombs() -> dict[str, bytes]:
-    """Files that claim or unpack to far more than they are."""
+    """Make files that declare or unpack to far more data than they contain."""
     zeros = zlib.compress(bytes(64 << 20), 9)
     signature = b"\x89PNG\r\n\x1a\n"
 
@@ -172,7 +171,7 @@ def truncate(data: bytearray, rng: random.Random) -> None:
 
 
 def lie_about_a_size(data: bytearray, rng: random.Random) -> None:
-    """Overwrite a number somewhere: lengths of chunks, boxes, strips, segments."""
+    """Overwrite a random number, such as the length of a chunk, box, strip or segment."""
     kind = rng.choice(("<H", ">H", "<I", ">I"))
     size = struct.calcsize(kind)
     if len(data) > size:
@@ -182,7 +181,7 @@ def lie_about_a_size(data: bytearray, rng: random.Random) -> None:
 
 
 def lie_in_a_png(data: bytearray, rng: random.Random) -> None:
-    """Change a chunk's length or body and make its checksum right again; elsewhere, lie about a size."""
+    """Change the length or body of a PNG chunk and fix its checksum; in other formats, falsify a size."""
     if data[:4] != b"\x89PNG":
         return lie_about_a_size(data, rng)
     starts, at = [], 8
@@ -216,7 +215,7 @@ MUTATIONS: dict[str, Mutation] = {
 
 @dataclass(frozen=True)
 class Case:
-    """A damaged file: how it came about, its name and content."""
+    """Make a damaged file and return how it was made, its name and its content."""
 
     kind: str
     name: str
@@ -224,7 +223,7 @@ class Case:
 
 
 def cases(count: int, seed: int) -> Iterator[Case]:
-    """Bombs and whole files under every suffix first, then mutations: reproducible."""
+    """Yield bombs and intact files under every suffix, then mutations, reproducibly."""
     whole, suffixes = seeds(), sorted(FORMATS)
     rng = random.Random(seed)
     for name, content in bombs().items():
@@ -237,7 +236,7 @@ def cases(count: int, seed: int) -> Iterator[Case]:
         name, kind = rng.choice(names), rng.choice(sorted(MUTATIONS))
         data = bytearray(whole[name])
         MUTATIONS[kind](data, rng)
-        if rng.random() < 0.1:  # the beginning of one format, the rest of another
+        if rng.random() < 0.1:  # join the beginning of one format to the rest of another
             other = whole[rng.choice(names)]
             cut = rng.randrange(4, 64)
             data, kind = bytearray(other[:cut]) + data[cut:], "format swap"
@@ -245,10 +244,10 @@ def cases(count: int, seed: int) -> Iterator[Case]:
 
 
 def outcome(path: Path, folder: Path) -> str:
-    """Read a file and store what was read: "read", or the name of the error of ours.
+    """Read a file and write what was read; return "read" or the name of the TSDSRError.
 
     Raises:
-        Exception: anything else, and leftovers of a write: failures.
+        Exception: any other error, or files left behind by a write; these are failures.
     """
     try:
         picture = read_picture(path, MAX_PIXELS)
@@ -264,7 +263,7 @@ def outcome(path: Path, folder: Path) -> str:
 
 
 def work(connection: Connection, folder: Path, memory: int) -> None:
-    """Answer (outcome, seconds, peak MB) to each path sent."""
+    """Reply to each received path with (outcome, seconds, peak MB)."""
     read_picture(folder / "warm.png")
     with Path("/proc/self/statm").open() as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
@@ -284,7 +283,7 @@ def work(connection: Connection, folder: Path, memory: int) -> None:
 
 
 class Worker:
-    """A process that reads files, replaced when it dies or hangs."""
+    """A process that reads files and is replaced when it dies or hangs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,18 +1,18 @@
-"""Held-out photographs, degraded in five ways, and models scored on them: what `mini` is chosen by.
+"""Score models on held-out photographs with five kinds of degradation; `mini` is selected by these scores.
 
     python benchmarks/heldout.py make PHOTOS -o heldout
     python benchmarks/heldout.py score heldout plain=bicubic new=mini --results restored    # pip install 'tsdsr[eval]'
 
-The photographs are those the recipes hold out, so no training sees them. The sets:
+The photographs are those that the recipes hold out, so no training uses them. The sets:
 
-    camera  sharp photographs, lens blur, little noise, some sharpening, mild JPEG
-    soft    the same from photographs enlarged by 1.4, as soft as a camera's own pixels
-    raw     "soft" behind a simulated sensor: blur in linear light, colour mosaic, photon noise, demosaicing
-    twin    one scene taken twice, by a long and a short lens: the truth, too, went through a sensor, and the two do not
-            quite meet; how benchmarks of real photographs are made
+    camera  sharp photographs with lens blur, little noise, some sharpening and mild JPEG compression
+    soft    the same from photographs enlarged by 1.4, which are as soft as a camera's own pixels
+    raw     "soft" through a simulated sensor: blur in linear light, colour mosaic, photon noise, demosaicing
+    twin    one scene taken twice, with a long and a short lens; the ground truth has passed through a sensor too, and
+            the two are slightly misaligned, as in benchmarks of real photographs
     harsh   the `osediff` preset
 
-`twin` is made by what is known of such benchmarks, not fitted to any.
+`twin` follows what is known about such benchmarks; it is not fitted to any of them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 def softened(sharp: Tensor, rng: np.random.Generator) -> Tensor:
-    """The middle of a crop enlarged by 1.4, with slight grain."""
+    """Return the centre of a crop enlarged by 1.4, with slight grain."""
     edge = round(EDGE / SOFTENING)
     begin = (EDGE - edge) // 2
     soft = upsample_bicubic(sharp[None, :, begin : begin + edge, begin : begin + edge], (EDGE, EDGE))[0]
@@ -83,7 +83,7 @@ def twin(sharp: Tensor, rng: np.random.Generator) -> Pair:
 
 
 def shifted(scene: Tensor, rng: np.random.Generator) -> Tensor:
-    """A scene (3, H, W) moved by up to a pixel and sheared by up to a thousandth, as registration leaves it."""
+    """Shift a scene (3, H, W) by up to a pixel and shear it by up to a thousandth, like imperfect registration."""
     matrix = np.eye(2) + rng.uniform(-1e-3, 1e-3, (2, 2))
     move = rng.uniform(-1, 1, (2, 1)) * 2 / EDGE
     theta = torch.from_numpy(np.concatenate([matrix, move], 1)).float()[None]
@@ -118,7 +118,7 @@ def make(photos: str, output: Path, count: int) -> None:
 
 
 def score(root: Path, models: dict[str, str], sets: list[str], results: Path) -> None:
-    """Restore every set by every model into ``results/<model>/<set>``; a table a set, with grids of 4 and 8 pixels."""
+    """Restore every set with every model into ``results/<model>/<set>``; print a table per set with 4/8-pixel grid."""
     for which in sets:
         folders = {name: results / name / which for name in models}
         for name, model in models.items():
@@ -136,7 +136,7 @@ def score(root: Path, models: dict[str, str], sets: list[str], results: Path) ->
 
 
 def enlargement(model: str) -> Callable[[Tensor], Tensor]:
-    """What makes (1, 3, 4h, 4w) of (1, 3, h, w): "bicubic", or a model."""
+    """Return a function that enlarges (1, 3, h, w) to (1, 3, 4h, 4w): "bicubic", or a model."""
     if model == "bicubic":
         return lambda x: upsample_bicubic(x, (SCALE * x.shape[-2], SCALE * x.shape[-1])).clamp(0, 1)
     pipe = load_pipeline(model, "cpu", "fp32")
@@ -155,7 +155,7 @@ def save(image: Tensor, path: Path) -> None:
 
 
 def load(path: Path) -> Tensor:
-    """(1, 3, H, W) in [0, 1]."""
+    """Read an image as (1, 3, H, W) in [0, 1]."""
     return to_tensor(decode(path))[None]
 
 

@@ -1,11 +1,11 @@
-"""Time and peak memory of results of growing size, each in a process of its own.
+"""Time and peak memory by size of the result, each size in its own process.
 
     python benchmarks/memory.py --sizes 512 1024 2048 4096 8192
     python benchmarks/memory.py --cli --sizes 4096        # `tsdsr upscale` as a whole, PNG read and written
 
 The input is the example photograph, mirrored until it is large enough and enlarged four times. Peak memory is the
-process's largest resident set; `base` is what it was with the model loaded and used once. Processor seconds on one
-thread (`--threads 1`) hold on a busy machine too. With `--parts` the processor seconds of each part are added.
+largest resident set of the process. `base` is the resident set after loading the model and using it once. Processor
+seconds on one thread (`--threads 1`) are valid on a busy machine too. `--parts` adds processor seconds by part.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PHOTO = Path(__file__).resolve().parents[1] / "examples" / "astronaut_lq.png"
 
 
 def photograph(edge: int) -> Any:
-    """uint8 (edge, edge, 3)."""
+    """Make the input image, uint8 (edge, edge, 3)."""
     import numpy as np
     from PIL import Image
 
@@ -37,7 +37,7 @@ def photograph(edge: int) -> Any:
 
 
 def part_timer() -> dict[str, float]:
-    """Processor seconds of each part of the path, added up while it runs; parts inside others are taken from them."""
+    """Accumulate the processor seconds of each part; the time of nested parts is subtracted from the outer part."""
     import tsdsr.pipeline.canvas as finish
     import tsdsr.pipeline.stream as stream
     from tsdsr.pipeline.blending import BandBlender
@@ -72,7 +72,7 @@ def part_timer() -> dict[str, float]:
 
 
 def measure(args: argparse.Namespace, edge: int) -> dict[str, Any]:
-    """One size in this process."""
+    """Measure one size in this process."""
     import torch
 
     from tsdsr import load_pipeline
@@ -98,7 +98,7 @@ def measure(args: argparse.Namespace, edge: int) -> dict[str, Any]:
 
 
 def measure_cli(args: argparse.Namespace, edge: int) -> dict[str, Any]:
-    """`tsdsr upscale` on a PNG, from start to end."""
+    """Measure `tsdsr upscale` on a PNG, from start to end."""
     from PIL import Image
 
     with tempfile.TemporaryDirectory() as folder:

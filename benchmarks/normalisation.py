@@ -1,11 +1,11 @@
-"""How close tiles of an autoencoder with GroupNorm come to the whole image, by where the statistics come from.
+"""Difference between tiled and untiled results of an autoencoder with GroupNorm, by source of the statistics.
 
     python benchmarks/normalisation.py --steps 500 --size 768 --tile 256
 
-A small ``AutoencoderKL`` of the real class is trained for some minutes on photographs of scikit-image (random weights
-turn any image into noise), then encodes and decodes others, whole and in tiles, without any denoiser. Statistics: each
-tile's own; of the image reduced to a tile's area (what the pipeline does); of the whole image (the best a fixed
-statistic can do).
+A small ``AutoencoderKL`` of the real class is trained for a few minutes on photographs of scikit-image, because random
+weights turn any image into noise. It then encodes and decodes other images, whole and in tiles, without a denoiser.
+The statistics are those of each tile; of the image reduced to the area of a tile (as in the pipeline); or of the whole
+image (the best result of fixed statistics).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def to_tensor(array: Any) -> Tensor:
 
 
 def train(steps: int) -> AutoencoderKL:
-    """A small autoencoder, eight times down, after ``steps`` steps on four crops of 96 pixels."""
+    """Train a small autoencoder (downsampling by 8) for ``steps`` steps on four crops of 96 pixels."""
     torch.manual_seed(0)
     vae = AutoencoderKL(
         block_out_channels=(16, 16, 32, 32),
@@ -69,7 +69,7 @@ def train(steps: int) -> AutoencoderKL:
 def compare(
     vae: AutoencoderKL, x: Tensor, size: int, tile: int, overlap: int, color_fix: ColorFix
 ) -> dict[str, tuple[float, float]]:
-    """PSNR in dB of tiled to whole, and the largest difference in grey levels, by statistics."""
+    """Return PSNR in dB between tiled and untiled results and the largest difference in grey levels, by statistics."""
 
     def restore(windows: Tensor) -> Tensor:
         decoded: Tensor = vae.decode(vae.encode(windows * 2 - 1).latent_dist.mode()).sample / 2 + 0.5

@@ -1,9 +1,9 @@
-"""What tiles leave behind: tiled against untiled results of one model over overlaps.
+"""Visibility of tiles: tiled against untiled results of one model, for several overlaps.
 
     python benchmarks/overlap.py --model mini --dtype fp32      # pip install scikit-image
 
-Three photographs of scikit-image, enlarged to 1280×1024 in tiles of 512 pixels. The smallest overlap of which nothing
-is seen belongs into ``tile_overlap`` of the model's row in ``tsdsr/models/zoo.py``.
+Enlarges three photographs of scikit-image to 1280×1024 in tiles of 512 pixels. Enter the smallest overlap without
+visible tiles as ``tile_overlap`` in the model's row of ``tsdsr/models/zoo.py``.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""A full-size student with random weights, quantised: seconds of the one step, memory, deviation from the original.
+"""Quantising a full-size student with random weights: time of the step, memory, deviation from the original.
 
     python benchmarks/folding.py --work /tmp/folding --stage make
     python benchmarks/quantization.py --work /tmp/folding
     python benchmarks/quantization.py --work /tmp/folding --memory "folded int8"
     python benchmarks/quantization.py --work /tmp/folding --pictures
 
-The first has all variants in memory, takes steps in turn and stores the latents. ``--memory`` loads one variant and
-reports its peak. ``--pictures`` decodes the stored latents and compares the pictures (needs lpips). Random weights make
-noise of them, so that deviations say how errors grow through such a network, not what a trained one would show.
+The second command holds all variants in memory, takes steps in turn and stores the latents. ``--memory`` loads one
+variant and reports its peak memory. ``--pictures`` decodes the stored latents and compares the pictures (needs lpips).
+With random weights these pictures are noise. The deviations show how errors grow through such a network, not what a
+trained network would show.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ VARIANTS = ("folded int8", "folded int8-dynamic", "folded", "full")
 
 
 def load(variant: str, work: Path, dtype: torch.dtype) -> OneStepSRPipeline:
-    """A variant by name: folder, and how to quantise it."""
+    """Look up a variant by name: its folder and quantisation mode."""
     folder, _, mode = variant.partition(" ")
     pipe = load_pipeline(work / folder, "cpu", dtype)
     if mode:
@@ -45,7 +46,7 @@ def load(variant: str, work: Path, dtype: torch.dtype) -> OneStepSRPipeline:
 
 
 def weights_gb(pipe: OneStepSRPipeline) -> float:
-    """What the denoiser's weights take, scales of quantised ones included."""
+    """Return the size of the denoiser's weights, including the scales of quantised ones."""
     total = 0
     for parameter in pipe.denoiser.parameters():
         parts = [getattr(parameter, name) for name in getattr(parameter, "tensor_data_names", ())] or [parameter]
@@ -54,7 +55,7 @@ def weights_gb(pipe: OneStepSRPipeline) -> float:
 
 
 def compare_pictures(work: Path, dtype: torch.dtype) -> dict[str, dict[str, float]]:
-    """Decode each latent as :class:`OneStepSRPipeline` does, stretched to [0, 1] alike; PSNR and LPIPS to the first."""
+    """Decode the latents, stretch all pictures to [0, 1] in the same way, and return PSNR and LPIPS to the first."""
     import lpips
 
     vae = AutoencoderKL.from_pretrained(work / "full" / "vae", dtype=dtype)
@@ -76,7 +77,7 @@ def compare_pictures(work: Path, dtype: torch.dtype) -> dict[str, dict[str, floa
 
 
 def psnr(x: Tensor, reference: Tensor) -> float:
-    """Of images in [0, 1]."""
+    """Compute the PSNR of images in [0, 1]."""
     return round(-10 * math.log10(float((x - reference).square().mean())), 2)
 
 

@@ -1,9 +1,8 @@
-"""How long scoring takes: `tsdsr.evaluation` against a plain loop over pyiqa's metrics, in one run.
+"""Time of scoring: `tsdsr.evaluation` against a plain loop over pyiqa's metrics, in one run.
 
     python benchmarks/scoring.py --pred PRED --gt GT [--count N] [--workers 0 2]
 
-Also the largest difference between the two ways, for every metric. Pairs whose metrics need weights that cannot be had
-are no part of it.
+Times PSNR, SSIM, LPIPS, DISTS and NIQE, and prints the largest difference between the two for every metric.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ NAMES = ("psnr", "ssim", "lpips", "dists", "niqe")
 
 
 def plain(items: list[Item], settings: ScoringSettings) -> tuple[list[dict[str, float]], dict[str, float]]:
-    """Metric by metric, image by image; values, and seconds of each metric."""
+    """Score metric by metric and image by image; return the values and the seconds of each metric."""
     pyiqa, load = load_pyiqa(), Scorer(ScoringSettings(select_metrics(["psnr"]))).load
     found: list[dict[str, float]] = [{} for _ in items]
     seconds = {}

@@ -1,9 +1,9 @@
-"""How often the 95 % intervals of a user study hold the truth, in simulated studies whose voters differ.
+"""Coverage of the 95 % intervals of a user study, in simulated studies with voters of different opinions.
 
     python benchmarks/study_intervals.py [--studies N]
 
-Every voter chooses the system in question with a probability of their own, drawn from a beta distribution around the
-true rate. "alike" is the correlation of two votes of one voter: 0 for independent votes.
+Every voter chooses the system in question with an individual probability, drawn from a beta distribution around the
+true rate. "alike" is the correlation of two votes of one voter; 0 means independent votes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CASES = (
 
 
 def simulate(voters: int, each: int, rate: float, alike: float, rng: np.random.Generator) -> list[Vote]:
-    """The votes of one study."""
+    """Simulate the votes of one study."""
     shape = (1 - alike) / alike if alike else None
     votes = []
     for voter in range(voters):

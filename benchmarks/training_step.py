@@ -1,10 +1,10 @@
-"""Seconds and memory of a training step: batched passes against one pass an answer, and full-size SD3.
+"""Time and memory of a training step: batched against separate network passes on `mini`, and full-size SD3.
 
     python benchmarks/training_step.py mini [--steps 10]      # both ways in turn, on `mini`'s network
     python benchmarks/training_step.py sd3 [--points 1]       # SD3-medium with random weights, one step, every role
 
-LPIPS is left out of both: it is the same either way. The released code makes 24 passes for the distillation of one step
-with N = 4: six answers (teacher at both latents, fake at one, each with and without prompt) at each of four points.
+LPIPS is omitted from both, because it is the same in both. For the distillation of one step with N = 4, the released
+code makes 24 passes: six (teacher at both latents, fake at one, each with and without prompt) at each of four points.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tsdsr.training.student import StudentTrainer
 
 
 class ZeroPrompts:
-    """Embeddings of the right shape: their values do not change the cost."""
+    """Make embeddings of the right shape; their values do not affect the cost."""
 
     def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
         self._one = Conditioning(**{name: torch.zeros(1, *shape) for name, shape in shapes.items()})
@@ -73,7 +73,7 @@ def trainer(
 
 
 def mini(steps: int, batch: int, edge: int) -> dict[str, object]:
-    """The recipe's second phase with guidance, both ways in turn in one run."""
+    """Time the recipe's second phase with guidance, batched and separate passes in turn in one run."""
     runs: dict[str, StudentTrainer] = {}
     for name, batched in (("batched", True), ("one pass an answer", False)):
         recipe = student_recipe("mini_student")
@@ -99,7 +99,7 @@ def mini(steps: int, batch: int, edge: int) -> dict[str, object]:
 
 
 def sd3(points: int, edge: int, device: str, precision: str) -> dict[str, object]:
-    """One step of `sd3_paper` with batch 1, timed by part."""
+    """Time the parts of one step of `sd3_paper` with batch size 1."""
     spec = get_spec("sd3")
     recipe = student_recipe("sd3_paper")
     tsd = TSDSettings(points=points, batched=False)

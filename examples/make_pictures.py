@@ -1,10 +1,10 @@
-"""Make the example input, the README's before/after picture and the sheet of degradations, from scikit-image's photos.
+"""Create the example input, the README's before/after picture and the sheet of degradations from scikit-image photos.
 
     python examples/make_pictures.py
 
 NASA's portrait of Eileen Collins (public domain) is degraded by the project's own recipe with a fixed seed, then
-restored by the packaged `mini`. The sheet shows, for each preset of the second-order recipe, four draws beside the
-sharp picture: the portrait and two CC0 photographs.
+restored by the packaged `mini`. For each preset of the second-order recipe, the sheet shows the target and four
+degraded versions of the portrait and of two CC0 photographs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def degradation_sheet(edge: int = 192, draws: int = 4) -> Image.Image:
-    """A row a preset and photograph: the target, then ``draws`` degraded versions, enlarged to its size."""
+    """Draw a row per preset and photograph: the target, then ``draws`` degraded versions enlarged to its size."""
     crops = [skimage.data.astronaut()[:edge, 128:320], skimage.data.chelsea()[60:252, 100:292]]
     crops.append(skimage.data.coffee()[60:252, 180:372])
     rows = []
