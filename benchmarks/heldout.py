@@ -51,7 +51,7 @@ METRICS = ("psnr", "lpips", "dists", "niqe")
 SHORT_LENS = dataclasses.replace(LONG_LENS, blur_sigma=(1.2, 2.8))
 
 Pair = tuple[Tensor, Tensor]
-"""Low quality (3, 128, 128) and truth (3, 512, 512), in [0, 1]."""
+"""LQ image (3, 128, 128) and ground truth (3, 512, 512), in [0, 1]."""
 
 
 def softened(sharp: Tensor, rng: np.random.Generator) -> Tensor:
@@ -118,7 +118,7 @@ def make(photos: str, output: Path, count: int) -> None:
 
 
 def score(root: Path, models: dict[str, str], sets: list[str], results: Path) -> None:
-    """Restore every set with every model into ``results/<model>/<set>``; print a table per set with 4/8-pixel grid."""
+    """Restore every set with every model into ``results/<model>/<set>``; print a table per set with 4/8-pixel grids."""
     for which in sets:
         folders = {name: results / name / which for name in models}
         for name, model in models.items():
