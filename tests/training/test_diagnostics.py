@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from tests.training.tiny import config, mini_networks
 from tsdsr.data.sources import list_photos
 from tsdsr.errors import ConfigError
+from tsdsr.models.latents import encode_images
 from tsdsr.training.diagnostics import TimeRow, mean_and_std, measure, to_csv, write_figure
-from tsdsr.training.networks import encode
 from tsdsr.training.samples import TrainingData
 from tsdsr.training.student import StudentTrainer
 from tsdsr.training.validation import validation_pairs
@@ -65,7 +65,7 @@ class Oracle(nn.Module):
 
 def test_an_exact_teacher_points_the_true_way(trainer: StudentTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     _, x_hq = next(validation_pairs(trainer.data.validation, trainer.config.pairs, 32))
-    oracle = Oracle(encode(trainer.vae, x_hq))
+    oracle = Oracle(encode_images(trainer.vae, x_hq))
     monkeypatch.setattr("tsdsr.training.networks.as_denoiser", lambda network: oracle)
     (row,) = measure(trainer, (700,), images=1)
     assert row.cosine_hat == pytest.approx((1.0,), abs=1e-5)

@@ -23,7 +23,7 @@ from tsdsr.models.denoiser import as_denoiser
 from tsdsr.models.lora import read_released_lora
 from tsdsr.models.zoo import MINI, get_spec
 from tsdsr.training.config import NetworkSettings
-from tsdsr.training.networks import Parts, Scores, build_networks
+from tsdsr.training.networks import Parts, ScoreNetworks, build_networks
 from tsdsr.training.prompts import LabelPrompts, join, mix
 
 
@@ -152,7 +152,7 @@ def test_parity_with_the_released_code(reference: Path, case: str) -> None:
     if tuned:
         attach_lora(model, read_released_lora(folder / "teacher.safetensors"), "teacher")
     attach_lora(model, read_released_lora(folder / "transformer_reg.safetensors"), "fake")
-    scores = Scores(torch.nn.Module.to(model, torch.float64), has_teacher_adapter=tuned)
+    scores = ScoreNetworks(torch.nn.Module.to(model, torch.float64), has_teacher_adapter=tuned)
     prompt = Conditioning(c["prompt_embeds"], c["pooled_prompt_embeds"])
     null = Conditioning(c["null_prompt_embeds"], c["null_pooled_prompt_embeds"])
     process = FlowMatching(shift=3.0)

@@ -258,12 +258,12 @@ def test_one_bad_step_is_survived(photo_folder: Path, tmp_path: Path) -> None:
     calls = []
 
     def sometimes(*arguments: object) -> object:
-        loss, z_hat, prompt = honest(*arguments)  # type: ignore[arg-type]
+        result = honest(*arguments)  # type: ignore[arg-type]
         calls.append(1)
         if len(calls) == 2:
             figures = arguments[3]
             figures["loss/student"] = figures["loss/student"] * float("inf")  # type: ignore[index]
-        return loss, z_hat, prompt
+        return result
 
     run._student_loss = sometimes  # type: ignore[assignment,method-assign]
     run.run()
@@ -306,13 +306,13 @@ def test_the_adversarial_loss_trains_student_and_discriminator_but_not_the_fake(
         cfg = dataclasses.replace(cfg, phases=(phase,))
         run = trainer(photo_folder, tmp_path, cfg, networks=sd3_networks(), prompts=TinyPrompts())
     fake = run.roles["fake"].parameters
-    honest = run._train_fake
+    honest = run._fake_gradients
 
     def untouched(*arguments: object) -> object:
         assert all(p.grad is None for p in fake)  # the student's backward pass went through it and left nothing
         return honest(*arguments)  # type: ignore[arg-type]
 
-    run._train_fake = untouched  # type: ignore[assignment,method-assign]
+    run._fake_gradients = untouched  # type: ignore[assignment,method-assign]
     run.run(until=1)
     before = weights(run)
     run.run()

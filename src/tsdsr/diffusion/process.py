@@ -55,7 +55,7 @@ class NoiseProcess(ABC):
             tuple of Tensor: ``alpha_t`` and ``sigma_t``, shape of ``t``, at least float32.
 
         Raises:
-            InvalidInputError: a time is outside the range.
+            InvalidInputError: a time is outside the range; not checked on an accelerator, which would have to wait.
         """
 
     @abstractmethod
@@ -94,10 +94,10 @@ class NoiseProcess(ABC):
             Tensor: times, same shape, at least float32.
 
         Raises:
-            InvalidInputError: a position is outside the list.
+            InvalidInputError: a position is outside the list; not checked on an accelerator.
         """
         last = self.num_train_timesteps - 1
-        if index.numel() and not bool(((index >= 0) & (index <= last)).all()):
+        if on_host(index) and index.numel() and not bool(((index >= 0) & (index <= last)).all()):
             raise InvalidInputError(f"positions must lie in [0, {last}], got {index.min():g} to {index.max():g}")
         return self._visit(_promote(index))
 
@@ -143,10 +143,11 @@ class NoiseProcess(ABC):
             )
         alpha, sigma = self.coefficients(times)
         shape = (-1,) + (1,) * (like.ndim - 1)
-        return alpha.to(like.device, dtype).reshape(shape), sigma.to(like.device, dtype).reshape(shape)
+        alpha, sigma = (c.to(like.device, dtype, non_blocking=True).reshape(shape) for c in (alpha, sigma))
+        return alpha, sigma
 
     def _check_range(self, t: Tensor) -> None:
-        if t.numel() and not bool(((t >= 0) & (t <= self.t_max)).all()):
+        if on_host(t) and t.numel() and not bool(((t >= 0) & (t <= self.t_max)).all()):
             low, high = float(t.min()), float(t.max())
             raise InvalidInputError(f"t must lie in [0, {self.t_max:g}], got values from {low:g} to {high:g}")
 
@@ -232,7 +233,7 @@ class VariancePreserving(NoiseProcess):
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         t = _promote(t)
         self._check_range(t)
-        table = _log_abar(self.num_train_timesteps, self.beta_start, self.beta_end).to(t.device)
+        table = _log_abar(self.num_train_timesteps, self.beta_start, self.beta_end, t.device)
         low = t.floor().long().clamp(max=self.num_train_timesteps - 2)
         log_abar = torch.lerp(table[low], table[low + 1], (t - low).to(table.dtype))
         return (0.5 * log_abar).exp().to(t.dtype), (-torch.expm1(log_abar)).sqrt().to(t.dtype)
@@ -259,13 +260,18 @@ class VariancePreserving(NoiseProcess):
         return (alpha * eps - sigma * x0).to(x0.dtype)
 
 
+def on_host(x: Tensor) -> bool:
+    """Whether reading a tensor's values costs nothing; elsewhere it would wait for the device."""
+    return x.device.type == "cpu"
+
+
 def _promote(x: Tensor) -> Tensor:
     """Convert half precision to float32, so that coefficients are never computed in half precision."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 @lru_cache(maxsize=8)
-def _log_abar(steps: int, beta_start: float, beta_end: float) -> Tensor:
+def _log_abar(steps: int, beta_start: float, beta_end: float, device: torch.device) -> Tensor:
     """Log of the cumulative product of ``1 - beta`` for the scaled-linear schedule, float64, shape (steps,)."""
     betas = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64).square()
-    return torch.log1p(-betas).cumsum(0)
+    return torch.log1p(-betas).cumsum(0).to(device)

@@ -18,7 +18,7 @@ from tsdsr.errors import ModelError
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.denoiser import as_denoiser
 from tsdsr.models.mini import MiniUNet
-from tsdsr.training.networks import Scores
+from tsdsr.training.networks import ScoreNetworks
 from tsdsr.training.sample_rng import SampleRNG
 
 _STREAM = 21
@@ -39,17 +39,20 @@ class Adversary(ABC):
         """What the head is to judge of latents (B, C, h, w) of the samples numbered ``items``."""
 
     def generator_loss(self, z_hat: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
-        """The student's part; call within :meth:`held`."""
+        """The student's part; call within :meth:`frozen`."""
         return generator_loss(self.head(self.features(z_hat, items, prompt)))
 
-    def begin(self) -> None:
-        """Make ready for calls of :meth:`features` outside :meth:`held`."""
+    def activate(self) -> None:
+        """Prepare for calls of :meth:`features` outside :meth:`frozen`."""
         return
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Gradients pass through the discriminator without being collected; holds for the backward pass too."""
-        with frozen(self.head):
+    def frozen(self) -> Iterator[None]:
+        """Within the block gradients pass through the discriminator without being collected in its weights.
+
+        Keep the block open until the backward pass is done.
+        """
+        with collect_no_gradients(self.head):
             yield
 
 
@@ -57,12 +60,12 @@ class FeatureAdversary(Adversary):
     """Looks at features of noised latents inside the fake network.
 
     Args:
-        scores (Scores): holds the fake network.
+        scores (ScoreNetworks): holds the fake network.
         process (NoiseProcess): noises the latents.
         seed (int): of the head's initial weights and of the noise.
     """
 
-    def __init__(self, scores: Scores, process: NoiseProcess, seed: int) -> None:
+    def __init__(self, scores: ScoreNetworks, process: NoiseProcess, seed: int) -> None:
         self.scores, self.process, self.seed = scores, process, seed
         self.layer, channels = feature_layer(scores.fake)
         with seeded(seed):
@@ -71,7 +74,7 @@ class FeatureAdversary(Adversary):
     def features(self, z: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
         """What the fake network makes of latents, noised at moderate times of the samples' own.
 
-        The fake network must be the active role: switching to it here would thaw it within :meth:`held`.
+        The fake network must be the active role: switching to it here would thaw it within :meth:`frozen`.
         """
         draws = SampleRNG(self.seed, _STREAM, items)
         t = self.process.time_at(draws.integers(400, 950)).to(z.device)
@@ -80,15 +83,15 @@ class FeatureAdversary(Adversary):
             as_denoiser(self.scores.fake)(z_t, t, prompt)
         return outputs[0]
 
-    def begin(self) -> None:
+    def activate(self) -> None:
         self.scores.network("fake")
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def frozen(self) -> Iterator[None]:
         """As the base's, for the fake network too: the backward pass may compute activations anew."""
         with ExitStack() as stack:
-            stack.enter_context(frozen(self.scores.network("fake")))
-            stack.enter_context(frozen(self.head))
+            stack.enter_context(collect_no_gradients(self.scores.network("fake")))
+            stack.enter_context(collect_no_gradients(self.head))
             yield
 
 
@@ -201,7 +204,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 @contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
+def collect_no_gradients(module: nn.Module) -> Iterator[None]:
     """Within the block gradients pass through the module without being collected in it."""
     kept = [p for p in module.parameters() if p.requires_grad]
     for parameter in kept:

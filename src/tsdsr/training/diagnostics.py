@@ -16,8 +16,9 @@ from tsdsr.diffusion.losses import Predictions
 from tsdsr.diffusion.trajectory import paired_walk
 from tsdsr.errors import ConfigError, MissingDependencyError
 from tsdsr.files import atomic_path
+from tsdsr.models.latents import encode_images
 from tsdsr.training.monitors import direction_cosines, score_gap
-from tsdsr.training.networks import autocast, encode
+from tsdsr.training.precision import autocast
 from tsdsr.training.student import StudentTrainer
 from tsdsr.training.validation import validation_pairs
 
@@ -96,10 +97,10 @@ def _measure_one(
     scores = trainer.scores
     assert scores is not None
     device, dtype = trainer.device, trainer.dtype
-    prompt = trainer.prompts.of([text]).to(device, torch.float32)
+    prompt = trainer.on_device(trainer.prompts.of([text]))
     with autocast(device, dtype):
         z_hat = trainer.networks.student(x_lq.to(device), trainer.fixed)[0].float()
-        z_hq = encode(trainer.vae, x_hq.to(device)).float()
+        z_hq = encode_images(trainer.vae, x_hq.to(device))
     noise = torch.randn(z_hq.shape, generator=generator).to(device)
 
     def predict(z_hat_t: Tensor, z_hq_t: Tensor, t: Tensor) -> Predictions:

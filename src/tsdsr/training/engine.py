@@ -21,8 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from tsdsr.devices import to_device
 from tsdsr.errors import ConfigError, TrainingError
 from tsdsr.files import atomic_path
+from tsdsr.models.conditioning import Conditioning
 from tsdsr.training.checkpoint import load_latest_checkpoint, save_checkpoint
 from tsdsr.training.config import RunConfig
 from tsdsr.training.optim import TrainedRole
@@ -45,7 +47,8 @@ class Engine(ABC):
         workers (int): data loading processes.
 
     Raises:
-        ConfigError: a batch cannot be split evenly over processes and micro-batches, or the launcher is set to shard.
+        ConfigError: a batch cannot be split evenly over processes and micro-batches, the launcher is set to shard, or
+            16-bit base weights are to compute in float32.
     """
 
     def __init__(
@@ -55,6 +58,11 @@ class Engine(ABC):
             raise ConfigError(
                 "sharded training is not supported: roles share frozen weights, which sharding would tear apart. "
                 "Launch with plain data parallelism (MULTI_GPU)"
+            )
+        if config.networks.base_precision != "fp32" and dtype == torch.float32:
+            raise ConfigError(
+                f"networks.base_precision={config.networks.base_precision} needs 16-bit autocast: choose bf16 or "
+                "fp16 as precision, or set networks.base_precision=fp32"
             )
         self.config, self.output, self.accelerator, self.dtype = config, Path(output), accelerator, dtype
         self.device = torch.device(accelerator.device)
@@ -152,11 +160,6 @@ class Engine(ABC):
         self.ema = EMAModel(self.roles[name].parameters, decay=self.config.ema_decay, foreach=True)
         self._averaged = name
 
-    def update_average(self) -> None:
-        """After each step of the averaged role."""
-        assert self.ema is not None
-        self.ema.step(self.roles[self._averaged].parameters)
-
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Within the block the averaged role holds its averaged weights, to use or store them."""
@@ -169,34 +172,48 @@ class Engine(ABC):
         finally:
             self.ema.restore(parameters)
 
+    def on_device(self, prompt: Conditioning) -> Conditioning:
+        """A prompt on the run's device, embeddings in float32; the copy does not wait for the device."""
+        tensors = prompt.to("cpu", torch.float32).tensors()
+        return Conditioning(**{name: to_device(tensor, self.device) for name, tensor in tensors.items()})
+
     def accumulating(self, module: nn.Module, last: bool) -> Any:
         """No exchange of gradients between processes before the last micro-batch."""
         return nullcontext() if last else self.accelerator.no_sync(module)
 
-    def update(self, name: str, loss: Tensor, learning_rate: float) -> Tensor:
-        """Let a role take its step with the accumulated gradients.
+    def update(self, losses: Mapping[str, Tensor], rates: Mapping[str, float]) -> dict[str, Tensor]:
+        """Let all roles of a step take it with their accumulated gradients, or none of them.
+
+        The student's loss depends on the fake network, and the fake network learns the distribution of this student.
+        If one of them stepped without the other, the two would belong to different steps, and a fake network that
+        fails for good would not stop the run. So one loss or gradient that is not finite skips the step for every
+        role: weights, averages and optimisers stay as they were; only loss scales change. The values are read once,
+        which is the step's only wait for the device.
 
         Args:
-            name (str): the role.
-            loss (Tensor): scalar; looked at only to see whether it is finite.
-            learning_rate (float): this step's.
+            losses (mapping): role → loss, a scalar; only checked for being finite.
+            rates (mapping): the same roles → learning rate.
 
         Returns:
-            Tensor: norm of the gradient before clipping.
+            dict: ``grad_norm/<role>``, before clipping.
 
         Raises:
             NonFiniteError: on all processes alike, when one of them met a value that is not finite.
         """
-        role = self.roles[name]
-        norm = role.gradient_norm()
-        bad = (~(torch.isfinite(loss) & torch.isfinite(norm))).float()
-        if self.accelerator.reduce(bad, "sum") > 0:
-            for each in self.roles.values():
-                each.optimizer.zero_grad(set_to_none=True)
-            role.finish()
-            raise NonFiniteError(f"{name}: loss {loss.item():g}, gradient norm {norm.item():g}")
-        role.step(learning_rate)
-        return norm
+        norms = {name: self.roles[name].gradient_norm() for name in losses}
+        seen = torch.stack([x.detach().float() for name in losses for x in (losses[name], norms[name])])
+        flags = torch.stack([(~torch.isfinite(seen)).any().float()])
+        if self.accelerator.reduce(flags, "sum").tolist()[0] > 0:
+            for name in losses:
+                self.roles[name].finish()
+            values = zip(losses, seen.reshape(-1, 2).tolist(), strict=True)
+            raise NonFiniteError("; ".join(f"{name}: loss {a:g}, gradient norm {b:g}" for name, (a, b) in values))
+        for name, rate in rates.items():
+            self.roles[name].step(rate)
+        if self._averaged in rates:
+            assert self.ema is not None
+            self.ema.step(self.roles[self._averaged].parameters)
+        return {f"grad_norm/{name}": norm for name, norm in norms.items()}
 
     # Bad steps, figures, batches
 

@@ -9,7 +9,6 @@ Without LoRA the teacher is frozen, the fake a trainable copy of it, and the stu
 from __future__ import annotations
 
 import copy
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,8 +21,10 @@ from tsdsr.errors import ConfigError
 from tsdsr.models.adapters import attach_lora, new_lora, share_tensors, use_adapter
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.denoiser import as_denoiser, restore
+from tsdsr.models.latents import decode_latents, encode_images
 from tsdsr.models.zoo import ModelSpec
 from tsdsr.training.config import NetworkSettings
+from tsdsr.training.precision import keep_outer_layers_in_float32
 from tsdsr.training.prompts import join
 
 Role = Literal["teacher", "fake"]
@@ -46,12 +47,12 @@ class Student(nn.Module):
 
     def forward(self, x_lq: Tensor, prompt: Conditioning) -> tuple[Tensor, Tensor]:
         """Enlarged low-quality images (B, 3, H, W) in [0, 1] → ``z_hat`` and ``x_hat``, nominally in [0, 1]."""
-        z_lq = encode(self.vae, x_lq)
+        z_lq = encode_images(self.vae, x_lq)
         z_hat = restore(as_denoiser(self.denoiser), self.spec.process, z_lq, self.spec.timestep, prompt)
-        return z_hat, decode(self.vae, z_hat)
+        return z_hat, decode_latents(self.vae, z_hat)
 
 
-class Scores(nn.Module):
+class ScoreNetworks(nn.Module):
     """Teacher and fake behind one call.
 
     Args:
@@ -128,30 +129,18 @@ class Scores(nn.Module):
         return Predictions(teacher_hat, fake_hat, teacher_hq)
 
 
-def encode(vae: Any, x: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in [0, 1] → scaled latents, the posterior's mode, in float32."""
-    latent: Tensor = vae.encode(x * 2 - 1).latent_dist.mode() * vae.config["scaling_factor"]
-    return latent.float()
-
-
-def decode(vae: Any, z: Tensor) -> Tensor:
-    """Scaled latents → images (B, 3, H, W), nominally in [0, 1], in float32, not clamped."""
-    x: Tensor = vae.decode(z / vae.config["scaling_factor"], return_dict=False)[0]
-    return x.float() / 2 + 0.5
-
-
 @dataclass
 class Networks:
     """All networks of a student's training.
 
     Attributes:
         student (Student): trained.
-        scores (Scores | None): teacher and fake; None for reconstruction only.
+        scores (ScoreNetworks | None): teacher and fake; None for reconstruction only.
         vae (ModelMixin): the frozen original autoencoder, for ``z_hq``.
     """
 
     student: Student
-    scores: Scores | None
+    scores: ScoreNetworks | None
     vae: ModelMixin
 
 
@@ -192,6 +181,10 @@ def build_networks(parts: Parts, spec: ModelSpec, settings: NetworkSettings, see
         networks = _build_full(parts, spec, scores)
     else:
         networks = _build_lora(parts, spec, settings, settings.lora_rank, seed, scores)
+    if networks.scores is not None:
+        for score_network in (networks.scores.fake, networks.scores.teacher):
+            if score_network is not None:
+                keep_outer_layers_in_float32(score_network)
     if settings.gradient_checkpointing:
         for network in (networks.student.denoiser, networks.student.vae, networks.scores and networks.scores.fake):
             recompute_activations(network)
@@ -215,7 +208,7 @@ def _build_full(parts: Parts, spec: ModelSpec, scores: bool) -> Networks:
             raise ConfigError(
                 "distillation needs a teacher: train one with 'tsdsr train teacher', give it as --teacher"
             )
-        pair = Scores(copy.deepcopy(teacher).requires_grad_(True), teacher)
+        pair = ScoreNetworks(copy.deepcopy(teacher).requires_grad_(True), teacher)
     student = Student(parts.denoiser, student_vae, spec)
     return Networks(student, pair, parts.vae.requires_grad_(False))
 
@@ -241,7 +234,7 @@ def _build_lora(
         if isinstance(parts.teacher, dict):
             attach_lora(base, parts.teacher, "teacher")
         new_lora(base, settings.fake_targets, rank, "fake", generator)
-        pair = Scores(base, has_teacher_adapter=isinstance(parts.teacher, dict))
+        pair = ScoreNetworks(base, has_teacher_adapter=isinstance(parts.teacher, dict))
     return Networks(Student(denoiser, vae, spec), pair, parts.vae.requires_grad_(False))
 
 
@@ -254,8 +247,3 @@ def _freeze_decoder(vae: nn.Module) -> None:
 def channels_last(module: Any) -> Any:
     """The same module with convolution weights laid out for speed; any type, as torch's own stubs differ by version."""
     return module.to(memory_format=torch.channels_last)
-
-
-def autocast(device: torch.device, dtype: torch.dtype) -> Any:
-    """Mixed precision; nothing for float32."""
-    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,13 +23,15 @@ from tsdsr.diffusion.losses import (
 )
 from tsdsr.diffusion.trajectory import paired_walk, walk_positions
 from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.latents import encode_images
 from tsdsr.models.zoo import get_spec
 from tsdsr.training.adversarial import Adversary, FeatureAdversary, LatentAdversary, discriminator_loss
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings, value_at
 from tsdsr.training.engine import Engine
 from tsdsr.training.losses import grid_loss, perceptual_distance
 from tsdsr.training.monitors import GapByTime, direction_cosines, score_gap
-from tsdsr.training.networks import Networks, autocast, channels_last, encode
+from tsdsr.training.networks import Networks, channels_last
+from tsdsr.training.precision import autocast
 from tsdsr.training.prompts import LabelPrompts, Prompts, join, mix
 from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.sample_rng import SampleRNG
@@ -37,8 +40,23 @@ from tsdsr.training.validation import validation_figures, validation_pairs
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 
-# Streams of a sample's randomness, so that leaving one use out does not change another.
+# Streams of a sample's randomness: leaving one use out does not change another.
 _WALK, _FAKE, _PROMPT, _CROP = 1, 2, 3, 7
+
+
+class StepLatents(NamedTuple):
+    """What the student's pass over a micro-batch leaves for the steps of the other roles.
+
+    Attributes:
+        items (list of int): sample numbers.
+        z_hat, z_hq (Tensor): restored and true latents (B, C, h, w), detached.
+        prompt (Conditioning): the images' prompts, on the device.
+    """
+
+    items: list[int]
+    z_hat: Tensor
+    z_hq: Tensor
+    prompt: Conditioning
 
 
 class StudentTrainer(Engine):
@@ -53,10 +71,10 @@ class StudentTrainer(Engine):
         accelerator (Accelerator | None): default one process on the CPU.
         dtype (torch.dtype): autocast precision; float32 means none.
         workers (int): data loading processes.
-        perceptual (callable | None): replaces every perceptual distance; used by tests.
+        perceptual (callable | None): replaces every perceptual distance.
 
     Raises:
-        TrainingError: the folder holds a run with other settings.
+        TrainingError: the folder holds another run.
         ConfigError: settings contradict each other or the number of processes.
     """
 
@@ -79,7 +97,7 @@ class StudentTrainer(Engine):
         self.spec = get_spec(config.networks.model)
         self.process = self.spec.process
         self.prompts = prompts or LabelPrompts()
-        self.fixed, self.null = (p.to(self.device, torch.float32) for p in (self.prompts.fixed(), self.prompts.null()))
+        self.fixed, self.null = (self.on_device(p) for p in (self.prompts.fixed(), self.prompts.null()))
         self.student = self.prepare("student", channels_last(networks.student))
         self.vae = networks.vae.to(self.device)
         self.scores = networks.scores
@@ -97,8 +115,8 @@ class StudentTrainer(Engine):
             name: perceptual or perceptual_distance(name, self.device) for name in sorted(names)
         }
         self.gaps = GapByTime()
-        self._last_point: WalkPoint | None = None
-        self._last_hq: Tensor | None = None
+        self._first_point: WalkPoint | None = None
+        self._first_hq: Tensor | None = None
         self.resume()
 
     # One step
@@ -108,31 +126,33 @@ class StudentTrainer(Engine):
         phase = self.config.phases[number]
         progress = phase.progress(phase_step)
         figures: dict[str, Tensor] = {}
-        latents: list[tuple[Tensor, Conditioning]] = []
+        latents: list[StepLatents] = []
         for i, batch in enumerate(batches):
             with ExitStack() as stack:
                 stack.enter_context(self.accumulating(self.student, i + 1 == len(batches)))
-                loss, z_hat, prompt = self._student_loss(batch, phase, progress, figures, stack)
+                loss, found = self._student_loss(batch, phase, progress, figures, stack)
                 self.roles["student"].backward(loss, len(batches))
-            latents.append((z_hat.detach(), prompt))
+            latents.append(found)
         figures = {name: value / len(batches) for name, value in figures.items()}
-        figures["grad_norm/student"] = self.update("student", figures["loss/student"], self.learning_rate())
-        self.update_average()
+        rates = {"student": self.learning_rate()}
         if phase.needs_scores:
-            figures |= self._train_fake(batches, latents, phase, progress)
+            figures["loss/fake"] = self._fake_gradients(latents, phase, progress)
+            rates["fake"] = self.learning_rate(phase.fake_lr)
         if phase.adversarial_weight:
-            figures |= self._train_discriminator(batches, latents, phase)
-        return figures
+            figures["loss/discriminator"] = self._discriminator_gradients(latents)
+            rates["discriminator"] = self.learning_rate(phase.discriminator_lr)
+        return figures | self.update({name: figures[f"loss/{name}"] for name in rates}, rates)
 
     def _student_loss(
         self, batch: TrainingSample, phase: Phase, progress: float, figures: dict[str, Tensor], stack: ExitStack
-    ) -> tuple[Tensor, Tensor, Conditioning]:
+    ) -> tuple[Tensor, StepLatents]:
         """Eq. 8 for one micro-batch; adds its figures to ``figures``."""
-        prompt = self.prompts.of(batch.prompt).to(self.device, torch.float32)
+        items = batch.item.tolist()
+        prompt = self.on_device(self.prompts.of(batch.prompt))
         with autocast(self.device, self.dtype):
-            z_hat, x_hat = self.student(batch.x_lq, self._student_prompt(batch, prompt, phase, progress))
+            z_hat, x_hat = self.student(batch.x_lq, self._student_prompt(items, prompt, phase, progress))
         with torch.no_grad(), autocast(self.device, self.dtype):
-            z_hq = encode(self.vae, batch.x_hq)
+            z_hq = encode_images(self.vae, batch.x_hq)
         x_hat, z_hat = x_hat.float(), z_hat.float()
         with autocast(self.device, self.dtype):
             weights = (phase.perceptual_weight, phase.latent_mse_weight, phase.l1_weight)
@@ -141,37 +161,38 @@ class StudentTrainer(Engine):
         loss = value_at(phase.gamma_rec, progress) * rec.total
         new = {"loss/l1": rec.l1, "loss/perceptual": rec.perceptual, "loss/latent_mse": rec.latent_mse}
         if phase.tsd is not None:
-            tsd = self._tsd_loss(phase.tsd, progress, batch, z_hat, z_hq, prompt, new)
+            tsd = self._tsd_loss(phase.tsd, progress, items, z_hat, z_hq, prompt, new)
             loss = loss + value_at(phase.gamma_reg, progress) * tsd
         if phase.grid_weight:
             new["loss/grid"] = grid_loss(x_hat, batch.x_hq, 2 * self.spec.vae_scale_factor, phase.grid_relative)
             loss = loss + value_at(phase.grid_weight, progress) * new["loss/grid"]
         if phase.adversarial_weight:
             assert self.adversary is not None
-            stack.enter_context(self.adversary.held())  # until after the backward pass
+            stack.enter_context(self.adversary.frozen())  # until after the backward pass
             with autocast(self.device, self.dtype):
-                adversarial = self.adversary.generator_loss(z_hat, batch.item.tolist(), prompt)
+                adversarial = self.adversary.generator_loss(z_hat, items, prompt)
             loss = loss + value_at(phase.adversarial_weight, progress) * adversarial
             new["loss/adversarial"] = adversarial
         new["loss/student"] = loss
         for name, value in new.items():
             figures[name] = figures.get(name, 0) + value.detach()
-        return loss, z_hat, prompt
+        return loss, StepLatents(items, z_hat.detach(), z_hq, prompt)
 
     def _tsd_loss(
         self,
         tsd: TSDSettings,
         progress: float,
-        batch: TrainingSample,
+        items: Sequence[int],
         z_hat: Tensor,
         z_hq: Tensor,
         prompt: Conditioning,
         figures: dict[str, Tensor],
     ) -> Tensor:
         """Eq. 5 over the walk, as a scalar that is attached to the student's graph."""
+        walk = self.walk(tsd, progress, items, z_hat, z_hq, prompt)
         gradient = tsd_gradient(
             self.process,
-            self._watched(self.walk(tsd, progress, batch.item.tolist(), z_hat, z_hq, prompt), z_hq),
+            self._recorded(walk, z_hq) if self.config.monitor_every else walk,
             tsd.step_weights,
             value_at(tsd.lambda_vsd, progress),
             value_at(tsd.lambda_tsm, progress),
@@ -193,16 +214,16 @@ class StudentTrainer(Engine):
         z_hq: Tensor,
         prompt: Conditioning,
     ) -> Iterator[WalkPoint]:
-        """The paired walk of a batch, with noise and positions of its samples' own."""
+        """The paired walk of a batch; noise and positions are drawn for each sample."""
         assert self.scores is not None
         scores = self.scores
-        draws = SampleRNG(self.config.seed, _WALK, items)
-        noise = draws.normal(z_hat.shape[1:], z_hat)
-        start = draws.integers(value_at(tsd.first, progress), value_at(tsd.last, progress))
-        shifts = draws.integers(-tsd.shift, tsd.shift, tsd.points - 1) if tsd.shift and tsd.points > 1 else None
+        rng = SampleRNG(self.config.seed, _WALK, items)
+        noise = rng.normal(z_hat.shape[1:], z_hat)
+        start = rng.integers(value_at(tsd.first, progress), value_at(tsd.last, progress))
+        shifts = rng.integers(-tsd.shift, tsd.shift, tsd.points - 1) if tsd.shift and tsd.points > 1 else None
         last = self.process.num_train_timesteps - 1
         positions = walk_positions(start, tsd.points, tsd.step_size, last, shifts)
-        times = self.process.time_at(positions).to(self.device)
+        times = self.process.time_at(positions).to(self.device, non_blocking=True)
 
         def predict(z_hat_t: Tensor, z_hq_t: Tensor, t: Tensor) -> Predictions:
             with autocast(self.device, self.dtype):
@@ -210,61 +231,51 @@ class StudentTrainer(Engine):
 
         return paired_walk(self.process, predict, z_hat, z_hq, noise, times)
 
-    def _watched(self, walk: Iterator[WalkPoint], z_hq: Tensor) -> Iterator[WalkPoint]:
-        """The same walk; gaps are recorded and the first point is kept for the monitors."""
+    def _recorded(self, walk: Iterator[WalkPoint], z_hq: Tensor) -> Iterator[WalkPoint]:
+        """The same walk; its gaps and its first point are kept for :meth:`monitor`."""
         for k, point in enumerate(walk):
-            if self.config.monitor_every:
-                self.gaps.add(point.t, score_gap(point))
-                if k == 0:
-                    self._last_point, self._last_hq = point, z_hq
+            self.gaps.add(point.t, score_gap(point))
+            if k == 0:
+                self._first_point, self._first_hq = point, z_hq
             yield point
 
-    def _train_fake(
-        self,
-        batches: Sequence[TrainingSample],
-        latents: Sequence[tuple[Tensor, Conditioning]],
-        phase: Phase,
-        progress: float,
-    ) -> dict[str, Tensor]:
-        """Eq. 9: one step of the fake network on the student's latents, without guidance."""
+    def _fake_gradients(self, latents: Sequence[StepLatents], phase: Phase, progress: float) -> Tensor:
+        """Eq. 9: gradients of the fake network on the student's latents, without guidance; returns the mean loss.
+
+        Times are drawn from every position that a walk can reach.
+        """
         assert self._fake is not None
         tsd = phase.tsd or TSDSettings()
         end = value_at(tsd.last, progress) + tsd.points * tsd.step_size
-        # Wherever a walk may come by.
         positions = value_at(tsd.first, progress), min(end, self.process.num_train_timesteps - 1)
         total = torch.zeros((), device=self.device)
-        for i, (batch, (z_hat, prompt)) in enumerate(zip(batches, latents, strict=True)):
-            draws = SampleRNG(self.config.seed, _FAKE, batch.item.tolist())
-            noise = draws.normal(z_hat.shape[1:], z_hat)
-            t = self.process.time_at(draws.integers(*positions)).to(self.device)
+        for i, (items, z_hat, _, prompt) in enumerate(latents):
+            rng = SampleRNG(self.config.seed, _FAKE, items)
+            noise = rng.normal(z_hat.shape[1:], z_hat)
+            t = self.process.time_at(rng.integers(*positions)).to(self.device, non_blocking=True)
             z_t = self.process.add_noise(z_hat, noise, t)
-            with self.accumulating(self._fake, i + 1 == len(batches)):
+            with self.accumulating(self._fake, i + 1 == len(latents)):
                 with autocast(self.device, self.dtype):
                     prediction = self._fake(z_t, t, prompt)
                 loss = fake_loss(self.process, prediction, z_hat, noise, t)
-                self.roles["fake"].backward(loss, len(batches))
-            total += loss.detach() / len(batches)
-        norm = self.update("fake", total, self.learning_rate(phase.fake_lr))
-        return {"loss/fake": total, "grad_norm/fake": norm}
+                self.roles["fake"].backward(loss, len(latents))
+            total += loss.detach() / len(latents)
+        return total
 
-    def _train_discriminator(
-        self, batches: Sequence[TrainingSample], latents: Sequence[tuple[Tensor, Conditioning]], phase: Phase
-    ) -> dict[str, Tensor]:
-        """One step of the adversarial head on features of true and restored latents, noised alike."""
+    def _discriminator_gradients(self, latents: Sequence[StepLatents]) -> Tensor:
+        """Gradients of the discriminator on true and restored latents, noised alike; returns the mean loss."""
         assert self.adversary is not None
         assert self._head is not None
-        self.adversary.begin()
+        self.adversary.activate()
         total = torch.zeros((), device=self.device)
-        for i, (batch, (z_hat, prompt)) in enumerate(zip(batches, latents, strict=True)):
+        for i, (items, z_hat, z_hq, prompt) in enumerate(latents):
             with torch.no_grad(), autocast(self.device, self.dtype):
-                z_hq = encode(self.vae, batch.x_hq)
-                both = self.adversary.features(torch.cat([z_hq, z_hat]), batch.item.tolist() * 2, join(prompt, prompt))
-            with self.accumulating(self._head, i + 1 == len(batches)):
+                both = self.adversary.features(torch.cat([z_hq, z_hat]), items * 2, join(prompt, prompt))
+            with self.accumulating(self._head, i + 1 == len(latents)):
                 loss = discriminator_loss(*self._head(both).chunk(2))
-                self.roles["discriminator"].backward(loss, len(batches))
-            total += loss.detach() / len(batches)
-        norm = self.update("discriminator", total, self.learning_rate(phase.discriminator_lr))
-        return {"loss/discriminator": total, "grad_norm/discriminator": norm}
+                self.roles["discriminator"].backward(loss, len(latents))
+            total += loss.detach() / len(latents)
+        return total
 
     # Conditioning and small helpers
 
@@ -275,13 +286,14 @@ class StudentTrainer(Engine):
         return FeatureAdversary(self.scores, self.process, self.config.seed)
 
     def _student_prompt(
-        self, batch: TrainingSample, prompt: Conditioning, phase: Phase, progress: float
+        self, items: Sequence[int], prompt: Conditioning, phase: Phase, progress: float
     ) -> Conditioning:
-        fixed = self.fixed.expand(len(batch.x_lq))
+        """The fixed prompt, or for some samples the image's own."""
+        fixed = self.fixed.expand(len(items))
         share = value_at(phase.diverse_prompts, progress)
         if share == 0:
             return fixed
-        chosen = SampleRNG(self.config.seed, _PROMPT, batch.item.tolist()).uniform() < share
+        chosen = SampleRNG(self.config.seed, _PROMPT, items).uniform() < share
         return mix(fixed, prompt, chosen)
 
     def _perceptual_of(self, phase: Phase) -> Perceptual | None:
@@ -303,14 +315,14 @@ class StudentTrainer(Engine):
     def dataset(self, length: int) -> Dataset[TrainingSample]:
         return Pairs(self.data.sources, length, self.config.pairs, self.config.seed, self.data.prompts)
 
-    # Watching
+    # Monitoring and validation
 
     def monitor(self) -> dict[str, float]:
-        """Figure 3 and figure 5, from the walk of the step just taken."""
+        """Figures 3 and 5, with guidance as in eqs. 3 and 4: from the walks since the last call, at no extra cost."""
         every = self.config.monitor_every
-        if not every or (self.step + 1) % every or self._last_point is None or self._last_hq is None:
+        if not every or (self.step + 1) % every or self._first_point is None or self._first_hq is None:
             return {}
-        hat, hq = direction_cosines(self.process, self._last_point, self._last_hq)
+        hat, hq = direction_cosines(self.process, self._first_point, self._first_hq)
         return {
             "direction_cosine/z_hat": hat.mean().item(),
             "direction_cosine/z_hq": hq.mean().item(),

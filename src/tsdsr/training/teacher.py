@@ -16,10 +16,12 @@ from tsdsr.data.datasets import CropDataset
 from tsdsr.data.sources import Source
 from tsdsr.diffusion.losses import fake_loss
 from tsdsr.models.denoiser import as_denoiser
+from tsdsr.models.latents import decode_latents, encode_images
 from tsdsr.models.zoo import get_spec
 from tsdsr.training.config import TeacherConfig
 from tsdsr.training.engine import Engine
-from tsdsr.training.networks import autocast, channels_last, encode
+from tsdsr.training.networks import channels_last
+from tsdsr.training.precision import autocast
 from tsdsr.training.prompts import LabelPrompts, Prompts, mix
 from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.sample_rng import SampleRNG
@@ -73,7 +75,7 @@ class TeacherTrainer(Engine):
         self.data = data
         self.process = get_spec(config.networks.model).process
         self.prompts = prompts or LabelPrompts()
-        self.null = self.prompts.null().to(self.device, torch.float32)
+        self.null = self.on_device(self.prompts.null())
         self.network = network
         module = channels_last(DenoiserModule(network))
         self.teacher = self.prepare("teacher", module)
@@ -85,21 +87,21 @@ class TeacherTrainer(Engine):
         total = torch.zeros((), device=self.device)
         for i, batch in enumerate(batches):
             with torch.no_grad(), autocast(self.device, self.dtype):
-                z_hq = encode(self.vae, batch.x_hq)
-            draws = SampleRNG(self.config.seed, _NOISE, batch.item.tolist())
+                z_hq = encode_images(self.vae, batch.x_hq)
+            items = batch.item.tolist()
             with self.accumulating(self.teacher, i + 1 == len(batches)):
-                loss = self._loss(z_hq, draws, batch)
+                loss = self._loss(z_hq, items, batch.prompt)
                 self.roles["teacher"].backward(loss, len(batches))
             total += loss.detach() / len(batches)
-        norm = self.update("teacher", total, self.learning_rate())
-        self.update_average()
-        return {"loss/teacher": total, "grad_norm/teacher": norm}
+        return {"loss/teacher": total} | self.update({"teacher": total}, {"teacher": self.learning_rate()})
 
-    def _loss(self, z_hq: Tensor, draws: SampleRNG, batch: TrainingSample) -> Tensor:
-        noise = draws.normal(z_hq.shape[1:], z_hq)
-        t = self._times(draws.uniform()).to(self.device)
-        prompt = self.prompts.of(batch.prompt).to(self.device, torch.float32)
-        dropped = SampleRNG(self.config.seed, _DROPOUT, batch.item.tolist()).uniform() < self.config.prompt_dropout
+    def _loss(self, z_hq: Tensor, items: Sequence[int], texts: Sequence[str]) -> Tensor:
+        """The diffusion loss, with the empty prompt for some samples."""
+        rng = SampleRNG(self.config.seed, _NOISE, items)
+        noise = rng.normal(z_hq.shape[1:], z_hq)
+        t = self._times(rng.uniform()).to(self.device, non_blocking=True)
+        prompt = self.on_device(self.prompts.of(texts))
+        dropped = SampleRNG(self.config.seed, _DROPOUT, items).uniform() < self.config.prompt_dropout
         prompt = mix(prompt, self.null, dropped)
         z_t = self.process.add_noise(z_hq, noise, t)
         with autocast(self.device, self.dtype):
@@ -139,9 +141,9 @@ class TeacherTrainer(Engine):
         crops = dataclasses.replace(self.config.crops, size=self.config.validation_crop)
         dataset = CropDataset([Source("validation", (photo,))], 1, crops, seed=1_000_003 + index)
         x_hq = dataset[0][None].to(self.device)
-        prompt = self.prompts.of([self.data.prompts.get(photo, "")]).to(self.device, torch.float32)
+        prompt = self.on_device(self.prompts.of([self.data.prompts.get(photo, "")]))
         with autocast(self.device, self.dtype):
-            z_hq = encode(self.vae, x_hq)
+            z_hq = encode_images(self.vae, x_hq)
         noise = SampleRNG(self.config.seed, _NOISE, [10**9 + index]).normal(z_hq.shape[1:], z_hq)
         shown = [x_hq[0]]
         for time in (100, 300, 500, 700, 900):
@@ -152,6 +154,6 @@ class TeacherTrainer(Engine):
             losses.setdefault(time, []).append(fake_loss(self.process, prediction, z_hq, noise, t).item())
             x0 = self.process.to_x0(z_t, prediction.float(), t)
             with autocast(self.device, self.dtype):
-                x: Tensor = self.vae.decode(x0 / self.vae.config["scaling_factor"], return_dict=False)[0]
-            shown.append((x[0].float() / 2 + 0.5).clamp(0, 1))
+                x = decode_latents(self.vae, x0)
+            shown.append(x[0].clamp(0, 1))
         return torch.cat(shown, dim=-1)

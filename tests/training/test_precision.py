@@ -1,0 +1,120 @@
+"""What mixed precision leaves of the distillation residuals."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.conftest import randomise, sd3_prompt, tiny_mmdit, tiny_vae
+from tests.training.tiny import LORA, NETWORK, TinyPrompts, sd3_config, sd3_networks, trainer
+from tsdsr.errors import ConfigError
+from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.mini import MiniUNet
+from tsdsr.models.zoo import get_spec
+from tsdsr.training.networks import Parts, ScoreNetworks, build_networks
+from tsdsr.training.precision import OUTER_LAYERS, autocast, keep_outer_layers_in_float32
+
+CPU = torch.device("cpu")
+T = torch.tensor([300.0, 700.0])
+
+
+def residual(scores: ScoreNetworks, dtype: torch.dtype, prompt: Conditioning, null: Conditioning) -> Tensor:
+    """VSD's residual under guidance 7.5."""
+    channels = 16 if prompt.labels is None else 48
+    z = torch.randn(2, channels, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), autocast(CPU, dtype):
+        p = scores.predictions(z, z.flip(-1), T, prompt, null, 7.5)
+    assert p.teacher_hat.dtype == p.fake_hat.dtype == p.teacher_hq.dtype == torch.float32
+    return p.teacher_hat - p.fake_hat
+
+
+def error(scores: ScoreNetworks, prompt: Conditioning, null: Conditioning) -> float:
+    """Relative error of the residual in bfloat16."""
+    exact, found = (residual(scores, dtype, prompt, null) for dtype in (torch.float32, torch.bfloat16))
+    return ((found - exact).norm() / exact.norm()).item()
+
+
+def test_a_small_vsd_survives_bfloat16_on_sd3() -> None:
+    """The fake differs from the teacher by a LoRA that changes its predictions by about one per cent."""
+    prompt = sd3_prompt().expand(2)
+    null = TinyPrompts().null()
+    errors = []
+    for outer in (False, True):
+        scores = sd3_networks().scores if outer else ScoreNetworks(copy.deepcopy(_plain_fake()))
+        assert scores is not None
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for name, parameter in scores.fake.named_parameters():
+                if "lora_B" in name:
+                    parameter.copy_(1e-2 * torch.randn(parameter.shape, generator=generator))
+        errors.append(error(scores, prompt, null))
+    assert errors[0] > 1  # rounding alone is larger than the residual
+    assert errors[1] < 0.2 * errors[0]
+
+
+def _plain_fake() -> torch.nn.Module:
+    from tsdsr.models.adapters import new_lora
+
+    base = tiny_mmdit()
+    new_lora(base, LORA.fake_targets, 2, "fake", torch.Generator().manual_seed(0))
+    return base
+
+
+def test_a_small_vsd_survives_bfloat16_better_on_mini() -> None:
+    labels = Conditioning(labels=torch.zeros(2, dtype=torch.int64)), Conditioning(labels=torch.ones(1).long())
+    errors = []
+    for outer in (False, True):
+        torch.manual_seed(0)
+        teacher = randomise(MiniUNet(**NETWORK, learned_skip=True, fine_channels=8))
+        fake = copy.deepcopy(teacher)
+        with torch.no_grad():
+            for parameter in fake.encoder.parameters():
+                parameter += 0.05 * parameter.std() * torch.randn_like(parameter)
+        if outer:
+            for network in (teacher, fake):
+                keep_outer_layers_in_float32(network)
+        errors.append(error(ScoreNetworks(fake, teacher), *labels))
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_outer_layers_exist() -> None:
+    mini = MiniUNet(**NETWORK, learned_skip=True, fine_channels=8)
+    from tests.conftest import tiny_unet
+
+    for network in (tiny_mmdit(), tiny_unet(), mini):
+        assert set(OUTER_LAYERS[type(network)]) <= dict(network.named_modules()).keys()
+
+
+def test_float32_is_not_touched() -> None:
+    plain, kept = tiny_mmdit(), tiny_mmdit()
+    keep_outer_layers_in_float32(kept)
+    z, prompt = torch.randn(2, 16, 8, 8), sd3_prompt().expand(2)
+    with torch.no_grad():
+        results = [
+            network(z, prompt.prompt_embeds, prompt.pooled_prompt_embeds, T, return_dict=False)[0]
+            for network in (plain, kept)
+        ]
+    assert torch.equal(*results)
+
+
+def test_bases_in_16_bits_have_outer_layers_in_float32_and_train(photo_folder: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(LORA, base_precision="bf16")
+    cfg = dataclasses.replace(sd3_config(), networks=settings)
+
+    def networks() -> object:
+        return build_networks(Parts(tiny_mmdit().to(torch.bfloat16), tiny_vae(16)), get_spec("sd3"), settings, 0, True)
+
+    with pytest.raises(ConfigError, match="base_precision"):
+        trainer(photo_folder, tmp_path, cfg, networks=networks(), prompts=TinyPrompts())
+    run = trainer(photo_folder, tmp_path, cfg, networks=networks(), prompts=TinyPrompts(), dtype=torch.bfloat16)
+    assert run.scores is not None
+    stored = {name: p.dtype for name, p in run.scores.fake.named_parameters() if "lora" not in name}
+    assert stored["proj_out.weight"] == stored["pos_embed.proj.weight"] == torch.float32
+    assert stored["transformer_blocks.0.attn.to_k.base_layer.weight"] == torch.bfloat16
+    run.run()
+    assert run.step == 2
