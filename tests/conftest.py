@@ -1,4 +1,4 @@
-"""Fixtures: tiny models built from the real classes, photographs from scikit-image, the released code's outputs."""
+"""Fixtures: tiny models of the real classes, photographs from scikit-image, outputs of the released code."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def rgb_psnr(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every metric is PSNR on RGB, without pyiqa."""
+    """Replace every metric by PSNR on RGB, without pyiqa."""
 
     def make_metric(*_: object) -> Callable[[torch.Tensor, torch.Tensor], float]:
         return lambda x_hat, x_hq: float(-10 * torch.log10((x_hat - x_hq).square().mean()))
@@ -88,12 +88,12 @@ def rgb_psnr(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def as_batch(image: Image.Image) -> torch.Tensor:
-    """A PIL image as a batch (1, 3, H, W), float32 in [0, 1]."""
+    """Convert a PIL image to a batch (1, 3, H, W), float32 in [0, 1]."""
     return to_tensor(np.asarray(image.convert("RGB")))[None]
 
 
 def randomise(module: torch.nn.Module, std: float = 0.05) -> torch.nn.Module:
-    """Give every parameter, the zero-initialised ones too, small random values."""
+    """Add small random values to every parameter, including zero-initialised ones."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -146,7 +146,7 @@ def tiny_mmdit() -> SD3Transformer2DModel:
 
 
 def tiny_unet(**changes: Any) -> UNet2DConditionModel:
-    """Two levels, with attention at the finest; ``changes`` replace arguments."""
+    """Build a U-Net with two levels and attention at the finest; ``changes`` replace arguments."""
     torch.manual_seed(4)
     settings: dict[str, Any] = {
         "sample_size": 16,

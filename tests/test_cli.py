@@ -83,7 +83,7 @@ def test_another_format(model: str, photo_folder: Path, tmp_path: Path) -> None:
         assert image.format == "PNG"
 
 
-def test_files_keep_what_they_hold(model: str, tmp_path: Path) -> None:
+def test_files_keep_their_metadata(model: str, tmp_path: Path) -> None:
     source = Picture(deep(rgb()), deep(ramp()), metadata())
     write_picture(source, tmp_path / "a.png")
     run("upscale", tmp_path / "a.png", "-o", tmp_path / "b.tif", "--model", model, "--scale", 2)

@@ -1,4 +1,4 @@
-"""``tsdsr train``: from photographs to a pipeline that upscales, and clear errors on the way."""
+"""``tsdsr train``: from photographs to a pipeline that upscales, and its error messages."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_mini_from_teacher_to_upscaled_photo(photo_folder: Path, tmp_path: Path)
 
 
 def test_sd3_from_base_to_released_layout_and_pipeline(photo_folder: Path, tmp_path: Path) -> None:
-    """Every step a user of the full-size model takes, on a tiny SD3 with real text encoders."""
+    """All steps of a full-size training, with a tiny SD3 and real text encoder classes."""
     base = tmp_path / "base"
     torch.manual_seed(0)
     SD3Transformer2DModel(
@@ -117,7 +117,7 @@ def test_sd3_from_base_to_released_layout_and_pipeline(photo_folder: Path, tmp_p
     assert (again / "pipeline-00000001").is_dir()
 
 
-def test_a_dry_run_says_what_would_happen_and_does_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_settings_and_does_nothing(tmp_path: Path) -> None:
     out = ok(
         "train", "student", "--recipe", "sd3_24gb", "--photos", tmp_path, "-o", tmp_path / "run", "--dry-run",
         "--set", "phases.0.steps=5", "--set", "phases.0.warmup=0",

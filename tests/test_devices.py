@@ -51,7 +51,7 @@ def test_a_control_group_limits_what_is_free(monkeypatch: pytest.MonkeyPatch) ->
     assert free_memory(torch.device("cpu")) == 12345
 
 
-def test_faces_of_out_of_memory() -> None:
+def test_out_of_memory_errors_are_recognised() -> None:
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(torch.OutOfMemoryError("x"))
     assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
@@ -60,7 +60,7 @@ def test_faces_of_out_of_memory() -> None:
     assert not is_out_of_memory(ValueError("out of memory"))
 
 
-def test_on_the_cpu_nothing_is_copied_twice_nor_late() -> None:
+def test_on_the_cpu_copies_are_immediate_and_single() -> None:
     x = torch.rand(2, 3)
     assert to_device(x, torch.device("cpu")) is x
     result, copies = torch.zeros(4, 3), HostCopies()

@@ -1,4 +1,4 @@
-"""The packaged `mini` on real photographs: it must beat plain enlargement, whatever the device of the test."""
+"""The packaged `mini` on real photographs: it must be better than bicubic enlargement."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def mini() -> OneStepSRPipeline:
 
 
 def pair(name: str) -> tuple[Tensor, Tensor]:
-    """(low-quality, ground truth) at a quarter of the size, degraded as in training."""
+    """Make (LQ, ground truth), the LQ image at a quarter of the size, degraded as in training."""
     x_hq = as_batch(Image.fromarray(np.ascontiguousarray(PHOTOS[name]())))
     size = (x_hq.shape[-2] // 4, x_hq.shape[-1] // 4)
     settings = SimpleDegradation(blur_prob=1, blur_sigma=(1.2, 1.8), noise_sigma=(2, 4), jpeg_quality=(75, 85))
@@ -44,14 +44,14 @@ def psnr(a: Tensor, b: Tensor) -> float:
 
 
 def sharpness(x: Tensor) -> float:
-    """Mean absolute Laplacian: the fine detail that enlargement loses."""
+    """Mean absolute Laplacian, a measure of the fine detail that enlargement loses."""
     centre = x[..., 1:-1, 1:-1]
     around = x[..., 2:, 1:-1] + x[..., :-2, 1:-1] + x[..., 1:-1, 2:] + x[..., 1:-1, :-2]
     return float((4 * centre - around).abs().mean())
 
 
 def gradients(x: Tensor) -> Tensor:
-    """Strength of the brightness's gradient, by Prewitt's filters."""
+    """Gradient magnitude of the brightness, with Prewitt filters."""
     filters = torch.tensor([[1.0, 0.0, -1.0]] * 3) / 3
     grey = x.mean(1, keepdim=True)
     along, across = (F.conv2d(grey, f[None, None], padding=1) for f in (filters, filters.T))
@@ -59,14 +59,14 @@ def gradients(x: Tensor) -> Tensor:
 
 
 def gradient_similarity(a: Tensor, b: Tensor) -> float:
-    """Mean gradient magnitude similarity (Xue et al. 2014); 1 where all edges are as strong as in the other image."""
+    """Mean gradient magnitude similarity (Xue et al. 2014); 1 if all edges are equally strong in both images."""
     x, y, constant = gradients(a), gradients(b), 0.0026
     return float(((2 * x * y + constant) / (x**2 + y**2 + constant)).mean())
 
 
 @pytest.mark.parametrize("name", PHOTOS)
 def test_its_edges_are_closer_to_the_truth_and_sharper_than_bicubic(mini: OneStepSRPipeline, name: str) -> None:
-    """In PSNR, which texture can only lose, it may fall behind by a little on one photograph, not on average."""
+    """PSNR penalises any texture, so it may be slightly lower on a single photograph, but not on average."""
     lq, hq = pair(name)
     result, bicubic = mini(lq).images, upsample_bicubic(lq, hq.shape[-2:])
     assert gradient_similarity(result, hq) > gradient_similarity(bicubic, hq) + 0.02

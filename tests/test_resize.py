@@ -10,7 +10,7 @@ from tsdsr.resize import BicubicWeights, upsample_bicubic
     ("small", "large"),
     [((40, 30), (160, 120)), ((40, 30), (132, 97)), ((17, 900), (23, 3001)), ((1, 2), (8, 5)), ((12, 9), (12, 9))],
 )
-def test_any_window_is_that_of_the_whole(small: tuple[int, int], large: tuple[int, int]) -> None:
+def test_any_window_equals_that_of_the_whole_image(small: tuple[int, int], large: tuple[int, int]) -> None:
     x = torch.rand(2, 3, *small)
     whole = upsample_bicubic(x, large)
     height, width = large
@@ -27,6 +27,6 @@ def test_any_window_is_that_of_the_whole(small: tuple[int, int], large: tuple[in
         torch.testing.assert_close(window, whole[..., top:bottom, left:right], rtol=0, atol=2e-6)
 
 
-def test_only_what_is_needed_is_asked_for() -> None:
+def test_only_the_needed_source_range_is_read() -> None:
     taps = BicubicWeights.at(torch.arange(400, 440), 1000, 4000)
     assert (taps.first, taps.stop) == (98, 112)

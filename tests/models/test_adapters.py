@@ -1,4 +1,4 @@
-"""Adapters: switched by name, on shared tensors, in the released layout."""
+"""LoRA adapters: switching by name, shared tensors, the released layout."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def answer(model: torch.nn.Module) -> torch.Tensor:
+def predict(model: torch.nn.Module) -> torch.Tensor:
     z = torch.randn(1, 16, 8, 8, generator=generator(9))
     with torch.no_grad():
         return as_denoiser(model)(z, torch.tensor([400.0]), sd3_prompt())
 
 
-def shake(model: torch.nn.Module, adapter: str, seed: int) -> None:
-    """Give B some weight, so that the adapter does something."""
+def randomise_lora(model: torch.nn.Module, adapter: str, seed: int) -> None:
+    """Set B to random values, so that the adapter has an effect."""
     g = generator(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -38,14 +38,14 @@ def shake(model: torch.nn.Module, adapter: str, seed: int) -> None:
 
 def test_a_new_lora_changes_nothing_and_freezes_the_base() -> None:
     model = tiny_mmdit()
-    before = answer(model)
+    before = predict(model)
     new_lora(model, TARGETS, 4, "student", generator())
     use_adapter(model, "student", trainable={"student"})
-    assert torch.equal(answer(model), before)
+    assert torch.equal(predict(model), before)
     assert {"lora" in n for n, p in model.named_parameters() if p.requires_grad} == {True}
 
 
-def test_the_initial_weights_depend_on_the_generator_only() -> None:
+def test_initial_weights_depend_only_on_the_generator() -> None:
     states = []
     for seed in (0, 0, 1):
         torch.manual_seed(len(states))
@@ -54,22 +54,22 @@ def test_the_initial_weights_depend_on_the_generator_only() -> None:
         follows = torch.rand(1)
         torch.manual_seed(100 + len(states))
         new_lora(model, TARGETS, 4, "a", generator(seed))
-        assert torch.equal(torch.rand(1), follows)  # the global generator was left alone
+        assert torch.equal(torch.rand(1), follows)  # the global generator is unchanged
         states.append(adapter_state(model, "a"))
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
     assert any(not torch.equal(states[0][k], states[2][k]) for k in states[0])
 
 
-def test_adapters_are_switched_by_name_and_none_is_the_base() -> None:
+def test_adapters_are_switched_by_name_and_no_adapter_is_the_base() -> None:
     model = tiny_mmdit()
-    base = answer(model)
+    base = predict(model)
     for seed, name in enumerate(("teacher", "fake")):
         new_lora(model, TARGETS, 4, name, generator(seed))
-        shake(model, name, seed)
+        randomise_lora(model, name, seed)
     answers = {}
     for name in ("teacher", "fake", None, "teacher"):
         use_adapter(model, name, trainable={"fake"})
-        got = answer(model)
+        got = predict(model)
         assert torch.equal(answers.setdefault(name, got), got)
         trained = {n.split(".")[-2] for n, p in model.named_parameters() if p.requires_grad}
         assert trained == ({"fake"} if name == "fake" else set())
@@ -78,50 +78,50 @@ def test_adapters_are_switched_by_name_and_none_is_the_base() -> None:
 
 
 def test_a_layer_without_the_active_adapter_runs_as_the_base() -> None:
-    """The fake's LoRA sits on attention only, the teacher's everywhere."""
+    """The fake's LoRA is on attention only, the teacher's on all target modules."""
     model = tiny_mmdit()
     new_lora(model, TARGETS, 4, "teacher", generator())
-    shake(model, "teacher", 1)
+    randomise_lora(model, "teacher", 1)
     new_lora(model, ("to_q",), 4, "fake", generator())
-    shake(model, "fake", 2)
+    randomise_lora(model, "fake", 2)
     use_adapter(model, "fake", trainable={"fake"})
     alone = tiny_mmdit()
     attach_lora(alone, adapter_state(model, "fake"), "fake")
     use_adapter(alone, "fake")
-    assert torch.equal(answer(model), answer(alone))
+    assert torch.equal(predict(model), predict(alone))
 
 
-def test_shared_trees_hold_the_same_tensors_but_their_own_adapters() -> None:
+def test_shared_module_trees_have_the_same_tensors_and_separate_adapters() -> None:
     model = tiny_mmdit()
     tree = share_tensors(model)
     names = {n for n, _ in model.named_parameters()}
     own = dict(tree.named_parameters())
     assert all(own[n] is p for n, p in model.named_parameters())
     new_lora(tree, TARGETS, 4, "student", generator())
-    shake(tree, "student", 3)
+    randomise_lora(tree, "student", 3)
     assert {n for n, _ in model.named_parameters()} == names
     use_adapter(tree, "student", trainable={"student"})
-    before = answer(tree)
+    before = predict(tree)
     new_lora(model, TARGETS, 4, "fake", generator(5))
-    shake(model, "fake", 5)
+    randomise_lora(model, "fake", 5)
     use_adapter(model, "fake")
-    assert torch.equal(answer(tree), before)
-    assert not torch.allclose(answer(model), before)
+    assert torch.equal(predict(tree), before)
+    assert not torch.allclose(predict(model), before)
 
 
-def test_the_released_layout_goes_there_and_back(tmp_path: Path) -> None:
+def test_the_released_layout_round_trips(tmp_path: Path) -> None:
     model = tiny_mmdit()
     new_lora(model, TARGETS, 4, "student", generator())
-    shake(model, "student", 1)
+    randomise_lora(model, "student", 1)
     use_adapter(model, "student")
     path = tmp_path / "transformer.safetensors"
     write_released_lora(path, adapter_state(model, "student"))
     merged = tiny_mmdit()
     merge_lora(merged, read_released_lora(path))
-    torch.testing.assert_close(answer(merged), answer(model), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(predict(merged), predict(model), rtol=1e-4, atol=1e-5)
 
 
-def test_lora_that_fits_nowhere_is_refused() -> None:
+def test_lora_without_matching_modules_is_refused() -> None:
     with pytest.raises(WeightsError, match="no_such"):
         new_lora(tiny_mmdit(), ("no_such",), 4, "a", generator())
     with pytest.raises(WeightsError, match="do not exist"):

@@ -42,6 +42,6 @@ def test_an_instruction_reaches_the_model(blip: Path, photo: Image.Image) -> Non
     assert told != load_captioner(str(blip), max_tokens=8)([photo])[0]
 
 
-def test_a_wrong_model_is_named(tmp_path: Path) -> None:
+def test_an_unknown_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="nothing"):
         load_captioner(str(tmp_path / "nothing"))

@@ -18,7 +18,7 @@ def test_expand_repeats_one_prompt_and_refuses_others() -> None:
         prompt.expand(2)
 
 
-def test_batches_must_agree_and_exist() -> None:
+def test_tensors_are_required_and_have_one_batch_size() -> None:
     with pytest.raises(InvalidInputError):
         Conditioning(prompt_embeds=torch.zeros(1, 2, 3), pooled_prompt_embeds=torch.zeros(2, 3))
     with pytest.raises(InvalidInputError):
@@ -31,7 +31,7 @@ def test_moving_changes_the_dtype_of_embeddings_only() -> None:
 
 
 @pytest.mark.parametrize("prompt", [sd3_prompt(), mini_prompt()], ids=["sd3", "mini"])
-def test_a_stored_prompt_comes_back(prompt: Conditioning, tmp_path: Path) -> None:
+def test_a_stored_prompt_round_trips(prompt: Conditioning, tmp_path: Path) -> None:
     FixedPrompt.from_conditioning(prompt).save_pretrained(tmp_path)
     loaded = FixedPrompt.from_pretrained(tmp_path).conditioning()
     for name in ("prompt_embeds", "pooled_prompt_embeds", "labels"):

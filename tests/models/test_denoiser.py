@@ -1,4 +1,4 @@
-"""The adapters over the real network classes, and the one step."""
+"""Denoiser adapters for the real network classes, and the single step."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_a_half_precision_network_leaves_the_latent_in_float32(case: Case) -> No
 
 
 @each_network
-def test_the_one_step_reaches_every_parameter_that_can_matter(case: Case) -> None:
+def test_gradients_of_the_step_reach_every_parameter_in_use(case: Case) -> None:
     network, prompt, channels = case[0](), case[1](), case[2]
     restore(
         as_denoiser(network), FlowMatching(), torch.randn(1, channels, 8, 8), 1000.0, prompt
     ).square().mean().backward()
     reached = [name for name, p in network.named_parameters() if p.grad is not None]
-    # SD3's last block drops the text stream, so that its last text layers have no gradient by design
+    # SD3's last block drops the text stream, so its last text layers have no gradient
     unreached = {name for name, _ in network.named_parameters()} - set(reached)
     assert all("context" in name or "add_" in name for name in unreached)
 

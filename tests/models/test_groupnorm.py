@@ -23,7 +23,7 @@ def test_held_statistics_make_tiles_equal_to_the_whole() -> None:
     with norms.held():
         tiles = torch.cat([net(tile) for tile in x.split(16, dim=-1)], dim=-1)
     torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
-    assert not torch.allclose(net(x[..., :16]), whole[..., :16], atol=0.1)  # outside the block all is as before
+    assert not torch.allclose(net(x[..., :16]), whole[..., :16], atol=0.1)  # outside the context nothing changes
 
 
 def test_a_batch_is_measured_as_one_image() -> None:
@@ -44,7 +44,7 @@ def test_sixteen_bit_networks_keep_exact_statistics() -> None:
     torch.testing.assert_close(result, usual, rtol=0.02, atol=0.05)
 
 
-def test_every_layer_of_a_real_autoencoder_takes_part() -> None:
+def test_every_layer_of_a_real_autoencoder_is_measured() -> None:
     vae = tiny_vae(4).requires_grad_(False)
     norms = SharedGroupNorms(vae)
     x = torch.rand(1, 3, 64, 64)
@@ -55,5 +55,5 @@ def test_every_layer_of_a_real_autoencoder_takes_part() -> None:
     assert torch.equal(vae(x).sample, before)
 
 
-def test_networks_without_such_layers() -> None:
+def test_networks_without_group_norms_are_false() -> None:
     assert not SharedGroupNorms(nn.Conv2d(3, 3, 1))

@@ -83,7 +83,7 @@ def test_ranks_may_differ_between_modules() -> None:
         torch.testing.assert_close(model.get_submodule(module).weight, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+def test_lora_that_does_not_match_the_model_is_refused(tmp_path: Path) -> None:
     a, b = torch.randn(2, 32), torch.randn(32, 2)
     with pytest.raises(WeightsError, match="1 of 1 modules do not exist"):
         merge_lora(tiny_mmdit(), {"nowhere.lora_A.weight": a, "nowhere.lora_B.weight": b})

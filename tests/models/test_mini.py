@@ -27,8 +27,8 @@ def test_the_untrained_student_returns_its_input_exactly() -> None:
         assert torch.equal(restore(as_denoiser(network), MINI.process, z, 1000.0, mini_prompt()), z)
 
 
-def test_full_size_stays_within_its_budget() -> None:
-    """At most 20 MB in fp16, the limit for weights that come with the package."""
+def test_full_size_weights_stay_within_the_limit() -> None:
+    """At most 20 MB in fp16, the limit for packaged weights."""
     assert sum(p.numel() for p in MiniUNet().parameters()) * 2 < 20e6
 
 
@@ -40,8 +40,8 @@ def test_prediction_depends_on_time_and_prompt() -> None:
     assert not torch.equal(run(network, z), other)
 
 
-def test_influence_is_bounded() -> None:
-    """No global statistics: a change in one corner leaves the far corner untouched to the bit."""
+def test_the_receptive_field_is_bounded() -> None:
+    """Without global statistics, a change in one corner leaves the opposite corner identical to the bit."""
     network, z = tiny_mini(fine_channels=8), torch.randn(1, 48, 64, 64)
     changed = z.clone()
     changed[..., :4, :4] += 10
@@ -56,7 +56,7 @@ def test_a_batch_equals_singles() -> None:
     torch.testing.assert_close(run(network, z), singles, rtol=1e-5, atol=1e-5)
 
 
-def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
+def test_a_saved_network_round_trips(tmp_path: Path) -> None:
     network, z = tiny_mini(), torch.randn(1, 48, 8, 8)
     network.save_pretrained(tmp_path)
     assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()
@@ -84,8 +84,8 @@ def test_the_autoencoder_refuses_odd_sizes() -> None:
         SpaceToDepthAutoencoder().encode(torch.zeros(1, 3, 8, 10))
 
 
-def test_a_learned_skip_starts_as_nothing_and_carries_the_input() -> None:
-    """With the skip alone, the velocity of pure noise at t = 1000 is within reach of one weight a channel."""
+def test_a_learned_skip_starts_at_zero_and_adds_the_input() -> None:
+    """The skip alone can produce the velocity of pure noise at t = 1000 with one weight per channel."""
     torch.manual_seed(0)
     plain = MiniUNet(channels=(8, 16), encoder_blocks=(1, 1), decoder_blocks=(1,))
     skipping = MiniUNet(channels=(8, 16), encoder_blocks=(1, 1), decoder_blocks=(1,), learned_skip=True)
@@ -98,7 +98,7 @@ def test_a_learned_skip_starts_as_nothing_and_carries_the_input() -> None:
     torch.testing.assert_close(skipping(z, t, labels), plain(z, t, labels) + z)
 
 
-def test_a_grown_network_is_the_same_function_until_it_learns() -> None:
+def test_a_grown_network_computes_the_same_function_before_training() -> None:
     z = torch.randn(2, 48, 8, 12)
     plain = MiniUNet(channels=(8, 16), encoder_blocks=(1, 1), decoder_blocks=(1,), embed_dim=16)
     for before, changes in (
@@ -113,7 +113,7 @@ def test_a_grown_network_is_the_same_function_until_it_learns() -> None:
         after.requires_grad_()
         after(z, torch.full((2,), 1000.0), torch.zeros(2, dtype=torch.int64)).square().mean().backward()
         new = dict(after.named_parameters()).keys() - dict(before.named_parameters()).keys()
-        assert any(after.get_parameter(name).grad.abs().max() > 0 for name in new)  # and it does learn
+        assert any(after.get_parameter(name).grad.abs().max() > 0 for name in new)  # and it can be trained
 
 
 def test_a_network_neither_shrinks_nor_changes_its_width() -> None:

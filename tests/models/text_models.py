@@ -1,4 +1,4 @@
-"""Tiny random text encoders and a captioner of the real classes, with tokenizers made on the spot."""
+"""Tiny random text encoders and a captioner of the real classes, with generated tokenizers."""
 
 from __future__ import annotations
 

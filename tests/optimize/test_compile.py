@@ -1,4 +1,4 @@
-"""Compiled pipelines: the same pictures, and a clear error where there is no compiler."""
+"""Compiled pipelines give the same pictures, and a clear error without a compiler."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_missing_compiler_is_named(mini_pipe: OneStepSRPipeline, monkeypatch: 
         require_compiler(torch.device("cuda"))
 
 
-def test_on_a_gpu_everything_becomes_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_all_networks_are_compiled_to_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compile_module, "find_spec", lambda _: object())
     calls: list[tuple[str, dict[str, Any]]] = []
 
@@ -42,7 +42,7 @@ def test_on_a_gpu_everything_becomes_a_graph(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its modules
 def test_on_a_cpu_the_denoiser_is_compiled(mini_pipe: OneStepSRPipeline) -> None:
-    """Inductor's options are real; its half minute of C++ is left out, and what dynamo captures runs as it is."""
+    """Uses inductor's real options but skips its half minute of C++: the captured graph runs eagerly."""
     try:
         require_compiler(torch.device("cpu"))
     except MissingDependencyError as error:

@@ -1,4 +1,4 @@
-"""Folded networks give what the full ones give, are stored and loaded, and refuse what they are not folded for."""
+"""Folded networks: equality with the full ones, saving and loading, refusal of another time or prompt."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from tsdsr.pipeline.upstream import upscale_like_upstream
 
 
 def lively(network: nn.Module) -> nn.Module:
-    """Weights large enough for every gate, scale and shift to matter."""
+    """Set weights large enough for every gate, scale and shift to have an effect."""
     return randomise(network, 0.15)
 
 
 def changed(network: nn.Module, **changes: Any) -> Any:
-    """A network of the same class with some settings changed."""
+    """Build a network of the same class with some settings changed."""
     settings = {key: value for key, value in network.config.items() if not key.startswith("_")}
     return type(network)(**{**settings, **changes}).eval()
 
@@ -48,7 +48,7 @@ def tiny_skipping_mini() -> nn.Module:
 
 
 def distance(found: Tensor, expected: Tensor) -> float:
-    """Largest difference, as a share of the largest value."""
+    """Return the largest difference relative to the largest value."""
     return float((found - expected).abs().max() / expected.abs().max())
 
 
@@ -89,8 +89,8 @@ def test_a_folded_network_gives_the_same_prediction(case: Case, tmp_path: Path) 
 
 @each_network
 @torch.no_grad()
-def test_half_precision_is_folded_as_exactly_as_it_runs(case: Case) -> None:
-    """In bfloat16 the folded network is no further from the float32 result than the full one."""
+def test_folding_in_half_precision_adds_no_error(case: Case) -> None:
+    """In bfloat16, the folded network is as close to the float32 result as the full one."""
     network, prompt = case[0](), case[1]()
     z, t = torch.randn(2, case[2], 8, 8), torch.full((2,), TIME)
     rounded = copy.deepcopy(network).bfloat16()
@@ -145,7 +145,7 @@ def test_a_folded_pipeline_is_saved_loaded_and_refused_by_training(
         load_part(loaded.spec.denoiser_class, tmp_path / "folded" / "denoiser")
 
 
-def test_what_cannot_be_folded_says_why(sd3_pipe: OneStepSRPipeline) -> None:
+def test_models_that_cannot_be_folded_are_refused_with_a_reason(sd3_pipe: OneStepSRPipeline) -> None:
     new_lora(sd3_pipe.denoiser, ("to_q",), 2, "student", torch.Generator())
     with pytest.raises(InvalidInputError, match="merge"):
         fold(sd3_pipe)
@@ -160,7 +160,7 @@ def test_what_cannot_be_folded_says_why(sd3_pipe: OneStepSRPipeline) -> None:
 def test_the_released_codes_pictures_are_reproduced_folded(
     folded_reference: OneStepSRPipeline, reference: Path, name: str
 ) -> None:
-    """As close as the unfolded model is held to in ``tests/pipeline/test_released.py``; colours come after folding."""
+    """Within the tolerance of the unfolded model in ``tests/pipeline/test_released.py``, before colour alignment."""
     source = Image.open(reference / "inference" / "inputs" / f"{name}.png")
     expected = np.asarray(Image.open(reference / "inference" / "nofix" / f"{name}.png"), dtype=int)
     error = np.abs(np.asarray(upscale_like_upstream(folded_reference, source, 4, "none"), dtype=int) - expected)

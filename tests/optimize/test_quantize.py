@@ -1,4 +1,4 @@
-"""Quantised pipelines stay close to their originals, and say when they cannot be made."""
+"""Quantised pipelines stay close to their originals; unsupported models and modes are refused."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def test_nearly_all_of_sd3_is_quantised() -> None:
     assert sum(layer.weight.numel() for layer in layers) / rest > 0.99
 
 
-def test_models_and_modes_that_cannot_be_quantised(mini_pipe: OneStepSRPipeline, sd3_pipe: OneStepSRPipeline) -> None:
+def test_models_and_modes_that_cannot_be_quantised_are_refused(
+    mini_pipe: OneStepSRPipeline, sd3_pipe: OneStepSRPipeline
+) -> None:
     with pytest.raises(InvalidInputError, match="nothing to quantise in MiniUNet"):
         quantize(mini_pipe, "int8")
     with pytest.raises(InvalidInputError, match="int8, int8-dynamic, fp8"):
