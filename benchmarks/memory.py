@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,64 +36,31 @@ def photograph(edge: int) -> Any:
     return np.pad(tile, ((0, missing), (0, missing), (0, 0)), mode="symmetric")[:edge, :edge]
 
 
-def part_timer() -> dict[str, float]:
-    """Accumulate the processor seconds of each part; the time of nested parts is subtracted from the outer part."""
-    import tsdsr.pipeline.canvas as finish
-    import tsdsr.pipeline.stream as stream
-    from tsdsr.pipeline.blending import BandBlender
-    from tsdsr.pipeline.pipeline import OneStepSRPipeline
-
-    seconds: dict[str, float] = defaultdict(float)
-    inside: list[float] = []
-
-    def timed(owner: Any, name: str, part: str) -> None:
-        function = getattr(owner, name)
-
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            started = time.process_time()
-            inside.append(0.0)
-            try:
-                return function(*args, **kwargs)
-            finally:
-                spent = time.process_time() - started
-                seconds[part] += spent - inside.pop()
-                if inside:
-                    inside[-1] += spent
-
-        setattr(owner, name, wrapper)
-
-    timed(stream.EnlargedImage, "window", "enlarge")
-    for name in ("encode", "denoise", "decode"):
-        timed(OneStepSRPipeline, name, name)
-    timed(BandBlender, "add", "blend")
-    timed(finish, "wavelet_color_fix", "colour")
-    timed(finish.CanvasWriter, "write", "write")
-    return seconds
-
-
 def measure(args: argparse.Namespace, edge: int) -> dict[str, Any]:
     """Measure one size in this process."""
     import torch
 
     from tsdsr import load_pipeline
+    from tsdsr.measuring import Stopwatch
 
     if args.threads:
         torch.set_num_threads(args.threads)
     pipe = load_pipeline(args.model, "cpu", args.dtype)
     tile: Any = int(args.tile) if args.tile.isdecimal() else args.tile
     pipe.upscale_pixels(photograph(64))
-    seconds = part_timer() if args.parts else {}
+    watch = Stopwatch(torch.device("cpu"), time.process_time)
     pixels = photograph(edge // 4)
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started, cpu = time.perf_counter(), time.process_time()
-    pipe.upscale_pixels(pixels, 4, tile=tile, tile_overlap=args.overlap, color_fix=args.color_fix)
+    with watch.listening() if args.parts else nullcontext():
+        pipe.upscale_pixels(pixels, 4, tile=tile, tile_overlap=args.overlap, color_fix=args.color_fix)
     return {
         "seconds": round(time.perf_counter() - started, 2),
         "cpu_seconds": round(time.process_time() - cpu, 2),
         "base_mb": round(base / 1e3),
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
         "canvas_mb": round(edge * edge * 3 / 1e6),
-        **({"parts": {part: round(value, 2) for part, value in seconds.items()}} if args.parts else {}),
+        **({"parts": {part: round(value, 2) for part, value in watch.seconds.items()}} if args.parts else {}),
     }
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import torch
 
-from tsdsr.evaluation.backend import load_pyiqa, versions
+from tsdsr.evaluation.backend import load_pyiqa
 from tsdsr.evaluation.metrics import select_metrics
 from tsdsr.evaluation.pairing import match_folders
 from tsdsr.evaluation.scoring import GT, Item, Scorer, ScoringSettings, score_items
+from tsdsr.machine import versions
 
 NAMES = ("psnr", "ssim", "lpips", "dists", "niqe")
 
@@ -50,7 +51,8 @@ def main() -> None:
     chosen = select_metrics(NAMES)
     expected, seconds = plain(items, ScoringSettings(chosen))
     total = sum(seconds.values())
-    print(f"{len(items)} pairs, {torch.get_num_threads()} threads, {platform.machine()}, {versions()}")
+    used = versions("pyiqa", "torch", "torchvision")
+    print(f"{len(items)} pairs, {torch.get_num_threads()} threads, {platform.machine()}, {used}")
     print(f"plain loop: {total:.1f} s (" + ", ".join(f"{n} {s:.1f}" for n, s in seconds.items()) + ")", flush=True)
     for workers in arguments.workers:
         started = time.perf_counter()

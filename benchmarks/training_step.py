@@ -23,12 +23,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from tsdsr.measuring import peak_memory_so_far
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.zoo import MINI, get_spec
 from tsdsr.recipes import student_recipe
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings
 from tsdsr.training.networks import Networks, Parts, build_networks
-from tsdsr.training.run_log import make_accelerator, peak_memory
+from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.samples import TrainingData, TrainingSample
 from tsdsr.training.student import StudentTrainer
 
@@ -50,6 +51,11 @@ class ZeroPrompts:
 
 
 @contextmanager
+def gigabytes(device: torch.device) -> float:
+    """Peak memory so far."""
+    return peak_memory_so_far(device) / 1e9
+
+
 def counted(module: nn.Module, calls: list[int]) -> Iterator[None]:
     handle = module.register_forward_hook(lambda *_: calls.append(1))
     try:
@@ -113,7 +119,10 @@ def sd3(points: int, edge: int, device: str, precision: str) -> dict[str, object
     torch.set_default_dtype(torch.float32)
     networks = build_networks(Parts(denoiser, spec.make_autoencoder()), spec, settings, 0, scores=True)
     run = trainer(config, networks, ZeroPrompts(dict(spec.prompt_shapes)), device, dtype)
-    result: dict[str, object] = {"build": time.perf_counter() - started, "memory after build": peak_memory(run.device)}
+    result: dict[str, object] = {
+        "build": time.perf_counter() - started,
+        "memory after build": gigabytes(run.device),
+    }
     data = sample(1, edge)
     data = data._replace(x_lq=data.x_lq.to(run.device), x_hq=data.x_hq.to(run.device))
     z = torch.randn(1, 16, edge // 8, edge // 8, device=run.device)
@@ -127,7 +136,7 @@ def sd3(points: int, edge: int, device: str, precision: str) -> dict[str, object
         if run.device.type == "cuda":
             torch.cuda.synchronize()
         result[name] = time.perf_counter() - begun
-        print(name, f"{result[name]:.1f} s", f"{peak_memory(run.device):.1f} GB", flush=True)
+        print(name, f"{result[name]:.1f} s", f"{gigabytes(run.device):.1f} GB", flush=True)
 
     with torch.no_grad():
         timed("forward student", lambda: run.networks.student(data.x_lq, prompt))
@@ -136,7 +145,10 @@ def sd3(points: int, edge: int, device: str, precision: str) -> dict[str, object
     calls: list[int] = []
     with counted(run.scores.fake, calls):
         timed("step", lambda: run.train_step([data]))
-    return result | {"passes of teacher and fake in the step": len(calls), "peak memory": peak_memory(run.device)}
+    return result | {
+        "passes of teacher and fake in the step": len(calls),
+        "peak memory": gigabytes(run.device),
+    }
 
 
 def main() -> None:

@@ -84,7 +84,6 @@ def rgb_psnr(monkeypatch: pytest.MonkeyPatch) -> None:
         return lambda x_hat, x_hq: float(-10 * torch.log10((x_hat - x_hq).square().mean()))
 
     monkeypatch.setattr(scoring, "make_metric", make_metric)
-    monkeypatch.setattr(scoring, "versions", dict)
 
 
 def as_batch(image: Image.Image) -> torch.Tensor:

@@ -26,9 +26,10 @@ PAGES = sorted(
 )
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 
-EVERYONES = {"errors", "files", "devices", "measuring", "pixels", "resize"}
+EVERYONES = {"errors", "files", "devices", "machine", "measuring", "pixels", "resize"}
 MAY_IMPORT = {
     **{name: {"errors"} for name in EVERYONES},
+    "machine": {"devices"},
     "measuring": {"devices"},
     "__main__": {"cli"},
     "diffusion": set(),

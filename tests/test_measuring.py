@@ -1,4 +1,4 @@
-"""Wall time and peak memory."""
+"""Time by stage and peak memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tsdsr.measuring import peak_memory, seconds_of
+from tsdsr.measuring import Stopwatch, peak_memory, peak_memory_so_far, seconds_of, stage
 
 
 def test_the_median_covers_warm_runs_only() -> None:
@@ -24,3 +24,58 @@ def test_peak_memory_covers_the_block_only() -> None:
     with peak_memory(torch.device("cpu")) as large:
         torch.ones(256 * 2**20, dtype=torch.uint8).sum()
     assert large[0] - small[0] > 200 * 2**20
+
+
+class Clock:
+    """Time that passes by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_stage_within_another_is_taken_from_it() -> None:
+    clock = Clock()
+    watch = Stopwatch(torch.device("cpu"), clock)
+    with watch.listening():
+        clock.now += 1
+        with stage("outer"):
+            clock.now += 2
+            with stage("inner"):
+                clock.now += 4
+            clock.now += 8
+            with stage("outer"):  # within itself
+                clock.now += 16
+        clock.now += 32
+    assert watch.seconds == {"other": 33, "outer": 26, "inner": 4}
+
+
+def test_a_stage_that_fails_is_counted_and_left() -> None:
+    clock = Clock()
+    watch = Stopwatch(torch.device("cpu"), clock)
+
+    def fail() -> None:
+        with stage("part"):
+            clock.now += 1
+            raise ValueError("half-way")
+
+    with watch.listening():
+        with pytest.raises(ValueError, match="half-way"):
+            fail()
+        clock.now += 2
+    assert watch.seconds == {"part": 1, "other": 2}
+
+
+def test_nobody_counts_without_a_listener() -> None:
+    watch = Stopwatch(torch.device("cpu"))
+    with watch.listening():
+        pass
+    with stage("part"):
+        pass
+    assert set(watch.seconds) == {"other"}
+
+
+def test_the_peak_so_far_covers_what_was_held() -> None:
+    held = torch.ones(64 * 2**20, dtype=torch.uint8)
+    assert peak_memory_so_far(torch.device("cpu")) > held.numel()

@@ -1,11 +1,13 @@
-"""Wall time and peak memory, of whatever runs on whatever device."""
+"""Wall time by stage and peak memory, of whatever runs on whatever device."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -49,53 +51,99 @@ def peak_memory(device: torch.device) -> Iterator[list[int]]:
     found: list[int] = []
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        yield found
-        found.append(torch.cuda.max_memory_allocated(device))
-        return
-    with suppress(OSError):
-        (_PROC / "clear_refs").write_text("5")  # forgets the high-water mark of earlier systems
+    else:
+        with suppress(OSError):
+            (_PROC / "clear_refs").write_text("5")  # resets the high-water mark
     yield found
+    if device.type == "cuda" or _high_water_mark() is not None:
+        found.append(peak_memory_so_far(device))
+
+
+def peak_memory_so_far(device: torch.device) -> int:
+    """Most bytes held so far: by the allocator on CUDA, by the whole process otherwise."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    mark = _high_water_mark()
+    if mark is not None:
+        return mark
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # POSIX only
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _high_water_mark() -> int | None:
+    """The process's largest resident size in bytes since it was reset last; None where the kernel does not tell."""
     with suppress(OSError, StopIteration, ValueError):
         line = next(s for s in (_PROC / "status").read_text().splitlines() if s.startswith("VmHWM"))
-        found.append(int(line.split()[1]) * 1024)
+        return int(line.split()[1]) * 1024
+    return None
 
 
 class Stopwatch:
-    """Sums wall seconds by part, waiting for the device at both ends.
+    """Sums seconds by stage, waiting for the device at both ends of each.
+
+    A stage within another is taken from it, so that all stages together give the time of the whole::
+
+        watch = Stopwatch(device)
+        with watch.listening():
+            pipe(image)               # its stages are named by :func:`stage`
+        watch.seconds                 # {"encode": 0.2, "denoise": 1.3, ..., "other": 0.1}
 
     Args:
         device (torch.device): where the work is queued.
+        clock (callable): gives seconds; default wall time.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.device, self.clock = device, clock
         self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._open: list[str] = []
+        self._since = 0.0
 
     @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Count the block for part ``name``."""
-        wait_for(self.device)
-        started = time.perf_counter()
-        yield
-        wait_for(self.device)
-        self.seconds[name] += time.perf_counter() - started
+    def listening(self, rest: str = "other") -> Iterator[None]:
+        """Within the block, count every :func:`stage`, and what is in none of them as ``rest``."""
+        token = _listener.set(self)
+        try:
+            with self.stage(rest):
+                yield
+        finally:
+            _listener.reset(token)
 
     @contextmanager
-    def watching(self, owner: object, attribute: str, part: str) -> Iterator[None]:
-        """Within the block, count every call of a function or method for ``part``."""
-        missing = object()
-        kept = vars(owner).get(attribute, missing)
-        function: Callable[..., Any] = getattr(owner, attribute)
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            with self.part(part):
-                return function(*args, **kwargs)
-
-        setattr(owner, attribute, timed)
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the block for a stage."""
+        self._count()
+        self._open.append(name)
         try:
             yield
         finally:
-            if kept is missing:
-                delattr(owner, attribute)
-            else:
-                setattr(owner, attribute, kept)
+            self._count()
+            self._open.pop()
+
+    def _count(self) -> None:
+        """Count the time since the last change of stage for the innermost stage that is open."""
+        wait_for(self.device)
+        now = self.clock()
+        if self._open:
+            self.seconds[self._open[-1]] += now - self._since
+        self._since = now
+
+
+_listener: ContextVar[Stopwatch | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Name the block as a stage of its run, for the :class:`Stopwatch` that listens; without one nothing happens."""
+    watch = _listener.get()
+    if watch is None:
+        yield
+        return
+    with watch.stage(name):
+        yield

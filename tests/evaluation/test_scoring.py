@@ -39,7 +39,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
         return lambda x_hat, x_hq: float(x_hat.mean() * 255)
 
     monkeypatch.setattr(scoring, "make_metric", make_metric)
-    monkeypatch.setattr(scoring, "versions", lambda: {"pyiqa": "stand-in"})
+    monkeypatch.setattr(scoring, "versions", lambda *_: {"pyiqa": "stand-in"})
 
 
 @pytest.mark.usefixtures("stand_in")

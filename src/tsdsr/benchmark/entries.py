@@ -1,9 +1,8 @@
-"""What ``tsdsr bench`` can time, by name: from file to file, with the time of each part."""
+"""What ``tsdsr bench`` can time, by name: models that enlarge a file, in named stages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,24 +11,24 @@ import numpy as np
 import torch
 from torch import nn
 
-import tsdsr.pipeline.color as color_module
-import tsdsr.pipeline.upstream as upstream_module
 from tsdsr.benchmark.random_weights import random_pipeline, released_pipeline
 from tsdsr.devices import choose_device, choose_dtype
 from tsdsr.errors import InvalidInputError, MissingDependencyError
 from tsdsr.images.picture import Picture
 from tsdsr.images.reading import read_picture
 from tsdsr.images.writing import write_picture
-from tsdsr.measuring import Stopwatch
+from tsdsr.measuring import stage
 from tsdsr.optimize.compile import compile_pipeline
 from tsdsr.optimize.fold import fold
 from tsdsr.optimize.quantize import QuantizeMode, quantize
 from tsdsr.pipeline.files import restore_picture
 from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.upstream import upscale_like_upstream
+from tsdsr.pixels import to_tensor, to_uint8
 
 PARTS = ("read", "encode", "denoise", "decode", "colour", "write", "other")
-"""Of one run; "other" is what is left: enlarging, padding, blending, conversions."""
+"""Parts of a run, in seconds that add up to its total; "other" is every other stage: enlarging, blending, storing."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Entry:
 
 
 class BenchModel(Protocol):
-    """Something that enlarges files.
+    """A model that is timed.
 
     Attributes:
         device (torch.device): where it runs.
@@ -100,13 +99,13 @@ class BenchModel(Protocol):
     dtype: torch.dtype
     parameters: int
 
-    def run(self, source: Path, target: Path, scale: float, watch: Stopwatch) -> None:
-        """Enlarge one file, counting the parts."""
+    def run(self, source: Path, target: Path, scale: float) -> None:
+        """Enlarge one file, in stages named as in :data:`PARTS` (see :func:`tsdsr.measuring.stage`)."""
         ...
 
 
 class BenchPipeline:
-    """A pipeline, from file to file.
+    """A pipeline that is timed, from file to file.
 
     Args:
         pipe (OneStepSRPipeline): ready.
@@ -121,20 +120,12 @@ class BenchPipeline:
         self.pipe, self._restore = pipe, restore or _restored
         self.device, self.dtype = pipe.device, pipe.dtype
         self.parameters = count_parameters((pipe.denoiser, pipe.vae))
-        self._watched: tuple[tuple[object, str, str], ...] = (
-            *((pipe, part, part) for part in ("encode", "denoise", "decode")),
-            (upstream_module, "_denoise", "denoise"),
-            (color_module, "_atrous_blur", "colour"),  # all of the default fix but a subtraction and an addition
-        )
 
-    def run(self, source: Path, target: Path, scale: float, watch: Stopwatch) -> None:
-        with watch.part("read"):
+    def run(self, source: Path, target: Path, scale: float) -> None:
+        with stage("read"):
             picture = read_picture(source)
-        with ExitStack() as stack:
-            for owner, attribute, part in self._watched:
-                stack.enter_context(watch.watching(owner, attribute, part))
-            result = self._restore(self.pipe, picture, scale)
-        with watch.part("write"):
+        result = self._restore(self.pipe, picture, scale)
+        with stage("write"):
             write_picture(result, target)
 
 
@@ -143,11 +134,11 @@ def _restored(pipe: OneStepSRPipeline, picture: Picture, scale: float) -> Pictur
 
 
 def _restored_as_released(pipe: OneStepSRPipeline, picture: Picture, scale: float) -> Picture:
-    return Picture(np.asarray(upstream_module.upscale_like_upstream(pipe, picture.to_image(), scale)))
+    return Picture(np.asarray(upscale_like_upstream(pipe, picture.to_image(), scale)))
 
 
 class BenchNetwork:
-    """A network that maps an image to an enlarged image, in float32 and eager mode.
+    """A network that is timed, from file to file: it maps an image to an enlarged image, in float32 and eager mode.
 
     Args:
         network (nn.Module): (1, 3, h, w) in [0, 1] → (1, 3, h * scale, w * scale).
@@ -161,16 +152,16 @@ class BenchNetwork:
         self.parameters = count_parameters((network,))
 
     @torch.inference_mode()
-    def run(self, source: Path, target: Path, scale: float, watch: Stopwatch) -> None:
+    def run(self, source: Path, target: Path, scale: float) -> None:
         if scale != self.scale:
             raise InvalidInputError(f"this peer enlarges by {self.scale}, not by {scale:g}")
-        with watch.part("read"):
+        with stage("read"):
             picture = read_picture(source)
-        x = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None].to(self.device).float() / 255
-        with watch.part("denoise"):
+        x = to_tensor(picture.pixels)[None].to(self.device)
+        with stage("denoise"):
             x_hat = self.network(x)
-        pixels = x_hat[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-        with watch.part("write"):
+        pixels = to_uint8(x_hat[0])
+        with stage("write"):
             write_picture(Picture(pixels), target)
 
 

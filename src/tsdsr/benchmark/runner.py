@@ -1,7 +1,7 @@
-"""Timing without any say on quality: several models in turn, each in a process of its own, part by part.
+"""Timing of several models in turn, each in a process of its own, part by part.
 
-A process a model keeps memory apart, and what one of them leaves behind (threads, caches, compiled code) out of the
-others. They take turns run by run, so that a machine that slows down slows all of them.
+With a process each, models do not share memory, threads, caches or compiled code. They take turns run by run, so that
+a machine that slows down slows all of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -25,9 +25,9 @@ from diffusers.utils.logging import disable_progress_bar
 from PIL import Image
 
 from tsdsr.benchmark.entries import PARTS, BenchModel, Entry, open_entry
-from tsdsr.benchmark.machine import describe_machine, versions
 from tsdsr.errors import InvalidInputError, OutOfMemoryError
 from tsdsr.files import atomic_path
+from tsdsr.machine import describe_machine, versions
 from tsdsr.measuring import Stopwatch, peak_memory
 
 
@@ -265,9 +265,14 @@ def _run(source: Path, target: Path, scale: float) -> tuple[dict[str, float], li
     watch = Stopwatch(model.device)
     with peak_memory(model.device) as peak:
         cpu = time.process_time()
-        with watch.part("total"):
-            model.run(source, target, scale, watch)
+        with watch.listening():
+            model.run(source, target, scale)
         cpu = time.process_time() - cpu
-    seconds = {part: watch.seconds[part] for part in (*PARTS, "total")}
-    seconds["other"] = seconds["total"] - sum(seconds[part] for part in PARTS if part != "other")
-    return {**seconds, "cpu": cpu}, peak
+    return {**by_part(watch.seconds), "cpu": cpu}, peak
+
+
+def by_part(stages: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of each stage → seconds of each of :data:`PARTS` and their sum, "total"."""
+    seconds = {part: stages.get(part, 0.0) for part in PARTS}
+    seconds["other"] += sum(value for name, value in stages.items() if name not in PARTS)
+    return {**seconds, "total": sum(seconds.values())}

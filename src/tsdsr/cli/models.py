@@ -38,25 +38,22 @@ def convert(
 def info() -> None:
     """Print versions, devices and models."""
     import platform
-    from importlib.metadata import version
 
     import torch
     from rich.console import Console
     from rich.table import Table
 
     from tsdsr.devices import choose_device, choose_dtype
+    from tsdsr.machine import versions
     from tsdsr.models.zoo import SPECS
     from tsdsr.pipeline.loading import PACKAGED_MODELS
 
     def auto_dtype(device: torch.device) -> str:
         return str(choose_dtype("auto", device)).removeprefix("torch.")
 
-    console, versions = Console(), Table("package", "version", title="Versions", title_justify="left")
-    versions.add_row("python", platform.python_version())
-    for name in (
-        "tsdsr", "torch", "diffusers", "transformers", "peft", "safetensors", "huggingface_hub", "Pillow", "numpy",
-    ):  # fmt: skip
-        versions.add_row(name, version(name))
+    console, packages = Console(), Table("package", "version", title="Versions", title_justify="left")
+    for name, version in versions().items():
+        packages.add_row(name, version)
     devices = Table("device", "name", "precision of 'auto'", title="Devices", title_justify="left")
     devices.add_row("cpu", f"{platform.machine()}, {torch.get_num_threads()} threads", auto_dtype(torch.device("cpu")))
     for i in range(torch.cuda.device_count()):
@@ -68,6 +65,6 @@ def info() -> None:
         source = "comes with the package" if spec.name in PACKAGED_MODELS else f"{spec.hub_id} + LoRA: tsdsr convert"
         process = f"{type(spec.process).__name__} ({spec.process.prediction})"
         models.add_row(spec.name, process, f"{spec.native_size} px", source)
-    for table in (versions, devices, models):
+    for table in (packages, devices, models):
         console.print(table)
     console.print(f"'auto' takes the device {choose_device()}.")

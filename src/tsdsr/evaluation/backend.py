@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -87,11 +86,6 @@ def load_pyiqa() -> Any:
             f"scoring needs pyiqa and a torchvision that fits torch: pip install 'tsdsr[eval]' ({error})"
         ) from error
     return pyiqa
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the scores depend on."""
-    return {name: version(name) for name in ("pyiqa", "torch", "torchvision")}
 
 
 def remember_reference(network: Any) -> None:

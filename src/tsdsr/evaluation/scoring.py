@@ -19,10 +19,11 @@ from torch import Tensor
 
 from tsdsr.data.datasets import decode
 from tsdsr.errors import DatasetError, InvalidInputError, TSDSRError
-from tsdsr.evaluation.backend import Metric, MetricUnavailableError, create, make_metric, versions
+from tsdsr.evaluation.backend import Metric, MetricUnavailableError, create, make_metric
 from tsdsr.evaluation.metrics import MetricSpec
 from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES, check_sizes, match_folders
 from tsdsr.evaluation.results import Evaluation, Scores, SystemResult
+from tsdsr.machine import versions
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ def evaluate(
         systems=results,
         variants={spec.name: f"pyiqa {spec.pyiqa_name}: {spec.variant}" for spec in settings.metrics},
         settings={
-            **versions(),
+            **versions("pyiqa", "torch", "torchvision"),
             "device": settings.device,
             "crop_border": settings.border,
             "suffixes": list(suffixes),

@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from tsdsr.devices import HostCopies, free_memory
+from tsdsr.measuring import stage
 from tsdsr.pipeline.color import WAVELET_RADIUS, ColorFix, Moments, adain, wavelet_color_fix
 from tsdsr.pixels import from_unit
 
@@ -42,7 +43,7 @@ class CanvasWriter(ABC):
     def __init__(self, canvas: Tensor, source: Source) -> None:
         self.canvas, self.source = canvas, source
         self.height, self.width = int(canvas.shape[-2]), int(canvas.shape[-1])
-        self._landing = HostCopies()
+        self._copies = HostCopies()
 
     @abstractmethod
     def push(self, rows: Tensor) -> None:
@@ -50,14 +51,15 @@ class CanvasWriter(ABC):
 
     def close(self) -> None:
         """After the last row: all of the canvas is filled when this returns."""
-        self._landing.flush()
+        self._copies.flush()
 
     def write(self, rows: range, cols: range, values: Tensor) -> None:
         """Round values (B, 3, rows, columns) into the canvas."""
-        if self.canvas.shape[1] == 1:
-            values = values.mean(dim=1, keepdim=True)
-        place = self.canvas[..., rows.start : rows.stop, cols.start : cols.stop]
-        self._landing.put(from_unit(values, self.canvas.dtype), place)
+        with stage("store"):
+            if self.canvas.shape[1] == 1:
+                values = values.mean(dim=1, keepdim=True)
+            place = self.canvas[..., rows.start : rows.stop, cols.start : cols.stop]
+            self._copies.put(from_unit(values, self.canvas.dtype), place)
 
 
 class PlainCanvasWriter(CanvasWriter):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tsdsr.errors import InvalidInputError
+from tsdsr.measuring import stage
 
 ColorFix = Literal["wavelet", "adain", "none"]
 COLOR_FIXES: tuple[ColorFix, ...] = ("wavelet", "adain", "none")
@@ -36,10 +37,11 @@ def wavelet_color_fix(x_hat: Tensor, source: Tensor, levels: int = 5) -> Tensor:
     """
     if x_hat.shape != source.shape:
         raise InvalidInputError(f"shapes differ: {tuple(x_hat.shape)} and {tuple(source.shape)}")
-    low = source - x_hat
-    for level in range(levels):
-        low = _atrous_blur(low, dilation=2**level)
-    return x_hat + low
+    with stage("colour"):
+        low = source - x_hat
+        for level in range(levels):
+            low = _atrous_blur(low, dilation=2**level)
+        return x_hat + low
 
 
 def _atrous_blur(x: Tensor, dilation: int) -> Tensor:
@@ -70,11 +72,12 @@ class Moments:
 
     def add(self, x: Tensor) -> Moments:
         """Add pixels (B, C, h, w), and return self."""
-        count = x.shape[-2] * x.shape[-1]
-        var, mean = (part.cpu().double() for part in torch.var_mean(x.float(), (-2, -1), correction=0, keepdim=True))
-        self.count += count
-        self.total = self.total + count * mean
-        self.squares = self.squares + count * (var + mean.square())
+        with stage("colour"):
+            count = x.shape[-2] * x.shape[-1]
+            var, mean = (v.cpu().double() for v in torch.var_mean(x.float(), (-2, -1), correction=0, keepdim=True))
+            self.count += count
+            self.total = self.total + count * mean
+            self.squares = self.squares + count * (var + mean.square())
         return self
 
     def mean_std(self) -> tuple[Tensor, Tensor]:
@@ -105,5 +108,6 @@ def adain(x_hat: Tensor, own: Moments, wanted: Moments) -> Tensor:
         own (Moments): of the whole restored image.
         wanted (Moments): of the reference.
     """
-    mean, std, wanted_mean, wanted_std = (v.to(x_hat.device) for v in (*own.mean_std(), *wanted.mean_std()))
-    return (x_hat - mean) / std * wanted_std + wanted_mean
+    with stage("colour"):
+        mean, std, wanted_mean, wanted_std = (v.to(x_hat.device) for v in (*own.mean_std(), *wanted.mean_std()))
+        return (x_hat - mean) / std * wanted_std + wanted_mean

@@ -15,6 +15,7 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
 from tsdsr.devices import free_memory
+from tsdsr.measuring import stage
 from tsdsr.models.conditioning import FixedPrompt
 from tsdsr.models.denoiser import as_denoiser, restore
 from tsdsr.models.groupnorm import SharedGroupNorms
@@ -277,13 +278,16 @@ class OneStepSRPipeline(DiffusionPipeline):
 
     def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] → scaled latents (B, C, H/f, W/f): see :func:`encode_images`."""
-        return encode_images(self.vae, x, noise)
+        with stage("encode"):
+            return encode_images(self.vae, x, noise)
 
     def denoise(self, z_lq: Tensor) -> Tensor:
         """The one step: scaled latents (B, C, h, w) → ``z_hat``, same shape."""
         denoiser, prompt = as_denoiser(self.denoiser), self.prompt.conditioning()
-        return restore(denoiser, self.spec.process, z_lq, self.spec.timestep, prompt)
+        with stage("denoise"):
+            return restore(denoiser, self.spec.process, z_lq, self.spec.timestep, prompt)
 
     def decode(self, z: Tensor) -> Tensor:
         """Scaled latents (B, C, h, w) → images (B, 3, H, W), nominally in [0, 1]: see :func:`decode_latents`."""
-        return decode_latents(self.vae, z)
+        with stage("decode"):
+            return decode_latents(self.vae, z)

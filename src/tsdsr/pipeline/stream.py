@@ -20,6 +20,7 @@ from torch import Tensor
 
 from tsdsr.devices import to_device
 from tsdsr.errors import TSDSRError
+from tsdsr.measuring import stage
 from tsdsr.pipeline.blending import AxisTiles, BandBlender, grouped
 from tsdsr.pipeline.canvas import CANVAS_WRITERS
 from tsdsr.pipeline.color import ColorFix
@@ -54,10 +55,11 @@ class EnlargedImage:
     def window(self, rows: range, cols: range) -> Tensor:
         """(B, 3, rows, columns), float32 in [0, 1]: what enlarging and padding the whole gives there."""
         height, width = self.pixels.shape[-2:]
-        y = BicubicWeights.at(self._rows[rows.start : rows.stop], height, self.size[0])
-        x = BicubicWeights.at(self._cols[cols.start : cols.stop], width, self.size[1])
-        crop = to_unit(to_device(self.pixels[..., y.first : y.stop, x.first : x.stop], self.device))
-        enlarged = y.to(self.device).apply(x.to(self.device).apply(crop, -1), -2).clamp_(0, 1)
+        with stage("enlarge"):
+            y = BicubicWeights.at(self._rows[rows.start : rows.stop], height, self.size[0])
+            x = BicubicWeights.at(self._cols[cols.start : cols.stop], width, self.size[1])
+            crop = to_unit(to_device(self.pixels[..., y.first : y.stop, x.first : x.stop], self.device))
+            enlarged = y.to(self.device).apply(x.to(self.device).apply(crop, -1), -2).clamp_(0, 1)
         return enlarged.expand(-1, 3, -1, -1)
 
     def reduced(self, edge: int) -> Tensor:
@@ -159,8 +161,9 @@ class TileStream:
         """
         self._finite &= torch.isfinite(restored).all()
         tiles = restored.mT if self._transposed else restored
-        for col, tile in zip(group.cols, torch.chunk(tiles, len(group.cols)), strict=True):
-            self._blender.add(group.row, col, tile)
+        with stage("blend"):
+            for col, tile in zip(group.cols, torch.chunk(tiles, len(group.cols)), strict=True):
+                self._blender.add(group.row, col, tile)
         self._done += len(restored)
         if self._on_tile:
             self._on_tile(self._done, self._total)

@@ -13,6 +13,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor, nn
 
 from tsdsr.errors import InvalidInputError
+from tsdsr.measuring import stage
 from tsdsr.models.autoencoder import PointDistribution
 from tsdsr.models.zoo import get_spec
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
@@ -93,7 +94,8 @@ class ExportedPipeline(OneStepSRPipeline):
 
     def denoise(self, z_lq: Tensor) -> Tensor:
         """The one step, by the exported graph; see the parent's."""
-        z_hat: Tensor = self.denoiser(z_lq)
+        with stage("denoise"):
+            z_hat: Tensor = self.denoiser(z_lq)
         return z_hat
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: object) -> None:

@@ -24,11 +24,12 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tsdsr.devices import to_device
 from tsdsr.errors import ConfigError, TrainingError
 from tsdsr.files import atomic_path
+from tsdsr.measuring import peak_memory_so_far
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.training.checkpoint import load_latest_checkpoint, save_checkpoint
 from tsdsr.training.config import RunConfig
 from tsdsr.training.optim import TrainedRole
-from tsdsr.training.run_log import Reporter, peak_memory
+from tsdsr.training.run_log import Reporter
 from tsdsr.training.samples import TrainingSample
 
 
@@ -136,7 +137,10 @@ class Engine(ABC):
         every = self.config
         if extra or (figures and self.step % every.log_every == 0):
             values = self._average(figures) if figures else {}
-            values |= {"steps_per_second": self.reporter.speed(self.step), "memory_gb": peak_memory(self.device)}
+            values |= {
+                "steps_per_second": self.reporter.speed(self.step),
+                "memory_gb": peak_memory_so_far(self.device) / 1e9,
+            }
             self.reporter.log(self.step, values | extra)
         if self.step % every.validate_every == 0 and self.accelerator.is_main_process:
             self.reporter.log(self.step, {f"validation/{k}": v for k, v in self.validate().items()})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from tsdsr.errors import MissingDependencyError
+from tsdsr.measuring import peak_memory_so_far
 
 TrackerName = Literal["tensorboard", "wandb", "trackio", "none"]
 
@@ -53,20 +53,6 @@ def make_accelerator(output: Path, device: str, tracker: TrackerName = "none") -
     if tracker != "none":
         accelerator.init_trackers("tsdsr")
     return accelerator
-
-
-def peak_memory(device: torch.device) -> float:
-    """Peak memory in GB: the device's for CUDA, the process's resident set otherwise."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    if sys.platform == "win32":
-        import psutil  # comes with accelerate
-
-        return float(psutil.Process().memory_info().peak_wset) / 1e9
-    import resource  # POSIX only
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
-    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
 
 
 class Reporter:
@@ -118,7 +104,7 @@ class Reporter:
         """Move the progress bar."""
         if self._progress is not None:
             device = torch.device(self.accelerator.device)
-            status = f"{self.speed(step):.2f} steps/s, {peak_memory(device):.1f} GB"
+            status = f"{self.speed(step):.2f} steps/s, {peak_memory_so_far(device) / 1e9:.1f} GB"
             self._progress.update(self._task, completed=step, status=status)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:

@@ -1,9 +1,10 @@
-"""What a figure was measured on."""
+"""What a figure was measured with: hardware and versions."""
 
 from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import torch
 
 from tsdsr.devices import choose_dtype
 
-PACKAGES = ("tsdsr", "torch", "diffusers", "transformers", "peft", "numpy", "Pillow")
-"""Packages whose versions matter to speed."""
+PACKAGES = ("tsdsr", "torch", "diffusers", "transformers", "peft", "safetensors", "huggingface_hub", "Pillow", "numpy")
+"""The packages that every figure depends on."""
 
 
 def describe_machine() -> dict[str, str | int | float | list[str]]:
@@ -31,14 +32,12 @@ def describe_machine() -> dict[str, str | int | float | list[str]]:
     return found
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of :data:`PACKAGES`, as far as they are installed."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of packages, those that are installed; default Python's and those of :data:`PACKAGES`."""
+    found = {} if packages else {"python": platform.python_version()}
+    for name in packages or PACKAGES:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 
