@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import tsdsr
+from tsdsr.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "src" / "tsdsr").rglob("*.py"))
@@ -188,6 +190,24 @@ def test_names_imported_in_the_docs_exist(page: Path) -> None:
                 module = importlib.import_module(node.module or "")
                 missing += [f"{node.module}.{a.name}" for a in node.names if not hasattr(module, a.name)]
     assert not missing
+
+
+@each_page
+def test_commands_and_options_in_the_docs_exist(page: Path) -> None:
+    text = page.read_text().replace("\\\n", " ")
+    blocks = [code for language, code in re.findall(r"```(\w*)\n(.*?)```", text, re.DOTALL) if not language]
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    lines = [line.split("#")[0] for block in blocks for line in block.splitlines()]
+    wrong = []
+    for line in (*re.findall(r"`(tsdsr [^`]+)`", prose), *(line for line in lines if line.startswith("tsdsr "))):
+        command, words = typer.main.get_command(app), line.split()[1:]
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        if hasattr(command, "commands") and words and not words[0].startswith("-"):
+            wrong.append(line)
+        known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)} | {"--help"}
+        wrong += [f"{line}: {option}" for option in re.findall(r"(?<=\s)--?[a-z][a-z-]*", line) if option not in known]
+    assert not wrong
 
 
 def test_the_equations_page_names_its_functions_and_tests() -> None:
