@@ -69,12 +69,17 @@ class ReconstructionTerms(NamedTuple):
 
 
 def guided(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance (Ho and Salimans 2022): ``u + scale (c - u)``; scale 1 is the conditional prediction."""
+    """Apply classifier-free guidance (Ho and Salimans 2022): ``u + scale (c - u)``.
+
+    Args:
+        conditional, unconditional (Tensor): predictions ``c`` and ``u`` of one shape.
+        scale (float): guidance scale; 1 gives the conditional prediction, 0 the unconditional one.
+    """
     return torch.lerp(unconditional, conditional, scale)
 
 
 def omega(process: NoiseProcess, t: Tensor, like: Tensor, kind: Omega = "sigma2") -> Tensor:
-    r"""Compute the weight :math:`\omega(t)` of eqs. 3 to 5.
+    r"""Compute the time-dependent weight :math:`\omega(t)` of eqs. 3 to 5.
 
     Args:
         process (NoiseProcess): noising process that provides the coefficients.
@@ -102,7 +107,9 @@ def omega(process: NoiseProcess, t: Tensor, like: Tensor, kind: Omega = "sigma2"
 
 
 def vsd_gradient(teacher_hat: Tensor, fake_hat: Tensor, weight: Tensor | float = 1.0) -> Tensor:
-    r"""Eq. 3: :math:`\omega(t) (\epsilon_\psi(\hat z_t; t, c) - \epsilon_\phi(\hat z_t; t, c))`.
+    r"""Gradient of variational score distillation (VSD), eq. 3.
+
+    :math:`\omega(t) (\epsilon_\psi(\hat z_t; t, c) - \epsilon_\phi(\hat z_t; t, c))`
 
     Args:
         teacher_hat (Tensor): the teacher's prediction at ``z_hat_t``, (B, C, h, w).
@@ -113,7 +120,9 @@ def vsd_gradient(teacher_hat: Tensor, fake_hat: Tensor, weight: Tensor | float =
 
 
 def tsm_gradient(teacher_hat: Tensor, teacher_hq: Tensor, weight: Tensor | float = 1.0) -> Tensor:
-    r"""Eq. 4: :math:`\omega(t) (\epsilon_\psi(\hat z_t; t, c) - \epsilon_\psi(z^{hq}_t; t, c))`.
+    r"""Gradient of target score matching (TSM), eq. 4.
+
+    :math:`\omega(t) (\epsilon_\psi(\hat z_t; t, c) - \epsilon_\psi(z^{hq}_t; t, c))`
 
     Args:
         teacher_hat (Tensor): the teacher's prediction at ``z_hat_t``, (B, C, h, w).
@@ -132,7 +141,9 @@ def tsd_gradient(
     omega_kind: Omega = "sigma2",
     space: Space = "native",
 ) -> TSDGradient:
-    r"""Eq. 5, summed over the walk: :math:`\sum_k w_k (\lambda_{vsd} g^{vsd}_k + \lambda_{tsm} g^{tsm}_k)`.
+    r"""Gradient of target score distillation (TSD), eq. 5, summed over the points of a walk.
+
+    :math:`\sum_k w_k (\lambda_{vsd} g^{vsd}_k + \lambda_{tsm} g^{tsm}_k)`
 
     Args:
         process (NoiseProcess): noising process, used for ``omega`` and to convert predictions.
@@ -208,7 +219,7 @@ def gradient_loss(z_hat: Tensor, gradient: Tensor) -> Tensor:
 def fake_loss(
     process: NoiseProcess, prediction: Tensor, z_hat: Tensor, noise: Tensor, t: Time, weight: Tensor | float = 1.0
 ) -> Tensor:
-    r"""Eq. 9, the diffusion loss: mean of :math:`w(t) (\epsilon_\phi(\hat z_t; t, c) - target)^2`.
+    r"""Diffusion loss of the fake network, eq. 9: mean of :math:`w(t) (\epsilon_\phi(\hat z_t; t, c) - target)^2`.
 
     The target is computed from the clean latent and the noise: ``eps - z_hat`` for flow matching. A teacher is trained
     with the same loss, with HQ latents in place of ``z_hat``.
@@ -235,7 +246,9 @@ def reconstruction_loss(
     latent_mse_weight: float = 1.0,
     l1_weight: float = 0.0,
 ) -> ReconstructionTerms:
-    """Eq. 7 with an optional L1 term: ``w_p LPIPS(x_hat, x_hq) + w_z MSE(z_hat, z_hq) + w_1 |x_hat - x_hq|``.
+    """Reconstruction loss, eq. 7, with an optional L1 term.
+
+    ``w_p LPIPS(x_hat, x_hq) + w_z MSE(z_hat, z_hq) + w_1 |x_hat - x_hq|``
 
     Args:
         x_hat, x_hq (Tensor): restored and HQ images (B, 3, H, W) in [0, 1]; ``x_hat`` may overshoot.

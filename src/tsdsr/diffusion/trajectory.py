@@ -48,8 +48,9 @@ def walk_positions(start: Tensor, points: int, size: float, last: int = 999, shi
 def paired_walk(
     process: NoiseProcess, predict: Predict, z_hat: Tensor, z_hq: Tensor, noise: Tensor, times: Tensor
 ) -> Iterator[WalkPoint]:
-    """Eq. 6: add the same noise to both latents, then step both towards less noise.
+    """Walk both latents from the same noise towards less noise, eq. 6.
 
+    Adds the same noise to ``z_hat`` and ``z_hq``, then steps both from point to point and predicts at every point.
     ``z_{t'} = step(z_t, prediction, t, t')`` is the Euler step for flow matching and the DDIM step otherwise.
     ``z_hat`` follows the fake network, which models the student's distribution; ``z_hq`` follows the teacher.
     No gradients are recorded.
