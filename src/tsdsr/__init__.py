@@ -1,23 +1,37 @@
 """One-step diffusion for real-world image super-resolution.
 
     >>> from PIL import Image
-    >>> from tsdsr import load_pipeline
+    >>> from tsdsr import load_pipeline, upscale_file
     >>> pipe = load_pipeline()                        # the packaged model `mini`, on the best available device
     >>> pipe(Image.open("photo.jpg"), scale=4).images[0].save("photo_x4.png")
+    >>> upscale_file("photo.jpg", "large.jpg", model=pipe)      # keeps EXIF, ICC profile, transparency and 16 bits
 
 Public names are imported on first use, so ``import tsdsr`` is fast and does not load torch.
 """
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tsdsr.diffusion.losses import (
+        Predictions,
+        WalkPoint,
+        fake_loss,
+        gradient_loss,
+        guided,
+        reconstruction_loss,
+        tsd_gradient,
+        tsm_gradient,
+        vsd_gradient,
+    )
     from tsdsr.diffusion.process import FlowMatching, NoiseProcess, VariancePreserving
     from tsdsr.errors import TSDSRError
+    from tsdsr.images.writing import WriteOptions
     from tsdsr.models.conditioning import Conditioning
     from tsdsr.models.denoiser import Denoiser, as_denoiser, restore
     from tsdsr.models.zoo import SPECS, ModelSpec, get_spec
@@ -27,10 +41,24 @@ if TYPE_CHECKING:
     from tsdsr.pipeline.convert import convert_released, save_pipeline
     from tsdsr.pipeline.loading import load_pipeline
     from tsdsr.pipeline.pipeline import OneStepSRPipeline, SROutput
+    from tsdsr.pipeline.upscale import upscale_file
     from tsdsr.pipeline.upstream import upscale_like_upstream
     from tsdsr.runtimes.export import export_pipeline
     from tsdsr.runtimes.exported_pipeline import load_exported
     from tsdsr.runtimes.open_model import open_pipeline
+
+
+def _quiet_imports() -> None:
+    """Drop a warning that no user of this package can act on.
+
+    Where bitsandbytes is installed (pyiqa requires it), diffusers imports it, and it reports that an optional kernel of
+    its own is missing.
+    """
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    logger.addFilter(lambda record: not record.getMessage().startswith("Failed to load CPU gemm_4bit_forward"))
+
+
+_quiet_imports()
 
 _EXPORTS = {
     "Conditioning": "tsdsr.models.conditioning",
@@ -39,23 +67,34 @@ _EXPORTS = {
     "ModelSpec": "tsdsr.models.zoo",
     "NoiseProcess": "tsdsr.diffusion.process",
     "OneStepSRPipeline": "tsdsr.pipeline.pipeline",
+    "Predictions": "tsdsr.diffusion.losses",
     "SPECS": "tsdsr.models.zoo",
     "SROutput": "tsdsr.pipeline.pipeline",
     "TSDSRError": "tsdsr.errors",
     "VariancePreserving": "tsdsr.diffusion.process",
+    "WalkPoint": "tsdsr.diffusion.losses",
+    "WriteOptions": "tsdsr.images.writing",
     "as_denoiser": "tsdsr.models.denoiser",
     "compile_pipeline": "tsdsr.optimize.compile",
     "convert_released": "tsdsr.pipeline.convert",
     "export_pipeline": "tsdsr.runtimes.export",
+    "fake_loss": "tsdsr.diffusion.losses",
     "fold": "tsdsr.optimize.fold",
     "get_spec": "tsdsr.models.zoo",
+    "gradient_loss": "tsdsr.diffusion.losses",
+    "guided": "tsdsr.diffusion.losses",
     "load_exported": "tsdsr.runtimes.exported_pipeline",
     "load_pipeline": "tsdsr.pipeline.loading",
     "open_pipeline": "tsdsr.runtimes.open_model",
     "quantize": "tsdsr.optimize.quantize",
+    "reconstruction_loss": "tsdsr.diffusion.losses",
     "restore": "tsdsr.models.denoiser",
     "save_pipeline": "tsdsr.pipeline.convert",
+    "tsd_gradient": "tsdsr.diffusion.losses",
+    "tsm_gradient": "tsdsr.diffusion.losses",
+    "upscale_file": "tsdsr.pipeline.upscale",
     "upscale_like_upstream": "tsdsr.pipeline.upstream",
+    "vsd_gradient": "tsdsr.diffusion.losses",
 }
 
 __all__ = [
@@ -66,23 +105,34 @@ __all__ = [
     "ModelSpec",
     "NoiseProcess",
     "OneStepSRPipeline",
+    "Predictions",
     "SROutput",
     "TSDSRError",
     "VariancePreserving",
+    "WalkPoint",
+    "WriteOptions",
     "__version__",
     "as_denoiser",
     "compile_pipeline",
     "convert_released",
     "export_pipeline",
+    "fake_loss",
     "fold",
     "get_spec",
+    "gradient_loss",
+    "guided",
     "load_exported",
     "load_pipeline",
     "open_pipeline",
     "quantize",
+    "reconstruction_loss",
     "restore",
     "save_pipeline",
+    "tsd_gradient",
+    "tsm_gradient",
+    "upscale_file",
     "upscale_like_upstream",
+    "vsd_gradient",
 ]
 
 

@@ -9,19 +9,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tsdsr.errors import InvalidInputError
+
+StrPath = str | os.PathLike[str]
+"""What public functions take as the name of a file or folder."""
+
+
+def require_new(path: StrPath) -> Path:
+    """The path, unless something exists there.
+
+    Raises:
+        InvalidInputError: it exists.
+    """
+    path = Path(path)
+    if path.exists():
+        raise InvalidInputError(f"{path}: exists already; choose another name or remove it")
+    return path
+
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: StrPath) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes when it does not.
 
     The folder is created when missing. The data is on disk before the name is.
 
     Args:
-        path (Path): the final name of a file.
+        path (str | PathLike): the final name of a file.
 
     Yields:
         Path: where to write; hidden, with the suffix ``.tmp``.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -35,11 +53,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: StrPath) -> Iterator[Path]:
     """A temporary folder beside ``path`` that takes its place when the block ends well, and vanishes when it does not.
 
     Args:
-        path (Path): the final name of a folder that does not exist; its parents are created when missing.
+        path (str | PathLike): the final name of a folder that does not exist; its parents are created when missing.
 
     Yields:
         Path: the folder to write into; hidden.
@@ -47,6 +65,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: ``path`` came into being meanwhile.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:

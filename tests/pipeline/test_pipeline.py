@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 from PIL import Image
 
@@ -272,3 +273,19 @@ def test_values_that_are_not_finite_are_an_error(mini_pipe: OneStepSRPipeline) -
     randomise(mini_pipe.denoiser.conv_out, std=float("inf"))
     with pytest.raises(TSDSRError, match="not finite"):
         mini_pipe(Image.new("RGB", (8, 8)))
+
+
+def test_grey_stays_grey_and_is_what_rgb_would_be(mini_pipe: OneStepSRPipeline) -> None:
+    grey = skimage.data.camera()[:32, :32, None]
+    result = mini_pipe.upscale_pixels(grey, 2.0)
+    colour = mini_pipe.upscale_pixels(grey.repeat(3, 2), 2.0)
+    assert result.shape == (64, 64, 1)
+    assert np.abs(colour.mean(-1) - result[..., 0]).max() <= 1
+
+
+def test_eight_bits_equal_the_pipeline_on_images(mini_pipe: OneStepSRPipeline) -> None:
+    pixels = skimage.data.astronaut()[:32, :40]
+    expected = np.asarray(mini_pipe(Image.fromarray(pixels), 2.0).images[0])
+    assert np.array_equal(mini_pipe.upscale_pixels(pixels, 2.0), expected)
+    target = mini_pipe.upscale_pixels(pixels, target_size=(50, 48), generator=torch.Generator().manual_seed(0))
+    assert target.shape == (48, 50, 3)

@@ -26,7 +26,7 @@ from PIL import Image
 
 from tsdsr.benchmark.entries import PARTS, BenchModel, Entry, open_entry
 from tsdsr.errors import InvalidInputError, OutOfMemoryError
-from tsdsr.files import atomic_path
+from tsdsr.files import StrPath, atomic_path
 from tsdsr.machine import describe_machine, versions
 from tsdsr.measuring import Stopwatch, peak_memory
 
@@ -115,7 +115,7 @@ class BenchResult:
         first = self.timings[0].peak_memory
         return [t.peak_memory / first if t.peak_memory and first else None for t in self.timings]
 
-    def save(self, path: Path) -> None:
+    def save(self, path: StrPath) -> None:
         """Write everything as JSON."""
         found = {
             "machine": self.machine,

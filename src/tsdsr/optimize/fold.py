@@ -22,6 +22,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from tsdsr.errors import InvalidInputError, ModelNotFoundError
+from tsdsr.files import StrPath
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.folded import FoldedMini, FoldedMMDiT, FoldedNetwork, FoldedUNet, prompt_signature
 from tsdsr.models.mini import MiniUNet, Modulation
@@ -124,16 +125,16 @@ def fold_network(network: Any, timestep: float, prompt: Conditioning) -> FoldedN
     return folded
 
 
-def stored_dtype(folder: Path) -> torch.dtype:
+def stored_dtype(folder: StrPath) -> torch.dtype:
     """Read the dtype in which a network's weights are stored.
 
     Args:
-        folder (Path): folder with safetensors files.
+        folder (str | PathLike): folder with safetensors files.
 
     Raises:
         ModelNotFoundError: the folder has no safetensors file.
     """
-    path = min(folder.glob("*.safetensors"), default=None)
+    path = min(Path(folder).glob("*.safetensors"), default=None)
     if path is None:
         raise ModelNotFoundError(f"{folder}: holds no safetensors file")
     with safe_open(path, "pt") as file:

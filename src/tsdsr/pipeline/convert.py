@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError
-from tsdsr.files import atomic_folder
+from tsdsr.files import StrPath, atomic_folder, require_new
 from tsdsr.models.conditioning import Conditioning, FixedPrompt
 from tsdsr.models.lora import RELEASED_PROMPT_FILES, merge_lora, read_embeddings, read_released_lora
 from tsdsr.models.zoo import ModelSpec, get_spec, load_part
@@ -17,9 +20,9 @@ from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 
 def convert_released(
-    base: str | os.PathLike[str],
-    lora: Path,
-    embeddings: Path,
+    base: StrPath,
+    lora: StrPath,
+    embeddings: StrPath,
     model: str = "sd3",
     scale: float = 1.0,
 ) -> OneStepSRPipeline:
@@ -27,8 +30,8 @@ def convert_released(
 
     Args:
         base: diffusers folder or hub id of the base model.
-        lora (Path): folder with ``transformer.safetensors`` (``unet.safetensors`` for SD2) and ``vae.safetensors``.
-        embeddings (Path): folder with ``prompt_embeds.pt`` and, for SD3, ``pool_embeds.pt`` (or ``.safetensors``).
+        lora: folder with ``transformer.safetensors`` (``unet.safetensors`` for SD2) and ``vae.safetensors``.
+        embeddings: folder with ``prompt_embeds.pt`` and, for SD3, ``pool_embeds.pt`` (or ``.safetensors``).
         model (str): which base model it is, a key of :data:`tsdsr.models.zoo.SPECS`.
         scale (float): strength of both LoRAs.
 
@@ -40,7 +43,7 @@ def convert_released(
         GatedModelError: the base model needs a login.
         WeightsError: keys or shapes do not fit.
     """
-    spec = get_spec(model)
+    spec, lora, embeddings = get_spec(model), Path(lora), Path(embeddings)
     if not spec.lora_targets:
         raise InvalidInputError(f"{model!r} has no released LoRA to convert")
     prompt = read_prompt(embeddings, spec)  # the small files first: fail before the large ones are read
@@ -56,7 +59,7 @@ def convert_released(
     return OneStepSRPipeline(denoiser.eval(), vae.eval(), prompt, model=model)
 
 
-def read_prompt(folder: Path, spec: ModelSpec) -> FixedPrompt:
+def read_prompt(folder: StrPath, spec: ModelSpec) -> FixedPrompt:
     """Read the embeddings of the student's fixed prompt.
 
     Raises:
@@ -65,7 +68,7 @@ def read_prompt(folder: Path, spec: ModelSpec) -> FixedPrompt:
     """
     tensors = {}
     for field, shape in spec.prompt_shapes.items():
-        stem = folder / RELEASED_PROMPT_FILES[field]
+        stem = Path(folder) / RELEASED_PROMPT_FILES[field]
         path = next((p for p in (stem.with_suffix(".safetensors"), stem.with_suffix(".pt")) if p.is_file()), None)
         if path is None:
             raise ModelNotFoundError(f"{stem}.pt: no such file; the released prompt embeddings belong there")
@@ -79,15 +82,38 @@ def read_prompt(folder: Path, spec: ModelSpec) -> FixedPrompt:
     return prompt
 
 
-def save_pipeline(pipe: OneStepSRPipeline, output: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Store a pipeline in the given precision: written under a temporary name, renamed when complete.
+def save_pipeline(pipe: OneStepSRPipeline, output: StrPath, dtype: torch.dtype = torch.float16) -> None:
+    """Store a pipeline in the given precision. The pipeline itself stays as it is.
+
+    The folder is written under a temporary name and renamed when complete.
+
+    Args:
+        pipe (OneStepSRPipeline): on any device, in any precision.
+        output (str | PathLike): the folder to make.
+        dtype (torch.dtype): precision of the stored weights.
 
     Raises:
-        InvalidInputError: ``output`` exists.
+        InvalidInputError: ``output`` exists, or the model runs in another runtime and has no weights of its own.
     """
-    if output.exists():
-        raise InvalidInputError(f"{output}: exists already; choose another name or remove it")
-    with atomic_folder(output) as temporary:
-        for component in pipe.components.values():
-            torch.nn.Module.to(component, dtype=dtype)
-        pipe.save_pretrained(temporary)
+    target = require_new(output)
+    if not isinstance(pipe.denoiser, nn.Module):
+        raise InvalidInputError("an exported model has no weights to save: copy its folder")
+    denoiser, vae, prompt = (copy_in(part, dtype) for part in (pipe.denoiser, pipe.vae, pipe.prompt))
+    with atomic_folder(target) as temporary:
+        OneStepSRPipeline(denoiser, vae, prompt, model=pipe.spec.name).save_pretrained(temporary)
+
+
+def copy_in(module: Any, dtype: torch.dtype) -> Any:
+    """A copy of a module for inference whose floating-point tensors have ``dtype``; the module stays as it is.
+
+    Tensors that have that dtype already are shared with the module.
+
+    Args:
+        module (nn.Module): what to copy.
+        dtype (torch.dtype): of the copy.
+    """
+    kept: dict[int, object] = {}
+    for tensor in (*module.parameters(), *module.buffers()):
+        values = tensor.detach().to(dtype) if tensor.is_floating_point() else tensor.detach()
+        kept[id(tensor)] = nn.Parameter(values, requires_grad=False) if isinstance(tensor, nn.Parameter) else values
+    return copy.deepcopy(module, kept)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from tsdsr.devices import is_out_of_memory
-from tsdsr.errors import ImageReadError, ImageWriteError, InvalidInputError, OutOfMemoryError, TSDSRError
+from tsdsr.devices import is_out_of_memory, without_frames
+from tsdsr.errors import (
+    ImageReadError,
+    ImageWriteError,
+    InvalidInputError,
+    MissingDependencyError,
+    OutOfMemoryError,
+    TSDSRError,
+)
+from tsdsr.files import StrPath
 from tsdsr.images.picture import Picture, Pixels
-from tsdsr.images.reading import DEFAULT_MAX_PIXELS, FORMATS, read_picture
+from tsdsr.images.reading import DEFAULT_MAX_PIXELS, FORMATS, image_format, read_picture, require_codec
 from tsdsr.images.transparency import enlarge_alpha, fill_transparent
 from tsdsr.images.writing import WriteOptions, write_picture
 
@@ -20,7 +29,7 @@ Restore = Callable[[Picture], Picture]
 
 @dataclass(frozen=True)
 class Job:
-    """One file to restore.
+    """A file to restore and where its result goes.
 
     Attributes:
         source (Path): input file.
@@ -35,7 +44,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of a job.
+    """How a job ended.
 
     Attributes:
         job (Job): the job.
@@ -50,30 +59,33 @@ class JobResult:
     notices: tuple[str, ...] = ()
 
 
-def plan_jobs(inputs: Sequence[str], output: Path, suffix: str | None = None) -> list[Job]:
+def plan_jobs(inputs: StrPath | Sequence[StrPath], output: StrPath, suffix: str | None = None) -> list[Job]:
     """Find the input files and decide where each result goes.
 
     A folder stands for all images below it, and its structure is kept below ``output``. A pattern such as ``*.png`` is
     expanded. ``output`` is a folder, unless the only input is a file and ``output`` has an image suffix.
 
     Args:
-        inputs (sequence of str): files, folders and patterns.
-        output (Path): folder or file.
+        inputs (str | PathLike, or a sequence of them): files, folders and patterns.
+        output (str | PathLike): folder or file.
         suffix (str | None): output format as a suffix such as ".png"; default each input's own.
 
     Returns:
-        list of Job: in a stable order. Inputs that do not exist and results that would overwrite an input or each other
-        are jobs with an error.
+        list of Job: in a stable order. A job has an error when its input does not exist, when its result would
+        overwrite an input or another result, or when its format cannot be written here.
 
     Raises:
-        InvalidInputError: unknown suffix, or no image at all.
+        InvalidInputError: unknown suffix, no image, or none of the inputs exists.
     """
     if suffix is not None and suffix not in FORMATS:
         raise InvalidInputError(f"unknown output format {suffix!r}; choose from {', '.join(FORMATS)}")
-    pairs = [pair for name in inputs for pair in _expand(name)]
+    names = [os.fspath(name) for name in ([inputs] if isinstance(inputs, str | os.PathLike) else inputs)]
+    output, pairs = Path(output), [pair for name in names for pair in _expand(name)]
     if not pairs:
-        raise InvalidInputError(f"no images found in {', '.join(inputs)}; known suffixes: {', '.join(FORMATS)}")
-    if len(pairs) == 1 and output.suffix.lower() in FORMATS and not output.is_dir() and Path(inputs[0]).is_file():
+        raise InvalidInputError(f"no images found in {', '.join(names)}; known suffixes: {', '.join(FORMATS)}")
+    if not any(source.exists() for source, _ in pairs):
+        raise InvalidInputError(f"{', '.join(str(source) for source, _ in pairs)}: no such file")
+    if len(pairs) == 1 and output.suffix.lower() in FORMATS and not output.is_dir() and Path(names[0]).is_file():
         destinations = [output]
     else:
         destinations = [output / _with_format(relative, suffix) for _, relative in pairs]
@@ -84,6 +96,47 @@ def plan_jobs(inputs: Sequence[str], output: Path, suffix: str | None = None) ->
         jobs.append(Job(source, destination, _conflict(source, destination, sources, taken)))
         taken.setdefault(destination, source)
     return jobs
+
+
+def pending(jobs: Sequence[Job], overwrite: bool = False) -> list[Job]:
+    """The jobs that need a model: they have no error, and their result does not exist or is to be made again."""
+    return [job for job in jobs if job.error is None and (overwrite or not job.destination.exists())]
+
+
+def restore_file(
+    source: StrPath,
+    destination: StrPath,
+    restore: Restore,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    options: WriteOptions | None = None,
+) -> tuple[str, ...]:
+    """Read a file, restore it, write the result; metadata, transparency and bit depth are kept as the format allows.
+
+    Args:
+        source (str | PathLike): image file.
+        destination (str | PathLike): result; its suffix says the format.
+        restore (callable): picture in, picture out.
+        max_pixels (int | None): see :func:`tsdsr.images.reading.read_picture`.
+        options (WriteOptions | None): how the result is stored.
+
+    Returns:
+        tuple of str: what was converted or left out on the way.
+
+    Raises:
+        TSDSRError: the file cannot be read, restored or written; the message names it.
+    """
+    source, destination = Path(source), Path(destination)
+    try:
+        picture = restore(read_picture(source, max_pixels))
+        return (*picture.notices, *write_picture(picture, destination, options))
+    except TSDSRError as error:
+        _add_name(error, source)
+        raise
+    except (MemoryError, RuntimeError) as error:  # outside the tiles, which shrink by themselves
+        if not is_out_of_memory(error):
+            raise
+        message = f"{source}: out of memory; free some, or choose a smaller scale"
+        raise OutOfMemoryError(message) from without_frames(error)
 
 
 def run_jobs(
@@ -108,29 +161,21 @@ def run_jobs(
     for job in jobs:
         if job.error is not None:
             yield JobResult(job, "failed", job.error)
-        elif job.destination.exists() and not overwrite:
+        elif not pending([job], overwrite):
             yield JobResult(job, "skipped")
         else:
             try:
-                picture = restore(read_picture(job.source, max_pixels))
-                notices = (*picture.notices, *write_picture(picture, job.destination, options))
+                notices = restore_file(job.source, job.destination, restore, max_pixels, options)
             except TSDSRError as error:
-                yield JobResult(job, "failed", _naming(job.source, error))
-            except (MemoryError, RuntimeError) as error:  # outside the tiles, which shrink by themselves
-                if not is_out_of_memory(error):
-                    raise
-                failure = OutOfMemoryError("out of memory; free some, or choose a smaller scale")
-                yield JobResult(job, "failed", _naming(job.source, failure))
+                yield JobResult(job, "failed", error)
             else:
                 yield JobResult(job, "done", notices=notices)
 
 
-def _naming(source: Path, error: TSDSRError) -> TSDSRError:
-    """The error with the file's name in its message."""
-    if str(source) in str(error):
-        return error
-    error.args = (f"{source}: {error}", *error.args[1:])
-    return error
+def _add_name(error: TSDSRError, source: Path) -> None:
+    """Put the file's name in front of the message, unless it is in it."""
+    if str(source) not in str(error):
+        error.args = (f"{source}: {error}", *error.args[1:])
 
 
 def _expand(name: str) -> Iterator[tuple[Path, Path]]:
@@ -162,6 +207,10 @@ def _conflict(source: Path, destination: Path, sources: set[Path], taken: dict[P
         return ImageWriteError(
             f"{source}: its result {destination} is already that of {taken[destination]}; rename one"
         )
+    try:
+        require_codec(destination, image_format(destination))
+    except MissingDependencyError as error:
+        return error
     return None
 
 

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 
 from tsdsr.devices import choose_device, choose_dtype
 from tsdsr.errors import GatedModelError, ModelError, ModelNotFoundError, WeightsError
+from tsdsr.files import StrPath
 from tsdsr.models.zoo import SPECS
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
@@ -31,7 +32,7 @@ EXPORT_INDEX = "tsdsr.json"
 
 
 def load_pipeline(
-    model: str | os.PathLike[str] = "mini",
+    model: StrPath = "mini",
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
 ) -> OneStepSRPipeline:
@@ -65,7 +66,7 @@ def make_ready(pipe: OneStepSRPipeline, device: torch.device) -> OneStepSRPipeli
     return ready
 
 
-def read_pipeline(folder: Path, dtype: torch.dtype) -> OneStepSRPipeline:
+def read_pipeline(folder: StrPath, dtype: torch.dtype) -> OneStepSRPipeline:
     """The pipeline of a local folder, on the CPU.
 
     Raises:
@@ -79,7 +80,7 @@ def read_pipeline(folder: Path, dtype: torch.dtype) -> OneStepSRPipeline:
     return pipe
 
 
-def resolve_model(model: str | os.PathLike[str]) -> Path:
+def resolve_model(model: StrPath) -> Path:
     """The local folder of a model, downloaded from the hub when it is a hub id.
 
     Raises:
@@ -124,13 +125,14 @@ def fetch_from_hub(repo_id: str, patterns: list[str] | None = None) -> Path:
         ) from error
 
 
-def check_pipeline_folder(folder: Path) -> None:
+def check_pipeline_folder(folder: StrPath) -> None:
     """Raise unless ``folder`` holds a one-step pipeline.
 
     Raises:
         ModelNotFoundError: no ``model_index.json``.
         ModelError: the index is broken or belongs to another pipeline, or the model is an exported one.
     """
+    folder = Path(folder)
     if (folder / EXPORT_INDEX).is_file():
         raise ModelError(f"{folder}: is an exported model; use tsdsr.load_exported or 'tsdsr upscale'")
     index = folder / "model_index.json"

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, ModelNotFoundError
-from tsdsr.files import atomic_folder
+from tsdsr.files import StrPath, atomic_folder, require_new
 from tsdsr.models.zoo import get_spec
 from tsdsr.pipeline.loading import EXPORT_INDEX
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
@@ -58,13 +58,14 @@ class ExportIndex:
     format: int = _FORMAT
 
     @classmethod
-    def read(cls, folder: Path) -> ExportIndex:
+    def read(cls, folder: StrPath) -> ExportIndex:
         """Read and check the index of an exported model.
 
         Raises:
             ModelNotFoundError: ``folder`` holds no exported model, or a graph is missing.
             ModelError: the index is broken, or of a later version.
         """
+        folder = Path(folder)
         path = folder / EXPORT_INDEX
         if not path.is_file():
             raise ModelNotFoundError(f"{folder}: holds no {EXPORT_INDEX}; make an exported model with 'tsdsr export'")
@@ -86,12 +87,12 @@ class ExportIndex:
         return folder / f"{name}{SUFFIXES[self.backend]}"
 
 
-def export_pipeline(pipe: OneStepSRPipeline, output: Path, backend: Backend = "onnx") -> tuple[GraphInfo, ...]:
+def export_pipeline(pipe: OneStepSRPipeline, output: StrPath, backend: Backend = "onnx") -> tuple[GraphInfo, ...]:
     """Write a pipeline as a folder that another runtime can use; it appears complete or not at all.
 
     Args:
         pipe (OneStepSRPipeline): on the CPU, in float32 or float16, which becomes the precision of the files.
-        output (Path): the folder to make.
+        output (str | PathLike): the folder to make.
         backend ("onnx" | "openvino"): for which runtime.
 
     Returns:
@@ -105,12 +106,10 @@ def export_pipeline(pipe: OneStepSRPipeline, output: Path, backend: Backend = "o
         raise InvalidInputError(f"unknown backend {backend!r}; choose from {', '.join(BACKENDS)}")
     if pipe.dtype not in STORED:
         raise InvalidInputError(f"a model in {pipe.dtype} cannot be exported; load it in fp32 or fp16")
-    if output.exists():
-        raise InvalidInputError(f"{output}: exists already; choose another name or remove it")
-    spec = pipe.spec
+    target, spec = require_new(output), pipe.spec
     scaling = float(pipe.vae.config["scaling_factor"])
     index = ExportIndex(backend, spec.name, STORED[pipe.dtype], scaling, spec.vae_scale_factor, spec.size_multiple)
-    with atomic_folder(output) as folder:
+    with atomic_folder(target) as folder:
         infos = tuple(_write(pipe, graph, index.graph(folder, graph)) for graph in GRAPHS)
         (folder / EXPORT_INDEX).write_text(json.dumps(asdict(index), indent=2) + "\n")
     return infos

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor, nn
 
 from tsdsr.errors import InvalidInputError
+from tsdsr.files import StrPath
 from tsdsr.measuring import stage
 from tsdsr.models.autoencoder import PointDistribution
 from tsdsr.models.zoo import get_spec
@@ -98,13 +98,13 @@ class ExportedPipeline(OneStepSRPipeline):
             z_hat: Tensor = self.denoiser(z_lq)
         return z_hat
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: object) -> None:
+    def save_pretrained(self, save_directory: StrPath, **kwargs: object) -> None:
         """Not possible; copy the exported folder."""
         raise InvalidInputError("an exported model has no weights to save: copy its folder")
 
 
 def load_exported(
-    folder: str | os.PathLike[str],
+    folder: StrPath,
     device: str = "auto",
     dtype: str | torch.dtype = "auto",
     threads: int | None = None,

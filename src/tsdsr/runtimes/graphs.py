@@ -20,7 +20,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from tsdsr.errors import MissingDependencyError
+from tsdsr.files import StrPath
 from tsdsr.models.denoiser import as_denoiser, restore
 from tsdsr.models.latents import compute_dtype
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
@@ -95,25 +95,25 @@ _PARTS: dict[str, tuple[type[nn.Module], str, str]] = {
 
 
 @torch.no_grad()
-def write_onnx(pipe: OneStepSRPipeline, name: str, path: Path) -> GraphInfo:
+def write_onnx(pipe: OneStepSRPipeline, name: str, path: StrPath) -> GraphInfo:
     """Write one of :data:`GRAPHS`.
 
     Args:
-        pipe (OneStepSRPipeline): on the CPU; the precision of its networks becomes the graph's.
+        pipe (OneStepSRPipeline): on the CPU; the precision of its networks becomes the graph's. It stays as it is.
         name (str): which graph.
-        path (Path): a file with the suffix ``.onnx``.
+        path (str | PathLike): a file with the suffix ``.onnx``.
 
     Raises:
         MissingDependencyError: the exporter's packages are missing.
     """
     optimizer = _exporter()
     wrapper, source, result = _PARTS[name]
-    module = wrapper(pipe).eval()
+    module = wrapper(pipe)
     spec = pipe.spec
     # The schedule is kept by the process; were it first asked for below, a tracer's stand-in would be kept instead.
     spec.process.coefficients(torch.tensor(spec.timestep))
     example, sizes = _example(pipe, name)
-    with _quiet():
+    with _quiet(), _evaluating(module):
         program = torch.export.export(module, (example,), dynamic_shapes=(sizes,), strict=False)
         exported: Any = torch.onnx.export(
             program, (), dynamo=True, input_names=[source], output_names=[result], verbose=False
@@ -138,6 +138,18 @@ def _example(pipe: OneStepSRPipeline, name: str) -> tuple[Tensor, dict[int, Any]
         channels = config["in_channels"]
     height, width = Dim("height", min=1), Dim("width", min=1)
     return torch.zeros(1, channels, 4 * multiple, 6 * multiple), {2: multiple * height, 3: multiple * width}
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Within the block, the module is in evaluation mode."""
+    modes = {part: part.training for part in module.modules()}
+    try:
+        module.eval()
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def _used(pipe: OneStepSRPipeline, name: str) -> nn.Module:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tsdsr import __version__
 from tsdsr.errors import InvalidInputError
+from tsdsr.files import StrPath
 from tsdsr.pipeline.loading import EXPORT_INDEX, load_pipeline, resolve_model
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.runtimes.export import BACKENDS, Backend, ExportIndex, export_pipeline
@@ -16,12 +17,12 @@ from tsdsr.runtimes.exported_pipeline import load_exported
 
 
 def open_pipeline(
-    model: str | os.PathLike[str] = "mini",
+    model: StrPath = "mini",
     backend: str = "auto",
     device: str = "auto",
     dtype: str = "auto",
     *,
-    cache: Path | None = None,
+    cache: StrPath | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> OneStepSRPipeline:
     """A ready pipeline in the wanted runtime.
@@ -32,7 +33,7 @@ def open_pipeline(
             every other model. A model that is not exported yet is exported on first use, in float32 unless ``dtype`` is
             "fp16" with ONNX Runtime.
         device, dtype (str): as the runtime understands them.
-        cache (Path | None): where exports are kept; default ``$TSDSR_CACHE``, then ``~/.cache/tsdsr``.
+        cache (str | PathLike | None): where exports are kept; default ``$TSDSR_CACHE``, then ``~/.cache/tsdsr``.
         say (callable): told when an export begins.
 
     Raises:
@@ -53,10 +54,10 @@ def open_pipeline(
 
 
 def cached_export(
-    model: str | os.PathLike[str],
+    model: StrPath,
     backend: Backend,
     dtype: str = "auto",
-    cache: Path | None = None,
+    cache: StrPath | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """The folder of a model's export, made unless it exists; named after the content of the model's files.
@@ -68,7 +69,7 @@ def cached_export(
     """
     folder = resolve_model(model)
     stored = "fp16" if backend == "onnx" and dtype == "fp16" else "fp32"
-    root = cache or Path(os.environ.get("TSDSR_CACHE") or Path.home() / ".cache" / "tsdsr")
+    root = Path(cache) if cache else Path(os.environ.get("TSDSR_CACHE") or Path.home() / ".cache" / "tsdsr")
     digest = hashlib.blake2b(f"{__version__} {backend} {stored}".encode(), digest_size=10)
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode())
