@@ -17,15 +17,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
 from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.data.settings import PRESETS
 from tsdsr.data.sources import open_source
+from tsdsr.images.reading import read_rgb
 from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.loading import resolve_model
+from tsdsr.pixels import to_tensor, to_uint8
 from tsdsr.recipes.ablations import ABLATIONS, with_tsd
 from tsdsr.training.build import RunFiles, load_parts, training_data
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings
@@ -80,8 +81,7 @@ def run(
     for number, images in enumerate(trainer.restored()):
         for place, image in zip((output / "lq", out / "pred", output / "hq"), images, strict=True):
             place.mkdir(parents=True, exist_ok=True)
-            pixels = image[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-            Image.fromarray(np.ascontiguousarray(pixels)).save(place / f"{number:02d}.png")
+            Image.fromarray(to_uint8(image[0])).save(place / f"{number:02d}.png")
     (out / "figures.json").write_text(json.dumps(figures))
 
 
@@ -121,8 +121,7 @@ def score(output: Path, device: str) -> None:
 
 
 def load(path: Path) -> torch.Tensor:
-    with Image.open(path) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 255
+    return to_tensor(read_rgb(path))[None]
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ import torch
 from PIL import Image
 
 from tsdsr import load_pipeline
+from tsdsr.images.reading import read_rgb
 from tsdsr.models.conditioning import Conditioning, FixedPrompt
 from tsdsr.models.zoo import SPECS, get_spec
 from tsdsr.pipeline.loading import PACKAGED_MODELS
@@ -109,7 +110,7 @@ def main() -> None:
         if name.startswith(("onnx", "openvino")):
             backend, _, dtype = name.partition("-")
             pipes[name] = load_exported(folder / backend, "cpu", dtype or "auto")
-    image = Image.open(args.image).convert("RGB").resize((args.size, args.size), Image.Resampling.BICUBIC)
+    image = Image.fromarray(read_rgb(args.image)).resize((args.size, args.size), Image.Resampling.BICUBIC)
     spec = next(iter(pipes.values())).spec
     edge = 4 * args.size // spec.vae_scale_factor
     channels = 3 * spec.vae_scale_factor**2 if spec.name == "mini" else spec.vae_config["latent_channels"]

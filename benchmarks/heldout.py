@@ -31,12 +31,13 @@ from rich.table import Table
 from torch import Tensor
 
 from tsdsr.data.camera import CameraDegradation
-from tsdsr.data.datasets import CropSettings, cut_crop, decode
+from tsdsr.data.datasets import CropSettings, cut_crop
 from tsdsr.data.second_order import Degradation
 from tsdsr.data.settings import PRESETS
 from tsdsr.data.sources import open_source
 from tsdsr.evaluation.metrics import select_metrics
 from tsdsr.evaluation.scoring import ScoringSettings, evaluate
+from tsdsr.images.reading import read_rgb
 from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pixels import to_tensor, to_uint8
 from tsdsr.recipes.mini import CAMERA, LONG_LENS, mini_v2
@@ -106,7 +107,7 @@ SETS: dict[str, Callable[[Tensor, np.random.Generator], Pair]] = {
 def make(photos: str, output: Path, count: int) -> None:
     """Write every set as ``<set>/lr`` and ``<set>/hr``."""
     _, held = split_sources([open_source(photos)], mini_v2().validation_share, limit=10_000)
-    usable = [photo for photo in map(decode, held) if min(photo.shape[:2]) >= EDGE][:count]
+    usable = [photo for photo in map(read_rgb, held) if min(photo.shape[:2]) >= EDGE][:count]
     crops = CropSettings(size=EDGE, shrink_prob=0.0, rotate=False, flip=False, min_std=0.08)
     for name, degrade in SETS.items():
         for number, photo in enumerate(usable):
@@ -156,7 +157,7 @@ def save(image: Tensor, path: Path) -> None:
 
 def load(path: Path) -> Tensor:
     """Read an image as (1, 3, H, W) in [0, 1]."""
-    return to_tensor(decode(path))[None]
+    return to_tensor(read_rgb(path))[None]
 
 
 def main() -> None:

@@ -28,10 +28,10 @@ PHOTO = Path(__file__).resolve().parents[1] / "examples" / "astronaut_lq.png"
 def photograph(edge: int) -> Any:
     """Make the input image, uint8 (edge, edge, 3)."""
     import numpy as np
-    from PIL import Image
 
-    with Image.open(PHOTO) as image:
-        tile = np.asarray(image.convert("RGB"))
+    from tsdsr.images.reading import read_rgb
+
+    tile = read_rgb(PHOTO)
     missing = max(0, edge - len(tile))
     return np.pad(tile, ((0, missing), (0, missing), (0, 0)), mode="symmetric")[:edge, :edge]
 

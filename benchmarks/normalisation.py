@@ -15,7 +15,6 @@ import json
 import math
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import skimage.data
@@ -28,13 +27,10 @@ from tsdsr.models.groupnorm import SharedGroupNorms
 from tsdsr.pipeline.color import ColorFix
 from tsdsr.pipeline.stream import EnlargedImage, TileStream
 from tsdsr.pipeline.tile_plan import TilePlan
+from tsdsr.pixels import to_tensor
 
 TRAINING = (skimage.data.rocket, skimage.data.cat, skimage.data.retina, skimage.data.immunohistochemistry)
 TEST = {"astronaut": skimage.data.astronaut, "coffee": skimage.data.coffee}
-
-
-def to_tensor(array: Any) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None].float() / 255
 
 
 def train(steps: int) -> AutoencoderKL:
@@ -47,7 +43,7 @@ def train(steps: int) -> AutoencoderKL:
         latent_channels=16,
         norm_num_groups=8,
     )
-    photos, rng = [to_tensor(load()) * 2 - 1 for load in TRAINING], np.random.default_rng(0)
+    photos, rng = [to_tensor(load())[None] * 2 - 1 for load in TRAINING], np.random.default_rng(0)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     for _ in range(steps):
@@ -112,7 +108,7 @@ def main() -> None:
     args = parser.parse_args()
     vae = AutoencoderKL.from_pretrained(args.autoencoder) if args.autoencoder else train(args.steps)
     edge = args.size // 4
-    images = {name: to_tensor(load()[60 : 60 + edge, 100 : 100 + edge]) for name, load in TEST.items()}
+    images = {name: to_tensor(load()[60 : 60 + edge, 100 : 100 + edge])[None] for name, load in TEST.items()}
     images["gradient"] = torch.linspace(0.1, 0.9, edge).expand(1, 3, edge, edge) * torch.linspace(0.6, 1, edge)[:, None]
     images["flat"] = torch.full((1, 3, edge, edge), 0.5)
     for name, x in images.items():

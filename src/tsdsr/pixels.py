@@ -25,7 +25,7 @@ def to_tensor(pixels: NDArray[np.generic]) -> Tensor:
     Args:
         pixels (array): uint8, uint16, or floating point in [0, 1]; not kept.
     """
-    return to_unit(torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))))
+    return to_unit(torch.from_numpy(pixels.transpose(2, 0, 1).copy()))
 
 
 def to_uint8(x: Tensor) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from tests.images.unusual import SIZE, UNUSUAL, write_float, write_unusual
 from tsdsr.data.camera import CameraDegradation
 from tsdsr.data.datasets import CropDataset, CropSettings, PairDataset, PairSettings, PhotoCache
 from tsdsr.data.settings import PRESETS
@@ -147,8 +148,22 @@ def test_broken_and_tiny_files_are_left_out_and_counted(photo_folder: Path, capl
     assert dataset.health.count == 2
     messages = sorted(r.getMessage() for r in caplog.records)
     assert len(messages) == 2
-    assert "broken.jpg: cannot be decoded" in messages[0]
+    assert "broken.jpg: is not an image" in messages[0]
     assert "tiny.png: 20x500 is smaller" in messages[1]
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_crops_show_what_the_file_shows(tmp_path: Path, name: str) -> None:
+    _, shown = write_unusual(tmp_path, name)
+    settings = CropSettings(size=SIZE, shrink_prob=0, flip=False, rotate=False)
+    crop = CropDataset([source(tmp_path)], 1, settings)[0]
+    torch.testing.assert_close(crop, torch.from_numpy(shown.copy()).permute(2, 0, 1) / 255)
+
+
+def test_floating_point_files_are_left_out_by_name(tmp_path: Path) -> None:
+    write_float(tmp_path)
+    with pytest.raises(DatasetError, match=r"float\.tif: holds floating-point values"):
+        CropDataset([source(tmp_path)], 1, CropSettings(size=32))[0]
 
 
 def test_too_many_broken_files_are_an_error_in_a_worker_too(photo_folder: Path) -> None:

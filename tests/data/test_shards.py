@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from tests.images.unusual import write_float, write_unusual
 from tsdsr.data.datasets import CropSettings
 from tsdsr.data.shards import ShardCrops, ShardSample, ShardStream, read_index, shard_loader, write_shards
 from tsdsr.data.sources import list_photos
@@ -147,6 +148,13 @@ def test_unusable_images_are_left_out_when_writing(photos: Path, tmp_path: Path)
     assert "broken" not in {s.key for s in ShardStream(str(tmp_path / "out"), epochs=1)}
     with pytest.raises(DatasetError, match="cannot be used"):
         list(write_shards(list_photos(tmp_path / "in"), tmp_path / "none", tmp_path / "in", min_side=41))
+
+
+def test_samples_show_what_the_file_shows(tmp_path: Path) -> None:
+    path, shown = write_unusual(tmp_path, "grey16.png")
+    assert np.array_equal(ShardSample("a", path.read_bytes(), ".png").pixels(), shown)
+    with pytest.raises(DatasetError, match="sample b: holds floating-point values"):
+        ShardSample("b", write_float(tmp_path).read_bytes(), ".tif").pixels()
 
 
 def test_errors_say_what_is_wrong(photos: Path, shards: str, tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import skimage.data
 from PIL import Image
 
+from tests.images.unusual import UNUSUAL, write_unusual
 from tsdsr.errors import InvalidInputError, TSDSRError
 from tsdsr.evaluation.compare import System, compare
 from tsdsr.evaluation.cost import measure
@@ -57,6 +59,20 @@ def test_systems_are_run_timed_and_scored(pairs: tuple[Path, Path], tmp_path: Pa
     assert 0 < cost.seconds < 1
     assert len(found.lr_files) == 2
     assert {what for what, *_ in seen} == {"bicubic", "nearest", "scores"}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_systems_see_what_the_file_shows(tmp_path: Path, name: str) -> None:
+    path, shown = write_unusual(tmp_path / "lr", name)
+    compare([System("copy", lambda image: image)], path.parent, path.parent, tmp_path / "out", SETTINGS, runs=0)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "copy" / f"{path.stem}.png")), shown)
+
+
+def test_results_in_other_modes_are_stored_as_they_look(tmp_path: Path) -> None:
+    path, shown = write_unusual(tmp_path / "lr", "grey16.png")
+    deep = System("deep", lambda image: Image.fromarray(np.asarray(image)[..., 0].astype(np.uint16) * 257))
+    compare([deep], path.parent, path.parent, tmp_path / "out", SETTINGS, runs=0)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "deep" / "grey16.png")), shown)
 
 
 def test_what_exists_is_not_made_again(pairs: tuple[Path, Path], tmp_path: Path) -> None:

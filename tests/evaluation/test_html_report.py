@@ -13,9 +13,10 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from tests.images.unusual import UNUSUAL, write_float, write_unusual
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.evaluation.html_report import embeddable, write_report
-from tsdsr.evaluation.report_images import choose_images, data_url
+from tsdsr.evaluation.report_images import choose_images, data_url, open_picture
 from tsdsr.evaluation.results import Cost, Evaluation, Scores, SystemResult
 
 EDGE = 128
@@ -118,6 +119,14 @@ def test_missing_pictures_are_named_and_nothing_is_written(found: Evaluation, tm
     with pytest.raises(DatasetError, match=r"grid2\.png.*gone"):
         write_report(found, tmp_path / "r.html")
     assert not list(tmp_path.glob("*.html")) + list(tmp_path.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_pictures_show_what_the_file_shows(tmp_path: Path, name: str) -> None:
+    path, shown = write_unusual(tmp_path, name)
+    assert np.array_equal(np.asarray(open_picture(str(path))), shown)
+    with pytest.raises(DatasetError, match=r"float\.tif: holds floating-point values"):
+        open_picture(str(write_float(tmp_path)))
 
 
 Open = Callable[..., Any]

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tests.images.unusual import write_unusual
 from tsdsr.errors import MissingDependencyError, WeightsError
 from tsdsr.evaluation.backend import MetricUnavailableError, create, load_pyiqa, make_metric
 from tsdsr.evaluation.compare import System
@@ -161,6 +162,15 @@ def test_peers_restore(peer_file: Path) -> None:
     assert system.restore is not None
     result = system.restore(Image.new("RGB", (9, 7), "red"))
     assert (result.size, result.mode) == ((36, 28), "RGB")
+
+
+@pytest.mark.parametrize("name", ["grey16.png", "grey_alpha.png", "transparent.png"])
+def test_peers_see_what_the_image_shows(peer_file: Path, tmp_path: Path, name: str) -> None:
+    restore = load_peer(peer_file, 4).restore
+    path, shown = write_unusual(tmp_path, name)
+    assert restore is not None
+    with Image.open(path) as image:
+        assert np.array_equal(np.asarray(restore(image)), np.asarray(restore(Image.fromarray(shown))))
 
 
 def test_peers_that_do_not_fit_are_refused(peer_file: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import tsdsr.evaluation.scoring as scoring
+from tests.images.unusual import UNUSUAL, write_float, write_unusual
 from tsdsr.errors import DatasetError, ImageReadError, InvalidInputError
 from tsdsr.evaluation.backend import MetricUnavailableError, remember_reference, separable_filter
 from tsdsr.evaluation.metrics import METRICS, select_metrics
@@ -116,6 +117,34 @@ def test_set_metrics_see_the_matched_files_of_each_system(
     found = evaluate({"a": folders[0], "b": folders[1]}, folders[1], ScoringSettings(select_metrics(["fid"])))
     assert [s.scores["fid"].mean for s in found.systems] == pytest.approx([2.5, 0])
     assert found.systems[0].scores["fid"].values == ()
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual_files_are_scored_by_what_they_show(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, shown = write_unusual(tmp_path / "true", name)
+    (tmp_path / "out").mkdir()
+    Image.fromarray(np.ascontiguousarray(shown)).save(tmp_path / "out" / f"{Path(name).stem}.png")
+    monkeypatch.setattr(scoring, "make_metric", lambda *_: lambda x_hat, x_hq: float((x_hat - x_hq).abs().max()))
+    monkeypatch.setattr(scoring, "versions", dict)
+
+    def network(outputs: str, truth: str, **_: Any) -> float:
+        """As pyiqa's, with a decoder of its own."""
+        first, second = (
+            np.asarray(Image.open(next(Path(folder).iterdir())).convert("RGB")) for folder in (outputs, truth)
+        )
+        return float(np.abs(first.astype(int) - second).max())
+
+    monkeypatch.setattr(scoring, "create", lambda *_, **__: network)
+    found = evaluate({"a": tmp_path / "out"}, tmp_path / "true", ScoringSettings(select_metrics(["psnr", "fid"])))
+    assert [found.systems[0].scores[metric].mean for metric in ("psnr", "fid")] == [0, 0]
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_floating_point_files_are_refused_by_name(tmp_path: Path) -> None:
+    for folder in ("out", "true"):
+        write_float(tmp_path / folder)
+    with pytest.raises(ImageReadError, match=r"float\.tif: holds floating-point values"):
+        evaluate({"a": tmp_path / "out"}, tmp_path / "true", ScoringSettings(select_metrics(["psnr"])))
 
 
 def test_gathered_files_keep_their_order_and_vanish(folders: tuple[Path, Path]) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from tests.images.unusual import UNUSUAL, write_float, write_unusual
 from tests.study.conftest import CATEGORIES, STEMS, TINTS, Make
-from tsdsr.errors import DatasetError, InvalidInputError
-from tsdsr.study.create import read_categories
+from tsdsr.errors import DatasetError, ImageReadError, InvalidInputError
+from tsdsr.study.create import create_study, read_categories
 from tsdsr.study.definition import DEFINITION, Study, check_pictures, picture_path
 
 
@@ -45,6 +46,21 @@ def test_pictures_are_pixels_and_nothing_else(make: Make, folders: dict[str, Pat
     with Image.open(picture_path(tmp_path / "study", dog.candidates[1])) as shown, Image.open(source) as original:
         assert np.array_equal(np.asarray(shown), np.asarray(original))
     check_pictures(study, tmp_path / "study")
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_pictures_show_what_the_files_show(tmp_path: Path, name: str) -> None:
+    _, shown = write_unusual(tmp_path / "in", name)
+    folder = tmp_path / "in"
+    study = create_study(tmp_path / "study", folder, folder, {"a": folder, "b": folder})
+    for key in (study.images[0].reference, *study.images[0].candidates):
+        assert np.array_equal(np.asarray(Image.open(picture_path(tmp_path / "study", key))), shown)
+
+
+def test_floating_point_files_are_refused_by_name(tmp_path: Path) -> None:
+    folder = write_float(tmp_path / "in").parent
+    with pytest.raises(ImageReadError, match=r"float\.tif: holds floating-point values"):
+        create_study(tmp_path / "study", folder, folder, {"a": folder, "b": folder})
 
 
 def test_what_cannot_be_shown_is_refused_before_anything_is_written(

@@ -9,9 +9,9 @@ from PIL import Image
 from tests.conftest import tiny_vae
 from tests.models.text_models import write_sd3_text
 from tsdsr.data.cache import TensorCache, image_key, text_key
-from tsdsr.data.datasets import decode
 from tsdsr.data.sources import list_photos
 from tsdsr.errors import DatasetError, InvalidInputError
+from tsdsr.images.reading import read_rgb
 from tsdsr.models.text import assemble, encode_prompts
 from tsdsr.models.zoo import MINI, get_spec
 from tsdsr.training.caching import cache_latents, cache_prompts, read_conditioning, read_prompt_files, text_cache
@@ -81,7 +81,7 @@ def test_latents_are_scaled_posterior_modes_of_centre_crops(base: Path, photo_fo
     images = list_photos(photo_folder)
     assert cache_latents(images, base, SD3, tmp_path / "cache", 128, CPU, FP32, batch=3) == 4
     (cache_folder,) = (tmp_path / "cache").iterdir()
-    pixels = decode(images[0])
+    pixels = read_rgb(images[0])
     top, left = (pixels.shape[0] - 128) // 2, (pixels.shape[1] - 128) // 2
     crop = pixels[top : top + 128, left : left + 128]
     vae = tiny_vae(16)

@@ -15,7 +15,7 @@ from tsdsr.benchmark.random_weights import random_pipeline, released_pipeline
 from tsdsr.devices import choose_device, choose_dtype
 from tsdsr.errors import InvalidInputError, MissingDependencyError
 from tsdsr.images.picture import Picture
-from tsdsr.images.reading import read_picture
+from tsdsr.images.reading import read_picture, read_rgb
 from tsdsr.images.writing import write_picture
 from tsdsr.measuring import stage
 from tsdsr.optimize.compile import compile_pipeline
@@ -156,13 +156,13 @@ class BenchNetwork:
         if scale != self.scale:
             raise InvalidInputError(f"this peer enlarges by {self.scale}, not by {scale:g}")
         with stage("read"):
-            picture = read_picture(source)
-        x = to_tensor(picture.pixels)[None].to(self.device)
+            pixels = read_rgb(source)
+        x = to_tensor(pixels)[None].to(self.device)
         with stage("denoise"):
             x_hat = self.network(x)
-        pixels = to_uint8(x_hat[0])
+        result = Picture(to_uint8(x_hat[0]))
         with stage("write"):
-            write_picture(Picture(pixels), target)
+            write_picture(result, target)
 
 
 def open_entry(entry: Entry) -> BenchModel:

@@ -85,11 +85,11 @@ def caption(
     with errors_reported():
         from PIL import Image
 
-        from tsdsr.data.datasets import decode
         from tsdsr.data.shards import sample_key
         from tsdsr.data.sources import open_source
         from tsdsr.devices import choose_device, choose_dtype
         from tsdsr.files import atomic_path
+        from tsdsr.images.reading import read_rgb
         from tsdsr.models.captioner import load_captioner
 
         images = open_source(source)
@@ -100,7 +100,7 @@ def caption(
         chunks = [todo[i : i + batch] for i in range(0, len(todo), batch)]
         for chunk in _tracked(chunks, len(chunks), "batches"):
             assert describe is not None
-            for path, text in zip(chunk, describe([Image.fromarray(decode(p)) for p in chunk]), strict=True):
+            for path, text in zip(chunk, describe([Image.fromarray(read_rgb(p)) for p in chunk]), strict=True):
                 with atomic_path(output / f"{sample_key(path, root)}.txt") as temporary:
                     temporary.write_text(text + "\n")
     typer.echo(f"{len(todo)} prompts written, {len(images.images) - len(todo)} were there, in {output}")

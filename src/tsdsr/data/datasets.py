@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -19,7 +18,9 @@ from tsdsr.data.operators import resize
 from tsdsr.data.second_order import Degradation
 from tsdsr.data.settings import DegradationSettings
 from tsdsr.data.sources import FileHealth, Source
-from tsdsr.errors import ConfigError, ImageReadError
+from tsdsr.errors import ConfigError
+from tsdsr.images.reading import read_rgb
+from tsdsr.pixels import to_tensor
 from tsdsr.resize import upsample_bicubic
 
 
@@ -167,15 +168,9 @@ class CropDataset(Dataset[Tensor]):
             path = images[int(rng.integers(len(images)))]
             if self.health.is_bad(path):
                 continue
-            try:
-                photo = self._cache.read(path)
-            except ImageReadError as error:
-                self.health.report(path, str(error))
-                continue
-            if min(photo.shape[:2]) >= self.settings.size:
+            photo = self.health.read(path, self.settings.size, self._cache.read)
+            if photo is not None:
                 return path, photo
-            height, width = photo.shape[:2]
-            self.health.report(path, f"{path}: {width}x{height} is smaller than the crops of {self.settings.size}")
 
 
 class PairDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -258,7 +253,7 @@ def _cut(photo: np.ndarray, s: CropSettings, rng: np.random.Generator) -> Tensor
         factor = rng.uniform(1, s.max_enlarge)
     side = min(round(s.size / factor), height, width)
     y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-    crop = torch.from_numpy(photo[y : y + side, x : x + side].copy()).permute(2, 0, 1).float() / 255
+    crop = to_tensor(photo[y : y + side, x : x + side])
     return resize(crop[None], (s.size, s.size), "bicubic", antialias=True)[0].clamp(0, 1)
 
 
@@ -275,30 +270,13 @@ class PhotoCache:
         self._bytes = 0
 
     def read(self, path: Path) -> np.ndarray:
-        """The pixels of ``path``, orientation applied.
-
-        Raises:
-            ImageReadError: the file cannot be decoded.
-        """
+        """What :func:`~tsdsr.images.reading.read_rgb` gives, which also says what it raises."""
         if path in self._photos:
             self._photos.move_to_end(path)
             return self._photos[path]
-        pixels = decode(path)
+        pixels = read_rgb(path)
         self._photos[path] = pixels
         self._bytes += pixels.nbytes
         while self._bytes > self.max_bytes and len(self._photos) > 1:
             self._bytes -= self._photos.popitem(last=False)[1].nbytes
         return pixels
-
-
-def decode(path: Path) -> np.ndarray:
-    """Pixels (H, W, 3) uint8 of an image file, orientation applied.
-
-    Raises:
-        ImageReadError: the file cannot be decoded.
-    """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ImageReadError(f"{path}: cannot be decoded ({error})") from error

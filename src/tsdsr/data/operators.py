@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from tsdsr.errors import InvalidInputError, MissingDependencyError
+from tsdsr.pixels import to_tensor, to_uint8
 
 ResizeMode = Literal["area", "bilinear", "bicubic"]
 RESIZE_MODES: tuple[ResizeMode, ...] = ("area", "bilinear", "bicubic")
@@ -162,12 +163,10 @@ def jpeg(x: Tensor, quality: Tensor) -> Tensor:
 
 def jpeg_pillow(x: Tensor, quality: int) -> Tensor:
     """One image (3, H, W) through libjpeg with 4:2:0 chroma, on the CPU."""
-    pixels = (x.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="JPEG", quality=quality, subsampling="4:2:0")
+    Image.fromarray(to_uint8(x)).save(buffer, format="JPEG", quality=quality, subsampling="4:2:0")
     with Image.open(buffer) as image:
-        decoded = np.array(image)
-    return torch.from_numpy(decoded).permute(2, 0, 1).to(x.dtype) / 255
+        return to_tensor(np.asarray(image)).to(x.dtype)
 
 
 def jpeg_kornia(x: Tensor, quality: Tensor) -> Tensor:

@@ -19,14 +19,14 @@ from typing import IO, Any
 import fsspec
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from tsdsr.data.datasets import CropSettings, cut_crop, decode
+from tsdsr.data.datasets import CropSettings, cut_crop
 from tsdsr.data.sources import PHOTO_SUFFIXES, FileHealth
-from tsdsr.errors import DatasetError, ImageReadError, InvalidInputError
+from tsdsr.errors import DatasetError, ImageError, InvalidInputError
 from tsdsr.files import atomic_path
+from tsdsr.images.reading import decode_rgb
 
 INDEX = "index.json"
 
@@ -50,16 +50,15 @@ class ShardSample:
     epoch: int = 0
 
     def pixels(self) -> np.ndarray:
-        """Decoded pixels (H, W, 3) uint8, orientation applied.
+        """Decoded pixels (H, W, 3) uint8, as :func:`~tsdsr.images.reading.read_rgb` gives them.
 
         Raises:
             DatasetError: the image cannot be decoded.
         """
         try:
-            with Image.open(io.BytesIO(self.image)) as image:
-                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DatasetError(f"sample {self.key}: cannot be decoded ({error})") from error
+            return decode_rgb(self.image, f"sample {self.key}")
+        except ImageError as error:
+            raise DatasetError(str(error)) from error
 
 
 def write_shards(
@@ -124,18 +123,8 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _usable(paths: list[Path], min_side: int) -> list[Path]:
-    health, usable = FileHealth(paths), []
-    for path in paths:
-        try:
-            height, width = decode(path).shape[:2]
-        except ImageReadError as error:
-            health.report(path, str(error))
-            continue
-        if min(height, width) < min_side:
-            health.report(path, f"{path}: {width}x{height} is smaller than {min_side} pixels")
-        else:
-            usable.append(path)
-    return usable
+    health = FileHealth(paths)
+    return [path for path in paths if health.read(path, min_side) is not None]
 
 
 def sample_key(path: Path, root: Path) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from tsdsr.errors import DatasetError, InvalidInputError
+from tsdsr.errors import DatasetError, ImageError, InvalidInputError, MissingDependencyError
+from tsdsr.images.reading import read_rgb
 
 logger = logging.getLogger(__name__)
 
@@ -207,6 +210,30 @@ class FileHealth:
 
     def is_bad(self, path: Path) -> bool:
         return bool(self._bad[self._numbers[path]])
+
+    def read(
+        self, path: Path, min_side: int, read: Callable[[Path], NDArray[np.uint8]] = read_rgb
+    ) -> NDArray[np.uint8] | None:
+        """The pixels (H, W, 3) of a file; None, and the file reported, where it cannot be read or is too small.
+
+        Args:
+            path (Path): one of the files.
+            min_side (int): smallest height and width that can be used.
+            read (callable): reads a file.
+
+        Raises:
+            DatasetError: too many files are bad.
+        """
+        try:
+            pixels = read(path)
+        except (ImageError, MissingDependencyError) as error:
+            self.report(path, str(error))
+            return None
+        height, width = pixels.shape[:2]
+        if min(height, width) < min_side:
+            self.report(path, f"{path}: {width}x{height} is smaller than {min_side} pixels")
+            return None
+        return pixels
 
     def report(self, path: Path, reason: str) -> None:
         """Leave a file out from now on.

@@ -15,11 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tsdsr.data.datasets import decode
 from tsdsr.data.second_order import Degradation, SampleRecord
 from tsdsr.data.settings import PRESETS, DegradationSettings
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.files import atomic_path
+from tsdsr.images.reading import read_rgb
+from tsdsr.pixels import to_tensor, to_uint8
 
 MANIFEST = "manifest.jsonl"
 
@@ -76,7 +77,7 @@ def plan_test_set(
     recipe = Degradation(settings)
     for number in range(len(images) if count is None else count):
         path = images[number % len(images)]
-        pixels = decode(path)
+        pixels = read_rgb(path)
         height, width = pixels.shape[:2]
         rng = np.random.default_rng((seed, number))
         if crop is None:
@@ -112,14 +113,13 @@ def write_test_set(root: Path, items: Iterator[PairItem], settings: DegradationS
         if item.name in names:
             raise DatasetError(f"two images would both be called {item.name!r}; rename one of them")
         names.add(item.name)
-        pixels = decode(root / item.source)
+        pixels = read_rgb(root / item.source)
         if _digest(pixels) != item.sha256:
             raise DatasetError(f"{root / item.source}: is not the image this test set was made from")
         low, high = output / "lr" / f"{item.name}.png", output / "hr" / f"{item.name}.png"
         if not (low.is_file() and high.is_file()):
             left, top, width, height = item.box
-            crop = pixels[top : top + height, left : left + width].copy()
-            x_hq = torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
+            x_hq = to_tensor(pixels[top : top + height, left : left + width])[None]
             _save(recipe.target(x_hq)[0], high)
             _save(recipe.apply(x_hq, [item.record])[0], low)
         written.append(item)
@@ -153,6 +153,5 @@ def _digest(pixels: np.ndarray) -> str:
 
 
 def _save(x: Tensor, path: Path) -> None:
-    array = (x.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     with atomic_path(path) as temporary:
-        Image.fromarray(array).save(temporary, format="PNG")
+        Image.fromarray(to_uint8(x)).save(temporary, format="PNG")

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from tsdsr.data.datasets import decode
 from tsdsr.data.sources import PAIR_SUFFIXES, files_by_stem
 from tsdsr.errors import InvalidInputError, TSDSRError
 from tsdsr.evaluation.cost import measure
 from tsdsr.evaluation.results import Cost, Evaluation
 from tsdsr.evaluation.scoring import ScoringSettings, evaluate
 from tsdsr.files import atomic_path
+from tsdsr.images.color_modes import rgb_of
+from tsdsr.images.reading import read_rgb
 
 Restore = Callable[[Image.Image], Image.Image]
 
@@ -136,9 +137,9 @@ def _restore_all(
             except (TSDSRError, RuntimeError, MemoryError) as error:
                 raise TSDSRError(f"{system.name} failed on {path}: {error}") from error
             with atomic_path(target) as temporary:
-                result.convert("RGB").save(temporary, format="PNG", compress_level=1)
+                Image.fromarray(rgb_of(result)).save(temporary, format="PNG", compress_level=1)
         progress(done, len(inputs))
 
 
 def _open(path: Path) -> Image.Image:
-    return Image.fromarray(decode(path))
+    return Image.fromarray(read_rgb(path))

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from tsdsr.data.sources import PAIR_SUFFIXES, files_by_stem
-from tsdsr.errors import DatasetError, ImageReadError
+from tsdsr.errors import DatasetError
+from tsdsr.images.reading import read_size
 
 DEFAULT_SUFFIXES = PAIR_SUFFIXES
 """Endings of stems that do not count, such as ``_HR`` and ``_LR4`` of RealSR."""
 
-_ORIENTATION = 0x0112  # EXIF tag; values from 5 on turn the picture by a quarter
 _LISTED = 10
 
 
@@ -55,25 +53,11 @@ def check_sizes(pairs: Sequence[tuple[Path, Path]]) -> None:
     """
     wrong = []
     for first, second in pairs:
-        (w1, h1), (w2, h2) = image_size(first), image_size(second)
+        (w1, h1), (w2, h2) = read_size(first), read_size(second)
         if (w1, h1) != (w2, h2):
             wrong.append(f"{first} is {w1}x{h1}, {second} is {w2}x{h2}")
     if wrong:
         raise DatasetError(f"{len(wrong)} of {len(pairs)} pairs differ in size: {_listed(wrong, '; ')}")
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height as shown, from the file's header.
-
-    Raises:
-        ImageReadError: not a readable image.
-    """
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(_ORIENTATION, 1) >= 5
-            return (image.height, image.width) if turned else image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageReadError(f"{path}: cannot be read ({error})") from error
 
 
 def _listed(names: Sequence[str], separator: str = ", ") -> str:

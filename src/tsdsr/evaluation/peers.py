@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
 from tsdsr.errors import MissingDependencyError, ModelNotFoundError, WeightsError
 from tsdsr.evaluation.compare import System
+from tsdsr.images.color_modes import rgb_of
+from tsdsr.pixels import to_tensor, to_uint8
 
 INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
 """Enlargement without a model."""
@@ -64,10 +65,8 @@ def load_peer(path: Path, scale: int, device: str = "cpu", name: str | None = No
 
     @torch.inference_mode()
     def restore(image: Image.Image) -> Image.Image:
-        x = torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1)[None].to(device).float() / 255
-        x_hat = model(x).clamp(0, 1)
-        array = (x_hat[0].permute(1, 2, 0) * 255).round().byte().cpu().numpy()
-        return Image.fromarray(array)
+        x = to_tensor(rgb_of(image))[None].to(device)
+        return Image.fromarray(to_uint8(model(x)[0]))
 
     parameters = sum(parameter.numel() for parameter in model.model.parameters())
     return System(name or path.stem, restore, parameters=parameters, device=device)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from tsdsr.data.datasets import decode
-from tsdsr.errors import DatasetError, ImageReadError
+from tsdsr.errors import DatasetError, ImageError
 from tsdsr.evaluation.metrics import METRICS
 from tsdsr.evaluation.results import Evaluation
+from tsdsr.images.reading import read_rgb
 
 THUMBNAIL = 160
 """Longer side of a thumbnail in pixels."""
@@ -90,7 +90,7 @@ def thumbnails(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
 
 
 def open_picture(file: str) -> Image.Image:
-    """An image file as RGB, orientation applied.
+    """An image file as :func:`~tsdsr.images.reading.read_rgb` reads it.
 
     Raises:
         DatasetError: missing or broken.
@@ -99,8 +99,8 @@ def open_picture(file: str) -> Image.Image:
     if not path.is_file():
         raise DatasetError(f"{path}: the evaluation names this file, but it is gone; put it back or evaluate again")
     try:
-        return Image.fromarray(decode(path))
-    except ImageReadError as error:
+        return Image.fromarray(read_rgb(path))
+    except ImageError as error:
         raise DatasetError(f"{error}; write the file again or evaluate again") from error
 
 

@@ -15,15 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from tsdsr.data.datasets import decode
 from tsdsr.errors import DatasetError, InvalidInputError, TSDSRError
 from tsdsr.evaluation.backend import Metric, MetricUnavailableError, create, make_metric
 from tsdsr.evaluation.metrics import MetricSpec
 from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES, check_sizes, match_folders
 from tsdsr.evaluation.results import Evaluation, Scores, SystemResult
+from tsdsr.images.reading import is_plain, read_rgb
 from tsdsr.machine import versions
+from tsdsr.pixels import to_tensor
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +188,7 @@ class Scorer:
 
     def load(self, path: Path) -> Tensor:
         """(1, 3, H, W) in [0, 1]."""
-        return torch.from_numpy(decode(path).copy()).permute(2, 0, 1)[None].to(self.device).float() / 255
+        return to_tensor(read_rgb(path))[None].to(self.device)
 
     def decode(self, item: Item) -> list[Tensor | None]:
         """The true image, then every output."""
@@ -307,10 +309,17 @@ def _distance(network: Callable[..., Tensor | float], items: Sequence[Item], sys
 
 @contextmanager
 def gathered(files: Sequence[Path]) -> Iterator[Path]:
-    """A folder with links to exactly these files, numbered: what metrics of folders look at."""
+    """A folder with exactly these files, numbered: what metrics of folders look at.
+
+    Such metrics decode the files themselves. A file that their decoder could read differently from ours (16 bits,
+    transparency, an orientation) is therefore stored as plain PNG; the others are links.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for number, path in enumerate(files):
+            if not is_plain(path):
+                Image.fromarray(read_rgb(path)).save(folder / f"{number:06d}.png", compress_level=1)
+                continue
             link = folder / f"{number:06d}{path.suffix.lower()}"
             try:
                 os.symlink(path.resolve(), link)

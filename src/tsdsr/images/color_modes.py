@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from tsdsr.errors import ImageReadError
 from tsdsr.images.icc import device_to_srgb
-from tsdsr.images.picture import Pixels, strips
+from tsdsr.images.picture import Picture, Pixels, strips
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,9 @@ class Conversion:
         height, width = (image.width, image.height) if orientation > 4 else (image.height, image.width)
         samples = np.empty((height, width, channels), np.uint8)
         stored = _as_stored(samples, orientation)
-        for rows in strips(image.height, image.width * 4):
-            strip = self.apply(image.crop((0, rows.start, image.width, rows.stop)))
+        groups = strips(image.height, image.width * 4)
+        for rows in groups:
+            strip = self.apply(image.crop((0, rows.start, image.width, rows.stop)) if len(groups) > 1 else image)
             stored[rows] = np.asarray(strip).reshape(strip.height, strip.width, channels)
         return samples
 
@@ -67,6 +69,21 @@ def conversion_of(image: Image.Image, icc: bytes | None) -> Conversion:
 
 _TARGETS = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA",
             "RGBa": "RGBA", "RGBX": "RGB"}  # fmt: skip
+
+
+def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
+    """A Pillow image as 8-bit RGB (H, W, 3), by the rules of :func:`tsdsr.images.reading.read_rgb`.
+
+    Raises:
+        ImageReadError: the mode has no known range ("F", "I") or is unknown.
+    """
+    if image.mode.startswith("I;16"):
+        samples = np.asarray(image).astype(np.uint16)[..., None]
+    else:
+        icc = image.info.get("icc_profile") if image.mode == "CMYK" else None
+        samples = conversion_of(image, icc).run(image, 1)
+    colours = 3 if samples.shape[2] > 2 else 1
+    return Picture(samples[..., :colours], samples[..., -1] if samples.shape[2] > colours else None).to_rgb()
 
 
 def upright(samples: Pixels, orientation: int) -> Pixels:

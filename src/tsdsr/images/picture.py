@@ -87,10 +87,14 @@ class Picture:
         """The largest value, 255 or 65535: white, or opaque."""
         return int(np.iinfo(self.pixels.dtype).max)
 
-    def to_image(self) -> Image.Image:
-        """As 8-bit RGB, transparency on white: for code that knows nothing else."""
+    def to_rgb(self) -> NDArray[np.uint8]:
+        """8-bit RGB (H, W, 3), transparency on white: for code that knows nothing else."""
         pixels = to_8_bits(flattened(self.pixels, self.alpha))
-        return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+        return np.repeat(pixels, 3, axis=2) if self.grey else pixels
+
+    def to_image(self) -> Image.Image:
+        """:meth:`to_rgb` as a Pillow image."""
+        return Image.fromarray(self.to_rgb())
 
 
 def strips(height: int, row_bytes: int, strip_bytes: int = 1 << 21) -> list[slice]:
@@ -111,9 +115,9 @@ def to_8_bits(values: Pixels) -> NDArray[np.uint8]:
 
 def flattened(pixels: Pixels, alpha: Pixels | None) -> Pixels:
     """Colours (H, W, C) on white."""
-    if alpha is None:
-        return pixels
     full = int(np.iinfo(pixels.dtype).max)
+    if alpha is None or int(alpha.min()) == full:
+        return pixels
     result = np.empty_like(pixels)
     for rows in strips(len(pixels), pixels[:1].nbytes):
         part = alpha[rows, :, None].astype(np.uint64)

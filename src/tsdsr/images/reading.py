@@ -10,13 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from tsdsr.errors import ImageReadError, ImageTooLargeError, InvalidInputError, MissingDependencyError, TSDSRError
 from tsdsr.images.color_modes import conversion_of, upright, with_transparent_colour
-from tsdsr.images.metadata import fitted, read_metadata
+from tsdsr.images.encoded import EncodedImage
+from tsdsr.images.metadata import ORIENTATION, fitted, read_metadata
 from tsdsr.images.picture import Metadata, Picture, Pixels
-from tsdsr.images.sixteen_bit import has_planes_apart, is_deep, read_deep, read_uncommon_tiff
+from tsdsr.images.sixteen_bit import has_planes_apart, is_deep, read_deep, read_uncommon_tiff, uncommon_tiff_size
 
 FORMATS: dict[str, str] = {
     ".png": "PNG",
@@ -34,6 +36,9 @@ FORMATS: dict[str, str] = {
 
 DEFAULT_MAX_PIXELS = 100_000_000
 """Inputs with more pixels are refused unless the caller lifts the limit."""
+
+MAX_RGB_PIXELS = 200_000_000
+"""Limit of :func:`read_rgb`: results are enlarged, so that they may be larger than inputs."""
 
 _OF_SEVERAL = ("MPO", "HEIF")
 """Formats whose further pictures are not frames: thumbnails, second views, gain maps."""
@@ -70,7 +75,7 @@ def codecs() -> set[str]:
     return set(FORMATS.values()) & set(Image.OPEN) & set(Image.SAVE)
 
 
-def require_codec(path: Path, name: str) -> None:
+def require_codec(path: Path | str, name: str) -> None:
     """Raise unless a format can be read and written here.
 
     Raises:
@@ -99,22 +104,99 @@ def read_picture(path: Path, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Pic
         ImageTooLargeError: more than ``max_pixels``.
         MissingDependencyError: a format whose decoder is not installed.
     """
+    return _decoded(_existing(path), max_pixels)
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """What a file shows, as 8-bit RGB: the pixels that training, scoring and reports work with.
+
+    16 bits are rounded, grey is repeated, transparency is flattened onto white, and the EXIF orientation is applied.
+    Values are those that the file stores: an ICC profile is not applied, because a network and a metric see numbers and
+    the usual test sets are scored without it. Only CMYK, LAB and YCbCr are converted, which are not RGB at all.
+
+    Args:
+        path (Path): as :func:`read_picture`.
+
+    Returns:
+        array: (H, W, 3).
+
+    Raises:
+        ImageReadError, MissingDependencyError: as :func:`read_picture`.
+        ImageTooLargeError: more than :data:`MAX_RGB_PIXELS`.
+    """
+    return _decoded(_existing(path), MAX_RGB_PIXELS).to_rgb()
+
+
+def decode_rgb(data: bytes, name: str) -> NDArray[np.uint8]:
+    """:func:`read_rgb` for an image file in memory.
+
+    Args:
+        data (bytes): the file's content.
+        name (str): for messages.
+    """
+    return _decoded(EncodedImage(name, data), MAX_RGB_PIXELS).to_rgb()
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Width and height of what :func:`read_rgb` gives, from the file's header.
+
+    Raises:
+        ImageReadError, MissingDependencyError: as :func:`read_picture`.
+    """
+    file = _existing(path)
+    with _errors_named(file), _pillow_prepared():
+        opened = _open(file)
+        if opened is None:
+            return uncommon_tiff_size(file)
+        with opened as image:
+            # Pillow turns a TIFF by itself and gives its size as shown.
+            turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in range(5, 9)
+            return (image.height, image.width) if turned else image.size
+
+
+def is_plain(path: Path) -> bool:
+    """Whether every decoder reads a file as :func:`read_rgb` does: 8 bits of RGB or grey, opaque, not turned.
+
+    Raises:
+        ImageReadError, MissingDependencyError: as :func:`read_picture`.
+    """
+    file = _existing(path)
+    with _errors_named(file), _pillow_prepared():
+        opened = _open(file)
+        if opened is None:
+            return False
+        with opened as image:
+            known = image.format in ("PNG", "JPEG", "BMP", "WEBP") and image.mode in ("L", "RGB") and not is_deep(image)
+            return known and not image.has_transparency_data and image.getexif().get(ORIENTATION, 1) == 1
+
+
+def _existing(path: Path) -> EncodedImage:
     if not path.is_file():
         raise ImageReadError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+    return EncodedImage.at(path)
+
+
+def _decoded(file: EncodedImage, max_pixels: int | None) -> Picture:
+    with _errors_named(file), _pillow_prepared():
+        return _read(file, max_pixels)
+
+
+@contextmanager
+def _errors_named(file: EncodedImage) -> Iterator[None]:
+    """Whatever a decoder raises, as an error that names the file."""
     try:
-        with _pillow_prepared():
-            return _read(path, max_pixels)
+        yield
     except TSDSRError:
         raise
     except UnidentifiedImageError as error:
-        if _is_heif(path):
-            require_codec(path, "HEIF")
+        if _is_heif(file):
+            require_codec(file.name, "HEIF")
         known = ", ".join(sorted(set(FORMATS)))
-        raise ImageReadError(f"{path}: is not an image in a known format ({known})") from error
+        raise ImageReadError(f"{file.name}: is not an image in a known format ({known})") from error
     except MemoryError as error:
-        raise ImageReadError(f"{path}: decoding it takes more memory than there is") from error
+        raise ImageReadError(f"{file.name}: decoding it takes more memory than there is") from error
     except Exception as error:  # decoders report broken files with any exception there is
-        raise ImageReadError(f"{path}: is truncated or damaged ({error})") from error
+        raise ImageReadError(f"{file.name}: is truncated or damaged ({error})") from error
 
 
 @contextmanager
@@ -129,20 +211,26 @@ def _pillow_prepared() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = saved
 
 
-def _read(path: Path, max_pixels: int | None) -> Picture:
+def _open(file: EncodedImage) -> Image.Image | None:
+    """The file opened by Pillow, not loaded; None for a TIFF that Pillow does not know."""
     try:
-        opened = Image.open(path, formats=sorted(codecs()))
+        return Image.open(file.source(), formats=sorted(codecs()))
     except UnidentifiedImageError:
-        with path.open("rb") as file:
-            if file.read(4) not in (b"II*\0", b"MM\0*"):
-                raise
-        return _read_uncommon(path, max_pixels)
+        if file.head(4) not in (b"II*\0", b"MM\0*"):
+            raise
+        return None
+
+
+def _read(file: EncodedImage, max_pixels: int | None) -> Picture:
+    opened = _open(file)
+    if opened is None:
+        return _read_uncommon(file, max_pixels)
     with opened as image:
-        _check(path, image, max_pixels)
+        _check(file, image, max_pixels)
         deep = is_deep(image)
         if deep and has_planes_apart(image):
-            return _read_uncommon(path, max_pixels)
-        samples = read_deep(path, image) if deep else None
+            return _read_uncommon(file, max_pixels)
+        samples = read_deep(file, image) if deep else None
         image.load()
         metadata, orientation, notices = read_metadata(image.getexif(), image.info, str(image.format))
         if samples is not None:
@@ -155,8 +243,8 @@ def _read(path: Path, max_pixels: int | None) -> Picture:
         return _picture(samples, metadata, [*_about_file(image), *notices])
 
 
-def _read_uncommon(path: Path, max_pixels: int | None) -> Picture:
-    samples, tags = read_uncommon_tiff(path, lambda width, height: _check_size(path, width, height, max_pixels))
+def _read_uncommon(file: EncodedImage, max_pixels: int | None) -> Picture:
+    samples, tags = read_uncommon_tiff(file, lambda width, height: _check_size(file, width, height, max_pixels))
     info = {"xmp": tags.get(_XMP), "icc_profile": tags.get(_ICC)}
     metadata, orientation, notices = read_metadata(tags, info, "TIFF")
     return _picture(upright(samples, orientation), metadata, notices)
@@ -173,24 +261,24 @@ def _picture(samples: Pixels, metadata: Metadata, notices: list[str]) -> Picture
     return Picture(pixels, alpha, metadata, (*notices, *more))
 
 
-def _check_size(path: Path, width: int, height: int, max_pixels: int | None) -> None:
+def _check_size(file: EncodedImage, width: int, height: int, max_pixels: int | None) -> None:
     if not width * height:
-        raise ImageReadError(f"{path}: has no pixels")
+        raise ImageReadError(f"{file.name}: has no pixels")
     if max_pixels is not None and width * height > max_pixels:
         raise ImageTooLargeError(
-            f"{path}: {width}x{height} pixels are more than the limit of {max_pixels}; "
-            f"if you trust the file, raise the limit with --max-pixels"
+            f"{file.name}: {width}x{height} pixels are more than the limit of {max_pixels}; "
+            "shrink it, or, if you trust it, raise the limit of 'tsdsr upscale' with --max-pixels"
         )
 
 
-def _check(path: Path, image: Image.Image, max_pixels: int | None) -> None:
-    _check_size(path, image.width, image.height, max_pixels)
+def _check(file: EncodedImage, image: Image.Image, max_pixels: int | None) -> None:
+    _check_size(file, image.width, image.height, max_pixels)
     if image.format not in _OF_SEVERAL and getattr(image, "is_animated", False):
         frames = image.n_frames  # type: ignore[attr-defined]
-        raise ImageReadError(f"{path}: has {frames} frames or pages; extract the one you want")
+        raise ImageReadError(f"{file.name}: has {frames} frames or pages; extract the one you want")
     if image.mode in ("F", "I"):
         kind = "floating-point values" if image.mode == "F" else "integers of 32 bits or with a sign"
-        raise ImageReadError(f"{path}: holds {kind}; convert it to 8 or 16 bits first")
+        raise ImageReadError(f"{file.name}: holds {kind}; convert it to 8 or 16 bits first")
 
 
 def _about_file(image: Image.Image) -> list[str]:
@@ -201,7 +289,6 @@ def _about_file(image: Image.Image) -> list[str]:
     return notices
 
 
-def _is_heif(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(12)
+def _is_heif(file: EncodedImage) -> bool:
+    head = file.head(12)
     return head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc")

@@ -12,17 +12,17 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile
 
 from tsdsr.errors import ImageReadError
+from tsdsr.images.encoded import EncodedImage
 from tsdsr.images.picture import Pixels, strips
 
 _DIRECTORIES = (0x8769, 0x8825)
-_BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA = 258, 262, 277, 284, 338
+_BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANES, _EXTRA = 258, 262, 274, 277, 284, 338
 _WHITE_IS_ZERO, _ASSOCIATED, _APART = 0, 1, 2
 _LITTLE = sys.byteorder == "little"
 
@@ -41,11 +41,11 @@ def has_planes_apart(image: Image.Image) -> bool:
     return image.format == "TIFF" and image.mode != "I;16" and _tags(image).get(_PLANES) == _APART
 
 
-def read_deep(path: Path, image: Image.Image) -> Pixels:
+def read_deep(file: EncodedImage, image: Image.Image) -> Pixels:
     """Samples (H, W, C) of a 16-bit PNG or TIFF, C = 1 to 4, oriented as Pillow orients the image it loads.
 
     Args:
-        path (Path): the file.
+        file (EncodedImage): the file.
         image (PIL image): the same, opened; it is loaded afterwards.
     """
     if image.mode.startswith("I;16"):
@@ -57,7 +57,7 @@ def read_deep(path: Path, image: Image.Image) -> Pixels:
         # libtiff delivers samples in the machine's order, Pillow's own reader of plain strips in the file's.
         little = _LITTLE if image.tile[0][0] == "libtiff" else _tags(image).prefix == b"II"  # type: ignore[attr-defined]
         high, low = ("L", "B") if little else ("B", "L")
-        samples = _two_passes(path, image, f"{layout};16{high}", f"{layout};16{low}")
+        samples = _two_passes(file, image, f"{layout};16{high}", f"{layout};16{low}")
         return unmultiplied(samples) if associated and image.mode == "RGBA" else samples
     if _layout(image) == "LA;16B":  # four bytes a pixel, as RGBA has them
         _load(image, "RGBA")
@@ -65,14 +65,14 @@ def read_deep(path: Path, image: Image.Image) -> Pixels:
         for rows in strips(image.height, image.width * 4):
             samples[rows] = _strip(image, rows).view(">u2")
         return samples
-    return _two_passes(path, image, f"{image.mode};16B", f"{image.mode};16L")
+    return _two_passes(file, image, f"{image.mode};16B", f"{image.mode};16L")
 
 
-def read_uncommon_tiff(path: Path, check_size: Callable[[int, int], None]) -> tuple[Pixels, Image.Exif]:
+def read_uncommon_tiff(file: EncodedImage, check_size: Callable[[int, int], None]) -> tuple[Pixels, Image.Exif]:
     """A 16-bit TIFF that Pillow does not know: grey with alpha, or planes apart.
 
     Args:
-        path (Path): the file.
+        file (EncodedImage): the file.
         check_size (callable): called with width and height before anything is decoded, to raise where they are wrong.
 
     Returns:
@@ -83,24 +83,35 @@ def read_uncommon_tiff(path: Path, check_size: Callable[[int, int], None]) -> tu
     """
     import tifffile
 
-    with _silent("tifffile"), tifffile.TiffFile(path) as file:
-        page: Any = file.pages.first
+    with _silent("tifffile"), tifffile.TiffFile(file.source()) as tiff:
+        page: Any = tiff.pages.first
         colours = {tifffile.PHOTOMETRIC.MINISBLACK: 1, tifffile.PHOTOMETRIC.RGB: 3}.get(page.photometric)
         extra = [int(kind) for kind in page.extrasamples]
         plain = page.dtype == np.uint16 and page.imagedepth == 1 and len(extra) < 2
-        if colours is None or not plain or len(file.pages) > 1:
-            raise ImageReadError(f"{path}: is a TIFF of a kind that is not supported")
+        if colours is None or not plain or len(tiff.pages) > 1:
+            raise ImageReadError(f"{file.name}: is a TIFF of a kind that is not supported")
         check_size(page.imagewidth, page.imagelength)
         samples = page.asarray().reshape(page.shape if page.ndim == 3 else (*page.shape, 1))
         if page.planarconfig == _APART and page.ndim == 3:
             samples = np.moveaxis(samples, 0, -1)
-    with path.open("rb") as stream:
+    with file.stream() as stream:
         tags = Image.Exif()
         tags.load_from_fp(stream)
         for group in _DIRECTORIES:  # read on demand, while the file is open
             if group in tags:
                 tags.get_ifd(group)
     return unmultiplied(samples) if extra == [_ASSOCIATED] else samples, tags
+
+
+def uncommon_tiff_size(file: EncodedImage) -> tuple[int, int]:
+    """Width and height, as shown, of a TIFF that Pillow cannot open."""
+    import tifffile
+
+    with _silent("tifffile"), tifffile.TiffFile(file.source()) as tiff:
+        page: Any = tiff.pages.first
+        orientation = page.tags.get(_ORIENTATION)
+        size = (int(page.imagewidth), int(page.imagelength))
+    return size[::-1] if orientation is not None and int(orientation.value) in range(5, 9) else size
 
 
 @contextmanager
@@ -149,8 +160,8 @@ def _strip(image: Image.Image, rows: slice) -> Pixels:
     return np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
 
 
-def _two_passes(path: Path, image: Image.Image, high: str, low: str) -> Pixels:
-    with Image.open(path, formats=[str(image.format)]) as second:
+def _two_passes(file: EncodedImage, image: Image.Image, high: str, low: str) -> Pixels:
+    with Image.open(file.source(), formats=[str(image.format)]) as second:
         _load(second, low)
         samples = np.empty((second.height, second.width, len(second.getbands())), np.uint16)
         for rows in strips(second.height, second.width * 8):

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from tsdsr.errors import InvalidInputError
+from tsdsr.images.color_modes import rgb_of
 from tsdsr.pipeline.canvas import make_canvas
 
 ImageInput = Image.Image | np.ndarray | Tensor | Sequence[Image.Image] | Sequence[np.ndarray] | Sequence[Tensor]
@@ -71,7 +72,7 @@ def _from_pil(image: Image.Image) -> Tensor:
         raise InvalidInputError("floating-point images have no defined range; scale to [0, 1] and pass a tensor")
     if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip instead of scaling
         return from_array(np.asarray(image).clip(0, 65535).astype(np.uint16)[..., None])
-    return from_array(np.array(image.convert("RGB")))
+    return from_array(rgb_of(image))
 
 
 def upright(image: Image.Image) -> Image.Image:

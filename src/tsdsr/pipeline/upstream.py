@@ -24,6 +24,7 @@ from tsdsr.errors import InvalidInputError
 from tsdsr.pipeline.color import ColorFix, adain_color_fix, wavelet_color_fix
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.tensors import upright
+from tsdsr.pixels import to_tensor
 
 _PROCESS_SIZE, _TILE, _OVERLAP = 512, 64, 8
 
@@ -107,9 +108,10 @@ def _starts(length: int, tile: int) -> list[int]:
 
 
 def _to_tensor(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+    return to_tensor(np.asarray(image))[None]
 
 
 def _truncate(x: Tensor) -> Image.Image:
+    # As torchvision's ToPILImage in the released code: values are cut off, not rounded as tsdsr.pixels does.
     pixels = x[0].clamp(0, 1).mul(255).byte().permute(1, 2, 0).cpu().numpy()
     return Image.fromarray(pixels)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from tsdsr.data.datasets import decode
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES, check_sizes, match_folders
 from tsdsr.files import atomic_path
+from tsdsr.images.reading import read_rgb
 from tsdsr.study.definition import DEFINITION, MAX_SHOWN, Study, StudyImage, picture_path
 
 
@@ -65,9 +65,9 @@ def create_study(
 
     images = []
     for done, (stem, files) in enumerate(matched, 1):
-        reference = Image.fromarray(decode(files["reference"]))
-        low = Image.fromarray(decode(files["input"])).resize(reference.size, Image.Resampling.BICUBIC)
-        restored = [Image.fromarray(decode(files[f"={name}"])) for name in names]
+        reference = Image.fromarray(read_rgb(files["reference"]))
+        low = Image.fromarray(read_rgb(files["input"])).resize(reference.size, Image.Resampling.BICUBIC)
+        restored = [Image.fromarray(read_rgb(files[f"={name}"])) for name in names]
         keys = [_store(folder, picture) for picture in (low, reference, *restored)]
         images.append(StudyImage(stem, of_stem[stem], keys[0], keys[1], tuple(keys[2:])))
         if on_image is not None:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from tsdsr.data.cache import TensorCache, folder_fingerprint, image_key, text_key
-from tsdsr.data.datasets import decode
 from tsdsr.data.shards import sample_key
 from tsdsr.data.sources import FileHealth
-from tsdsr.errors import DatasetError, ImageReadError, InvalidInputError
+from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.text import TextPart, assemble, encode_prompts
 from tsdsr.models.zoo import ModelSpec, load_part
+from tsdsr.pixels import to_tensor
 
 Progress = Callable[[Iterable[Any], int], Iterator[Any]]
 
@@ -168,7 +168,7 @@ def cache_latents(
             todo = {key: pixels for pixels in crops if (key := image_key(pixels)) not in cache}
             if not todo:
                 continue
-            x = torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p in todo.values()]).to(device, dtype) / 127.5 - 1
+            x = torch.stack([to_tensor(p) for p in todo.values()]).mul(2).sub(1).to(device, dtype)
             with torch.no_grad():
                 z = vae.encode(x).latent_dist.mode() * vae.config.scaling_factor
             for key, latent in zip(todo, z, strict=True):
@@ -182,14 +182,9 @@ def _chunks(items: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
 
 
 def _centre_crop(path: Path, crop: int, health: FileHealth) -> np.ndarray | None:
-    try:
-        pixels = decode(path)
-    except ImageReadError as error:
-        health.report(path, str(error))
+    pixels = health.read(path, crop)
+    if pixels is None:
         return None
     height, width = pixels.shape[:2]
-    if min(height, width) < crop:
-        health.report(path, f"{path}: {width}x{height} is smaller than the crop of {crop}")
-        return None
     top, left = (height - crop) // 2, (width - crop) // 2
     return np.ascontiguousarray(pixels[top : top + crop, left : left + crop])
