@@ -120,6 +120,15 @@ def test_importing_the_package_costs_nothing() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_images_need_no_torch() -> None:
+    modules = [f"tsdsr.images.{path.stem}" for path in SOURCES if package(path) == "images" and path.stem != "__init__"]
+    assert len(modules) > 5
+    code = f"import sys, {', '.join(modules)}; print('torch' in sys.modules)"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout.strip() == "False"
+
+
 def test_files_stay_readable() -> None:
     for path in SOURCES:
         assert len(path.read_text().splitlines()) <= 350, path

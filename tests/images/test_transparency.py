@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import skimage.data
+import torch
+import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
 from tsdsr.images.picture import Pixels
-from tsdsr.images.transparency import enlarge_alpha, fill_transparent
+from tsdsr.images.transparency import _halved, _interpolated, _Taps, enlarge_alpha, fill_transparent
 
 
 def shape(size: int = 256) -> Image.Image:
@@ -85,3 +87,24 @@ def test_what_is_visible_stays_as_it_is() -> None:
         # Where nothing is visible, it is near what is visible beside it.
         beside = np.abs(np.diff(result.astype(int) // (257 if pixels.dtype == np.uint16 else 1), axis=0)).mean()
         assert beside < np.abs(np.diff(photo.astype(int), axis=0)).mean()
+
+
+def test_a_transparent_pixel_takes_the_colour_beside_it() -> None:
+    pixels = np.array([[[100, 200, 40], [7, 7, 7]]], np.uint8)
+    assert fill_transparent(pixels, np.array([[255, 0]], np.uint8)).tolist() == [[[100, 200, 40], [100, 200, 40]]]
+    # In between: 0.25 and 0.75 of the way from 120 to 160, the colours of the halves, half filled by their mean 140.
+    row = np.array([[[100]], [[0]], [[0]], [[180]]], np.uint8)
+    assert fill_transparent(row, np.array([[255], [0], [0], [255]], np.uint8)).ravel().tolist() == [100, 130, 150, 180]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 8), (13, 7)])
+def test_the_pyramid_is_that_of_torch(size: tuple[int, int]) -> None:
+    """Halving and enlarging against average pooling and bilinear interpolation."""
+    x = np.random.default_rng(0).random((*size, 4), dtype=np.float32)
+    planes = torch.from_numpy(x).permute(2, 0, 1)[None]
+    halves = F.avg_pool2d(planes, 2, ceil_mode=True, count_include_pad=False)
+    np.testing.assert_allclose(_halved(x), halves[0].permute(1, 2, 0), atol=1e-6)
+    larger = (2 * size[0] + 1, 3 * size[1])
+    taps = [_Taps.between(n, np.arange(m), n / m) for n, m in zip(size, larger, strict=True)]
+    enlarged = F.interpolate(planes, size=larger, mode="bilinear")
+    np.testing.assert_allclose(_interpolated(x, *taps), enlarged[0].permute(1, 2, 0), atol=1e-5)
