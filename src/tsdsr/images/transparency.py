@@ -120,7 +120,8 @@ def _filled(weighted: _Plane) -> _Plane:
     colours, weight = weighted[..., :-1], weighted[..., -1:]
     height, width = weight.shape[:2]
     if max(height, width) == 1:
-        return colours / np.maximum(weight, np.float32(1e-6))
+        bottom: _Plane = colours / np.maximum(weight, np.float32(1e-6))
+        return bottom
     coarse = _filled(_halved(weighted))
     columns = _Taps.between(coarse.shape[1], np.arange(width), coarse.shape[1] / width)
     for part in strips(height, weighted[:1].nbytes):
