@@ -125,7 +125,7 @@ def test_unusual_files_are_scored_by_what_they_show(tmp_path: Path, name: str, m
     (tmp_path / "out").mkdir()
     Image.fromarray(np.ascontiguousarray(shown)).save(tmp_path / "out" / f"{Path(name).stem}.png")
     monkeypatch.setattr(scoring, "make_metric", lambda *_: lambda x_hat, x_hq: float((x_hat - x_hq).abs().max()))
-    monkeypatch.setattr(scoring, "versions", dict)
+    monkeypatch.setattr(scoring, "versions", lambda *_: {})
 
     def network(outputs: str, truth: str, **_: Any) -> float:
         """As pyiqa's, with a decoder of its own."""
