@@ -39,8 +39,8 @@ def test_everything_in_the_file_is_kept(mini_pipe: OneStepSRPipeline, source: Pa
     assert (kept.full, kept.width, kept.height) == (65535, 2 * before.width, 2 * before.height)
     assert kept.alpha is not None
     assert (kept.metadata.icc, kept.metadata.dpi) == (before.metadata.icc, before.metadata.dpi)
-    with Image.open(target) as image:
-        assert image.getexif()[0x010F] == Image.open(source).getexif()[0x010F]
+    with Image.open(target) as after, Image.open(source) as first:
+        assert after.getexif()[0x010F] == first.getexif()[0x010F]
 
 
 def test_what_a_format_cannot_hold_is_said(mini_pipe: OneStepSRPipeline, source: Path) -> None:
@@ -54,21 +54,8 @@ def test_it_is_what_the_command_does(mini_pipe: OneStepSRPipeline, source: Path)
     folder, ours, theirs = (source.with_name(name) for name in ("model", "ours.png", "theirs.png"))
     save_pipeline(mini_pipe, folder, torch.float32)
     upscale_file(source, ours, 2.5, model=folder, dtype="fp32", device="cpu", detail=0.5, seed=3, tile=64)
-    arguments = [
-        "--scale",
-        "2.5",
-        "--dtype",
-        "fp32",
-        "--device",
-        "cpu",
-        "--detail",
-        "0.5",
-        "--seed",
-        "3",
-        "--tile",
-        "64",
-    ]
-    result = CliRunner().invoke(app, ["upscale", str(source), "-o", str(theirs), "--model", str(folder), *arguments])
+    options = ["--scale", "2.5", "--dtype", "fp32", "--device", "cpu", "--detail", "0.5", "--seed", "3", "--tile", "64"]
+    result = CliRunner().invoke(app, ["upscale", str(source), "-o", str(theirs), "--model", str(folder), *options])
     assert result.exit_code == 0, result.output
     assert ours.read_bytes() == theirs.read_bytes()
 
