@@ -55,7 +55,7 @@ class NoiseProcess(ABC):
             tuple of Tensor: ``alpha_t`` and ``sigma_t``, shape of ``t``, at least float32.
 
         Raises:
-            InvalidInputError: a time is outside the range; not checked on an accelerator, which would have to wait.
+            InvalidInputError: a time is outside the range. Not checked on an accelerator, to avoid a synchronisation.
         """
 
     @abstractmethod
@@ -94,7 +94,7 @@ class NoiseProcess(ABC):
             Tensor: times, same shape, at least float32.
 
         Raises:
-            InvalidInputError: a position is outside the list; not checked on an accelerator.
+            InvalidInputError: a position is outside the list. Not checked on an accelerator.
         """
         last = self.num_train_timesteps - 1
         if on_host(index) and index.numel() and not bool(((index >= 0) & (index <= last)).all()):
@@ -261,7 +261,7 @@ class VariancePreserving(NoiseProcess):
 
 
 def on_host(x: Tensor) -> bool:
-    """Whether reading a tensor's values costs nothing; elsewhere it would wait for the device."""
+    """Whether the values of ``x`` can be read without waiting for a device."""
     return x.device.type == "cpu"
 
 
