@@ -31,6 +31,8 @@ from tests.training.tiny import (
     trainer,
     weights,
 )
+from tsdsr.data.datasets import CropSettings, PairSettings
+from tsdsr.diffusion.losses import gradient_loss
 from tsdsr.errors import ConfigError, TrainingError
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings
 from tsdsr.training.student import StudentTrainer
@@ -127,7 +129,8 @@ def test_tsd_alone_reaches_every_lora_of_denoiser_and_encoder(photo_folder: Path
 def test_noise_and_velocity_unets_are_distilled_too(photo_folder: Path, tmp_path: Path, model: str) -> None:
     """SD2: variance preserving, the DDIM step; noise prediction for the base models, velocity for SD2.1."""
     phase = dataclasses.replace(sd3_config().phases[0], steps=3)
-    cfg = config(phases=(phase,), networks=dataclasses.replace(LORA, model=model), weight_decay=0.0)
+    pairs = PairSettings(crops=CropSettings(size=64))
+    cfg = config(phases=(phase,), networks=dataclasses.replace(LORA, model=model), pairs=pairs, weight_decay=0.0)
     run = trainer(photo_folder, tmp_path, cfg, networks=sd2_networks(model), prompts=SD2_PROMPTS)
     run.run(until=1)
     before = weights(run)
@@ -150,9 +153,14 @@ def test_teacher_and_frozen_weights_stay(photo_folder: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_tsd_pulls_the_student_towards_the_truth(photo_folder: Path, tmp_path: Path, sign: float) -> None:
+def test_tsd_pulls_the_student_towards_the_truth(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: float
+) -> None:
     """A teacher whose clean estimate is the same wherever it is asked from: noise residuals point to ``z_hq``."""
-    tsd = TSDSettings(guidance=1.0, first=300, last=700, lambda_vsd=0.0, lambda_tsm=sign, omega="one", space="eps")
+    monkeypatch.setattr(
+        "tsdsr.training.student.gradient_loss", lambda z_hat, gradient: gradient_loss(z_hat, sign * gradient)
+    )
+    tsd = TSDSettings(guidance=1.0, first=300, last=700, lambda_vsd=0.0, lambda_tsm=1.0, omega="one", space="eps")
     phase = Phase(steps=25, batch_size=4, lr=(2e-3, 2e-4), fake_lr=(0.0, 0.0), tsd=tsd)
     run = trainer(photo_folder, tmp_path, config(phases=(phase,)))
     before = run.validate()

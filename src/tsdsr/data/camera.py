@@ -12,6 +12,7 @@ from torch import Tensor
 from tsdsr.data.first_order import check_ranges, check_size, draw_ellipse, gaussian_kernel, sharpened, stored
 from tsdsr.data.kernels import smooth_kernels
 from tsdsr.data.operators import filter2d, resize
+from tsdsr.field_checks import Probability, check_fields
 
 _BILINEAR = (
     [[0, 0, 0, 0, 0], [0, 0, 2, 0, 0], [0, 2, 0, 2, 0], [0, 0, 2, 0, 0], [0, 0, 0, 0, 0]],
@@ -45,17 +46,18 @@ class CameraDegradation:
     """
 
     blur_sigma: tuple[float, float] = (0.6, 3.0)
-    isotropic_prob: float = 0.7
-    defocus_prob: float = 0.3
+    isotropic_prob: Probability = 0.7
+    defocus_prob: Probability = 0.3
     photons: tuple[float, float] = (1500.0, 60000.0)
     read_noise: tuple[float, float] = (0.0002, 0.002)
-    gradient_prob: float = 0.6
-    sharpen_prob: float = 0.6
+    gradient_prob: Probability = 0.6
+    sharpen_prob: Probability = 0.6
     sharpen_amount: tuple[float, float] = (0.1, 1.0)
-    jpeg_prob: float = 0.4
+    jpeg_prob: Probability = 0.4
     jpeg_quality: tuple[int, int] = (80, 98)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_ranges(self, "blur_sigma", "photons", "read_noise", "sharpen_amount", "jpeg_quality")
 
     def __call__(self, hq: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Tensor:

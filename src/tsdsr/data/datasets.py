@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from tsdsr.data.second_order import Degradation
 from tsdsr.data.settings import DegradationSettings
 from tsdsr.data.sources import FileHealth, Source
 from tsdsr.errors import ConfigError
+from tsdsr.field_checks import Between, NonNegative, Probability, check_fields
 from tsdsr.images.reading import read_rgb
 from tsdsr.pixels import to_tensor
 from tsdsr.resize import upsample_bicubic
@@ -39,27 +41,23 @@ class CropSettings:
         rotate (bool): turn by a random multiple of 90 degrees.
     """
 
-    size: int = 128
-    shrink_prob: float = 0.5
-    min_shrink: float = 0.5
-    enlarge_prob: float = 0.0
-    max_enlarge: float = 1.6
-    min_std: float = 0.02
+    size: Annotated[int, Between(16)] = 128
+    shrink_prob: Probability = 0.5
+    min_shrink: Annotated[float, Between(0, 1, open_low=True)] = 0.5
+    enlarge_prob: Probability = 0.0
+    max_enlarge: Annotated[float, Between(1)] = 1.6
+    min_std: NonNegative = 0.02
     flip: bool = True
     rotate: bool = True
 
     def __post_init__(self) -> None:
-        if self.size < 16:
-            raise ConfigError(f"crops must be at least 16 pixels, got {self.size}")
-        if not 0 < self.min_shrink <= 1:
-            raise ConfigError(f"min_shrink must lie in (0, 1], got {self.min_shrink}")
-        if self.max_enlarge < 1:
-            raise ConfigError(f"max_enlarge must be at least 1, got {self.max_enlarge}")
-        if min(self.shrink_prob, self.enlarge_prob) < 0 or self.shrink_prob + self.enlarge_prob > 1:
-            raise ConfigError("shrink_prob and enlarge_prob must not be negative or exceed 1 together")
+        check_fields(self)
+        if self.shrink_prob + self.enlarge_prob > 1:
+            raise ConfigError("shrink_prob and enlarge_prob must not exceed 1 together")
 
 
 AnyDegradation = SimpleDegradation | CameraDegradation | DegradationSettings
+Scale = Annotated[float, Between(1)]
 
 
 @dataclass(frozen=True)
@@ -79,19 +77,18 @@ class PairSettings:
 
     crops: CropSettings = field(default_factory=CropSettings)
     degradation: AnyDegradation = field(default_factory=SimpleDegradation)
-    others: tuple[tuple[float, AnyDegradation], ...] = ()
-    truth: tuple[float, CameraDegradation] | None = None
-    scale: float = 4.0
-    other_scale_prob: float = 0.2
-    other_scales: tuple[float, float] = (1.5, 4.0)
+    others: tuple[tuple[Probability, AnyDegradation], ...] = ()
+    truth: tuple[Probability, CameraDegradation] | None = None
+    scale: Scale = 4.0
+    other_scale_prob: Probability = 0.2
+    other_scales: tuple[Scale, Scale] = (1.5, 4.0)
 
     def __post_init__(self) -> None:
-        if self.scale < 1 or not 1 <= self.other_scales[0] <= self.other_scales[1]:
-            raise ConfigError("scales must be at least 1")
-        if any(share < 0 for share, _ in self.others) or sum(share for share, _ in self.others) > 1:
-            raise ConfigError("the probabilities of other degradations must not be negative or exceed 1 together")
-        if self.truth and not 0 <= self.truth[0] <= 1:
-            raise ConfigError(f"the probability of a photographed truth must lie in [0, 1], got {self.truth[0]}")
+        check_fields(self)
+        if self.other_scales[0] > self.other_scales[1]:
+            raise ConfigError(f"other_scales must be an increasing range, got {self.other_scales}")
+        if sum(share for share, _ in self.others) > 1:
+            raise ConfigError("the probabilities of others must not exceed 1 together")
 
     def choose(self, rng: np.random.Generator) -> AnyDegradation:
         """One of the degradations; draws nothing where there is only one."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from tsdsr.data.kernels import smooth_kernels
 from tsdsr.data.operators import RESIZE_MODES, ResizeMode, filter2d, jpeg_pillow, quantise, resize
 from tsdsr.errors import ConfigError, InvalidInputError
+from tsdsr.field_checks import Probability, check_fields
 
 _SHARPEN_SIGMA = 0.8
 
@@ -34,22 +35,23 @@ class SimpleDegradation:
         jpeg_quality (tuple): its quality, inclusive.
     """
 
-    blur_prob: float = 0.9
+    blur_prob: Probability = 0.9
     blur_sigma: tuple[float, float] = (0.2, 3.0)
-    isotropic_prob: float = 0.6
+    isotropic_prob: Probability = 0.6
     resize_modes: tuple[ResizeMode, ...] = RESIZE_MODES
-    noise_prob: float = 0.6
+    noise_prob: Probability = 0.6
     noise_sigma: tuple[float, float] = (0.5, 12.0)
-    grey_noise_prob: float = 0.4
-    sharpen_prob: float = 0.0
+    grey_noise_prob: Probability = 0.4
+    sharpen_prob: Probability = 0.0
     sharpen_amount: tuple[float, float] = (0.1, 0.8)
-    jpeg_prob: float = 0.6
+    jpeg_prob: Probability = 0.6
     jpeg_quality: tuple[int, int] = (50, 95)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_ranges(self, "blur_sigma", "noise_sigma", "sharpen_amount", "jpeg_quality")
-        if unknown := set(self.resize_modes) - set(RESIZE_MODES):
-            raise ConfigError(f"unknown resize modes {sorted(unknown)}")
+        if not self.resize_modes:
+            raise ConfigError(f"resize_modes must name at least one of {', '.join(RESIZE_MODES)}")
 
     def __call__(self, hq: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
         """Degrade one image.

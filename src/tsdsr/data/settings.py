@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from tsdsr.data.kernels import Family
 from tsdsr.errors import ConfigError
+from tsdsr.field_checks import Count, Probability, check_fields
 
 Range = tuple[float, float]
 
@@ -35,17 +36,17 @@ class KernelSettings:
         ("plateau", True),
         ("plateau", False),
     )
-    kind_prob: tuple[float, ...] = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
+    kind_prob: tuple[Probability, ...] = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
     sizes: tuple[int, int] = (7, 21)
-    sinc_prob: float = 0.1
+    sinc_prob: Probability = 0.1
     sigma: Range = (0.2, 3.0)
     beta_generalized: Range = (0.5, 4.0)
     beta_plateau: Range = (1.0, 2.0)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_range("sigma", self.sigma, positive=True)
-        _check_probabilities(sinc_prob=self.sinc_prob)
-        if len(self.kinds) != len(self.kind_prob) or abs(sum(self.kind_prob) - 1) > 1e-6 or min(self.kind_prob) < 0:
+        if len(self.kinds) != len(self.kind_prob) or abs(sum(self.kind_prob) - 1) > 1e-6:
             raise ConfigError("kind_prob must hold one probability a kind, and they must add up to 1")
         if any(v % 2 == 0 for v in self.sizes) or not 1 <= self.sizes[0] <= self.sizes[1] <= 21:
             raise ConfigError(f"sizes must be odd, from 1 to 21, got {self.sizes}")
@@ -72,18 +73,18 @@ class StageSettings:
     """
 
     kernels: KernelSettings
-    blur_prob: float
-    resize_prob: tuple[float, float, float]
+    blur_prob: Probability
+    resize_prob: tuple[Probability, Probability, Probability]
     resize_range: Range
     gaussian_sigma: Range
     poisson_scale: Range
     jpeg_quality: Range
-    gaussian_prob: float = 0.5
-    grey_prob: float = 0.4
+    gaussian_prob: Probability = 0.5
+    grey_prob: Probability = 0.4
 
     def __post_init__(self) -> None:
-        _check_probabilities(blur_prob=self.blur_prob, gaussian_prob=self.gaussian_prob, grey_prob=self.grey_prob)
-        if abs(sum(self.resize_prob) - 1) > 1e-6 or min(self.resize_prob) < 0:
+        check_fields(self)
+        if abs(sum(self.resize_prob) - 1) > 1e-6:
             raise ConfigError(f"resize_prob must add up to 1, got {self.resize_prob}")
         if not 0 < self.resize_range[0] <= 1 <= self.resize_range[1]:
             raise ConfigError(f"resize_range must contain 1, got {self.resize_range}")
@@ -109,15 +110,13 @@ class DegradationSettings:
 
     first: StageSettings
     second: StageSettings
-    final_sinc_prob: float = 0.8
-    scale: int = 4
+    final_sinc_prob: Probability = 0.8
+    scale: Count = 4
     sharpen_target: bool = False
     antialias: bool = False
 
     def __post_init__(self) -> None:
-        _check_probabilities(final_sinc_prob=self.final_sinc_prob)
-        if self.scale < 1:
-            raise ConfigError(f"scale must be at least 1, got {self.scale}")
+        check_fields(self)
 
 
 def _check_range(name: str, value: Range, positive: bool = False) -> None:
@@ -126,12 +125,6 @@ def _check_range(name: str, value: Range, positive: bool = False) -> None:
         raise ConfigError(
             f"{name} must be an increasing range of {'positive ' if positive else ''}numbers, got {value}"
         )
-
-
-def _check_probabilities(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise ConfigError(f"{name} must lie in [0, 1], got {value}")
 
 
 _REALESRGAN = DegradationSettings(

@@ -50,7 +50,7 @@ def sd3_paper() -> StudentConfig:
 def sd3_24gb() -> StudentConfig:
     """:func:`sd3_paper` for one GPU with 24 GB: micro-batches of 1, one prompt and one latent a pass.
 
-    Memory in GB, see `docs/training.md`: frozen weights 4.39, transformer in bf16 and autoencoder, shared by all roles;
+    Memory in GB, see `docs/training.md`: frozen weights 4.43, transformer in bf16 and autoencoder, shared by all roles;
     LoRA of student and fake with gradients, moments and average 2.43; the rest is activations.
     """
     config = sd3_paper()

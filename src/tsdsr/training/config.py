@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, Union
 
 from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.diffusion.losses import Omega, Space
 from tsdsr.errors import ConfigError
+from tsdsr.field_checks import (
+    Between,
+    Count,
+    CountOrZero,
+    NonNegative,
+    Positive,
+    check_fields,
+    from_plain,
+)
+from tsdsr.models.zoo import SPECS, get_spec
 
-Ramp = float | tuple[float, float]
-"""A number, or its values at the start and at the end of a phase, joined by a straight line."""
+Ramp = Union[NonNegative, tuple[NonNegative, NonNegative]]  # noqa: UP007  (Annotated has no `|` in Python 3.10)
+"""A number of at least 0, or its values at the start and at the end of a phase, joined by a straight line."""
+
+Rates = tuple[NonNegative, NonNegative]
+"""Learning rates at the start and at the end of a phase."""
+
+Share = Annotated[float, Between(0, 1, open_high=True)]
+"""A share or a decay that never reaches 1."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PerceptualName = Literal["lpips", "dists"]
@@ -40,23 +57,16 @@ class Schedule:
         cycles (int): how often the cosine starts again.
     """
 
-    steps: int
-    batch_size: int
-    lr: tuple[float, float]
-    warmup: int = 0
-    cycles: int = 1
+    steps: Count
+    batch_size: Count
+    lr: Rates
+    warmup: CountOrZero = 0
+    cycles: Count = 1
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1:
-            raise ConfigError("a phase needs at least one step and one sample a step")
-        if not 0 <= self.warmup <= self.steps:
+        check_fields(self)
+        if self.warmup > self.steps:
             raise ConfigError(f"warmup must lie within the phase's {self.steps} steps, got {self.warmup}")
-        if not (isinstance(self.steps, int) and isinstance(self.batch_size, int)):
-            raise ConfigError(f"steps and batch_size are whole numbers, got {self.steps} and {self.batch_size}")
-        if not isinstance(self.lr, tuple) or len(self.lr) != 2:
-            raise ConfigError(f"lr is a pair, the rate at the start and at the end, got {self.lr}")
-        if self.cycles < 1:
-            raise ConfigError(f"cycles must be at least 1, got {self.cycles}")
 
     def learning_rate(self, step: int, rates: tuple[float, float] | None = None) -> float:
         """The rate at step ``step`` of this phase, 0-based; ``rates`` replaces ``lr`` for another role."""
@@ -90,23 +100,22 @@ class TSDSettings:
 
     lambda_vsd: Ramp = 0.7
     lambda_tsm: Ramp = 0.3
-    guidance: float = 7.5
+    guidance: Annotated[float, Between(1)] = 7.5
     first: Ramp = 50
     last: Ramp = 950
-    points: int = 1
-    step_size: float = 50
-    shift: int = 0
-    later_weight: float = 0.3
+    points: Count = 1
+    step_size: Positive = 50
+    shift: CountOrZero = 0
+    later_weight: NonNegative = 0.3
     omega: Omega = "sigma2"
     space: Space = "native"
     batched: bool = True
 
     def __post_init__(self) -> None:
-        if self.points < 1 or self.step_size <= 0 or self.shift < 0:
-            raise ConfigError("a walk needs points >= 1, step_size > 0 and shift >= 0")
+        check_fields(self)
         for p in (0.0, 1.0):
             if not 0 <= value_at(self.first, p) <= value_at(self.last, p) <= 999:
-                raise ConfigError(f"positions must satisfy 0 <= first <= last <= 999, got {self.first}, {self.last}")
+                raise ConfigError(f"positions need 0 <= first <= last <= 999, got first={self.first}, last={self.last}")
 
     @property
     def step_weights(self) -> tuple[float, ...]:
@@ -135,14 +144,14 @@ class Phase(Schedule):
         diverse_prompts (Ramp): probability that the student sees the image's prompt instead of the fixed one.
     """
 
-    fake_lr: tuple[float, float] = (1e-6, 1e-6)
-    discriminator_lr: tuple[float, float] = (1e-4, 1e-4)
+    fake_lr: Rates = (1e-6, 1e-6)
+    discriminator_lr: Rates = (1e-4, 1e-4)
     gamma_rec: Ramp = 1.0
     gamma_reg: Ramp = 1.0
     perceptual_weight: Ramp = 0.0
     latent_mse_weight: Ramp = 0.0
     l1_weight: Ramp = 0.0
-    perceptual_crop: int | None = None
+    perceptual_crop: Annotated[int, Between(16)] | None = None
     perceptual: tuple[PerceptualName, ...] = ("lpips",)
     grid_weight: Ramp = 0.0
     grid_relative: bool = False
@@ -153,10 +162,10 @@ class Phase(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.perceptual or set(self.perceptual) - set(get_args(PerceptualName)):
-            raise ConfigError(f"perceptual names one or more of {get_args(PerceptualName)}, got {self.perceptual}")
-        if self.adversary not in get_args(AdversaryName):
-            raise ConfigError(f"unknown adversary {self.adversary!r}; choose from {get_args(AdversaryName)}")
+        if not self.perceptual:
+            raise ConfigError("perceptual must name at least one distance; perceptual_weight=0 leaves the term out")
+        if max(value_at(self.diverse_prompts, p) for p in (0.0, 1.0)) > 1:
+            raise ConfigError(f"diverse_prompts is a probability, at most 1, got {self.diverse_prompts}")
 
     @property
     def needs_scores(self) -> bool:
@@ -184,14 +193,25 @@ class NetworkSettings:
 
     model: str = "mini"
     config: dict[str, Any] = field(default_factory=dict)
-    lora_rank: int | None = None
+    lora_rank: Count | None = None
     fake_targets: tuple[str, ...] = ATTENTION
     base_precision: Precision = "fp32"
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        if self.lora_rank is not None and self.lora_rank < 1:
-            raise ConfigError(f"lora_rank must be positive, got {self.lora_rank}")
+        check_fields(self)
+        if self.model not in SPECS:
+            raise ConfigError(f"model must be one of {', '.join(map(repr, SPECS))}, got {self.model!r}")
+        spec = get_spec(self.model)
+        if self.lora_rank is not None and not spec.lora_targets:
+            raise ConfigError(f"{self.model} is trained whole: lora_rank must be null, got {self.lora_rank}")
+        if self.lora_rank is not None and self.config:
+            raise ConfigError(f"config has no effect where a base model is loaded, got {sorted(self.config)}")
+        if self.lora_rank is not None and not self.fake_targets:
+            raise ConfigError("fake_targets must name at least one module")
+        known = [name for name in inspect.signature(spec.denoiser_class.__init__).parameters if name != "self"]
+        if unknown := sorted(set(self.config) - set(known)):
+            raise ConfigError(f"config has no {unknown[0]!r}; {self.model}'s network takes {', '.join(known)}")
         if self.lora_rank is None and self.base_precision != "fp32":
             raise ConfigError("weights that are trained are stored in fp32; base_precision is for frozen ones")
 
@@ -216,32 +236,35 @@ class RunConfig:
 
     phases: tuple[Schedule, ...]
     networks: NetworkSettings = field(default_factory=NetworkSettings)
-    accumulation: int = 1
-    ema_decay: float = 0.999
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 1e-4
-    max_grad_norm: float = 1.0
-    max_skipped: int = 10
-    seed: int = 0
-    validation_share: float = 0.06
-    validation_crop: int = 256
-    validate_every: int = 500
-    checkpoint_every: int = 200
-    log_every: int = 20
+    accumulation: Count = 1
+    ema_decay: Annotated[float, Between(0, 1, open_low=True, open_high=True)] = 0.999
+    betas: tuple[Share, Share] = (0.9, 0.99)
+    weight_decay: NonNegative = 1e-4
+    max_grad_norm: Positive = 1.0
+    max_skipped: CountOrZero = 10
+    seed: CountOrZero = 0
+    validation_share: Share = 0.06
+    validation_crop: Count = 256
+    validate_every: Count = 500
+    checkpoint_every: Count = 200
+    log_every: Count = 20
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.phases:
             raise ConfigError("a run needs at least one phase")
-        if self.accumulation < 1 or self.max_skipped < 0:
-            raise ConfigError("accumulation must be at least 1 and max_skipped at least 0")
         if any(phase.batch_size % self.accumulation for phase in self.phases):
             raise ConfigError(f"every batch_size must be a multiple of accumulation={self.accumulation}")
-        if not 0 < self.ema_decay < 1:
-            raise ConfigError(f"ema_decay must lie in (0, 1), got {self.ema_decay}")
-        if not 0 <= self.validation_share < 1:
-            raise ConfigError(f"validation_share must lie in [0, 1), got {self.validation_share}")
-        if min(self.validate_every, self.checkpoint_every, self.log_every) < 1:
-            raise ConfigError("validate_every, checkpoint_every and log_every must be at least 1")
+        self.check_size("validation_crop", self.validation_crop)
+
+    def check_size(self, name: str, edge: int) -> None:
+        """Check that the network can process images of an edge in pixels.
+
+        Raises:
+            ConfigError: it is no multiple of what the network needs.
+        """
+        if edge % (multiple := get_spec(self.networks.model).size_multiple):
+            raise ConfigError(f"{name} must be a multiple of {multiple} for {self.networks.model}, got {edge}")
 
     @property
     def total_steps(self) -> int:
@@ -256,7 +279,7 @@ class RunConfig:
         raise ConfigError(f"step {step} lies beyond the last phase")
 
     def to_json(self) -> str:
-        """A stable text form, stored in checkpoints to tell whether a run may be resumed."""
+        """The settings as JSON, as checkpoints store them; see :func:`config_from_json`."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
 
@@ -272,10 +295,11 @@ class StudentConfig(RunConfig):
 
     phases: tuple[Phase, ...]
     pairs: PairSettings = field(default_factory=PairSettings)
-    monitor_every: int = 100
+    monitor_every: CountOrZero = 100
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_size("pairs.crops.size", self.pairs.crops.size)
         if len(self.adversaries) > 1:
             raise ConfigError(
                 "a run has one discriminator: give every phase with an adversarial loss the same adversary"
@@ -305,11 +329,18 @@ class TeacherConfig(RunConfig):
 
     crops: CropSettings = field(default_factory=CropSettings)
     time_density: Literal["uniform", "logit_normal"] = "uniform"
-    prompt_dropout: float = 0.1
+    prompt_dropout: Share = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.prompt_dropout < 1:
-            raise ConfigError(f"prompt_dropout must lie in [0, 1), got {self.prompt_dropout}")
-        if self.time_density not in ("uniform", "logit_normal"):
-            raise ConfigError(f"unknown time_density {self.time_density!r}")
+        self.check_size("crops.size", self.crops.size)
+
+
+def config_from_json(text: str) -> StudentConfig | TeacherConfig:
+    """The settings that :meth:`RunConfig.to_json` wrote.
+
+    Raises:
+        ConfigError: they are those of another version, or contradict themselves.
+    """
+    config: StudentConfig | TeacherConfig = from_plain(StudentConfig | TeacherConfig, json.loads(text))
+    return config

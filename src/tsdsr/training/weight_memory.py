@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from tsdsr.errors import ConfigError, WeightsError
 from tsdsr.models.adapters import new_lora
 from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.training.build import DTYPES, TEACHER, new_network
@@ -26,10 +27,7 @@ def estimate_memory(config: RunConfig) -> Iterator[str]:
     Yields:
         str: one line each for the frozen weights, each trained role, and the sum, in GB of 1e9 bytes.
     """
-    spec = get_spec(config.networks.model)
-    with torch.device("meta"):
-        build = _student if isinstance(config, StudentConfig) else _teacher
-        modules, roles = build(config, spec)
+    modules, roles = networks_without_storage(config)
     every = {id(p): p for module in modules for p in module.parameters()}
     frozen = [p for p in every.values() if not p.requires_grad]
     total = sum(p.numel() * p.element_size() for p in frozen)
@@ -41,6 +39,24 @@ def estimate_memory(config: RunConfig) -> Iterator[str]:
         total += size
         yield f"{role}: {_millions(trained)} trained, {size / 1e9:.2f} GB for {', '.join(held)}"
     yield f"together {total / 1e9:.2f} GB; activations come on top"
+
+
+def networks_without_storage(config: RunConfig) -> tuple[list[nn.Module], dict[str, nn.Module]]:
+    """Build all networks of a run on the meta device, which checks the network's settings without loading anything.
+
+    Returns:
+        tuple: all modules, and the trained ones by role.
+
+    Raises:
+        ConfigError: ``networks.config`` or a LoRA target does not fit the network.
+    """
+    build = _student if isinstance(config, StudentConfig) else _teacher
+    try:
+        with torch.device("meta"):
+            return build(config, get_spec(config.networks.model))
+    except (WeightsError, TypeError, ValueError, RuntimeError) as error:
+        changed = {"config": config.networks.config, "fake_targets": config.networks.fake_targets}
+        raise ConfigError(f"networks: {config.networks.model} cannot be built with {changed}: {error}") from error
 
 
 def _student(config: RunConfig, spec: ModelSpec) -> tuple[list[nn.Module], dict[str, nn.Module]]:

@@ -1,0 +1,161 @@
+"""Checks of a settings dataclass against its own annotations, and settings from plain JSON values.
+
+A field says what it allows by its type: ``Literal["a", "b"]``, ``Probability``, ``tuple[Positive, Positive]``. One call
+of :func:`check_fields` in ``__post_init__`` checks them all, so that no field can be forgotten.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from tsdsr.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Between:
+    """The range that a number must lie in; used in ``Annotated``.
+
+    Attributes:
+        low, high (float): bounds; infinity is no bound.
+        open_low, open_high (bool): whether the bound itself is excluded.
+    """
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"{'above' if self.open_low else 'of at least'} {self.low:g}"
+        return f"in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
+
+
+Probability = Annotated[float, Between(0, 1)]
+NonNegative = Annotated[float, Between(0)]
+Positive = Annotated[float, Between(0, open_low=True)]
+Count = Annotated[int, Between(1)]
+CountOrZero = Annotated[int, Between(0)]
+
+_NAMES: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a finite number",
+    str: "a text",
+    type(None): "null",
+    Any: "anything",
+}
+
+
+def check_fields(settings: Any) -> None:
+    """Check every field of a dataclass against its annotation.
+
+    Raises:
+        ConfigError: a value does not fit; the message names the field and what it allows.
+    """
+    for name, kind in _hints(settings.__class__).items():
+        value = getattr(settings, name)
+        if not _fits(kind, value):
+            shown = repr(value) if len(repr(value)) < 100 else f"{repr(value)[:100]}…"
+            raise ConfigError(f"{name} must be {_describe(kind)}, got {shown}")
+
+
+def from_plain(kind: Any, value: Any, where: str = "") -> Any:
+    """Build a setting from JSON values: lists become tuples, objects become dataclasses.
+
+    Args:
+        kind: annotation of the setting, or a dataclass.
+        value: numbers, texts, lists and dicts, as ``json.loads`` gives them.
+        where (str): path of the setting, for messages.
+
+    Raises:
+        ConfigError: an object has other fields than every dataclass that ``kind`` allows, or a value does not fit.
+    """
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    choices = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    if isinstance(value, list):
+        for choice in choices:
+            if get_origin(choice) is tuple:
+                kinds = enumerate(_element_kinds(choice, len(value)))
+                return tuple(from_plain(k, value[i], f"{where}.{i}") for i, k in kinds)
+    if isinstance(value, dict):
+        classes = [c for c in choices if isinstance(c, type) and dataclasses.is_dataclass(c)]
+        for found in classes:
+            hints = _hints(found)
+            if hints.keys() == value.keys():
+                return found(**{k: from_plain(hints[k], v, f"{where}.{k}".lstrip(".")) for k, v in value.items()})
+        if classes:
+            raise ConfigError(f"{where or 'settings'}: fields {sorted(value)} are those of no known version")
+    return value
+
+
+@lru_cache(maxsize=64)
+def _hints(settings: Any) -> dict[str, Any]:
+    hints = get_type_hints(settings, include_extras=True)
+    return {f.name: hints[f.name] for f in dataclasses.fields(settings) if f.init}
+
+
+def _element_kinds(kind: Any, length: int) -> tuple[Any, ...]:
+    """Annotations of a tuple's elements; one that has another length gets ``Any``, and fails its check later."""
+    kinds = get_args(kind)
+    if len(kinds) == 2 and kinds[1] is Ellipsis:
+        return (kinds[0],) * length
+    return kinds if len(kinds) == length else (Any,) * length
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    origin = get_origin(kind)
+    if kind is Any:
+        return True
+    if origin is Annotated:
+        base, *ranges = get_args(kind)
+        return _fits(base, value) and all(value in r for r in ranges)
+    if origin is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in get_args(kind))
+    if origin in (Union, types.UnionType):
+        return any(_fits(choice, value) for choice in get_args(kind))
+    if origin is tuple:
+        kinds = get_args(kind)
+        if not isinstance(value, tuple) or (kinds[-1] is not Ellipsis and len(kinds) != len(value)):
+            return False
+        return all(_fits(k, v) for k, v in zip(_element_kinds(kind, len(value)), value, strict=True))
+    if origin in (dict, Mapping):
+        key, inner = get_args(kind)
+        return isinstance(value, Mapping) and all(_fits(key, k) and _fits(inner, v) for k, v in value.items())
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _describe(kind: Any) -> str:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        name = "a whole number" if parts[0] is int else "a finite number"
+        return f"{name} {' and '.join(str(r) for r in parts[1:])}"
+    if origin is Literal:
+        return "one of " + ", ".join(repr(choice) for choice in parts)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe(part) for part in parts)
+    if origin is tuple and parts[-1] is Ellipsis:
+        return f"a list, each {_describe(parts[0])}"
+    if origin is tuple:
+        each = [f"each {_describe(parts[0])}"] if len(set(parts)) == 1 else [_describe(part) for part in parts]
+        return f"a list of {len(parts)}: {'; '.join(each)}"
+    if origin in (dict, Mapping):
+        return "a group of named values"
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return f"a group of settings ({kind.__name__})"
+    return _NAMES.get(kind, getattr(kind, "__name__", str(kind)))
