@@ -124,7 +124,7 @@ def test_a_dry_run_prints_the_settings_and_does_nothing(tmp_path: Path) -> None:
     )  # fmt: skip
     assert '"steps": 5' in out
     assert "38,005 steps, 608,080 samples" in out
-    assert "2112.1 M, 4.39 GB" in out
+    assert "2112.1 M, 4.43 GB" in out
     assert not (tmp_path / "run").exists()
     assert '"time_density": "uniform"' in ok("train", "teacher", "--photos", tmp_path, "-o", tmp_path, "--dry-run")
 
