@@ -38,7 +38,12 @@ RELATED = {
     "training/losses.py": ["tests/training/test_grids.py", "tests/training/test_perceptual.py", *GUARDS],
     "training/sample_rng.py": ["tests/training/test_config.py", *GUARDS, "tests/training/test_student.py"],
     "training/build.py": [*GUARDS, "tests/training/test_teacher.py", "tests/test_cli_train.py"],
-    "models": ["tests/models/test_zoo.py", *GUARDS, "tests/training/test_student.py"],
+    "models": [
+        "tests/models/test_zoo.py",
+        *GUARDS,
+        "tests/training/test_networks.py",
+        "tests/training/test_student.py",
+    ],
     "cli": ["tests/test_cli_train.py"],
     "data": DATA,
     "data/poisson.py": ["tests/data/test_operators_cpu.py"],
