@@ -6,7 +6,8 @@ from mutations.fault import Fault
 
 STUDENT, TEACHER, ENGINE = "training/student.py", "training/teacher.py", "training/engine.py"
 NETWORKS, ADVERSARY, BUILD = "training/networks.py", "training/adversarial.py", "training/build.py"
-CONFIG, OPTIM, IMAGE_LOSSES, LATENTS = "training/config.py", "training/optim.py", "training/losses.py", "models/latents.py"
+CONFIG, OPTIM, IMAGE_LOSSES = "training/config.py", "training/optim.py", "training/losses.py"
+LATENTS = "models/latents.py"
 
 STEP = (
     Fault("gamma_rec ignored (eq. 8)", STUDENT, "loss = value_at(phase.gamma_rec, progress) * rec.total",
@@ -27,7 +28,8 @@ STEP = (
           "0.0, phase.l1_weight)"),
     Fault("perceptual and latent-MSE weights swapped", STUDENT, "(phase.perceptual_weight, phase.latent_mse_weight,",
           "(phase.latent_mse_weight, phase.perceptual_weight,"),
-    Fault("z_hq encoded by the student's encoder", STUDENT, "z_hq = encode_images(self.vae, batch.x_hq)\n        x_hat, z_hat",
+    Fault("z_hq encoded by the student's encoder", STUDENT,
+          "z_hq = encode_images(self.vae, batch.x_hq)\n        x_hat, z_hat",
           "z_hq = encode_images(self.networks.student.vae, batch.x_hq)\n        x_hat, z_hat"),
     Fault("z_hq encoded from the low-quality image", STUDENT,
           "z_hq = encode_images(self.vae, batch.x_hq)\n        x_hat, z_hat",
@@ -50,7 +52,8 @@ STEP = (
           "rng.integers(value_at(tsd.first, 0), value_at(tsd.last, 0))"),
     Fault("the walk's noise from the fake's stream", STUDENT, "SampleRNG(self.config.seed, _WALK, items)",
           "SampleRNG(self.config.seed, _FAKE, items)"),
-    Fault("the fake's noise equal to the walk's", STUDENT, "SampleRNG(self.config.seed, _FAKE, items)\n            noise",
+    Fault("the fake's noise equal to the walk's", STUDENT,
+          "SampleRNG(self.config.seed, _FAKE, items)\n            noise",
           "SampleRNG(self.config.seed, _WALK, items)\n            noise"),
     Fault("the walk's noise the same for all samples", STUDENT, "SampleRNG(self.config.seed, _WALK, items)",
           "SampleRNG(self.config.seed, _WALK, [0] * len(items))"),
@@ -144,7 +147,8 @@ RUN = (
     Fault("every phase starts with the first samples", ENGINE,
           "first_item, begin = first_item + phase.steps * phase.batch_size,",
           "first_item, begin = 0,"),
-    Fault("a bad step is taken all the same", ENGINE, 'if self.accelerator.reduce(flags, "sum").tolist()[0] > 0:', "if False:"),
+    Fault("a bad step is taken all the same", ENGINE, 'if self.accelerator.reduce(flags, "sum").tolist()[0] > 0:',
+          "if False:"),
     Fault("micro-batches overlap", ENGINE, "* micro * self.accelerator.num_processes + i",
           "* self.accelerator.num_processes + i"),
     Fault("a student is stored without averaging", "cli/train.py",
