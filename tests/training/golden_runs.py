@@ -234,8 +234,8 @@ def checksum(before: Sequence[Tensor], after: Sequence[Tensor]) -> dict[str, flo
 def deviations(expected: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, float]:
     """How far two measurements of one run are apart, by figure: the largest difference over the largest value.
 
-    Cosines may be near 0 and are compared as they are. Sums of changes may cancel; they are compared with what they could be at most, the root of count times squares.
-    What only one of the two has is infinitely far apart.
+    Cosines may be near 0 and are compared as they are. Sums of changes may cancel; they are compared with what they
+    could be at most, the root of count times squares. What only one of the two has is infinitely far apart.
     """
     result: dict[str, float] = {}
     for name in expected["figures"].keys() | found["figures"].keys():
@@ -262,13 +262,16 @@ def main() -> None:
         for key, value in sorted(moved.items()):
             if value > TOLERANCE:
                 print(f"  {key}: {value:.3g}")
-    lines = [
-        f'"{name}": {{\n' + ",\n".join(f' "{part}": {{\n  ' + ",\n  ".join(
-            f'"{key}": {json.dumps(value)}' for key, value in values.items()) + "\n }" for part, values in found.items())
-        + "\n}"
-        for name, found in new.items()
-    ]  # fmt: skip
-    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    FILE.write_text("{\n" + ",\n".join(f'"{name}": {{\n{_parts(found)}\n}}' for name, found in new.items()) + "\n}\n")
+
+
+def _parts(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """JSON with a line for each figure."""
+    lines = {
+        part: ",\n".join(f'  "{key}": {json.dumps(value)}' for key, value in values.items())
+        for part, values in found.items()
+    }
+    return ",\n".join(f' "{part}": {{\n{values}\n }}' for part, values in lines.items())
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def test_weight_decay_shrinks_weights_apart_from_the_gradient(tmp_path: Path) ->
 @shows("RunConfig.betas")
 def test_betas_are_the_moments_decay(tmp_path: Path) -> None:
     seen = observe(single(l1_weight=1.0, config={"betas": (0.7, 0.95)}), tmp_path)
-    state = [s for s in seen.run.roles["student"].optimizer.state.values()]
+    state = list(seen.run.roles["student"].optimizer.state.values())
     gradient = seen.clipped["student"][0]
     torch.testing.assert_close(flat([s["exp_avg"] for s in state]), 0.3 * gradient, rtol=1e-4, atol=1e-9)
     torch.testing.assert_close(flat([s["exp_avg_sq"] for s in state]), 0.05 * gradient**2, rtol=1e-4, atol=1e-12)
