@@ -48,6 +48,7 @@ RELATED = {
     "data": DATA,
     "data/poisson.py": ["tests/data/test_operators_cpu.py"],
     "resize.py": ["tests/test_resize.py", *DATA],
+    "pixels.py": ["tests/test_pixels.py", *DATA],
 }
 """Module, or else package → tests that run after the one with the module's own name."""
 
@@ -158,7 +159,7 @@ def report(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-GROUP_OF = {"models": "training", "cli": "training", "resize.py": "data"}
+GROUP_OF = {"models": "training", "cli": "training", "resize.py": "data", "pixels.py": "data"}
 """Under which package a file outside the three counts."""
 
 

@@ -145,6 +145,9 @@ RECONSTRUCTION: dict[str, Any] = {"l1_weight": 1.0, "perceptual_weight": (0.2, 2
 LORA_LOSSES: dict[str, Any] = {
     "lr": (1e-2, 1e-2), "perceptual_weight": 0.5, "latent_mse_weight": 1.0, "diverse_prompts": (0.8, 0.2),
 }  # fmt: skip
+SD2_PAIRS = PairSettings(crops=CropSettings(size=64))
+"""The least that SD2 takes; made-up images are smaller."""
+
 TEACHER = TeacherConfig(
     phases=(Schedule(steps=10, batch_size=4, lr=(3e-3, 1e-3), warmup=3, cycles=2),),
     networks=NetworkSettings(config=NETWORK),
@@ -185,7 +188,7 @@ CONFIGS: dict[str, StudentConfig | TeacherConfig] = {
     **{
         model: two_phases(
             {**LORA_LOSSES, "tsd": TSDSettings()}, {**LORA_LOSSES, "tsd": TSDSettings(points=2)},
-            networks=dataclasses.replace(LORA, model=model),
+            networks=dataclasses.replace(LORA, model=model), pairs=SD2_PAIRS,
         )
         for model in ("sd21-base", "sd21")
     },

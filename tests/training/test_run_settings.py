@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import tiny_mmdit, tiny_vae
-from tests.training.golden_runs import TEACHER, MadeUpSamples, phase, student, teacher, two_phases
+from tests.training.golden_runs import SD2_PAIRS, TEACHER, MadeUpSamples, phase, student, teacher, two_phases
 from tests.training.observe import Seen, flat, observe, quietly, shows, single
 from tests.training.tiny import LORA, sd3_networks
 from tsdsr.data.datasets import CropSettings, PairSettings
@@ -187,15 +187,15 @@ def test_held_out_photographs_and_crops_have_the_size_asked_for(tmp_path: Path) 
     )
     assert len(none.validation) == 0
     assert 0 < len(some.validation) < len(more.validation)
-    pairs = PairSettings(crops=CropSettings(size=24, min_std=0.0))
+    pairs = PairSettings(crops=CropSettings(size=16, min_std=0.0))
     run = student(single(config={"pairs": pairs, "validation_crop": 48}), tmp_path / "run")
     run.data = some
-    assert run.dataset(1)[0].x_hq.shape == (3, 24, 24)
+    assert run.dataset(1)[0].x_hq.shape == (3, 16, 16)
     shapes = {x.shape for triple in run.restored() for x in triple}
     assert shapes == {(1, 3, 48, 48)}
     run = teacher(dataclasses.replace(TEACHER, crops=pairs.crops), tmp_path / "teacher")
     run.data = some
-    assert run.dataset(1)[0].x_hq.shape == (3, 24, 24)
+    assert run.dataset(1)[0].x_hq.shape == (3, 16, 16)
 
 
 @shows("RunConfig.validate_every", "RunConfig.checkpoint_every", "RunConfig.log_every", "StudentConfig.monitor_every")
@@ -234,7 +234,8 @@ def test_networks_are_built_as_the_settings_say(tmp_path: Path) -> None:
     fake = [n for n, p in networks.scores.named_parameters() if p.requires_grad]
     assert fake
     assert all(".to_q." in n for n in fake)
-    spec = student(single(config={"networks": dataclasses.replace(LORA, model="sd21")}), tmp_path).spec
+    sd21 = {"networks": dataclasses.replace(LORA, model="sd21"), "pairs": SD2_PAIRS}
+    spec = student(single(config=sd21), tmp_path).spec
     assert spec.process.prediction == "v"
 
 
