@@ -28,7 +28,7 @@ PAGES = sorted(
 )
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 
-EVERYONES = {"errors", "files", "devices", "machine", "measuring", "pixels", "resize", "field_checks"}
+EVERYONES = {"errors", "files", "devices", "hashing", "machine", "measuring", "pixels", "resize", "field_checks"}
 MAY_IMPORT = {
     **{name: {"errors"} for name in EVERYONES},
     "machine": {"devices"},

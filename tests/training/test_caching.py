@@ -8,9 +8,10 @@ from PIL import Image
 
 from tests.conftest import tiny_vae
 from tests.models.text_models import write_sd3_text
-from tsdsr.data.cache import TensorCache, image_key, text_key
+from tsdsr.data.cache import TensorCache
 from tsdsr.data.sources import list_photos
 from tsdsr.errors import DatasetError, InvalidInputError
+from tsdsr.hashing import hash_pixels, hash_text
 from tsdsr.images.reading import read_rgb
 from tsdsr.models.text import assemble, encode_prompts
 from tsdsr.models.zoo import MINI, get_spec
@@ -91,7 +92,7 @@ def test_latents_are_scaled_posterior_modes_of_centre_crops(base: Path, photo_fo
     import json
 
     cache = TensorCache(cache_folder, json.loads((cache_folder / "cache.json").read_text()))
-    torch.testing.assert_close(cache[image_key(crop)]["z_hq"], expected[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(cache[hash_pixels(crop)]["z_hq"], expected[0], rtol=1e-3, atol=1e-3)
     assert cache_latents(images, base, SD3, tmp_path / "cache", 128, CPU, FP32) == 4
     with pytest.raises(DatasetError, match="crop '128' instead of '64'"):
         cache_latents(images, base, SD3, tmp_path / "cache", 64, CPU, FP32)
@@ -113,4 +114,4 @@ def test_prompt_files_are_found_by_key(photo_folder: Path, tmp_path: Path) -> No
     assert read_prompt_files(images, photo_folder, tmp_path / "text") == ["a cat", "a rocket"]
     with pytest.raises(DatasetError, match=r"1 of 3 images have no prompt.*coffee\.txt"):
         read_prompt_files([*images, photo_folder / "coffee.jpg"], photo_folder, tmp_path / "text")
-    assert text_key("a cat") != text_key("a rocket")
+    assert hash_text("a cat") != hash_text("a rocket")

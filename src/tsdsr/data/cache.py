@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -17,7 +15,6 @@ from tsdsr.errors import DatasetError
 from tsdsr.files import atomic_path
 
 _HEADER = "cache.json"
-_SAMPLE = 2**16  # bytes read from each end of a weight file for its fingerprint
 
 
 class TensorCache:
@@ -116,35 +113,3 @@ class TensorCache:
                 return list(file.keys())
         except (SafetensorError, OSError) as error:
             raise DatasetError(f"{shard}: is damaged ({error}); delete it and run again") from error
-
-
-def text_key(text: str) -> str:
-    """Key of a prompt: a hash of its content."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def image_key(pixels: np.ndarray) -> str:
-    """Key of an image crop: a hash of its shape and 8-bit content."""
-    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
-
-
-def folder_fingerprint(folder: Path, subfolders: Iterable[str]) -> str:
-    """A hash of the files in some subfolders of a model: names, sizes, and both ends of the large ones.
-
-    Raises:
-        DatasetError: a subfolder is missing.
-    """
-    digest = hashlib.sha256()
-    for subfolder in sorted(subfolders):
-        files = sorted(p for p in (folder / subfolder).rglob("*") if p.is_file())
-        if not files:
-            raise DatasetError(f"{folder / subfolder}: no model there")
-        for path in files:
-            size = path.stat().st_size
-            digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
-            with path.open("rb") as file:
-                digest.update(file.read(_SAMPLE))
-                if size > 2 * _SAMPLE:
-                    file.seek(-_SAMPLE, 2)
-                    digest.update(file.read())
-    return digest.hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from tsdsr.data.second_order import Degradation, SampleRecord
 from tsdsr.data.settings import PRESETS, DegradationSettings
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.files import atomic_path
+from tsdsr.hashing import hash_pixels
 from tsdsr.images.reading import read_rgb
 from tsdsr.pixels import to_tensor, to_uint8
 
@@ -89,7 +89,7 @@ def plan_test_set(
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         record = recipe.draw((box[3], box[2]), generator)
         name = path.stem if count is None else f"{number:06d}_{path.stem}"
-        yield PairItem(name, path.relative_to(root).as_posix(), _digest(pixels), box, record)
+        yield PairItem(name, path.relative_to(root).as_posix(), hash_pixels(pixels), box, record)
 
 
 def write_test_set(root: Path, items: Iterator[PairItem], settings: DegradationSettings, output: Path) -> Iterator[str]:
@@ -114,7 +114,7 @@ def write_test_set(root: Path, items: Iterator[PairItem], settings: DegradationS
             raise DatasetError(f"two images would both be called {item.name!r}; rename one of them")
         names.add(item.name)
         pixels = read_rgb(root / item.source)
-        if _digest(pixels) != item.sha256:
+        if hash_pixels(pixels) != item.sha256:
             raise DatasetError(f"{root / item.source}: is not the image this test set was made from")
         low, high = output / "lr" / f"{item.name}.png", output / "hr" / f"{item.name}.png"
         if not (low.is_file() and high.is_file()):
@@ -146,10 +146,6 @@ def read_manifest(path: Path) -> tuple[DegradationSettings, list[PairItem]]:
         if json.loads(json.dumps(dataclasses.asdict(settings))) == stored:
             return settings, items
     raise DatasetError(f"{path}: was made with settings that are no preset of this version")
-
-
-def _digest(pixels: np.ndarray) -> str:
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
 def _save(x: Tensor, path: Path) -> None:

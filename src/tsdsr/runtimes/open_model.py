@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from tsdsr import __version__
 from tsdsr.errors import InvalidInputError
 from tsdsr.files import StrPath
+from tsdsr.hashing import hash_folder
 from tsdsr.pipeline.loading import EXPORT_INDEX, load_pipeline, resolve_model
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.runtimes.export import BACKENDS, Backend, ExportIndex, export_pipeline
@@ -70,13 +70,8 @@ def cached_export(
     folder = resolve_model(model)
     stored = "fp16" if backend == "onnx" and dtype == "fp16" else "fp32"
     root = Path(cache) if cache else Path(os.environ.get("TSDSR_CACHE") or Path.home() / ".cache" / "tsdsr")
-    digest = hashlib.blake2b(f"{__version__} {backend} {stored}".encode(), digest_size=10)
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 24):
-                digest.update(chunk)
-    target = root / "exported" / f"{folder.resolve().name}-{backend}-{digest.hexdigest()}"
+    digest = hash_folder(folder, f"{__version__} {backend} {stored}")
+    target = root / "exported" / f"{folder.resolve().name}-{backend}-{digest}"
     if not (target / EXPORT_INDEX).is_file():
         say(f"exporting {os.fspath(model)} for {backend}, once, to {target}")
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from PIL import Image
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES, check_sizes, match_folders
 from tsdsr.files import atomic_path
+from tsdsr.hashing import hash_bytes
 from tsdsr.images.reading import read_rgb
 from tsdsr.study.definition import DEFINITION, MAX_SHOWN, Study, StudyImage, picture_path
 
@@ -125,7 +125,7 @@ def _store(folder: Path, picture: Image.Image) -> str:
     """Write a picture under the hash of its PNG file, unless it is there."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
-    key = hashlib.sha256(buffer.getvalue()).hexdigest()
+    key = hash_bytes(buffer.getvalue())
     path = picture_path(folder, key)
     if not path.exists():
         with atomic_path(path) as temporary:

@@ -13,7 +13,6 @@ made from changes what voters see.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.files import atomic_path
+from tsdsr.hashing import hash_bytes
 
 FORMAT = 1
 DEFINITION = "study.json"
@@ -133,7 +133,7 @@ def check_pictures(study: Study, folder: Path) -> None:
         for key in (image.input, image.reference, *image.candidates):
             path = picture_path(folder, key)
             try:
-                intact = hashlib.sha256(path.read_bytes()).hexdigest() == key
+                intact = hash_bytes(path.read_bytes()) == key
             except OSError as error:
                 raise DatasetError(f"{path}: cannot be read ({error}); {image.stem} needs it, copy it back") from error
             if not intact:

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import socket
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tsdsr.errors import InvalidInputError, MissingDependencyError
+from tsdsr.hashing import hash_text
 from tsdsr.study.blinding import plan_session
 from tsdsr.study.definition import VOTES, Study, check_pictures, picture_path
 from tsdsr.study.votes import DoubleVoteError, Vote, VoteStore
@@ -74,7 +74,7 @@ class StudyServer:
     def __init__(self, study: Study, folder: Path, store: VoteStore) -> None:
         self.study, self.folder, self.store = study, folder, store
         # Cookies know hosts but not ports: studies side by side must not overwrite each other's.
-        self.cookie = f"study-{hashlib.sha256(study.seed.encode()).hexdigest()[:8]}"
+        self.cookie = f"study-{hash_text(study.seed)[:8]}"
         self.plan = lru_cache(maxsize=1024)(lambda session: plan_session(study, session))
         assets = files("tsdsr.study") / "assets"
         self.app = Starlette(

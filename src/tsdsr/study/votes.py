@@ -6,7 +6,6 @@ What is stored of a voter is a number, the time they began, and a hash of their 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import secrets
@@ -19,6 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from tsdsr.errors import DatasetError
+from tsdsr.hashing import hash_text
 from tsdsr.study.definition import Study
 
 FORMAT = 1
@@ -93,7 +93,7 @@ class VoteStore:
         token = secrets.token_urlsafe(32)
         with self._lock:
             row = self._connection.execute(
-                "INSERT INTO sessions (token, started) VALUES (?, ?)", (_hashed(token), _now())
+                "INSERT INTO sessions (token, started) VALUES (?, ?)", (hash_text(token), _now())
             )
             assert row.lastrowid is not None
             return row.lastrowid, token
@@ -101,7 +101,7 @@ class VoteStore:
     def session_of(self, token: str) -> int | None:
         """The session a token belongs to, if any."""
         with self._lock:
-            row = self._connection.execute("SELECT id FROM sessions WHERE token = ?", (_hashed(token),)).fetchone()
+            row = self._connection.execute("SELECT id FROM sessions WHERE token = ?", (hash_text(token),)).fetchone()
         return None if row is None else int(row[0])
 
     def add(self, vote: Vote) -> None:
@@ -190,10 +190,6 @@ def _version(connection: sqlite3.Connection) -> int:
 def _check_version(connection: sqlite3.Connection, path: Path) -> None:
     if (version := _version(connection)) != FORMAT:
         raise DatasetError(f"{path}: votes of format {version} cannot be read; this version writes {FORMAT}")
-
-
-def _hashed(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def _now() -> str:

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsdsr.data.cache import TensorCache, folder_fingerprint, image_key, text_key
+from tsdsr.data.cache import TensorCache
 from tsdsr.data.shards import sample_key
 from tsdsr.data.sources import FileHealth
 from tsdsr.errors import DatasetError, InvalidInputError
+from tsdsr.hashing import fingerprint_folder, hash_pixels, hash_text
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.text import TextPart, assemble, encode_prompts
 from tsdsr.models.zoo import ModelSpec, load_part
@@ -27,7 +28,7 @@ def text_cache(output: Path, part: TextPart, spec: ModelSpec, base: Path, dtype:
     maker = {
         "model": spec.name,
         "part": part.name,
-        "fingerprint": folder_fingerprint(base, (part.encoder, part.tokenizer)),
+        "fingerprint": fingerprint_folder(base, (part.encoder, part.tokenizer)),
         "dtype": str(dtype),
     }
     return TensorCache(output / "text" / part.name, maker)
@@ -69,10 +70,10 @@ def cache_prompts(
     caches = {part: text_cache(output, part, spec, base, dtype) for part in parts}
 
     def store(part: TextPart, prompt: str, tensors: dict[str, Tensor]) -> None:
-        caches[part].add(text_key(prompt), tensors)
+        caches[part].add(hash_text(prompt), tensors)
 
     def missing(part: TextPart, prompt: str) -> bool:
-        return text_key(prompt) not in caches[part]
+        return hash_text(prompt) not in caches[part]
 
     try:
         encode_prompts(base, parts, prompts, store, missing, device, dtype, batch, on_batch)
@@ -95,9 +96,9 @@ def read_conditioning(caches: Mapping[str, TensorCache], prompts: Sequence[str])
     entries: dict[str, list[dict[str, Tensor]]] = {}
     for name, cache in caches.items():
         for prompt in prompts:
-            if text_key(prompt) not in cache:
+            if hash_text(prompt) not in cache:
                 raise DatasetError(f"{cache.folder}: has no embedding of {prompt!r}; run 'tsdsr data cache' again")
-        entries[name] = [cache[text_key(prompt)] for prompt in prompts]
+        entries[name] = [cache[hash_text(prompt)] for prompt in prompts]
     return assemble(
         {name: {key: torch.stack([row[key] for row in rows]) for key in rows[0]} for name, rows in entries.items()}
     )
@@ -155,7 +156,7 @@ def cache_latents(
         raise InvalidInputError(f"a crop of {crop} is not a multiple of {spec.size_multiple}, which {spec.name} needs")
     maker = {
         "model": spec.name,
-        "fingerprint": folder_fingerprint(base, ("vae",)),
+        "fingerprint": fingerprint_folder(base, ("vae",)),
         "crop": str(crop),
         "dtype": str(dtype),
     }
@@ -165,7 +166,7 @@ def cache_latents(
     with cache:
         for chunk in progress(_chunks(images, batch), -(-len(images) // batch)):
             crops = [pixels for path in chunk if (pixels := _centre_crop(path, crop, health)) is not None]
-            todo = {key: pixels for pixels in crops if (key := image_key(pixels)) not in cache}
+            todo = {key: pixels for pixels in crops if (key := hash_pixels(pixels)) not in cache}
             if not todo:
                 continue
             x = torch.stack([to_tensor(p) for p in todo.values()]).mul(2).sub(1).to(device, dtype)

@@ -1,0 +1,76 @@
+"""Hashes of content: texts, bytes, pixels, and the files of a folder.
+
+Caches, manifests, studies and exported models store these values, so what a function returns for given content never
+changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tsdsr.errors import DatasetError
+
+_SAMPLE = 2**16  # bytes read from each end of a large file for a fingerprint
+_CHUNK = 2**24
+
+
+def hash_bytes(data: bytes) -> str:
+    """SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def hash_text(text: str) -> str:
+    """SHA-256 of a text in UTF-8."""
+    return hash_bytes(text.encode())
+
+
+def hash_pixels(pixels: NDArray[Any]) -> str:
+    """SHA-256 of an array's shape and values; the layout in memory does not count."""
+    return hash_bytes(repr(pixels.shape).encode() + pixels.tobytes())
+
+
+def hash_folder(folder: Path, made_with: str) -> str:
+    """BLAKE2b, 10 bytes, of all files below a folder: names and content.
+
+    Args:
+        folder (Path): read in full.
+        made_with (str): hashed first; what else the product of these files depends on.
+    """
+    digest = hashlib.blake2b(made_with.encode(), digest_size=10)
+    for path in _files(folder):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fingerprint_folder(folder: Path, subfolders: Iterable[str]) -> str:
+    """SHA-256 of the files in some subfolders of a model: names, sizes, and both ends of the large ones.
+
+    Raises:
+        DatasetError: a subfolder is missing or empty.
+    """
+    digest = hashlib.sha256()
+    for subfolder in sorted(subfolders):
+        files = _files(folder / subfolder)
+        if not files:
+            raise DatasetError(f"{folder / subfolder}: no model there; check the model's folder")
+        for path in files:
+            size = path.stat().st_size
+            digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(_SAMPLE))
+                if size > 2 * _SAMPLE:
+                    file.seek(-_SAMPLE, 2)
+                    digest.update(file.read())
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())

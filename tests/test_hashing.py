@@ -1,0 +1,56 @@
+"""Stored values keep matching: the digests here were computed by the code that wrote users' first caches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tsdsr.errors import DatasetError
+from tsdsr.hashing import fingerprint_folder, hash_bytes, hash_folder, hash_pixels, hash_text
+
+WEIGHTS = bytes(range(256)) * 1200
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "config.json").write_text("{}")
+    (tmp_path / "vae" / "model.safetensors").write_bytes(WEIGHTS)
+    (tmp_path / "index.json").write_text("[]")
+    return tmp_path
+
+
+def test_texts_and_bytes_have_their_sha256() -> None:
+    digest = "de72f33fc911a9e8d3e789d6c748e057e7d5f294445d13d0784a35275d8c0416"
+    assert hash_text("a cät") == hash_bytes("a cät".encode()) == digest
+
+
+def test_pixels_count_with_their_shape_and_without_their_layout() -> None:
+    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    assert hash_pixels(picture) == "818b3b64a074990a1f2b1782ec26f66d8eb3ddc02e9a7f0ec4f4660acd33ec3f"
+    assert hash_pixels(picture[::-1]) == "f1cb19bbbbf0290e83281d5b51566b4b5bc0e35b4f46c1e52b2fd20b6367afb1"
+    assert hash_pixels(np.asfortranarray(picture)) == hash_pixels(picture)
+    assert hash_pixels(picture.reshape(2, 8, 3)) != hash_pixels(picture)
+
+
+def test_folders_count_with_every_name_and_byte(model: Path) -> None:
+    assert hash_folder(model, "0.1.0 onnx fp32") == "ec49c6f65fee6f542db9"
+    assert hash_folder(model, "0.1.0 onnx fp16") != "ec49c6f65fee6f542db9"
+    changed = bytearray(WEIGHTS)
+    changed[150_000] ^= 1
+    (model / "vae" / "model.safetensors").write_bytes(changed)
+    assert hash_folder(model, "0.1.0 onnx fp32") != "ec49c6f65fee6f542db9"
+
+
+def test_fingerprints_notice_other_weights(model: Path) -> None:
+    before = "8a5f803cac987858b5125f09336c8b02d3d9f49167988d84b0c185101e0263e7"
+    assert fingerprint_folder(model, ["vae"]) == before
+    for position in (10, len(WEIGHTS) - 10):
+        changed = bytearray(WEIGHTS)
+        changed[position] ^= 1
+        (model / "vae" / "model.safetensors").write_bytes(changed)
+        assert fingerprint_folder(model, ["vae"]) != before
+    with pytest.raises(DatasetError, match=r"unet: no model there"):
+        fingerprint_folder(model, ["unet"])
