@@ -23,7 +23,7 @@ from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, 
 from tsdsr.models.conditioning import FixedPrompt
 from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.runtimes import export, opening
+from tsdsr.runtimes import export, open_model
 from tsdsr.runtimes.export import Backend, export_pipeline
 from tsdsr.runtimes.exported_pipeline import load_exported
 from tsdsr.runtimes.graphs import GraphInfo, write_onnx
@@ -205,7 +205,7 @@ def test_another_model_is_exported_on_first_use(
     def copy(pipe: OneStepSRPipeline, output: Path, backend: Backend) -> None:
         shutil.copytree(exported(pipe.spec.name, backend), output)
 
-    monkeypatch.setattr(opening, "export_pipeline", copy)
+    monkeypatch.setattr(open_model, "export_pipeline", copy)
     monkeypatch.setenv("TSDSR_CACHE", str(tmp_path / "cache"))
     small = photo.resize((24, 24))
     small.save(tmp_path / "small.png")
@@ -226,17 +226,17 @@ def test_the_cache_follows_the_content(tmp_path: Path, monkeypatch: pytest.Monke
         (output / "tsdsr.json").touch()
         made.append(output)
 
-    monkeypatch.setattr(opening, "export_pipeline", note)
-    monkeypatch.setattr(opening, "load_pipeline", lambda *_: None)
+    monkeypatch.setattr(open_model, "export_pipeline", note)
+    monkeypatch.setattr(open_model, "load_pipeline", lambda *_: None)
     model = tmp_path / "model"
     model.mkdir()
     (model / "weights").write_text("1")
     for content, times in (("1", 1), ("1", 1), ("2", 2), ("1", 2)):
         (model / "weights").write_text(content)
-        folder = opening.cached_export(model, "onnx", cache=tmp_path / "cache")
+        folder = open_model.cached_export(model, "onnx", cache=tmp_path / "cache")
         assert (folder in made, len(made)) == (True, times)
-    assert opening.cached_export(model, "openvino", cache=tmp_path / "cache") == made[2]
-    assert opening.cached_export(model, "onnx", "fp16", cache=tmp_path / "cache") == made[3]
+    assert open_model.cached_export(model, "openvino", cache=tmp_path / "cache") == made[2]
+    assert open_model.cached_export(model, "onnx", "fp16", cache=tmp_path / "cache") == made[3]
 
 
 def test_mistakes_and_damage_are_named(exported: Callable[[str, Backend], Path], tmp_path: Path) -> None:
