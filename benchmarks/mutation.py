@@ -28,7 +28,7 @@ from typing import Any
 
 from mutations import FAULTS, Fault
 
-GUARDS = [f"tests/training/test_{name}.py" for name in ("assembly", "settings_effects", "golden_runs")]
+GUARDS = [f"tests/training/test_{name}.py" for name in ("golden_runs", "assembly", "run_settings", "settings_effects")]
 DATA = [f"tests/data/test_{name}.py" for name in ("datasets", "alignment", "second_order")]
 RELATED = {
     "diffusion": [f"tests/diffusion/test_{name}.py" for name in ("losses", "process", "trajectory")],
@@ -50,7 +50,7 @@ RELATED = {
     "resize.py": ["tests/test_resize.py", *DATA],
     "pixels.py": ["tests/test_pixels.py", *DATA],
 }
-"""Module, or else package → tests that run after the one with the module's own name."""
+"""Module → its tests, the quick ones first; package → tests that run after the one with the module's own name."""
 
 SLOW = "not killed_run and not two_processes and not tensorboard and not memory_is_counted"
 """They start processes of their own or build full-size networks, and take longer than all others together."""
@@ -60,7 +60,7 @@ def related_tests(fault: Fault, root: Path) -> list[str]:
     """Test files that ought to notice the fault, the most likely first; only those the checkout has."""
     package, _, module = fault.file.partition("/")
     own = f"tests/{package}/test_{Path(module).stem}.py"
-    files = [own, *(RELATED.get(fault.file) or RELATED[package])]
+    files = RELATED.get(fault.file) or [own, *RELATED[package]]
     return [f for f in dict.fromkeys(files) if (root / f).is_file()]
 
 
