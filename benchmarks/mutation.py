@@ -29,7 +29,7 @@ from typing import Any
 from mutations import FAULTS, Fault
 
 GUARDS = [f"tests/training/test_{name}.py" for name in ("golden_runs", "assembly", "run_settings", "settings_effects")]
-DATA = [f"tests/data/test_{name}.py" for name in ("datasets", "alignment", "second_order")]
+DATA = [f"tests/data/test_{name}.py" for name in ("crops", "known_values", "alignment", "datasets", "second_order")]
 RELATED = {
     "diffusion": [f"tests/diffusion/test_{name}.py" for name in ("losses", "process", "trajectory")],
     "training": [*GUARDS, *(f"tests/training/test_{name}.py" for name in ("networks", "teacher", "engine", "student"))],
@@ -38,13 +38,9 @@ RELATED = {
     "training/losses.py": ["tests/training/test_grids.py", "tests/training/test_perceptual.py", *GUARDS],
     "training/sample_rng.py": ["tests/training/test_config.py", *GUARDS, "tests/training/test_student.py"],
     "training/build.py": [*GUARDS, "tests/training/test_teacher.py", "tests/test_cli_train.py"],
-    "models": [
-        "tests/models/test_zoo.py",
-        *GUARDS,
-        "tests/training/test_networks.py",
-        "tests/training/test_student.py",
-    ],
-    "cli": ["tests/test_cli_train.py"],
+    "models/zoo.py": ["tests/models/test_zoo.py", *GUARDS, "tests/training/test_networks.py"],
+    "models/latents.py": ["tests/models/test_latents.py", *GUARDS],
+    "cli": ["tests/training/test_assembly.py", "tests/test_cli_train.py"],
     "data": DATA,
     "data/poisson.py": ["tests/data/test_operators_cpu.py"],
     "resize.py": ["tests/test_resize.py", *DATA],

@@ -155,3 +155,11 @@ def test_a_term_without_weight_cannot_spoil_the_sum() -> None:
     terms = reconstruction_loss(x, x.clone(), z, -z, None, 1.0, 0.0, 1.0)
     assert terms.total == 0
     assert terms.latent_mse == float("inf")
+
+
+def test_the_fake_loss_weighs_each_sample() -> None:
+    process, z, noise, t = FlowMatching(), randn(0).float(), randn(1).float(), torch.tensor([10.0, 500.0, 990.0])
+    prediction = process.to_native(z, noise, t) + torch.tensor([1.0, 2.0, 3.0]).reshape(-1, 1, 1, 1)
+    assert fake_loss(process, prediction, z, noise, t).item() == pytest.approx((1 + 4 + 9) / 3, rel=1e-5)
+    weight = torch.tensor([1.0, 0.0, 0.5]).reshape(-1, 1, 1, 1)
+    assert fake_loss(process, prediction, z, noise, t, weight).item() == pytest.approx((1 + 4.5) / 3, rel=1e-5)

@@ -166,3 +166,19 @@ def test_positions_of_the_scheduler_list_agree_with_diffusers() -> None:
         FlowMatching().time_at(torch.tensor([1000.0]))
     with pytest.raises(ConfigError, match="shift"):
         FlowMatching(shift=0)
+
+
+def test_between_whole_times_the_logarithm_of_abar_is_a_straight_line() -> None:
+    """alpha is the root of abar: half-way between two times it is the geometric mean of theirs."""
+    for process in (VariancePreserving(prediction="eps"), VariancePreserving(prediction="v")):
+        low, middle, high = process.coefficients(torch.tensor([700.0, 700.5, 701.0], dtype=torch.float64))[0]
+        torch.testing.assert_close(middle, (low * high).sqrt(), rtol=1e-12, atol=0)
+        assert middle < low
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_coefficients_are_not_rounded_to_the_precision_of_latents(dtype: torch.dtype) -> None:
+    """In bfloat16 a time of 999 would be 1000, and nothing of the latent would be left."""
+    z = torch.full((1, 1, 2, 2), 128.0, dtype=dtype)
+    noisy = FlowMatching().add_noise(z, torch.zeros_like(z), torch.tensor([999.0]))
+    torch.testing.assert_close(noisy.float(), torch.full((1, 1, 2, 2), 0.128), rtol=5e-3, atol=0)
