@@ -248,7 +248,7 @@ def test_an_unknown_kind_of_result_is_refused(mini_pipe: OneStepSRPipeline) -> N
         ("target_size", (0, 10), "target_size is width and height"),
         ("color_fix", "sepia", "unknown color_fix 'sepia'"),
         ("detail", 1.5, r"detail must lie in \[0, 1\]"),
-        ("tile", 5, "tile must be 'auto', None or at least 64 pixels, got 5"),
+        ("tile", 5, "tile must be at least 64 pixels, got 5"),
         ("tile", 2.5, "tile must be"),
         ("tile_overlap", -1, "tile_overlap must be at least 0"),
         ("tile_batch", 0, "tile_batch must be at least 1"),

@@ -18,9 +18,10 @@ from tsdsr.images.picture import Picture
 from tsdsr.images.reading import read_picture, read_rgb
 from tsdsr.images.writing import write_picture
 from tsdsr.measuring import stage
+from tsdsr.models.zoo import get_spec
 from tsdsr.optimize.compile import compile_pipeline
 from tsdsr.optimize.fold import fold
-from tsdsr.optimize.quantize import QuantizeMode, quantize
+from tsdsr.optimize.quantize import QUANTIZE_MODES, QuantizeMode, quantize
 from tsdsr.pipeline.files import restore_picture
 from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
@@ -59,6 +60,16 @@ class Entry:
             raise InvalidInputError("a benchmark's entry needs a model, such as 'mini'")
         if self.threads is not None and self.threads < 1:
             raise InvalidInputError(f"threads must be at least 1, got {self.threads}")
+        if self.quantize is not None and self.quantize not in QUANTIZE_MODES:
+            raise InvalidInputError(f"unknown quantisation {self.quantize!r}; choose from {', '.join(QUANTIZE_MODES)}")
+        choose_dtype(self.dtype, torch.device("cpu"))
+        kind, _, name = self.model.rpartition(":")
+        if kind in ("random", "released"):
+            get_spec(name)
+        if kind in ("released", "peer") and (self.compile or self.fold or self.quantize):
+            raise InvalidInputError(f"{self.model}: runs as its authors run it; change nothing about it")
+        if kind == "peer" and name != "realesrgan":
+            raise InvalidInputError(f"{self.model}: the only peer with a built-in architecture is 'peer:realesrgan'")
 
     def parsed(self, text: str) -> Entry:
         """``MODEL[,dtype=bf16][,device=cpu][,threads=2][,fold][,quantize=int8][,compile]``, the rest from this entry.
@@ -183,13 +194,9 @@ def open_entry(entry: Entry) -> BenchModel:
     """
     device = choose_device(entry.device)
     kind, _, name = entry.model.rpartition(":")
-    if kind in ("released", "peer"):
-        if entry.compile or entry.fold or entry.quantize:
-            raise InvalidInputError(f"{entry.model}: runs as its authors run it; change nothing about it")
-        if kind == "released":
-            return BenchPipeline(released_pipeline(name, device), _restored_as_released)
-        if name != "realesrgan":
-            raise InvalidInputError(f"{entry.model}: the only peer with a built-in architecture is 'peer:realesrgan'")
+    if kind == "released":
+        return BenchPipeline(released_pipeline(name, device), _restored_as_released)
+    if kind == "peer":
         return BenchNetwork(_rrdbnet(), 4, device)
     if kind == "random":
         pipe = random_pipeline(name, device, choose_dtype(entry.dtype, device))

@@ -29,6 +29,7 @@ from tsdsr.errors import InvalidInputError, OutOfMemoryError
 from tsdsr.files import StrPath, atomic_path
 from tsdsr.machine import describe_machine, versions
 from tsdsr.measuring import Stopwatch, peak_memory
+from tsdsr.pipeline.tile_plan import check_scale
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class BenchSettings:
     def __post_init__(self) -> None:
         if self.size < 1 or self.runs < 1 or self.warmup < 0:
             raise InvalidInputError("a benchmark needs a size and runs of at least 1, and no negative warm-up")
+        check_scale(self.scale)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tsdsr.cli.common import DtypeChoice, errors_reported
+from tsdsr.cli.progress import ProgressBars
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,7 +21,7 @@ def bench(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL[,OPTION...]...",
+            metavar="MODEL[,OPTION...]",
             help="'mini', a pipeline folder or hub id; 'random:sd3' and the like: full size, random weights; "
             "'released:sd3': the same as the released code runs it; 'peer:realesrgan'. "
             "Options of one model: dtype=bf16, device=cpu, threads=2, fold, quantize=int8, compile, eager.",
@@ -49,8 +49,8 @@ def bench(
         common = Entry("mini", device, dtype.value, compile=compile, threads=threads)
         settings = BenchSettings(size, scale, runs, warmup)
         entries = [common.parsed(text) for text in models]
-        with _progress() as report:
-            found = run(entries, settings, report)
+        with ProgressBars() as bars:
+            found = run(entries, settings, lambda what, done, total: bars.report("runs", done, total, what))
         if json is not None:
             found.save(json)
     _show(found)
@@ -119,18 +119,3 @@ def _seconds(value: float) -> str:
 
 def _gigabytes(size: int | None) -> str:
     return "-" if size is None else f"{size / 1e9:.2f} GB"
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("")
-
-        def report(what: str, done: int, total: int) -> None:
-            progress.update(task, description=what, completed=done, total=total)
-
-        yield report

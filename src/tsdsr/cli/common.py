@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from pathlib import Path
 
 import typer
 
-from tsdsr.errors import TSDSRError
+from tsdsr.errors import InvalidInputError, TSDSRError
 
 SOURCE_HELP = "[folder|div2k|flickr2k|lsdir|ffhq:]PATH[,limit=N][,weight=W]; a text file is a list."
 
@@ -20,6 +21,16 @@ class DtypeChoice(str, Enum):
     fp32 = "fp32"
     fp16 = "fp16"
     bf16 = "bf16"
+
+
+def require_folder(path: Path | None) -> None:
+    """Raise unless a folder exists, where one is given.
+
+    Raises:
+        InvalidInputError: it does not.
+    """
+    if path is not None and not path.is_dir():
+        raise InvalidInputError(f"{path}: no such folder")
 
 
 @contextmanager

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tsdsr.cli.common import SOURCE_HELP, DtypeChoice, errors_reported
+from tsdsr.cli.progress import ProgressBars, track
 
 if TYPE_CHECKING:
     from tsdsr.models.text import TextPart
 
 data_app = typer.Typer(help="Prepare training and test data.", no_args_is_help=True)
-T = TypeVar("T")
 
 
 class PresetChoice(str, Enum):
@@ -47,7 +47,7 @@ def degrade(
             images, settings = list_photos(hq), PRESETS[preset.value]
             total = len(images) if count is None else count
             planned = plan_test_set(hq, images, settings, seed, crop, count)
-        made = sum(1 for _ in _tracked(write_test_set(hq, planned, settings, output), total, "pairs"))
+        made = sum(1 for _ in track(write_test_set(hq, planned, settings, output), "pairs", total))
     typer.echo(f"{made} pairs in {output}")
 
 
@@ -66,7 +66,7 @@ def shard(
 
         images = open_source(source)
         writer = write_shards(images.images, output, images.root, per_shard, prompts, min_side)
-        shards = list(_tracked(writer, -(-len(images.images) // per_shard), "shards"))
+        shards = list(track(writer, "shards", -(-len(images.images) // per_shard)))
         samples = sum(n for _, n in read_index(str(output)))
     typer.echo(f"{samples} images in {len(shards)} shards in {output}")
 
@@ -98,7 +98,7 @@ def caption(
         where = choose_device(device)
         describe = load_captioner(model, where, choose_dtype(dtype.value, where), instruction) if todo else None
         chunks = [todo[i : i + batch] for i in range(0, len(todo), batch)]
-        for chunk in _tracked(chunks, len(chunks), "batches"):
+        for chunk in track(chunks, "batches", len(chunks)):
             assert describe is not None
             for path, text in zip(chunk, describe([Image.fromarray(read_rgb(p)) for p in chunk]), strict=True):
                 with atomic_path(output / f"{sample_key(path, root)}.txt") as temporary:
@@ -136,7 +136,12 @@ def cache(
             texts = [DEFAULT_PROMPT, NULL_PROMPT]  # the student's own, and the one for guidance
             if prompts is not None:
                 texts += read_prompt_files(images.images, images.root, prompts)
-            count = cache_prompts(texts, base, spec, output, where, precision, batch, t5, _say_part)
+            with ProgressBars() as bars:
+
+                def on_batch(part: TextPart, done: int, total: int) -> None:
+                    bars.report(f"prompts, {part.name}", done, total)
+
+                count = cache_prompts(texts, base, spec, output, where, precision, batch, t5, on_batch)
             typer.echo(f"{count} prompts in {output / 'text'}")
         if latents:
             count = cache_latents(images.images, base, spec, output, crop, where, precision, batch, _batches)
@@ -144,16 +149,4 @@ def cache(
 
 
 def _batches(items: Iterable[Any], total: int) -> Iterator[Any]:
-    return _tracked(items, total, "batches")
-
-
-def _say_part(part: TextPart, done: int, total: int) -> None:
-    typer.echo(f"\r{part.name}: {done} of {total} prompts", err=True, nl=done == total)
-
-
-def _tracked(items: Iterable[T], total: int, unit: str) -> Iterator[T]:
-    """Show a progress bar while going through ``items``."""
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(items, unit, total, console=Console(stderr=True), transient=True)
+    return track(items, "batches", total)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tsdsr.cli.common import DtypeChoice, errors_reported
+from tsdsr.cli.common import DtypeChoice, errors_reported, require_folder
+from tsdsr.cli.progress import ProgressBars
 from tsdsr.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -64,13 +64,13 @@ def evaluate(
         rows = comparison(published) if published else ()
         settings = _settings(metrics, gt, crop_border, workers, device)
         systems = {name or pred.resolve().name: pred}
-        with _progress() as report:
+        with ProgressBars() as bars:
             found = score(
                 systems,
                 gt,
                 settings,
                 lr=lr,
-                on_image=lambda done, total: report("images", done, total),
+                on_image=lambda done, total: bars.report("images", done, total),
                 **_suffixes(suffix),
             )
         _show(found, rows, json, markdown, html)
@@ -80,7 +80,7 @@ def compare(
     systems: Annotated[
         list[str],
         typer.Argument(
-            metavar="[NAME=]SYSTEM...",
+            metavar="[NAME=]SYSTEM",
             help="'mini', 'bicubic', 'lanczos', a pipeline folder or hub id, weights that spandrel loads (.pth, "
             ".safetensors), or a folder of ready outputs.",
         ),
@@ -109,8 +109,10 @@ def compare(
 
         rows = comparison(published) if published else ()
         settings = _settings(metrics, gt, crop_border, workers, device)
+        for folder in (lr, gt):
+            require_folder(folder)
         opened = [open_system(text, scale, settings.device, dtype.value) for text in systems]
-        with _progress() as report:
+        with ProgressBars() as bars:
             found = run(
                 opened,
                 lr,
@@ -119,7 +121,7 @@ def compare(
                 settings,
                 runs=runs,
                 overwrite=overwrite,
-                on_image=report,
+                on_image=bars.report,
                 **_suffixes(suffix),
             )
         _show(found, rows, json, markdown, html)
@@ -220,21 +222,3 @@ def _show(
     for path in (json, markdown, html):
         if path is not None:
             typer.echo(f"written to {path}")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for everything that is counted in images."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        tasks: dict[str, Any] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done)
-
-        yield report

@@ -31,11 +31,13 @@ def export(
     with errors_reported():
         from diffusers.utils.logging import disable_progress_bar, set_verbosity_error
 
+        from tsdsr.files import require_new
         from tsdsr.pipeline.loading import load_pipeline
         from tsdsr.runtimes.export import export_pipeline
 
         disable_progress_bar()
         set_verbosity_error()  # float16 on the CPU is for the files only
+        require_new(output)
         pipe = load_pipeline(model, "cpu", dtype.value)
         for graph in export_pipeline(pipe, output, to.value):
             typer.echo(f"{graph.name}: {graph.nodes} operations, {graph.constants:,} constants")

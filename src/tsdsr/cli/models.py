@@ -25,9 +25,11 @@ def convert(
         import torch
 
         from tsdsr.devices import choose_dtype
+        from tsdsr.files import require_new
         from tsdsr.pipeline.convert import convert_released, save_pipeline
 
         stored = choose_dtype("fp16" if dtype is DtypeChoice.auto else dtype.value, torch.device("cpu"))
+        require_new(output)
         pipe = convert_released(base, lora, embeddings, model)
         if fold:
             fold_and_report(pipe)

@@ -35,11 +35,13 @@ def fold(
         from diffusers.utils.logging import disable_progress_bar
 
         from tsdsr.devices import choose_dtype
+        from tsdsr.files import require_new
         from tsdsr.optimize.fold import stored_dtype
         from tsdsr.pipeline.convert import save_pipeline
         from tsdsr.pipeline.loading import read_pipeline, resolve_model
 
         disable_progress_bar()
+        require_new(output)
         folder = resolve_model(model)
         kept = dtype is DtypeChoice.auto
         precision = stored_dtype(folder / "denoiser") if kept else choose_dtype(dtype.value, torch.device("cpu"))

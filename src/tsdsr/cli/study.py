@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tsdsr.cli.common import errors_reported
+from tsdsr.cli.progress import ProgressBars
 from tsdsr.errors import InvalidInputError
 
 study_app = typer.Typer(no_args_is_help=True, help="Ask people which restoration is best, blind.")
@@ -18,7 +19,7 @@ Folder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the stu
 @study_app.command()
 def create(
     folder: Folder,
-    systems: Annotated[list[str], typer.Argument(metavar="NAME=FOLDER...", help="Restorations to compare.")],
+    systems: Annotated[list[str], typer.Argument(metavar="NAME=FOLDER", help="Restorations to compare.")],
     lr: Annotated[Path, typer.Option(help="Folder of low-resolution images.")],
     gt: Annotated[Path, typer.Option(help="Folder of true images; subfolders are categories.")],
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Which restoration is best?",
@@ -31,17 +32,13 @@ def create(
 ) -> None:
     """Make a study: match pictures by stem and copy them into its folder."""
     with errors_reported():
-        from rich.console import Console
-        from rich.progress import Progress
-
         from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES
         from tsdsr.study.create import create_study
 
         named = [_named(text) for text in systems]
         if len(dict(named)) < len(named):
             raise InvalidInputError("two systems have the same name; give each its own with NAME=FOLDER")
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("pictures", total=None)
+        with ProgressBars() as bars:
             made = create_study(
                 folder,
                 lr,
@@ -52,7 +49,7 @@ def create(
                 shown=shown,
                 per_voter=per_voter,
                 suffixes=suffix or DEFAULT_SUFFIXES,
-                on_image=lambda done, total: progress.update(task, completed=done, total=total),
+                on_image=lambda done, total: bars.report("pictures", done, total),
             )
     typer.echo(f"{len(made.images)} images, {len(made.systems)} systems, {len(made.categories)} categories in {folder}")
 

@@ -20,9 +20,10 @@ from tsdsr.errors import (
 )
 from tsdsr.files import StrPath
 from tsdsr.images.picture import Picture, Pixels
-from tsdsr.images.reading import DEFAULT_MAX_PIXELS, FORMATS, image_format, read_picture, require_codec
+from tsdsr.images.reading import DEFAULT_MAX_PIXELS, FORMATS, image_format, read_picture, read_size, require_codec
 from tsdsr.images.transparency import enlarge_alpha, fill_transparent
 from tsdsr.images.writing import WriteOptions, write_picture
+from tsdsr.pipeline.options import RestoreOptions
 
 Restore = Callable[[Picture], Picture]
 
@@ -96,6 +97,39 @@ def plan_jobs(inputs: StrPath | Sequence[StrPath], output: StrPath, suffix: str 
         jobs.append(Job(source, destination, _conflict(source, destination, sources, taken)))
         taken.setdefault(destination, source)
     return jobs
+
+
+def check_targets(jobs: Sequence[Job], options: RestoreOptions) -> list[Job]:
+    """The same jobs, with an error where an input cannot be enlarged to the wanted target size.
+
+    Only headers are read; a file that is broken is left to the job itself.
+
+    Args:
+        jobs (sequence of Job): see :func:`plan_jobs`.
+        options (RestoreOptions): without a ``target_size`` there is nothing to check.
+
+    Raises:
+        InvalidInputError: the size is out of reach for every input.
+    """
+    if options.target_size is None:
+        return list(jobs)
+    checked = [job if job.error else replace(job, error=_target_error(job.source, options)) for job in jobs]
+    wrong = [new.error for new, job in zip(checked, jobs, strict=True) if new.error is not None and job.error is None]
+    if wrong and not pending(checked, overwrite=True):
+        raise wrong[0]
+    return checked
+
+
+def _target_error(source: Path, options: RestoreOptions) -> InvalidInputError | None:
+    try:
+        width, height = read_size(source)
+        options.size(height, width)
+    except InvalidInputError as error:
+        _add_name(error, source)
+        return error
+    except TSDSRError:
+        return None
+    return None
 
 
 def pending(jobs: Sequence[Job], overwrite: bool = False) -> list[Job]:

@@ -58,8 +58,11 @@ class RestoreOptions:
             raise InvalidInputError(f"unknown color_fix {self.color_fix!r}; choose from {', '.join(COLOR_FIXES)}")
         if not 0 <= self.detail <= 1:
             raise InvalidInputError(f"detail must lie in [0, 1], got {self.detail:g}")
-        if self.tile is not None and self.tile != "auto" and not _is_count(self.tile, SMALLEST_TILE):
-            raise InvalidInputError(f"tile must be 'auto', None or at least {SMALLEST_TILE} pixels, got {self.tile!r}")
+        if self.tile is not None and self.tile != "auto":
+            if not _is_count(self.tile, 0):
+                raise InvalidInputError(f"tile must be 'auto', None or a number of pixels, got {self.tile!r}")
+            if self.tile < SMALLEST_TILE:
+                raise InvalidInputError(f"tile must be at least {SMALLEST_TILE} pixels, got {self.tile}")
         if self.tile_overlap is not None and not _is_count(self.tile_overlap, 0):
             raise InvalidInputError(f"tile_overlap must be at least 0 pixels, got {self.tile_overlap!r}")
         if not _is_count(self.tile_batch, 1):

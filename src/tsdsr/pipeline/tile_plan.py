@@ -130,11 +130,7 @@ def plan_tiles(
         if size[0] * size[1] <= edge**2:
             edge = None
     else:
-        smallest = smallest_tile(spec)
-        if isinstance(tile, bool) or not isinstance(tile, int) or tile < smallest:
-            raise InvalidInputError(
-                f"tile must be 'auto', None or at least {smallest} pixels for this model, got {tile!r}"
-            )
+        check_tile(spec, tile)
         edge = tile // multiple * multiple
     if edge is None or max(size) <= edge:
         return TilePlan(batch=batch)
@@ -174,6 +170,17 @@ def next_smaller_plan(error: BaseException, plan: TilePlan, spec: ModelSpec, siz
         smaller.batch,
     )
     return smaller
+
+
+def check_tile(spec: ModelSpec, tile: Tile) -> None:
+    """Raise unless a model can work with a tile.
+
+    Raises:
+        InvalidInputError: it is too small.
+    """
+    smallest = smallest_tile(spec)
+    if tile is not None and tile != "auto" and (not isinstance(tile, int) or tile < smallest):
+        raise InvalidInputError(f"tile must be at least {smallest} pixels for {spec.name!r}, got {tile!r}")
 
 
 def largest_tile(spec: ModelSpec, size: tuple[int, int], free: int, dtype: torch.dtype) -> int:

@@ -21,12 +21,33 @@ from PIL import Image
 from torch import Tensor
 
 from tsdsr.errors import InvalidInputError
+from tsdsr.models.zoo import ModelSpec
 from tsdsr.pipeline.color import ColorFix, adain_color_fix, wavelet_color_fix
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.tensors import upright
 from tsdsr.pixels import to_tensor
 
 _PROCESS_SIZE, _TILE, _OVERLAP = 512, 64, 8
+
+
+def check_upstream_model(spec: ModelSpec) -> None:
+    """Raise unless the released code exists for a model.
+
+    Raises:
+        InvalidInputError: it does not.
+    """
+    if spec.vae_scale_factor != 8 or spec.process.prediction != "v":
+        raise InvalidInputError(f"the upstream preset exists for SD3 models, not for {spec.name!r}")
+
+
+def check_upstream_scale(scale: float) -> None:
+    """Raise unless the released code takes a scale.
+
+    Raises:
+        InvalidInputError: it does not.
+    """
+    if not 1 <= scale <= 8 or scale != int(scale):
+        raise InvalidInputError(f"the upstream preset takes whole scales from 1 to 8, got {scale:g}")
 
 
 @torch.no_grad()
@@ -47,10 +68,8 @@ def upscale_like_upstream(
     Raises:
         InvalidInputError: the model is not an SD3, or the scale is not whole.
     """
-    if pipe.spec.vae_scale_factor != 8 or pipe.spec.process.prediction != "v":
-        raise InvalidInputError(f"the upstream preset exists for SD3 models, not for {pipe.spec.name!r}")
-    if scale != int(scale) or not 1 <= scale <= 8:
-        raise InvalidInputError(f"the upstream preset takes whole scales from 1 to 8, got {scale}")
+    check_upstream_model(pipe.spec)
+    check_upstream_scale(scale)
     image, factor = upright(image).convert("RGB"), int(scale)
     wanted = (image.width * factor, image.height * factor)
     size = _process_size(image.width, image.height, factor)

@@ -1,0 +1,63 @@
+"""Progress bars of the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+T = TypeVar("T")
+
+
+class ProgressBars:
+    """Bars on the error stream, one for each thing that is counted; a bar that is full disappears.
+
+    ::
+
+        with ProgressBars() as bars:
+            bars.report("images", 3, 10, "2.1 images/s")
+
+    On anything but a terminal nothing is shown.
+    """
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+        )
+        console = Console(stderr=True)
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> ProgressBars:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def report(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Set the bar of ``what``, made on first use, to ``done`` of ``total``, with a note beside it."""
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=total, note=note)
+        self._progress.update(self._tasks[what], completed=done, total=total, note=note, visible=done < total)
+
+
+def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
+    """Go through ``items`` with a bar of ``total`` steps."""
+    with ProgressBars() as bars:
+        bars.report(what, 0, total)
+        for done, item in enumerate(items, 1):
+            yield item
+            bars.report(what, done, total)
