@@ -28,9 +28,10 @@ from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.loading import resolve_model
 from tsdsr.pixels import to_tensor, to_uint8
 from tsdsr.recipes.ablations import ABLATIONS, with_tsd
-from tsdsr.training.build import RunFiles, load_parts, training_data
+from tsdsr.training.build import load_parts, training_data
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings
 from tsdsr.training.networks import build_networks
+from tsdsr.training.provenance import RunFiles
 from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.student import StudentTrainer
 
@@ -74,7 +75,9 @@ def run(
     networks = build_networks(load_parts(config, files), MINI, config.networks, seed, config.needs_scores)
     out = output / f"{variant}-{seed}"
     data = training_data([open_source(photos)], config, {})
-    trainer = StudentTrainer(config, networks, data, out, accelerator=make_accelerator(out, device), workers=workers)
+    trainer = StudentTrainer(
+        config, networks, data, out, accelerator=make_accelerator(out, device), workers=workers, files=files
+    )
     started, first = time.perf_counter(), trainer.step
     trainer.run()
     figures = {**trainer.validate(), "seconds": time.perf_counter() - started, "steps": trainer.step - first}

@@ -64,6 +64,10 @@ MAY_IMPORT = {
 """Package → packages it may import. Every package may also import the modules of ``EVERYONES``."""
 
 
+ALSO = {"training/run.py": {"pipeline"}}
+"""File → packages that it alone of its package may import: a run stores its student as a pipeline."""
+
+
 def package(path: Path) -> str:
     return path.relative_to(ROOT / "src" / "tsdsr").with_suffix("").parts[0]
 
@@ -86,7 +90,8 @@ def test_imports_point_one_way(path: Path) -> None:
     if own == "__init__":
         return
     assert own in MAY_IMPORT, f"{own} has no place in the architecture yet"
-    strangers = imported(path) - MAY_IMPORT[own] - {own} - (set() if own in EVERYONES else EVERYONES)
+    also = ALSO.get(path.relative_to(ROOT / "src" / "tsdsr").as_posix(), set())
+    strangers = imported(path) - MAY_IMPORT[own] - also - {own} - (set() if own in EVERYONES else EVERYONES)
     assert not strangers, f"{path.name} imports {strangers}"
 
 

@@ -45,10 +45,9 @@ def test_mini_from_teacher_to_upscaled_photo(photo_folder: Path, tmp_path: Path)
     records = [json.loads(line) for line in (student / "log.jsonl").read_text().splitlines()]
     assert records[0]["loss/tsd"] > 0
     assert "ready for" in ok("train", "student", "--recipe", "mini_student", *common)  # a finished run is left alone
-    arguments = ["--recipe", "mini_student", "--photos", photo_folder, "--teacher", teacher / "teacher", *TINY_STUDENT]
-    out = ok("figures", "--run", student, "-o", tmp_path / "figures", "--images", 1, "--dtype", "fp32", *arguments)
+    out = ok("figures", "--run", student, "-o", tmp_path / "figures", "--images", 1, "--device", "cpu")
     assert all((tmp_path / "figures" / f"figure{n}.{kind}").is_file() for n in (3, 5) for kind in ("csv", "png")), out
-    refused = tsdsr("figures", "--run", tmp_path / "nothing", "-o", tmp_path / "figures", *arguments)
+    refused = tsdsr("figures", "--run", tmp_path / "nothing", "-o", tmp_path / "figures")
     assert refused.exit_code == 2
     assert "holds no checkpoint" in refused.output
     pipe = load_pipeline(student / "pipeline-00000002")
@@ -165,3 +164,30 @@ def test_tensorboard_gets_the_figures(photo_folder: Path, tmp_path: Path) -> Non
         "--tracker", "tensorboard",
     )  # fmt: skip
     assert list(tmp_path.rglob("events.out.tfevents.*"))
+
+
+def test_recipes_are_listed() -> None:
+    out = ok("train", "list")
+    assert "mini_smoke " in out
+    assert "sd3_paper_dasm_8x50 " in out
+    assert all(len(line.split(maxsplit=1)) == 2 for line in out.splitlines())
+
+
+def test_a_recipe_of_ones_own(photo_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import dataclasses\nfrom tsdsr.recipes.mini import mini_smoke\n"
+        "def short():\n    return dataclasses.replace(mini_smoke(), seed=7)\n"
+        "def broken():\n    return 1 / 0\ndef other():\n    return 3\n"
+    )
+    run = ["--photos", photo_folder, "-o", tmp_path / "run", *SMALL]
+    assert "ready for" in ok("train", "student", "--recipe", f"{file}:short", *run)
+    for recipe, message in (
+        (f"{file}:nothing", "has no function 'nothing'"),
+        (f"{file}:broken", "broken() fails (ZeroDivisionError"),
+        (f"{file}:other", "other() returns int"),
+        (f"{tmp_path}/none.py:short", "none.py: no such file"),
+    ):
+        result = tsdsr("train", "student", "--recipe", recipe, *run)
+        assert result.exit_code == 2
+        assert message in result.output

@@ -62,14 +62,24 @@ def fingerprint_folder(folder: Path, subfolders: Iterable[str]) -> str:
         if not files:
             raise DatasetError(f"{folder / subfolder}: no model there; check the model's folder")
         for path in files:
-            size = path.stat().st_size
-            digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
-            with path.open("rb") as file:
-                digest.update(file.read(_SAMPLE))
-                if size > 2 * _SAMPLE:
-                    file.seek(-_SAMPLE, 2)
-                    digest.update(file.read())
+            digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+            digest.update(_both_ends(path))
     return digest.hexdigest()
+
+
+def fingerprint_file(path: Path) -> str:
+    """SHA-256 of a file's size, and of its content or, for a large file, of both its ends."""
+    return hash_bytes(f"{path.stat().st_size}\n".encode() + _both_ends(path))
+
+
+def _both_ends(path: Path) -> bytes:
+    """The first bytes of a file and, if it is large, its last bytes too."""
+    with path.open("rb") as file:
+        ends = file.read(_SAMPLE)
+        if path.stat().st_size > 2 * _SAMPLE:
+            file.seek(-_SAMPLE, 2)
+            ends += file.read()
+    return ends
 
 
 def _files(folder: Path) -> list[Path]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,9 +14,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
-from tests.training.tiny import config, trainer
+from tests.training.tiny import assert_same, config, trainer, weights
 from tsdsr.errors import ConfigError, TrainingError
 from tsdsr.training.checkpoint import load_latest_checkpoint, save_checkpoint
+from tsdsr.training.provenance import RunFiles
 
 
 def test_checkpoints_are_rotated_and_readable(tmp_path: Path) -> None:
@@ -31,8 +37,9 @@ def test_checkpoints_say_what_they_hold(photo_folder: Path, tmp_path: Path) -> N
     trainer(photo_folder, tmp_path).run(until=4)
     state = load_latest_checkpoint(tmp_path)
     assert state is not None
-    assert (state["format"], state["step"], state["skipped"]) == (2, 4, 0)
+    assert (state["format"], state["step"], state["skipped"]) == (3, 4, 0)
     assert '"lambda_tsm": 0.3' in state["config"]
+    assert state["made_from"]["precision"] == "float32"
     assert set(state["roles"]) == {"student", "fake"}
     assert "denoiser.conv_in.weight" in state["roles"]["student"]["weights"]
     assert "fake.conv_in.weight" in state["roles"]["fake"]["weights"]
@@ -67,3 +74,106 @@ def test_a_finished_run_is_left_alone(photo_folder: Path, tmp_path: Path) -> Non
     again.run()
     assert again.step == 6
     assert (tmp_path / "log.jsonl").read_text() == records
+
+
+def test_until_zero_trains_nothing(photo_folder: Path, tmp_path: Path) -> None:
+    run = trainer(photo_folder, tmp_path)
+    before = weights(run)
+    run.run(until=0)
+    assert run.step == 0
+    assert_same(before, weights(run))
+    assert list(tmp_path.glob("checkpoint-*")) == []
+
+
+def test_other_settings_are_named(photo_folder: Path, tmp_path: Path) -> None:
+    trainer(photo_folder, tmp_path).run(until=1)
+    first, second = config().phases
+    changed = config(seed=1, phases=(dataclasses.replace(first, warmup=0), second))
+    with pytest.raises(TrainingError, match=r"\(phases.0.warmup: 1 before, 0 now; seed: 0 before, 1 now\)"):
+        trainer(photo_folder, tmp_path, changed)
+
+
+def test_other_photographs_are_refused_and_moved_ones_are_not(photo_folder: Path, tmp_path: Path) -> None:
+    out, moved = tmp_path / "run", tmp_path / "moved"
+    trainer(photo_folder, out).run(until=1)
+    shutil.copytree(photo_folder, moved)
+    assert trainer(moved, out).step == 1
+    (moved / "coffee.jpg").unlink()
+    with pytest.raises(TrainingError, match=r"photographs: 4 files, .* before, 3 files, .* now"):
+        trainer(moved, out)
+    shutil.copy(photo_folder / "cat.webp", moved / "coffee.jpg")  # same names, other content
+    with pytest.raises(TrainingError, match=r"photographs: 4 files, .* before, 4 files, .* now"):
+        trainer(moved, out)
+
+
+def test_another_precision_is_refused(photo_folder: Path, tmp_path: Path) -> None:
+    trainer(photo_folder, tmp_path).run(until=1)
+    with pytest.raises(TrainingError, match="precision: float32 before, bfloat16 now"):
+        trainer(photo_folder, tmp_path, dtype=torch.bfloat16)
+
+
+def test_another_teacher_is_refused(photo_folder: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        folder = tmp_path / name / "teacher"
+        folder.mkdir(parents=True)
+        (folder / "weights.safetensors").write_bytes(name.encode() * 10)
+    out = tmp_path / "run"
+    trainer(photo_folder, out, files=RunFiles(teacher=tmp_path / "a")).run(until=1)
+    assert trainer(photo_folder, out, files=RunFiles(teacher=tmp_path / "a" / "teacher")).step == 1
+    with pytest.raises(TrainingError, match=r"teacher: [0-9a-f]{16} before, [0-9a-f]{16} now"):
+        trainer(photo_folder, out, files=RunFiles(teacher=tmp_path / "b"))
+    with pytest.raises(TrainingError, match=r"teacher: [0-9a-f]{16} before, none now"):
+        trainer(photo_folder, out)
+
+
+def test_the_log_of_a_killed_run_is_cut_to_its_checkpoint(photo_folder: Path, tmp_path: Path) -> None:
+    trainer(photo_folder, tmp_path).run(until=2)
+    log = tmp_path / "log.jsonl"
+    with log.open("a") as file:
+        file.write('{"step": 3, "loss/l1": 9.0}\n{"step": 4, "lo')
+    trainer(photo_folder, tmp_path).run(until=4)
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [r["step"] for r in records] == [1, 2, 3, 4]
+    assert records[2]["loss/l1"] < 9
+
+
+def test_ctrl_c_saves_and_the_run_goes_on_as_if_nothing_had_happened(
+    photo_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    interrupted = trainer(photo_folder, tmp_path / "parts")
+    honest = interrupted.train_step
+
+    def step(batches: object) -> object:
+        if interrupted.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return honest(batches)  # type: ignore[arg-type]
+
+    interrupted.train_step = step  # type: ignore[assignment,method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.run()
+    assert "stopped at step 3 of 6; the same command goes on" in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    rest = trainer(photo_folder, tmp_path / "parts")
+    assert rest.step == 3
+    rest.run()
+    whole = trainer(photo_folder, tmp_path / "whole")
+    whole.run()
+    assert_same(weights(whole), weights(rest))
+
+
+def test_two_trainers_do_not_overwrite_each_other(photo_folder: Path, tmp_path: Path) -> None:
+    first, second = trainer(photo_folder, tmp_path), trainer(photo_folder, tmp_path)
+    first.run(until=2)
+    with pytest.raises(TrainingError, match="another run is at step 2"):
+        second.run()
+    assert not (tmp_path / "run.lock").exists()
+
+
+def test_a_run_without_held_out_photographs_says_so(
+    photo_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = trainer(photo_folder, tmp_path, config(validate_every=1))
+    run.data = dataclasses.replace(run.data, validation=())
+    run.run(until=1)
+    assert "no photograph is held out" in capfd.readouterr().err
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1

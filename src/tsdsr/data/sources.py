@@ -119,11 +119,13 @@ def open_source(spec: str) -> Source:
 
 
 def _layout_folder(layout: str, root: Path) -> Path:
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder or list of photographs")
     candidates = [root / below for below in LAYOUTS[layout]]
     for folder in candidates:
         if folder.is_dir():
             return folder
-    if root.is_dir() and any(root.name == Path(below).name for below in LAYOUTS[layout]):
+    if any(root.name == Path(below).name for below in LAYOUTS[layout]):
         return root
     expected = " or ".join(str(c) for c in candidates)
     raise DatasetError(f"{root}: does not look like {layout}; expected {expected}")

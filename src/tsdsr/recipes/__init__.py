@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 from types import MappingProxyType
 
 from tsdsr.errors import ConfigError
@@ -60,12 +62,42 @@ RECIPES: MappingProxyType[str, Recipe] = MappingProxyType(
 def get_recipe(name: str) -> RunConfig:
     """The configuration of a recipe.
 
+    Args:
+        name (str): of :data:`RECIPES`, or ``FILE.py:FUNCTION`` for a recipe of your own: a function without arguments
+            that returns a :class:`~tsdsr.training.config.StudentConfig` or ``TeacherConfig``. The file is executed.
+
     Raises:
-        ConfigError: unknown name.
+        ConfigError: unknown name; no such file or function; it fails, or returns something else.
     """
+    path, colon, function = name.rpartition(":")
+    if colon and path.endswith(".py"):
+        return _recipe_of_file(Path(path), function)
     if name not in RECIPES:
-        raise ConfigError(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
+        raise ConfigError(f"unknown recipe {name!r}; 'tsdsr train list' lists them; or give FILE.py:FUNCTION")
     return RECIPES[name]()
+
+
+def _recipe_of_file(path: Path, function: str) -> RunConfig:
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; a recipe is given as FILE.py:FUNCTION")
+    try:
+        names = runpy.run_path(str(path))
+    except Exception as error:  # whatever the user's code raises
+        raise ConfigError(f"{path}: cannot be executed ({type(error).__name__}: {error})") from error
+    if not callable(names.get(function)):
+        raise ConfigError(f"{path}: has no function {function!r}")
+    try:
+        config = names[function]()
+    except Exception as error:
+        raise ConfigError(f"{path}: {function}() fails ({type(error).__name__}: {error})") from error
+    if not isinstance(config, StudentConfig | TeacherConfig):
+        raise ConfigError(f"{path}: {function}() returns {type(config).__name__}, not a StudentConfig or TeacherConfig")
+    return config
+
+
+def describe_recipes() -> dict[str, str]:
+    """Name of each recipe → the first paragraph of its docstring, on one line."""
+    return {name: " ".join((recipe.__doc__ or "").split("\n\n")[0].split()) for name, recipe in RECIPES.items()}
 
 
 def student_recipe(name: str) -> StudentConfig:

@@ -43,6 +43,18 @@ ABLATIONS: Mapping[str, Callable[[Phase], Phase]] = MappingProxyType(
 ``dasm_NxS`` (table 6; 4x50 is the recipe itself)."""
 
 
+DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "no_tsm": "without TSM (table 4)",
+        "no_vsd": "without VSD (table 4)",
+        "no_dasm": "without DASM (table 4)",
+        "no_tsd": "with reconstruction losses only (table 4)",
+        **{f"dasm_{n}x{s}": f"with N = {n}, s = {s} (table 6)" for n, s in ((2, 50), (8, 50), (4, 25), (4, 100))},
+    }
+)
+"""Name → what the ablation is, for lists."""
+
+
 def ablated(base: Callable[[], StudentConfig], name: str) -> Callable[[], StudentConfig]:
     """The recipe ``base`` with one of :data:`ABLATIONS` applied."""
 
@@ -50,4 +62,5 @@ def ablated(base: Callable[[], StudentConfig], name: str) -> Callable[[], Studen
         config = base()
         return dataclasses.replace(config, phases=tuple(ABLATIONS[name](phase) for phase in config.phases))
 
+    recipe.__doc__ = f"`{base.__name__}` {DESCRIPTIONS[name]}."
     return recipe

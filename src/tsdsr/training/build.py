@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +22,10 @@ from tsdsr.models.zoo import ModelSpec, get_spec, load_part
 from tsdsr.training.config import NetworkSettings, RunConfig, StudentConfig, TeacherConfig
 from tsdsr.training.networks import STUDENT, Parts, recompute_activations
 from tsdsr.training.prompts import CachedPrompts, LabelPrompts, Prompts
+from tsdsr.training.provenance import TEACHER, RunFiles, subfolder_or_self
 from tsdsr.training.samples import TrainingData
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-TEACHER = "teacher"
-
-
-@dataclass(frozen=True)
-class RunFiles:
-    """Where a run's inputs lie.
-
-    Attributes:
-        base (Path | None): diffusers folder of the base model; `mini` has none.
-        teacher (Path | None): a teacher made by ``tsdsr train teacher``: a folder for `mini`, a LoRA file otherwise.
-        student (Path | None): where the student starts: a pipeline folder for `mini`, a folder of released LoRA files
-            otherwise.
-        cache (Path | None): text embeddings made by ``tsdsr data cache``.
-    """
-
-    base: Path | None = None
-    teacher: Path | None = None
-    student: Path | None = None
-    cache: Path | None = None
 
 
 def load_parts(config: StudentConfig, files: RunFiles) -> Parts:
@@ -97,8 +79,7 @@ def load_network(folder: Path, spec: ModelSpec, subfolder: str) -> Any:
         ModelNotFoundError: no model there.
         WeightsError: it cannot be loaded.
     """
-    inside = folder / subfolder
-    return load_part(spec.denoiser_class, inside if inside.is_dir() else folder)
+    return load_part(spec.denoiser_class, subfolder_or_self(folder, subfolder))
 
 
 def load_base(spec: ModelSpec, settings: NetworkSettings, base: Path | None) -> tuple[Any, Any]:
@@ -157,20 +138,34 @@ def make_prompts(config: RunConfig, files: RunFiles) -> Prompts:
 def split_sources(
     sources: Sequence[Source], share: float, limit: int = 16
 ) -> tuple[tuple[Source, ...], tuple[Path, ...]]:
-    """Hold out a share of the photographs, chosen by file name.
+    """Hold out a share of the photographs, chosen by a hash of the file name.
+
+    A small folder may have no name among the share. With a share above 0 and at least two photographs in a source, at
+    least one is held out, and each source keeps at least one to train on.
 
     Args:
         sources (sequence of Source): all photographs.
         share (float): of each source.
         limit (int): at most this many are used for validation, spread evenly over those held out.
+
+    Returns:
+        tuple: sources to train on, and photographs to validate on.
     """
-    kept, held = [], []
-    for source in sources:
-        train, validation = split_photos(list(source.images), share)
-        kept.append(Source(source.name, tuple(train), source.weight))
-        held += validation
-    step = max(1, -(-len(held) // limit))
-    return tuple(kept), tuple(held[::step])
+    splits = [(source, *split_photos(list(source.images), share)) for source in sources]
+    if share > 0 and not any(validation for _, _, validation in splits):
+        largest = max(range(len(splits)), key=lambda i: len(splits[i][1]))
+        source, train, validation = splits[largest]
+        if len(train) > 1:
+            chosen = min(train, key=lambda path: zlib.crc32(path.name.encode()) % 10_000)
+            splits[largest] = (source, [path for path in train if path != chosen], [chosen])
+    training, held_out = [], []
+    for source, train, validation in splits:
+        if not train:
+            train, validation = validation[:1], validation[1:]
+        training.append(Source(source.name, tuple(train), source.weight))
+        held_out += validation
+    step = max(1, -(-len(held_out) // limit))
+    return tuple(training), tuple(held_out[::step])
 
 
 def training_data(sources: Sequence[Source], config: RunConfig, prompts: dict[Path, str]) -> TrainingData:

@@ -34,11 +34,25 @@ def load_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
     Raises:
         TrainingError: the newest file cannot be read.
     """
+    return _load_latest(folder, mmap=False)
+
+
+def load_checkpoint_facts(folder: Path) -> dict[str, Any] | None:
+    """What the newest checkpoint says about its run, without its tensors; None when there is none.
+
+    Raises:
+        TrainingError: the newest file cannot be read.
+    """
+    state = _load_latest(folder, mmap=True)
+    return None if state is None else {name: value for name, value in state.items() if name not in ("roles", "ema")}
+
+
+def _load_latest(folder: Path, mmap: bool) -> dict[str, Any] | None:
     paths = sorted(folder.glob("checkpoint-*.pt"))
     if not paths:
         return None
     try:
-        state: dict[str, Any] = torch.load(paths[-1], map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(paths[-1], map_location="cpu", mmap=mmap, weights_only=True)
     except Exception as error:  # torch raises pickle, zip, lookup and runtime errors alike for a damaged file
         raise TrainingError(f"{paths[-1]}: cannot be read ({error}); delete it to resume from an older one") from error
     return state

@@ -58,6 +58,9 @@ def measure(
 ) -> list[TimeRow]:
     """Ask student, teacher and fake of a run, with the same noise for every latent and time of an image.
 
+    Teacher and fake answer with the guidance of the run's last phase with TSD, as in eqs. 3 and 4 and in the figures
+    that the run itself logs.
+
     Args:
         trainer (StudentTrainer): of a recipe that asks a teacher; resumed or at its start.
         times (sequence of int): in (0, 1000).
@@ -102,10 +105,11 @@ def _measure_one(
         z_hat = trainer.networks.student(x_lq.to(device), trainer.fixed)[0].float()
         z_hq = encode_images(trainer.vae, x_hq.to(device))
     noise = torch.randn(z_hq.shape, generator=generator).to(device)
+    guidance = next((p.tsd.guidance for p in reversed(trainer.config.phases) if p.tsd is not None), 1.0)
 
     def predict(z_hat_t: Tensor, z_hq_t: Tensor, t: Tensor) -> Predictions:
         with autocast(device, dtype):
-            return scores.predictions(z_hat_t, z_hq_t, t, prompt, trainer.null, 1.0, True)
+            return scores.predictions(z_hat_t, z_hq_t, t, prompt, trainer.null, guidance, True)
 
     for time in times:
         t = torch.full((1, 1), float(time), device=device)

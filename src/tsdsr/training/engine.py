@@ -19,18 +19,21 @@ from accelerate.utils import DistributedType
 from diffusers.training_utils import EMAModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset
 
 from tsdsr.devices import to_device
 from tsdsr.errors import ConfigError, TrainingError
 from tsdsr.files import atomic_path
 from tsdsr.measuring import peak_memory_so_far
 from tsdsr.models.conditioning import Conditioning
-from tsdsr.training.checkpoint import load_latest_checkpoint, save_checkpoint
+from tsdsr.training.batches import step_batches
+from tsdsr.training.checkpoint import load_checkpoint_facts, load_latest_checkpoint, save_checkpoint
 from tsdsr.training.config import RunConfig
 from tsdsr.training.optim import TrainedRole
+from tsdsr.training.provenance import FORMAT, RunFiles, fingerprints, photographs_fingerprint, require_same_run
+from tsdsr.training.run_lock import StopRequest, run_lock
 from tsdsr.training.run_log import Reporter
-from tsdsr.training.samples import TrainingSample
+from tsdsr.training.samples import TrainingData, TrainingSample
 
 
 class NonFiniteError(Exception):
@@ -46,14 +49,23 @@ class Engine(ABC):
         accelerator (Accelerator): one process or many.
         dtype (torch.dtype): autocast precision; float32 means none.
         workers (int): data loading processes.
+        files (RunFiles): where the networks came from; stored with every checkpoint.
 
     Raises:
         ConfigError: a batch cannot be split evenly over processes and micro-batches, the launcher is set to shard, or
             16-bit base weights are to compute in float32.
     """
 
+    data: TrainingData
+
     def __init__(
-        self, config: RunConfig, output: Path, accelerator: Accelerator, dtype: torch.dtype, workers: int
+        self,
+        config: RunConfig,
+        output: Path,
+        accelerator: Accelerator,
+        dtype: torch.dtype,
+        workers: int,
+        files: RunFiles | None = None,
     ) -> None:
         if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
             raise ConfigError(
@@ -67,7 +79,7 @@ class Engine(ABC):
             )
         self.config, self.output, self.accelerator, self.dtype = config, Path(output), accelerator, dtype
         self.device = torch.device(accelerator.device)
-        self.workers = workers
+        self.workers, self.files = workers, files or RunFiles()
         share = accelerator.num_processes * config.accumulation
         if uneven := [phase.batch_size for phase in config.phases if phase.batch_size % share]:
             raise ConfigError(
@@ -76,8 +88,11 @@ class Engine(ABC):
             )
         self.reporter = Reporter(self.output, accelerator, config.total_steps)
         self.roles: dict[str, TrainedRole] = {}
-        self.step, self.skipped, self._saved = 0, 0, -1
+        self.step, self.skipped, self._saved = 0, 0, 0
+        self._stop = StopRequest(lambda: self.reporter.note("stopping after this step; Ctrl-C again stops at once"))
+        self._stopping = False  # as all processes agreed
         self.ema: EMAModel | None = None
+        self._made_from: dict[str, str] | None = None
         self._averaged = ""
 
     # What subclasses give
@@ -105,19 +120,41 @@ class Engine(ABC):
     # The loop
 
     def run(self, until: int | None = None) -> None:
-        """Train up to global step ``until`` (default: the end); storing the result is the caller's.
+        """Train up to global step ``until`` (None: the end; 0: not at all). Storing the result is the caller's task.
+
+        Ctrl-C ends the run after the current step, with a checkpoint.
 
         Raises:
-            TrainingError: more steps in a row than allowed had a loss or gradient that was not finite.
+            TrainingError: another run uses the folder, or more steps in a row than allowed had a loss or gradient that
+                was not finite.
+            KeyboardInterrupt: Ctrl-C, after the checkpoint was saved.
         """
-        until = min(until or self.config.total_steps, self.config.total_steps)
+        until = self.config.total_steps if until is None else min(until, self.config.total_steps)
         if self.step < until:
-            with self.reporter:
-                self.reporter.begin(self.step)
+            lock = run_lock(self.output) if self.accelerator.is_main_process else nullcontext()
+            with lock, self.reporter, self._stop.listening():
+                self._begin()
                 for batches in self._steps(until):
                     self._one_step(batches)
-        self._save()
+                    if self._stopping:
+                        break
+                self._save()
         self.accelerator.wait_for_everyone()
+        if self._stopping:
+            self.reporter.note(f"stopped at step {self.step} of {self.config.total_steps}; the same command goes on")
+            raise KeyboardInterrupt
+
+    def _begin(self) -> None:
+        """Check that the folder is where this run left it, and tell what will be missing."""
+        facts = load_checkpoint_facts(self.output) if self.accelerator.is_main_process else None
+        if facts is not None and facts["step"] != self._saved:
+            raise TrainingError(
+                f"{self.output}: another run is at step {facts['step']}; start again to go on from there"
+            )
+        self.reporter.cut(self.step)
+        if not self.data.validation:
+            self.reporter.note("no photograph is held out: there are no validation figures and pictures")
+        self.reporter.start_clock(self.step)
 
     def close(self) -> None:
         """End trackers and leave the group of processes; a process that exits without may take the others down."""
@@ -142,7 +179,7 @@ class Engine(ABC):
                 "memory_gb": peak_memory_so_far(self.device) / 1e9,
             }
             self.reporter.log(self.step, values | extra)
-        if self.step % every.validate_every == 0 and self.accelerator.is_main_process:
+        if self.step % every.validate_every == 0 and self.data.validation and self.accelerator.is_main_process:
             self.reporter.log(self.step, {f"validation/{k}": v for k, v in self.validate().items()})
         if self.step % every.checkpoint_every == 0:
             self._save()
@@ -206,8 +243,11 @@ class Engine(ABC):
         """
         norms = {name: self.roles[name].gradient_norm() for name in losses}
         seen = torch.stack([x.detach().float() for name in losses for x in (losses[name], norms[name])])
-        flags = torch.stack([(~torch.isfinite(seen)).any().float()])
-        if self.accelerator.reduce(flags, "sum").tolist()[0] > 0:
+        stop = torch.full((), float(self._stop.requested), device=self.device)
+        flags = torch.stack([(~torch.isfinite(seen)).any().float(), stop])
+        bad, stopping = self.accelerator.reduce(flags, "sum").tolist()
+        self._stopping = stopping > 0
+        if bad:
             for name in losses:
                 self.roles[name].finish()
             values = zip(losses, seen.reshape(-1, 2).tolist(), strict=True)
@@ -223,7 +263,7 @@ class Engine(ABC):
 
     def _skip(self, batches: Sequence[TrainingSample], error: NonFiniteError) -> None:
         self.skipped += 1
-        self.reporter.log(self.step, {"skipped": self.skipped})
+        self.reporter.log(self.step + 1, {"skipped": self.skipped})
         if self.skipped <= self.config.max_skipped:
             return
         path = self.output / f"bad-step-{self.step:08d}-rank{self.accelerator.process_index}.safetensors"
@@ -247,37 +287,13 @@ class Engine(ABC):
         return dict(zip(names, self.accelerator.reduce(stacked, "mean").tolist(), strict=True))
 
     def _steps(self, until: int) -> Iterator[list[TrainingSample]]:
-        """This process's micro-batches of every step from the current one on; sample numbers run through all phases."""
-        first_item, begin = 0, 0
-        for phase in self.config.phases:
-            end = min(begin + phase.steps, until)
-            start = max(begin, self.step)
-            micro = phase.batch_size // (self.accelerator.num_processes * self.config.accumulation)
-            items = [
-                first_item + ((s - begin) * self.config.accumulation + m) * micro * self.accelerator.num_processes + i
-                for s in range(start, end)
-                for m in range(self.config.accumulation)
-                for i in range(self.accelerator.process_index * micro, (self.accelerator.process_index + 1) * micro)
-            ]
-            if items:
-                loader: DataLoader[TrainingSample] = DataLoader(
-                    Subset(self.dataset(items[-1] + 1), items),
-                    micro,
-                    num_workers=self.workers,
-                    persistent_workers=self.workers > 0,
-                    pin_memory=self.device.type == "cuda",
-                    generator=torch.Generator(),  # keeps the loader off the global one
-                )
-                batches: list[TrainingSample] = []
-                for batch in loader:
-                    batches.append(self._to_device(batch))
-                    if len(batches) == self.config.accumulation:
-                        yield batches
-                        batches = []
-            first_item, begin = first_item + phase.steps * phase.batch_size, begin + phase.steps
+        """This process's micro-batches of every step from the current one on, on its device."""
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        pin = self.device.type == "cuda"
+        for batches in step_batches(self.config, self.dataset, self.step, until, rank, processes, self.workers, pin):
+            yield [self._to_device(batch) for batch in batches]
 
     def _to_device(self, batch: TrainingSample) -> TrainingSample:
-        batch = TrainingSample(*batch)
         lq, hq = (x.to(self.device, non_blocking=True) for x in (batch.x_lq, batch.x_hq))
         return batch._replace(x_lq=lq, x_hq=hq)
 
@@ -287,8 +303,10 @@ class Engine(ABC):
         if not self.accelerator.is_main_process or self.step == self._saved:
             return
         state: dict[str, Any] = {
-            "format": 2,
+            "format": FORMAT,
             "config": self.config.to_json(),
+            "made_from": self.made_from(),
+            "files": self.files.to_plain(),
             "step": self.step,
             "skipped": self.skipped,
             "roles": {name: role.state_dict() for name, role in self.roles.items()},
@@ -298,19 +316,30 @@ class Engine(ABC):
         save_checkpoint(self.output, self.step, state)
         self._saved = self.step
 
+    def made_from(self) -> dict[str, str]:
+        """What else than settings makes the run: photographs, weights, precision.
+
+        The number of processes is not among them: it changes results by rounding only.
+        """
+        if self._made_from is None:
+            self._made_from = {
+                "photographs": photographs_fingerprint(self.data),
+                "precision": str(self.dtype).removeprefix("torch."),
+                **fingerprints(self.files, self.config.networks),
+            }
+        return self._made_from
+
     def resume(self) -> None:
         """Continue the run of the output folder, if there is one.
 
         Raises:
-            TrainingError: the folder holds a run with other settings, or of an older format.
+            TrainingError: the folder holds a run with other settings, photographs, weights or precision, or one of an
+                older format; the message names what differs.
         """
         state = load_latest_checkpoint(self.output)
         if state is None:
             return
-        if state.get("format") != 2:
-            raise TrainingError(f"{self.output}: holds a run of an older version; choose another output folder")
-        if state["config"] != self.config.to_json():
-            raise TrainingError(f"{self.output}: holds a run with other settings; choose another output folder")
+        require_same_run(self.output, state, self.config.to_json(), self.made_from())
         self.step, self.skipped = int(state["step"]), int(state["skipped"])
         self._saved = self.step
         for name, role in self.roles.items():

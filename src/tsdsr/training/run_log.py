@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from tsdsr.errors import MissingDependencyError
+from tsdsr.files import atomic_path
 from tsdsr.measuring import peak_memory_so_far
 
 TrackerName = Literal["tensorboard", "wandb", "trackio", "none"]
@@ -92,13 +93,32 @@ class Reporter:
             self._progress.stop()
             self._progress = None
 
-    def begin(self, step: int) -> None:
-        """Start the clock at this step."""
+    def start_clock(self, step: int) -> None:
+        """Measure speed from this step on."""
         self._started, self._first = time.perf_counter(), step
 
     def speed(self, step: int) -> float:
-        """Steps a second since :meth:`begin`."""
+        """Steps a second since :meth:`start_clock`."""
         return (step - self._first) / max(1e-9, time.perf_counter() - self._started)
+
+    def note(self, text: str) -> None:
+        """Tell the user something that is no figure."""
+        if self.main:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def cut(self, step: int) -> None:
+        """Remove from the log what lies beyond a step: a killed run logged steps after its last checkpoint.
+
+        Trackers keep such records; the run takes these steps again and logs the same figures.
+        """
+        path = self.output / "log.jsonl"
+        if not self.main or not path.is_file():
+            return
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if (logged := _step_of(line)) is not None and logged <= step]
+        if kept != lines:
+            with atomic_path(path) as temporary:
+                temporary.write_text("".join(kept))
 
     def advance(self, step: int) -> None:
         """Move the progress bar."""
@@ -120,3 +140,11 @@ class Reporter:
             print(" ".join(f"{k}={v}" for k, v in record.items()), flush=True)
         if self.accelerator.trackers:
             self.accelerator.log({k: v for k, v in values.items() if math.isfinite(v)}, step=step)
+
+
+def _step_of(line: str) -> int | None:
+    """The step of a log line; None for a line that was cut short."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -33,6 +33,7 @@ from tsdsr.training.monitors import GapByTime, direction_cosines, score_gap
 from tsdsr.training.networks import Networks, channels_last
 from tsdsr.training.precision import autocast
 from tsdsr.training.prompts import LabelPrompts, Prompts, join, mix
+from tsdsr.training.provenance import RunFiles
 from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.sample_rng import SampleRNG
 from tsdsr.training.samples import Pairs, TrainingData, TrainingSample
@@ -71,6 +72,7 @@ class StudentTrainer(Engine):
         accelerator (Accelerator | None): default one process on the CPU.
         dtype (torch.dtype): autocast precision; float32 means none.
         workers (int): data loading processes.
+        files (RunFiles | None): where the networks came from; stored with every checkpoint.
         perceptual (callable | None): replaces every perceptual distance.
 
     Raises:
@@ -90,9 +92,10 @@ class StudentTrainer(Engine):
         accelerator: Accelerator | None = None,
         dtype: torch.dtype = torch.float32,
         workers: int = 0,
+        files: RunFiles | None = None,
         perceptual: Perceptual | None = None,
     ) -> None:
-        super().__init__(config, output, accelerator or make_accelerator(output, "cpu"), dtype, workers)
+        super().__init__(config, output, accelerator or make_accelerator(output, "cpu"), dtype, workers, files)
         self.data, self.networks = data, networks
         self.spec = get_spec(config.networks.model)
         self.process = self.spec.process

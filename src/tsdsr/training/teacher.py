@@ -23,6 +23,7 @@ from tsdsr.training.engine import Engine
 from tsdsr.training.networks import channels_last
 from tsdsr.training.precision import autocast
 from tsdsr.training.prompts import LabelPrompts, Prompts, mix
+from tsdsr.training.provenance import RunFiles
 from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.sample_rng import SampleRNG
 from tsdsr.training.samples import Crops, TrainingData, TrainingSample
@@ -51,7 +52,7 @@ class TeacherTrainer(Engine):
         network (nn.Module): the denoiser; its parameters that require gradients are trained.
         vae (nn.Module): the frozen autoencoder.
         data (TrainingData): photographs.
-        output, prompts, accelerator, dtype, workers: as for :class:`tsdsr.training.student.StudentTrainer`.
+        output, prompts, accelerator, dtype, workers, files: as for :class:`tsdsr.training.student.StudentTrainer`.
 
     Raises:
         TrainingError: the folder holds a run with other settings.
@@ -70,8 +71,9 @@ class TeacherTrainer(Engine):
         accelerator: Accelerator | None = None,
         dtype: torch.dtype = torch.float32,
         workers: int = 0,
+        files: RunFiles | None = None,
     ) -> None:
-        super().__init__(config, output, accelerator or make_accelerator(output, "cpu"), dtype, workers)
+        super().__init__(config, output, accelerator or make_accelerator(output, "cpu"), dtype, workers, files)
         self.data = data
         self.process = get_spec(config.networks.model).process
         self.prompts = prompts or LabelPrompts()

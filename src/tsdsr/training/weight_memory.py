@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from tsdsr.errors import ConfigError, WeightsError
 from tsdsr.models.adapters import new_lora
 from tsdsr.models.zoo import ModelSpec, get_spec
-from tsdsr.training.build import DTYPES, TEACHER, new_network
+from tsdsr.training.build import DTYPES, new_network
 from tsdsr.training.config import RunConfig, StudentConfig
 from tsdsr.training.networks import STUDENT, Parts, build_networks
+from tsdsr.training.provenance import TEACHER
 
 _BYTES = {"weights": 4, "gradients": 4, "Adam's moments": 8, "average": 4}
 """What is held for each trained weight, in bytes; only student and teacher are averaged."""

@@ -1,0 +1,141 @@
+"""What a run was made from: its files, and fingerprints by which a resumed run recognises them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tsdsr.errors import TrainingError
+from tsdsr.hashing import fingerprint_file, fingerprint_folder
+from tsdsr.models.zoo import get_spec
+from tsdsr.training.config import NetworkSettings
+from tsdsr.training.samples import TrainingData
+
+FORMAT = 3
+"""Version of what checkpoints hold."""
+
+TEACHER = "teacher"
+"""Name of a teacher's folder and of its LoRA file in a run folder."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a run's inputs lie.
+
+    Attributes:
+        base (Path | None): diffusers folder of the base model; `mini` has none.
+        teacher (Path | None): a teacher made by ``tsdsr train teacher``: a folder for `mini`, a LoRA file otherwise.
+        student (Path | None): where the student starts: a pipeline folder for `mini`, a folder of released LoRA files
+            otherwise.
+        cache (Path | None): text embeddings made by ``tsdsr data cache``.
+        prompts (Path | None): folder of text files, one per photograph.
+        photos (tuple of str): photographs, as :func:`tsdsr.data.sources.open_source` takes them.
+    """
+
+    base: Path | None = None
+    teacher: Path | None = None
+    student: Path | None = None
+    cache: Path | None = None
+    prompts: Path | None = None
+    photos: tuple[str, ...] = ()
+
+    def to_plain(self) -> dict[str, str | list[str]]:
+        """What is given, as texts; folders become absolute."""
+        folders = {k: os.path.abspath(v) for k, v in vars(self).items() if isinstance(v, Path)}
+        return {**folders, "photos": list(self.photos)}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, str | Sequence[str]]) -> RunFiles:
+        """What :meth:`to_plain` gave."""
+        folders = {k: Path(v) for k, v in plain.items() if isinstance(v, str)}
+        return cls(photos=tuple(plain["photos"]), **folders)
+
+
+def subfolder_or_self(folder: Path, name: str) -> Path:
+    """``folder/name`` when there is one, else the folder."""
+    inside = folder / name
+    return inside if inside.is_dir() else folder
+
+
+def fingerprints(files: RunFiles, settings: NetworkSettings) -> dict[str, str]:
+    """Fingerprints of the weights a run starts from; where they lie does not count.
+
+    Args:
+        files (RunFiles): paths that exist.
+        settings (NetworkSettings): which parts of the base model are used.
+
+    Returns:
+        dict: ``base``, ``teacher``, ``init``; those that are not given are missing.
+    """
+    found = {}
+    spec = get_spec(settings.model)
+    if files.base is not None and settings.lora_rank is not None:
+        found["base"] = fingerprint_folder(files.base, (spec.denoiser_subfolder, "vae"))
+    for name, path, inside in (("teacher", files.teacher, TEACHER), ("init", files.student, "denoiser")):
+        if path is not None and path.is_file():
+            found[name] = fingerprint_file(path)
+        elif path is not None:
+            found[name] = fingerprint_folder(subfolder_or_self(path, inside), (".",))
+    return {name: digest[:16] for name, digest in found.items()}
+
+
+def photographs_fingerprint(data: TrainingData) -> str:
+    """Number, bytes and a hash of the photographs' names and sizes, prompts and weights.
+
+    Names count relative to the folder that all images of a source share, so that a moved folder is the same.
+    """
+    digest = hashlib.sha256()
+    count = total = 0
+    lists = [(s.images, s.root, s.weight) for s in data.sources]
+    for images, root, weight in (*lists, (data.validation, None, 0.0)):
+        digest.update(f"{weight:g}\n".encode())
+        for path in images:
+            size = path.stat().st_size
+            name = path.relative_to(root).as_posix() if root else path.name
+            digest.update(f"{name} {size} {data.prompts.get(path, '')}\n".encode())
+            count, total = count + 1, total + size
+    return f"{count} files, {total} bytes, {digest.hexdigest()[:16]}"
+
+
+def flat(settings: Any, path: str = "") -> dict[str, Any]:
+    """Nested JSON values as ``{"phases.0.steps": 100}``."""
+    if isinstance(settings, dict | list):
+        pairs = settings.items() if isinstance(settings, dict) else enumerate(settings)
+        return {k: v for key, value in pairs for k, v in flat(value, f"{path}.{key}".lstrip(".")).items()}
+    return {path: settings}
+
+
+def differences(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """What differs between two records, in the form ``seed: 0 before, 1 now``."""
+    names = [n for n in dict.fromkeys((*recorded, *found)) if recorded.get(n) != found.get(n)]
+    return [f"{name}: {recorded.get(name, 'none')} before, {found.get(name, 'none')} now" for name in names]
+
+
+def require_same_run(folder: Path, state: Mapping[str, Any], config: str, made_from: Mapping[str, str]) -> None:
+    """Check that a checkpoint belongs to the run that is about to go on.
+
+    Args:
+        folder (Path): run folder, for messages.
+        state (mapping): the checkpoint.
+        config (str): settings of the run as JSON.
+        made_from (mapping): fingerprints of its photographs and weights, and its precision.
+
+    Raises:
+        TrainingError: it does not, or is of an older format; the message names what differs.
+    """
+    if state.get("format") != FORMAT:
+        raise TrainingError(f"{folder}: holds a run of an older version; choose another output folder")
+    changed = differences(flat(json.loads(state["config"])), flat(json.loads(config)))
+    kind = "settings"
+    if not changed:
+        changed, kind = differences(state["made_from"], made_from), "files or precision"
+    if changed:
+        raise TrainingError(
+            f"{folder}: holds a run with other {kind} ({'; '.join(changed[:5])}); start it as it was, "
+            f"or choose another output folder"
+        )

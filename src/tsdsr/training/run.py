@@ -1,0 +1,284 @@
+"""Whole runs: from photographs and a recipe to a stored student, a stored teacher, or figures of a run.
+
+``tsdsr train`` and ``tsdsr figures`` are command lines over these functions. This is the one file of the package's
+training that knows the pipeline, as a student is stored as one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tsdsr.data.sources import Source, open_source
+from tsdsr.devices import choose_device, choose_dtype
+from tsdsr.errors import ConfigError
+from tsdsr.models.conditioning import FixedPrompt
+from tsdsr.models.zoo import get_spec
+from tsdsr.pipeline.convert import convert_released, save_pipeline
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.training.build import (
+    DTYPES,
+    load_parts,
+    load_teacher,
+    make_prompts,
+    store_teacher,
+    training_data,
+    write_student_lora,
+)
+from tsdsr.training.caching import read_prompt_files
+from tsdsr.training.checkpoint import load_checkpoint_facts
+from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig, config_from_json
+from tsdsr.training.diagnostics import FIGURES, measure, write_figure
+from tsdsr.training.networks import build_networks
+from tsdsr.training.provenance import RunFiles
+from tsdsr.training.run_log import TrackerName, make_accelerator
+from tsdsr.training.student import Perceptual, StudentTrainer
+from tsdsr.training.teacher import TeacherTrainer
+from tsdsr.training.weight_memory import networks_without_storage
+
+StrPath = str | os.PathLike[str]
+
+
+def train_student(
+    config: StudentConfig,
+    photos: StrPath | Sequence[StrPath],
+    output: StrPath,
+    *,
+    teacher: StrPath | None = None,
+    init: StrPath | None = None,
+    base: StrPath | None = None,
+    cache: StrPath | None = None,
+    prompts: StrPath | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    workers: int = 0,
+    until: int | None = None,
+    tracker: TrackerName = "none",
+) -> Path:
+    """Train a one-step student and store it as a pipeline folder. The same call again goes on after an interruption.
+
+    Args:
+        config (StudentConfig): a recipe of :mod:`tsdsr.recipes`, or your own.
+        photos: folders, lists or descriptions as :func:`tsdsr.data.sources.open_source` takes them, one or several.
+        output: run folder, for checkpoints, log, validation images and the result.
+        teacher: what :func:`train_teacher` made; needed by recipes with target score distillation on `mini`.
+        init: where the student starts: a pipeline folder for `mini`, a folder of LoRA files otherwise. By default the
+            teacher's weights, else the base model's or random ones.
+        base: diffusers folder of the base model; `mini` has none.
+        cache: text embeddings made by ``tsdsr data cache``; `mini` needs none.
+        prompts: folder of text files, one per photograph.
+        device: "auto", "cpu", "cuda" …
+        dtype: autocast precision, "fp32", "bf16" or "fp16". "auto" takes what the run began with; a new run takes the
+            recipe's ``base_precision`` where it is not fp32, else the best of the device.
+        workers (int): data loading processes.
+        until (int | None): stop after this many steps in all; None is the end.
+        tracker: where figures go besides ``log.jsonl``: "tensorboard", "wandb", "trackio" or "none".
+
+    Returns:
+        Path: ``output/pipeline-<step>``, for :func:`tsdsr.load_pipeline`. A LoRA student is also stored in the
+        released layout, as ``output/lora-<step>``.
+
+    Raises:
+        ConfigError: a setting or a file that the recipe needs is missing or does not fit.
+        DatasetError, InvalidInputError: photographs are missing.
+        ModelError: weights are missing or do not fit.
+        TrainingError: the folder holds another run, or steps fail for good.
+        KeyboardInterrupt: Ctrl-C; a checkpoint was saved.
+    """
+    files = _files(photos, teacher, init, base, cache, prompts)
+    networks_without_storage(config)
+    trainer = _student_trainer(config, files, Path(output), device, dtype, workers, tracker)
+    trainer.run(until)
+    target = Path(output) / f"pipeline-{trainer.step:08d}"
+    if trainer.accelerator.is_main_process and not target.exists():  # a finished run that is started again has it
+        _store_student(trainer, files, target)
+    trainer.close()
+    return target
+
+
+def train_teacher(
+    config: TeacherConfig,
+    photos: StrPath | Sequence[StrPath],
+    output: StrPath,
+    *,
+    init: StrPath | None = None,
+    base: StrPath | None = None,
+    cache: StrPath | None = None,
+    prompts: StrPath | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    workers: int = 0,
+    until: int | None = None,
+    tracker: TrackerName = "none",
+) -> Path:
+    """Train a teacher with the diffusion loss on sharp images: a network for `mini`, a LoRA for base models.
+
+    Args:
+        config (TeacherConfig): a recipe of :mod:`tsdsr.recipes`, or your own.
+        init: a teacher to go on from: folder or LoRA file.
+        photos, output, base, cache, prompts, device, dtype, workers, until, tracker: as for :func:`train_student`.
+
+    Returns:
+        Path: a folder or a LoRA file, for ``teacher`` of :func:`train_student`.
+
+    Raises:
+        ConfigError, DatasetError, InvalidInputError, ModelError, TrainingError, KeyboardInterrupt: see
+            :func:`train_student`.
+    """
+    files = _files(photos, init, None, base, cache, prompts)
+    networks_without_storage(config)
+    common = _trainer_arguments(config, files, Path(output), device, dtype, workers, tracker)
+    network, vae = load_teacher(config, files)
+    trainer = TeacherTrainer(config, network, vae, **common)
+    trainer.run(until)
+    target = Path(output)
+    if trainer.accelerator.is_main_process:
+        with trainer.averaged():
+            target = store_teacher(trainer.network, config, Path(output))
+    trainer.close()
+    return target
+
+
+def measure_figures(
+    run: StrPath,
+    output: StrPath,
+    *,
+    photos: StrPath | Sequence[StrPath] | None = None,
+    teacher: StrPath | None = None,
+    init: StrPath | None = None,
+    base: StrPath | None = None,
+    cache: StrPath | None = None,
+    prompts: StrPath | None = None,
+    images: int | None = None,
+    device: str = "auto",
+    on_image: Callable[[int], None] | None = None,
+) -> list[Path]:
+    """Measure figures 3 and 5 of the paper for a student's run, and write them as PNG and CSV.
+
+    Figure 3: cosine between the teacher's direction and the true one. Figure 5: gap between teacher and fake network.
+    Settings, precision and the places of all files come from the run's newest checkpoint.
+
+    Args:
+        run: folder of the student's run, finished or not.
+        output: folder of the figures.
+        photos, teacher, init, base, cache, prompts: where these lie now, if they have been moved.
+        images (int | None): how many of the held-out photographs; None is all.
+        device: where to compute.
+        on_image (callable | None): called with the number of finished images.
+
+    Returns:
+        list of Path: the files.
+
+    Raises:
+        ConfigError: the folder holds no student's run, or one without a teacher or held-out photographs.
+        TrainingError: files have changed since the run.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    facts = load_checkpoint_facts(Path(run))
+    if facts is None:
+        raise ConfigError(f"{run}: holds no checkpoint; the fake network of a run without steps is its teacher")
+    config = config_from_json(facts["config"])
+    if not isinstance(config, StudentConfig):
+        raise ConfigError(f"{run}: is a teacher's run; figures 3 and 5 are of a student's")
+    recorded = vars(RunFiles.from_plain(facts["files"]))
+    given = vars(_files(photos or (), teacher, init, base, cache, prompts))
+    files = RunFiles(**{name: given[name] or recorded[name] for name in recorded})
+    trainer = _student_trainer(config, files, Path(run), device, "auto", 0, "none", lambda x_hat, x_hq: x_hat.sum() * 0)
+    rows = measure(trainer, images=images, on_image=on_image)
+    trainer.close()
+    return [path for name in FIGURES for path in write_figure(name, rows, Path(output))]
+
+
+def _files(
+    photos: StrPath | Sequence[StrPath],
+    teacher: StrPath | None,
+    student: StrPath | None,
+    base: StrPath | None,
+    cache: StrPath | None,
+    prompts: StrPath | None,
+) -> RunFiles:
+    several = [photos] if isinstance(photos, str | os.PathLike) else photos
+    folders = {"base": base, "teacher": teacher, "student": student, "cache": cache, "prompts": prompts}
+    paths = {name: Path(folder) for name, folder in folders.items() if folder is not None}
+    return RunFiles(photos=tuple(os.fspath(photo) for photo in several), **paths)
+
+
+def _student_trainer(
+    config: StudentConfig,
+    files: RunFiles,
+    output: Path,
+    device: str,
+    dtype: str,
+    workers: int,
+    tracker: TrackerName,
+    perceptual: Perceptual | None = None,
+) -> StudentTrainer:
+    """A trainer from files, resumed where its folder holds a run."""
+    common = _trainer_arguments(config, files, output, device, dtype, workers, tracker)
+    spec, parts = get_spec(config.networks.model), load_parts(config, files)
+    networks = build_networks(parts, spec, config.networks, config.seed, scores=config.needs_scores)
+    return StudentTrainer(config, networks, **common, perceptual=perceptual)
+
+
+def _trainer_arguments(
+    config: RunConfig, files: RunFiles, output: Path, device: str, dtype: str, workers: int, tracker: TrackerName
+) -> dict[str, Any]:
+    """What both trainers take besides networks."""
+    sources = [open_source(photos) for photos in files.photos]
+    if not sources:
+        raise ConfigError("no photographs were given")
+    where = choose_device(device)
+    return {
+        "data": training_data(sources, config, _texts(sources, files.prompts)),
+        "output": output,
+        "prompts": make_prompts(config, files),
+        "accelerator": make_accelerator(output, where.type, tracker),
+        "dtype": resolve_precision(dtype, where, config, output),
+        "workers": workers,
+        "files": files,
+    }
+
+
+def _texts(sources: Sequence[Source], prompts: Path | None) -> dict[Path, str]:
+    texts: dict[Path, str] = {}
+    if prompts is not None:
+        for source in sources:
+            texts |= zip(source.images, read_prompt_files(source.images, source.root, prompts), strict=True)
+    return texts
+
+
+def resolve_precision(dtype: str, device: torch.device, config: RunConfig, output: Path) -> torch.dtype:
+    """The autocast precision of a run: "auto" is decided once, at its first start, and then kept.
+
+    Args:
+        dtype (str): "auto", "fp32", "bf16" or "fp16".
+        device (torch.device): decides for a new run whose base weights are in fp32.
+        config (RunConfig): base weights in 16 bits decide otherwise.
+        output (Path): run folder.
+    """
+    if dtype != "auto":
+        return choose_dtype(dtype, device)
+    facts = load_checkpoint_facts(output)
+    if facts is not None and "made_from" in facts:
+        return choose_dtype(facts["made_from"]["precision"], device)
+    if config.networks.base_precision != "fp32":
+        return DTYPES[config.networks.base_precision]
+    return choose_dtype("auto", device)
+
+
+def _store_student(trainer: StudentTrainer, files: RunFiles, target: Path) -> None:
+    """The averaged student as a pipeline folder, and its LoRA in the released layout where it has one."""
+    net, spec = trainer.networks.student, trainer.spec
+    with trainer.averaged():
+        if trainer.config.networks.lora_rank is None:
+            prompt = FixedPrompt.from_conditioning(trainer.prompts.fixed())
+            save_pipeline(OneStepSRPipeline(net.denoiser, net.vae, prompt, spec.name), target, torch.float16)
+            return
+        lora = target.with_name(target.name.replace("pipeline", "lora"))
+        write_student_lora(net.denoiser, net.vae, spec, trainer.prompts, lora)
+    assert files.base is not None
+    save_pipeline(convert_released(files.base, lora, lora, spec.name), target, torch.float16)
