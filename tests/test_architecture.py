@@ -228,3 +228,29 @@ def test_the_equations_page_names_its_functions_and_tests() -> None:
     """Guards the check above against a page that it cannot read."""
     text = (ROOT / "docs" / "equations.md").read_text()
     assert len(re.findall(r"`[\w./]+\.py::[\w.]+`", text)) >= 30
+
+
+def test_the_architecture_page_lists_every_module() -> None:
+    tree = (ROOT / "docs" / "architecture.md").read_text().split("```")[1]
+    listed, folder = set(), ""
+    for indent, name in re.findall(r"^( +)([\w/]+(?:\.py)?)", tree, re.MULTILINE):
+        if len(indent) == 2:
+            folder = name if name.endswith("/") else ""
+        listed.add(name if len(indent) == 2 else folder + name)
+    modules = {str(path.relative_to(ROOT / "src" / "tsdsr")) for path in SOURCES if path.stem[:2] != "__"}
+    commands = {name for name in modules if name.startswith("cli/")}
+    difference = {name for name in listed if name.endswith(".py")} ^ ((modules - commands) | {"__init__.py"})
+    assert not difference, f"docs/architecture.md and src/tsdsr differ: {sorted(difference)}"
+
+
+def test_the_architecture_page_states_the_allowed_imports() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|$", text, re.MULTILINE)
+    stated = {
+        name: set(re.findall(r"`(\w+)`", allowed)) for names, allowed in rows for name in re.findall(r"`(\w+)`", names)
+    }
+    assert {**stated, "cli": MAY_IMPORT["cli"]} == {
+        name: allowed for name, allowed in MAY_IMPORT.items() if name not in EVERYONES | {"__main__"}
+    }
+    shared = " ".join(text.split()).partition("may also import these modules:")[2].partition(".")[0]
+    assert set(re.findall(r"`(\w+)`", shared)) == EVERYONES
