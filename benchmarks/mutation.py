@@ -45,6 +45,7 @@ RELATED = {
     "data/poisson.py": ["tests/data/test_operators_cpu.py"],
     "resize.py": ["tests/test_resize.py", *DATA],
     "pixels.py": ["tests/test_pixels.py", *DATA],
+    "hashing.py": ["tests/test_hashing.py", "tests/data/test_cache.py"],
 }
 """Module → its tests, the quick ones first; package → tests that run after the one with the module's own name."""
 
@@ -155,7 +156,7 @@ def report(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-GROUP_OF = {"models": "training", "cli": "training", "resize.py": "data", "pixels.py": "data"}
+GROUP_OF = {"models": "training", "cli": "training", "resize.py": "data", "pixels.py": "data", "hashing.py": "data"}
 """Under which package a file outside the three counts."""
 
 

@@ -7,7 +7,7 @@ from mutations.fault import Fault
 KERNELS, OPERATORS, ON_CPU = "data/kernels.py", "data/operators.py", "data/operators_cpu.py"
 FIRST, SECOND, CAMERA = "data/first_order.py", "data/second_order.py", "data/camera.py"
 DATASETS, SOURCES, SHARDS = "data/datasets.py", "data/sources.py", "data/shards.py"
-TESTSET, SETTINGS, CACHE, POISSON = "data/testset.py", "data/settings.py", "data/cache.py", "data/poisson.py"
+TESTSET, SETTINGS, POISSON = "data/testset.py", "data/settings.py", "data/poisson.py"
 
 DATA = (
     Fault("kernels not normalised", KERNELS, "return (values / values.sum((1, 2), keepdim=True)).float()",
@@ -134,7 +134,7 @@ DATA = (
           "pixels[left : left + height, top : top + width]"),
     Fault("test set: the truth stored without sharpening", TESTSET, "_save(recipe.target(x_hq)[0], high)",
           "_save(x_hq[0], high)"),
-    Fault("cache: half of a weight file not in the fingerprint", CACHE, "                    file.seek(-_SAMPLE, 2)\n",
+    Fault("fingerprint without the end of a file", "hashing.py", "                    file.seek(-_SAMPLE, 2)\n",
           ""),
     Fault("the enlargement shifts by half a pixel", "resize.py",
           'mode="bicubic", align_corners=False, antialias=shrinks)',
