@@ -30,7 +30,6 @@ from torch.utils.data import Dataset
 from tests.conftest import sd2_prompt, sd3_prompt, tiny_mmdit, tiny_vae
 from tests.training.tiny import LORA, NETWORK, distance, mini_networks, sd2_networks, sd3_networks
 from tsdsr.data.datasets import CropSettings, PairSettings
-from tsdsr.data.sources import Source
 from tsdsr.models.adapters import new_lora, use_adapter
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.mini import MiniUNet
@@ -46,7 +45,7 @@ FILE = Path(__file__).with_name("golden_runs.json")
 TOLERANCE = 1e-3
 SIZE = 32
 UNLOGGED = {"step", "steps_per_second", "memory_gb"}
-DATA = TrainingData((Source("none", (Path("none.png"),)),))
+DATA = TrainingData(())
 
 
 class MadeUpSamples(Dataset[TrainingSample]):

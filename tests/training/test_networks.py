@@ -169,3 +169,13 @@ def test_parity_with_the_released_code(reference: Path, case: str) -> None:
         assert ((getattr(got, name) - expected).abs().max() / expected.abs().max()).item() < tolerance
     loss = gradient_loss(c["z_hat"].requires_grad_(), got.tsd)
     assert loss.item() == pytest.approx(c["loss"].item(), rel=1e-5)
+
+
+def test_trained_whole_a_student_has_an_encoder_of_its_own_and_a_frozen_decoder() -> None:
+    settings = NetworkSettings(model="sd3")
+    networks = build_networks(Parts(tiny_mmdit(), tiny_vae(16)), get_spec("sd3"), settings, 0, scores=False)
+    student = {n: p for n, p in networks.student.vae.named_parameters() if p.requires_grad}
+    assert student
+    assert all(name.startswith(("encoder.", "quant_conv.")) for name in student)
+    assert not any(p.requires_grad for p in networks.vae.parameters())
+    assert not {id(p) for p in student.values()} & {id(p) for p in networks.vae.parameters()}
