@@ -40,7 +40,7 @@ RELATED = {
     "training/build.py": [*GUARDS, "tests/training/test_teacher.py", "tests/test_cli_train.py"],
     "models/zoo.py": ["tests/models/test_zoo.py", *GUARDS, "tests/training/test_networks.py"],
     "models/latents.py": ["tests/models/test_latents.py", *GUARDS],
-    "cli": ["tests/training/test_assembly.py", "tests/test_cli_train.py"],
+    "training/run.py": ["tests/training/test_assembly.py", "tests/training/test_run.py"],
     "data": DATA,
     "data/poisson.py": ["tests/data/test_operators_cpu.py"],
     "resize.py": ["tests/test_resize.py", *DATA],
@@ -156,7 +156,7 @@ def report(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-GROUP_OF = {"models": "training", "cli": "training", "resize.py": "data", "pixels.py": "data", "hashing.py": "data"}
+GROUP_OF = {"models": "training", "resize.py": "data", "pixels.py": "data", "hashing.py": "data"}
 """Under which package a file outside the three counts."""
 
 

@@ -6,6 +6,7 @@ from mutations.fault import Fault
 
 STUDENT, TEACHER, ENGINE = "training/student.py", "training/teacher.py", "training/engine.py"
 NETWORKS, ADVERSARY, BUILD = "training/networks.py", "training/adversarial.py", "training/build.py"
+BATCHES, RUNNING = "training/batches.py", "training/run.py"
 CONFIG, OPTIM, IMAGE_LOSSES = "training/config.py", "training/optim.py", "training/losses.py"
 LATENTS = "models/latents.py"
 
@@ -144,18 +145,14 @@ RUN = (
           "        self.roles[self._averaged].parameters"),
     Fault("averaged weights are not put in", ENGINE, "        self.ema.copy_to(parameters)\n", ""),
     Fault("trained weights are not put back", ENGINE, "            self.ema.restore(parameters)", "            pass"),
-    Fault("every phase starts with the first samples", ENGINE,
-          "first_item, begin = first_item + phase.steps * phase.batch_size,",
-          "first_item, begin = 0,"),
-    Fault("a bad step is taken all the same", ENGINE, 'if self.accelerator.reduce(flags, "sum").tolist()[0] > 0:',
-          "if False:"),
-    Fault("micro-batches overlap", ENGINE, "* micro * self.accelerator.num_processes + i",
-          "* self.accelerator.num_processes + i"),
-    Fault("a student is stored without averaging", "cli/train.py",
-          "    with trainer.averaged():\n        if trainer.config",
+    Fault("every phase starts with the first samples", BATCHES,
+          "first_item, begin = first_item + phase.steps * phase.batch_size,", "first_item, begin = 0,"),
+    Fault("a bad step is taken all the same", ENGINE, "        if bad:\n", "        if False:\n"),
+    Fault("micro-batches overlap", BATCHES, "* micro * processes + i", "* processes + i"),
+    Fault("a student is stored without averaging", RUNNING, "    with trainer.averaged():\n        if trainer.config",
           "    if True:\n        if trainer.config"),
-    Fault("a teacher is stored without averaging", "cli/train.py", "with trainer.averaged():\n                target",
-          "if True:\n                target"),
+    Fault("a teacher is stored without averaging", RUNNING, "with trainer.averaged():\n            target",
+          "if True:\n            target"),
     Fault("no prompt dropout", TEACHER, "prompt = mix(prompt, self.null, dropped)", "pass"),
     Fault("prompt dropout inverted", TEACHER, "uniform() < self.config.prompt_dropout",
           "uniform() >= self.config.prompt_dropout"),
