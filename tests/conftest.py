@@ -91,6 +91,14 @@ def as_batch(image: Image.Image) -> torch.Tensor:
     return to_tensor(np.asarray(image.convert("RGB")))[None]
 
 
+def reference_windows(image: Image.Image, edge: int = 112) -> np.ndarray:
+    """Cut the top left, centre and bottom right out of a picture, side by side, as the reference stores them."""
+    pixels = np.asarray(image, dtype=int)
+    last = [length - edge for length in pixels.shape[:2]]
+    places = [(y * part // 2, x * part // 2) for y, x in [last] for part in range(3)]
+    return np.concatenate([pixels[y : y + edge, x : x + edge] for y, x in places], axis=1)
+
+
 def randomise(module: torch.nn.Module, std: float = 0.05) -> torch.nn.Module:
     """Add small random values to every parameter, including zero-initialised ones."""
     generator = torch.Generator().manual_seed(1)

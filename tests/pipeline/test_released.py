@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.conftest import reference_windows
 from tsdsr.errors import InvalidInputError
 from tsdsr.pipeline.convert import convert_released, save_pipeline
 from tsdsr.pipeline.loading import load_pipeline
@@ -24,14 +25,6 @@ def converted(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> OneS
     return load_pipeline(folder, "cpu", "fp32")
 
 
-def windows(image: Image.Image, edge: int = 112) -> np.ndarray:
-    """The top left, the centre and the bottom right of a picture, side by side, as the reference stores them."""
-    pixels = np.asarray(image, dtype=int)
-    last = [length - edge for length in pixels.shape[:2]]
-    places = [(y * part // 2, x * part // 2) for y, x in [last] for part in range(3)]
-    return np.concatenate([pixels[y : y + edge, x : x + edge] for y, x in places], axis=1)
-
-
 @pytest.mark.parametrize(("method", "folder"), [("none", "nofix"), ("adain", "adain"), ("wavelet", "wavelet")])
 @pytest.mark.parametrize("name", ["sq128", "small101x77", "big210x150"])
 def test_the_released_codes_pictures_are_reproduced(
@@ -40,7 +33,7 @@ def test_the_released_codes_pictures_are_reproduced(
     """99 % of the values within one grey level and 99.9 % within two: what is left is rounding of float32."""
     source = Image.open(reference / "inference" / "inputs" / f"{name}.png")
     expected = np.asarray(Image.open(reference / "inference" / folder / f"{name}.png"), dtype=int)
-    error = np.abs(windows(upscale_like_upstream(converted, source, 4, method)) - expected)
+    error = np.abs(reference_windows(upscale_like_upstream(converted, source, 4, method)) - expected)
     histogram = dict(zip(*np.unique(error, return_counts=True), strict=True))
     assert (error <= 1).mean() >= 0.99, histogram
     assert (error <= 2).mean() >= 0.999, histogram
@@ -51,7 +44,7 @@ def test_without_quirks_the_default_agrees_with_the_released_code(
 ) -> None:
     """On an image that needs neither padding nor tiles only the last rounding differs."""
     source = Image.open(reference / "inference" / "inputs" / "sq128.png").convert("RGB")
-    ours = windows(converted(source, color_fix="none").images[0])
+    ours = reference_windows(converted(source, color_fix="none").images[0])
     theirs = np.asarray(Image.open(reference / "inference" / "nofix" / "sq128.png"), dtype=int)
     assert (np.abs(ours - theirs) <= 1).mean() >= 0.995
 
