@@ -27,6 +27,7 @@ from torch import Tensor
 
 from folding import CPU, file_gb, in_turn, peak_gb, rms, step
 from tsdsr.devices import choose_dtype
+from tsdsr.models.latents import decode_latents
 from tsdsr.optimize.quantize import quantize
 from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
@@ -63,7 +64,7 @@ def compare_pictures(work: Path, dtype: torch.dtype) -> dict[str, dict[str, floa
     decoded = {}
     with torch.inference_mode():
         for name in ("full", *(name for name in latents if name != "full")):
-            decoded[name] = vae.decode((latents[name] / vae.config.scaling_factor).to(dtype)).sample.float()
+            decoded[name] = decode_latents(vae, latents[name]) * 2 - 1
         low, high = (torch.quantile(decoded["full"].flatten()[::16], q) for q in (0.01, 0.99))
         pictures = {name: ((x - low) / (high - low)).clamp(0, 1) for name, x in decoded.items()}
         distance = lpips.LPIPS(net="alex", verbose=False)

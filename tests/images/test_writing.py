@@ -18,7 +18,7 @@ from tests.images.pictures import LOSSLESS, SUFFIXES, deep, kinds, metadata, ram
 from tsdsr.errors import ImageWriteError, InvalidInputError
 from tsdsr.images import writing
 from tsdsr.images.picture import Picture
-from tsdsr.images.reading import FORMATS, read_picture
+from tsdsr.images.reading import FORMATS, read_picture, read_rgb, read_size
 from tsdsr.images.writing import WriteOptions, write_picture
 
 KINDS = kinds()
@@ -204,3 +204,11 @@ def test_arrays_on_disk_are_written_strip_by_strip(tmp_path: Path) -> None:
 
 def test_every_known_suffix_has_a_default() -> None:
     assert set(writing.DEFAULT_QUALITY) | {"PNG", "TIFF", "BMP"} == set(FORMATS.values())
+
+
+def test_a_string_is_a_path(tmp_path: Path) -> None:
+    name = str(tmp_path / "made" / "a.png")
+    write_picture(Picture(rgb()), name)
+    pixels = read_picture(name).pixels
+    assert np.array_equal(read_rgb(name), pixels)
+    assert read_size(name) == (pixels.shape[1], pixels.shape[0])

@@ -298,3 +298,18 @@ def test_a_missing_exporter_names_its_extra(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(MissingDependencyError, match=r"tsdsr\[onnx\]"):
         export_pipeline(make("mini"), tmp_path / "model")
     assert not list(tmp_path.iterdir())
+
+
+def test_exporting_leaves_the_pipeline_as_it_is_and_takes_a_string(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[bool] = []
+    pipe = make("mini")
+    pipe.denoiser.train()
+    pipe.denoiser.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    monkeypatch.chdir(tmp_path)
+    write_onnx(pipe, "denoiser", "denoiser.onnx")
+    assert set(modes) == {False}
+    assert all(module.training for module in pipe.denoiser.modules())
+    with pytest.raises(InvalidInputError, match="exists already"):
+        export_pipeline(pipe, str(tmp_path))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from tsdsr.errors import ImageReadError, ImageTooLargeError, InvalidInputError, MissingDependencyError, TSDSRError
+from tsdsr.files import StrPath
 from tsdsr.images.color_modes import conversion_of, upright, with_transparent_colour
 from tsdsr.images.encoded import EncodedImage
 from tsdsr.images.metadata import ORIENTATION, fitted, read_metadata
@@ -47,14 +48,14 @@ _XMP, _ICC = 700, 34675
 _pillow_state = threading.Lock()
 
 
-def image_format(path: Path) -> str:
+def image_format(path: StrPath) -> str:
     """Pillow's name of the format that the path's suffix stands for.
 
     Raises:
         InvalidInputError: unknown suffix.
     """
     try:
-        return FORMATS[path.suffix.lower()]
+        return FORMATS[Path(path).suffix.lower()]
     except KeyError:
         raise InvalidInputError(f"{path}: unknown image suffix; choose from {', '.join(FORMATS)}") from None
 
@@ -75,7 +76,7 @@ def codecs() -> set[str]:
     return set(FORMATS.values()) & set(Image.OPEN) & set(Image.SAVE)
 
 
-def require_codec(path: Path | str, name: str) -> None:
+def require_codec(path: StrPath, name: str) -> None:
     """Raise unless a format can be read and written here.
 
     Raises:
@@ -86,14 +87,14 @@ def require_codec(path: Path | str, name: str) -> None:
         raise MissingDependencyError(f"{path}: {name} files cannot be used here; {remedy}")
 
 
-def read_picture(path: Path, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Picture:
+def read_picture(path: StrPath, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Picture:
     """Decode a file to upright RGB or grey of 8 or 16 bits, with alpha and metadata.
 
     The format is recognised by content. 16-bit PNG and TIFF keep all bits. 1-bit, palette, CMYK, YCbCr and LAB images
     are converted, with a notice. Of a JPEG that holds several pictures (MPO), and of a HEIF, the main one is read.
 
     Args:
-        path (Path): PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC.
+        path (str | PathLike): PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC.
         max_pixels (int | None): largest number of pixels accepted; None accepts any.
 
     Returns:
@@ -107,7 +108,7 @@ def read_picture(path: Path, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Pic
     return _decoded(_existing(path), max_pixels)
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
+def read_rgb(path: StrPath) -> NDArray[np.uint8]:
     """What a file shows, as 8-bit RGB: the pixels that training, scoring and reports work with.
 
     16 bits are rounded, grey is repeated, transparency is flattened onto white, and the EXIF orientation is applied.
@@ -115,7 +116,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     the usual test sets are scored without it. Only CMYK, LAB and YCbCr are converted, which are not RGB at all.
 
     Args:
-        path (Path): as :func:`read_picture`.
+        path (str | PathLike): as :func:`read_picture`.
 
     Returns:
         array: (H, W, 3).
@@ -137,7 +138,7 @@ def decode_rgb(data: bytes, name: str) -> NDArray[np.uint8]:
     return _decoded(EncodedImage(name, data), MAX_RGB_PIXELS).to_rgb()
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(path: StrPath) -> tuple[int, int]:
     """Width and height of what :func:`read_rgb` gives, from the file's header.
 
     Raises:
@@ -154,7 +155,7 @@ def read_size(path: Path) -> tuple[int, int]:
             return (image.height, image.width) if turned else image.size
 
 
-def is_plain(path: Path) -> bool:
+def is_plain(path: StrPath) -> bool:
     """Whether every decoder reads a file as :func:`read_rgb` does: 8 bits of RGB or grey, opaque, not turned.
 
     Raises:
@@ -170,7 +171,8 @@ def is_plain(path: Path) -> bool:
             return known and not image.has_transparency_data and image.getexif().get(ORIENTATION, 1) == 1
 
 
-def _existing(path: Path) -> EncodedImage:
+def _existing(path: StrPath) -> EncodedImage:
+    path = Path(path)
     if not path.is_file():
         raise ImageReadError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
     return EncodedImage.at(path)

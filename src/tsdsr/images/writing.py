@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from tsdsr.errors import ImageWriteError, InvalidInputError
-from tsdsr.files import atomic_path
+from tsdsr.files import StrPath, atomic_path
 from tsdsr.images.icc import to_srgb
 from tsdsr.images.metadata import fitted, with_resolution
 from tsdsr.images.picture import Metadata, Picture, flattened, to_8_bits
@@ -58,12 +57,12 @@ class WriteOptions:
             raise InvalidInputError(f"compression must lie between 0 and 9, got {self.compression}")
 
 
-def write_picture(picture: Picture, path: Path, options: WriteOptions | None = None) -> tuple[str, ...]:
+def write_picture(picture: Picture, path: StrPath, options: WriteOptions | None = None) -> tuple[str, ...]:
     """Store a picture in the format of the path's suffix; the file appears complete or not at all.
 
     Args:
         picture (Picture): what to store.
-        path (Path): destination; its folder is created when missing.
+        path (str | PathLike): destination; its folder is created when missing.
         options (WriteOptions | None): see there.
 
     Returns:

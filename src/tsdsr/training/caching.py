@@ -16,6 +16,7 @@ from tsdsr.data.sources import FileHealth
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.hashing import fingerprint_folder, hash_pixels, hash_text
 from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.latents import encode_images
 from tsdsr.models.text import TextPart, assemble, encode_prompts
 from tsdsr.models.zoo import ModelSpec, load_part
 from tsdsr.pixels import to_tensor
@@ -169,9 +170,9 @@ def cache_latents(
             todo = {key: pixels for pixels in crops if (key := hash_pixels(pixels)) not in cache}
             if not todo:
                 continue
-            x = torch.stack([to_tensor(p) for p in todo.values()]).mul(2).sub(1).to(device, dtype)
+            x = torch.stack([to_tensor(p) for p in todo.values()]).to(device)
             with torch.no_grad():
-                z = vae.encode(x).latent_dist.mode() * vae.config.scaling_factor
+                z = encode_images(vae, x).to(dtype)
             for key, latent in zip(todo, z, strict=True):
                 cache.add(key, {"z_hq": latent})
     return len(cache)
