@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from recipes.mini_trials import LONG_LENS
 from tsdsr.data.camera import CameraDegradation
 from tsdsr.data.datasets import CropSettings, cut_crop
 from tsdsr.data.second_order import Degradation
@@ -40,7 +41,7 @@ from tsdsr.evaluation.scoring import ScoringSettings, evaluate
 from tsdsr.images.reading import read_rgb
 from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pixels import to_tensor, to_uint8
-from tsdsr.recipes.mini import CAMERA, LONG_LENS, mini_v2
+from tsdsr.recipes.mini import CAMERA, mini_v2
 from tsdsr.resize import upsample_bicubic
 from tsdsr.training.build import split_sources
 from tsdsr.training.monitors import grid_excess

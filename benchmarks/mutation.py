@@ -32,11 +32,20 @@ GUARDS = [f"tests/training/test_{name}.py" for name in ("golden_runs", "assembly
 DATA = [f"tests/data/test_{name}.py" for name in ("crops", "known_values", "alignment", "datasets", "second_order")]
 RELATED = {
     "diffusion": [f"tests/diffusion/test_{name}.py" for name in ("losses", "process", "trajectory")],
-    "training": [*GUARDS, *(f"tests/training/test_{name}.py" for name in ("networks", "teacher", "engine", "student"))],
-    "training/student.py": [*GUARDS, "tests/training/test_student.py"],
+    "training": [
+        *GUARDS,
+        *(
+            f"tests/training/test_{name}.py"
+            for name in ("networks", "teacher", "engine", "step", "adversarial", "student")
+        ),
+    ],
+    "training/student.py": [
+        *GUARDS,
+        *(f"tests/training/test_{name}.py" for name in ("step", "adversarial", "student")),
+    ],
     "training/teacher.py": [*GUARDS, "tests/training/test_teacher.py"],
-    "training/losses.py": ["tests/training/test_grids.py", "tests/training/test_perceptual.py", *GUARDS],
-    "training/sample_rng.py": ["tests/training/test_config.py", *GUARDS, "tests/training/test_student.py"],
+    "training/losses.py": ["tests/training/test_losses.py", *GUARDS],
+    "training/sample_rng.py": ["tests/training/test_sample_rng.py", *GUARDS, "tests/training/test_student.py"],
     "training/build.py": [*GUARDS, "tests/training/test_teacher.py", "tests/test_cli_train.py"],
     "models/zoo.py": ["tests/models/test_zoo.py", *GUARDS, "tests/training/test_networks.py"],
     "models/latents.py": ["tests/models/test_latents.py", *GUARDS],

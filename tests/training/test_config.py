@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,8 @@ from tsdsr.pipeline.loading import resolve_model
 from tsdsr.recipes import RECIPES, get_recipe, student_recipe, teacher_recipe
 from tsdsr.training.config import NetworkSettings, Phase, Schedule, TSDSettings, config_from_json, value_at
 from tsdsr.training.weight_memory import estimate_memory, networks_without_storage
+
+TRIALS = Path(__file__).parents[2] / "benchmarks" / "recipes" / "mini_trials.py"
 
 
 def test_learning_rates_warm_up_fall_and_start_again() -> None:
@@ -40,7 +43,7 @@ def test_ramps_join_two_values() -> None:
 def test_the_papers_settings() -> None:
     """Section 4.1 and the released values."""
     recipe = student_recipe("sd3_paper")
-    first, last = recipe.phases[1], recipe.phases[-1]
+    first, last = recipe.phases
     assert recipe.networks.lora_rank == 64
     assert first.batch_size == 16
     assert first.lr[0] == 5e-6
@@ -50,9 +53,21 @@ def test_the_papers_settings() -> None:
     assert (first.tsd.lambda_vsd, first.tsd.lambda_tsm, first.tsd.guidance, first.tsd.points) == (0.7, 0.3, 7.5, 1)
     assert (first.tsd.first, first.tsd.last) == (50, 950)
     assert first.latent_mse_weight == 1
+    assert first.diverse_prompts == last.diverse_prompts == 0
+    assert last.tsd.lambda_vsd == 0.7
     assert (last.tsd.points, last.tsd.step_size, last.tsd.step_weights) == (4, 50, (1.0, 0.3, 0.3, 0.3))
     assert last.latent_mse_weight == 0
     assert last.gamma_reg == (1.0, 2.0)
+
+
+def test_the_remedy_against_grids_is_a_recipe_of_its_own() -> None:
+    start, first, last = student_recipe("sd3_gradual").phases
+    paper = student_recipe("sd3_paper").phases
+    assert start.tsd is not None
+    assert (start.steps, start.tsd.lambda_vsd, start.diverse_prompts) == (2_000, (0.0, 0.7), (1.0, 0.0))
+    assert start.steps + first.steps == paper[0].steps
+    assert dataclasses.replace(first, steps=paper[0].steps, warmup=paper[0].warmup) == paper[0]
+    assert last == paper[1]
 
 
 def test_ablations_change_what_they_say() -> None:
@@ -97,8 +112,16 @@ def test_recipes_of_the_shipped_mini_are_as_long_as_its_model_card_says() -> Non
         assert f"{get_recipe(name).phases[-1].steps:,}" == said.split()[0]
 
 
+@pytest.mark.parametrize(
+    "name", ["mini_adversarial", "mini_camera_tsd", "mini_fine", "mini_sensor", "mini_twin", "mini_large_both"]
+)
+def test_recipes_of_trials_construct(name: str) -> None:
+    assert student_recipe(f"{TRIALS}:{name}").total_steps > 0
+    assert name not in RECIPES
+
+
 def test_recipes_know_their_kind() -> None:
-    with pytest.raises(ConfigError, match="mini_v0"):
+    with pytest.raises(ConfigError, match="tsdsr train list"):
         get_recipe("mini_v99")
     with pytest.raises(ConfigError, match="train teacher"):
         student_recipe("mini_teacher")

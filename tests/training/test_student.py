@@ -1,16 +1,10 @@
-"""The student's trainer: gradients arrive, runs are reproducible, killing one changes nothing."""
+"""The student's trainer: gradients arrive, losses fall, bad steps are counted."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -35,9 +29,6 @@ from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.diffusion.losses import gradient_loss
 from tsdsr.errors import ConfigError, TrainingError
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings
-from tsdsr.training.student import StudentTrainer
-
-ROOT = Path(__file__).parents[2]
 
 
 def only_tsd(**changes: object) -> StudentConfig:
@@ -45,60 +36,6 @@ def only_tsd(**changes: object) -> StudentConfig:
     tsd = TSDSettings(guidance=1.5, points=2)
     phase = Phase(steps=4, batch_size=2, lr=(1e-3, 1e-3), fake_lr=(1e-3, 1e-3), tsd=tsd)
     return config(phases=(phase,), weight_decay=0.0, **changes)
-
-
-@pytest.mark.parametrize("stop", [1, 3, 4])
-def test_resuming_equals_not_stopping(photo_folder: Path, tmp_path: Path, stop: int) -> None:
-    """N + M steps equal N, a new process's worth of state, M: every trained and averaged weight to the bit."""
-    whole = trainer(photo_folder, tmp_path / "whole")
-    whole.run()
-    trainer(photo_folder, tmp_path / "parts").run(until=stop)
-    torch.manual_seed(1234)  # whatever the global generator does in between
-    rest = trainer(photo_folder, tmp_path / "parts")
-    assert rest.step == stop
-    rest.run()
-    assert_same(weights(whole), weights(rest))
-
-
-def test_resuming_lora_equals_not_stopping(photo_folder: Path, tmp_path: Path) -> None:
-    def run(out: Path, until: int | None = None) -> StudentTrainer:
-        t = trainer(photo_folder, out, sd3_config(), networks=sd3_networks(), prompts=TinyPrompts())
-        t.run(until)
-        return t
-
-    whole = run(tmp_path / "whole")
-    run(tmp_path / "parts", 1)
-    assert_same(weights(whole), weights(run(tmp_path / "parts")))
-
-
-def test_a_killed_run_continues_as_if_nothing_had_happened(photo_folder: Path, tmp_path: Path) -> None:
-    cfg = config(steps=30, checkpoint_every=3)
-    script = textwrap.dedent(
-        f"""
-        import sys
-        from pathlib import Path
-        sys.path.insert(0, {str(ROOT)!r})
-        from tests.training.tiny import config, trainer
-        trainer(Path(sys.argv[1]), Path(sys.argv[2]), config(steps=30, checkpoint_every=3)).run()
-        """
-    )
-    killed = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(photo_folder), str(killed)], stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    while len(list(killed.glob("checkpoint-*.pt"))) < 2:  # two are kept: at least six steps are done
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    resumed = trainer(photo_folder, killed, cfg)
-    assert 0 < resumed.step < 60
-    resumed.run()
-    whole = trainer(photo_folder, tmp_path / "whole", cfg)
-    whole.run()
-    assert_same(weights(whole), weights(resumed))
 
 
 def test_tsd_alone_reaches_every_parameter_of_the_student(photo_folder: Path, tmp_path: Path) -> None:
@@ -218,12 +155,6 @@ def test_walks_and_the_fake_keep_to_the_range_of_positions_of_the_moment(photo_f
     assert set(seen) <= {99, 100}
 
 
-def test_a_run_with_other_settings_is_not_resumed(photo_folder: Path, tmp_path: Path) -> None:
-    trainer(photo_folder, tmp_path).run(until=1)
-    with pytest.raises(TrainingError, match="other settings"):
-        trainer(photo_folder, tmp_path, config(seed=1))
-
-
 def test_bfloat16_trains_too(photo_folder: Path, tmp_path: Path) -> None:
     run = trainer(photo_folder, tmp_path, dtype=torch.bfloat16)
     run.run()
@@ -300,63 +231,6 @@ def test_accumulated_micro_batches_equal_one_batch(photo_folder: Path, tmp_path:
 def test_batches_that_cannot_be_split_are_refused(photo_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="accumulation=3"):
         config(accumulation=3)
-
-
-@pytest.mark.parametrize("kind", ["mini", "sd3"])
-def test_the_adversarial_loss_trains_student_and_discriminator_but_not_the_fake(
-    photo_folder: Path, tmp_path: Path, kind: str
-) -> None:
-    phase = Phase(steps=3, batch_size=2, lr=(1e-3, 1e-3), adversarial_weight=0.5, tsd=TSDSettings(points=1))
-    if kind == "mini":
-        run = trainer(photo_folder, tmp_path, config(phases=(phase,), weight_decay=0.0))
-    else:
-        cfg = sd3_config(weight_decay=0.0)
-        cfg = dataclasses.replace(cfg, phases=(phase,))
-        run = trainer(photo_folder, tmp_path, cfg, networks=sd3_networks(), prompts=TinyPrompts())
-    fake = run.roles["fake"].parameters
-    honest = run._fake_gradients
-
-    def untouched(*arguments: object) -> object:
-        assert all(p.grad is None for p in fake)  # the student's backward pass went through it and left nothing
-        return honest(*arguments)  # type: ignore[arg-type]
-
-    run._fake_gradients = untouched  # type: ignore[assignment,method-assign]
-    run.run(until=1)
-    before = weights(run)
-    run.run()
-    after = weights(run)
-    moved = {k for k in before if not torch.equal(before[k], after[k])}
-    assert any(k.startswith("student.") for k in moved)
-    assert {k for k in before if k.startswith("discriminator.")} <= moved
-    record = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
-    assert record["loss/adversarial"] > 0
-    assert record["loss/discriminator"] > 0
-
-
-def test_an_adversary_on_latents_needs_no_teacher_and_resumes_to_the_bit(photo_folder: Path, tmp_path: Path) -> None:
-    phase = Phase(
-        steps=4,
-        batch_size=2,
-        lr=(1e-3, 1e-3),
-        l1_weight=1.0,
-        adversarial_weight=0.5,
-        adversary="latent",
-        grid_weight=1.0,
-    )
-    cfg = config(phases=(phase,), ema_decay=0.9)
-    assert not cfg.needs_scores
-    whole = trainer(photo_folder, tmp_path / "whole", cfg, networks=mini_networks(scores=False))
-    whole.run()
-    for _ in range(2):
-        halves = trainer(photo_folder, tmp_path / "halves", cfg, networks=mini_networks(scores=False))
-        halves.run(until=2 if halves.step == 0 else None)
-    assert halves.step == 4
-    expected, found = weights(whole), weights(halves)
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert {name.split(".")[0] for name in expected} == {"student", "discriminator", "ema"}
-    record = json.loads((tmp_path / "whole" / "log.jsonl").read_text().splitlines()[-1])
-    assert record["loss/grid"] > 0
-    assert record["loss/discriminator"] > 0
 
 
 def test_perceptual_distances_take_turns(photo_folder: Path, tmp_path: Path) -> None:

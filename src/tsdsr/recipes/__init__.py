@@ -10,22 +10,17 @@ from types import MappingProxyType
 from tsdsr.errors import ConfigError
 from tsdsr.recipes.ablations import ABLATIONS, ablated
 from tsdsr.recipes.mini import (
-    mini_adversarial,
     mini_camera,
-    mini_camera_tsd,
-    mini_fine,
-    mini_sensor,
     mini_smoke,
     mini_smoke_teacher,
     mini_student,
     mini_teacher,
-    mini_twin,
     mini_v0,
     mini_v1,
     mini_v2,
 )
-from tsdsr.recipes.mini_large import mini_large, mini_large_both, mini_v3, mini_wide_teacher
-from tsdsr.recipes.stable_diffusion import sd2, sd3_24gb, sd3_paper, sd3_teacher, sd21, sd21_teacher
+from tsdsr.recipes.mini_large import mini_large, mini_v3, mini_wide_teacher
+from tsdsr.recipes.stable_diffusion import sd2, sd3_24gb, sd3_gradual, sd3_paper, sd3_teacher, sd21, sd21_teacher
 from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig
 
 Recipe = Callable[[], RunConfig]
@@ -35,17 +30,12 @@ _STUDENTS = (
     mini_v1,
     mini_v2,
     mini_v3,
-    mini_adversarial,
     mini_camera,
-    mini_camera_tsd,
-    mini_fine,
     mini_large,
-    mini_large_both,
-    mini_sensor,
-    mini_twin,
     mini_student,
     mini_smoke,
     sd3_paper,
+    sd3_gradual,
     sd3_24gb,
     sd21,
     sd2,

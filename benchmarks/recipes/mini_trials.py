@@ -1,0 +1,134 @@
+"""Recipes of runs of `mini` that were tried and not shipped; what came of them stands in ``benchmarks/mini.md``.
+
+tsdsr train student --recipe benchmarks/recipes/mini_trials.py:mini_fine --init V1 --photos PHOTOS -o RUN
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tsdsr.data.camera import CameraDegradation
+from tsdsr.data.datasets import CropSettings, PairSettings
+from tsdsr.data.settings import PRESETS
+from tsdsr.recipes.mini import CAMERA, DASM, DETAIL_LOSSES, TEXTURE_LOSSES, TSD, camera_pairs
+from tsdsr.recipes.mini_large import LARGE_LOSSES, large_run
+from tsdsr.training.config import NetworkSettings, Phase, StudentConfig
+
+LONG_LENS = CameraDegradation(
+    blur_sigma=(0.3, 0.7),
+    defocus_prob=0.1,
+    photons=(10_000.0, 100_000.0),
+    gradient_prob=1.0,
+    sharpen_amount=(0.1, 0.6),
+    jpeg_prob=0.0,
+)
+"""A good camera's own pixels: what the truth is in benchmarks of real photographs."""
+
+_FINE = NetworkSettings(config={"fine_channels": 32, "fine_blocks": 3})
+"""One more level, at two pixels a position."""
+
+
+def mini_adversarial() -> StudentConfig:
+    """A trial that is not shipped: from `mini` v0 (``--init``), with DISTS, a term against grids and an adversary.
+
+    Half of the pairs keep v0's first-order degradation, the rest have the full recipe in a milder and a harsher form.
+    The first phase gets used to them; then the discriminator joins. It looks at latents, and so at the place of every
+    pixel in the grid. What came of it stands in ``benchmarks/mini.md``: better on photographs that are degraded as in
+    training, grainy on RealSR.
+    """
+    shared = TEXTURE_LOSSES | {"l1_weight": 1.0, "perceptual_weight": 0.75}
+    return StudentConfig(
+        phases=(
+            Phase(steps=400, lr=(2e-4, 2e-4), warmup=50, **shared),
+            Phase(
+                steps=2800,
+                lr=(2e-4, 1e-5),
+                adversarial_weight=(0.03, 0.08),
+                adversary="latent",
+                discriminator_lr=(2e-4, 5e-5),
+                **shared,
+            ),
+        ),
+        pairs=PairSettings(
+            crops=CropSettings(size=128),
+            others=((0.25, dataclasses.replace(PRESETS["stablesr"], sharpen_target=False)), (0.25, PRESETS["osediff"])),
+        ),
+    )
+
+
+def mini_camera_tsd() -> StudentConfig:
+    """A trial that is not shipped: as :func:`mini_camera`, with TSD and then DASM in the place of the adversary.
+
+    Clean, and less detailed than :func:`mini_v1`; the figures stand in ``benchmarks/mini.md``.
+    """
+    shared = TEXTURE_LOSSES | {"fake_lr": (1e-4, 1e-4)}
+    return StudentConfig(
+        phases=(
+            Phase(steps=500, lr=(2e-4, 2e-4), warmup=50, gamma_reg=10.0, tsd=TSD, **shared),
+            Phase(steps=1000, lr=(2e-4, 1e-5), gamma_reg=(10.0, 20.0), tsd=DASM, **shared),
+        ),
+        pairs=camera_pairs(),
+    )
+
+
+def mini_fine() -> StudentConfig:
+    """A trial that is not shipped: from :func:`mini_v1` (``--init``), a finer level, a lens that blurs more, no TSD.
+
+    With lens, sensor and demosaicing a camera's pixel sees a Gaussian of 0.6 to 0.8 pixels, or 2.4 to 3.2 pixels of the
+    enlargement: the centre of what is drawn here. What came of it stands in ``benchmarks/mini.md``: better than v1 on
+    held-out photographs, worse on RealSR.
+    """
+    return StudentConfig(
+        phases=(Phase(steps=5600, lr=(3e-4, 1e-5), warmup=50, **DETAIL_LOSSES),),
+        networks=_FINE,
+        pairs=camera_pairs(dataclasses.replace(CAMERA, blur_sigma=(0.8, 4.0))),
+        seed=2,
+    )
+
+
+def mini_sensor() -> StudentConfig:
+    """Not run yet: from :func:`mini_v1` (``--init``), a finer level, every other pair as a simulated sensor sees it."""
+    return StudentConfig(
+        phases=(Phase(steps=5600, lr=(3e-4, 1e-5), warmup=50, **DETAIL_LOSSES),),
+        networks=_FINE,
+        pairs=PairSettings(
+            crops=CropSettings(size=128, shrink_prob=0.25, enlarge_prob=0.35),
+            others=((0.5, CameraDegradation()), (0.15, CAMERA), (0.15, PRESETS["osediff"])),
+        ),
+        seed=3,
+    )
+
+
+def mini_twin() -> StudentConfig:
+    """A trial that is not shipped: pairs as two lenses take them, the truth, too, through a sensor and developed.
+
+    For ``--init`` with a later `mini`. Better LPIPS and DISTS on held-out photographs, worse on RealSR; see
+    ``benchmarks/mini.md``.
+    """
+    return StudentConfig(
+        phases=(Phase(steps=2000, lr=(2e-4, 1e-5), warmup=50, **DETAIL_LOSSES),),
+        pairs=PairSettings(
+            crops=CropSettings(size=128, shrink_prob=0.15, enlarge_prob=0.55, max_enlarge=1.7),
+            others=((0.4, CAMERA), (0.25, CameraDegradation()), (0.15, PRESETS["osediff"])),
+            truth=(0.5, LONG_LENS),
+        ),
+        seed=6,
+    )
+
+
+def mini_large_both() -> StudentConfig:
+    """A trial that is not shipped, from :func:`mini_large`: DASM and a weak adversary together. Stopped at step 900."""
+    losses = LARGE_LOSSES | {"batch_size": 32, "fake_lr": (1e-4, 1e-4), "discriminator_lr": (2e-4, 5e-5)}
+    return large_run(
+        Phase(
+            steps=1200,
+            lr=(2e-4, 2e-6),
+            warmup=50,
+            gamma_reg=5.0,
+            tsd=DASM,
+            adversarial_weight=(0.01, 0.03),
+            adversary="latent",
+            **losses,
+        ),
+        seed=23,
+    )
