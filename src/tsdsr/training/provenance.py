@@ -95,7 +95,7 @@ def photographs_fingerprint(data: TrainingData) -> str:
     for images, root, weight in (*lists, (data.validation, None, 0.0)):
         digest.update(f"{weight:g}\n".encode())
         for path in images:
-            size = path.stat().st_size
+            size = path.stat().st_size if path.is_file() else 0  # a file that vanished is left out when it is read
             name = path.relative_to(root).as_posix() if root else path.name
             digest.update(f"{name} {size} {data.prompts.get(path, '')}\n".encode())
             count, total = count + 1, total + size
