@@ -111,7 +111,7 @@ class Engine(ABC):
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
-        """Figures on the held-out photographs; called on the first process only."""
+        """Figures on the held-out photographs, none without any; called on the first process only."""
 
     def monitor(self) -> dict[str, float]:
         """Measurements of the step just taken that are not needed at every step; none by default."""
@@ -179,8 +179,8 @@ class Engine(ABC):
                 "memory_gb": peak_memory_so_far(self.device) / 1e9,
             }
             self.reporter.log(self.step, values | extra)
-        if self.step % every.validate_every == 0 and self.data.validation and self.accelerator.is_main_process:
-            self.reporter.log(self.step, {f"validation/{k}": v for k, v in self.validate().items()})
+        if self.step % every.validate_every == 0 and self.accelerator.is_main_process and (found := self.validate()):
+            self.reporter.log(self.step, {f"validation/{name}": value for name, value in found.items()})
         if self.step % every.checkpoint_every == 0:
             self._save()
 
