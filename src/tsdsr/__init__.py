@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tsdsr.runtimes.export import export_pipeline
     from tsdsr.runtimes.exported_pipeline import load_exported
     from tsdsr.runtimes.open_model import open_pipeline
+    from tsdsr.training.run import measure_figures, train_student, train_teacher
 
 
 def _quiet_imports() -> None:
@@ -61,6 +62,9 @@ def _quiet_imports() -> None:
 _quiet_imports()
 
 _EXPORTS = {
+    "measure_figures": "tsdsr.training.run",
+    "train_student": "tsdsr.training.run",
+    "train_teacher": "tsdsr.training.run",
     "Conditioning": "tsdsr.models.conditioning",
     "Denoiser": "tsdsr.models.denoiser",
     "FlowMatching": "tsdsr.diffusion.process",
@@ -123,11 +127,14 @@ __all__ = [
     "guided",
     "load_exported",
     "load_pipeline",
+    "measure_figures",
     "open_pipeline",
     "quantize",
     "reconstruction_loss",
     "restore",
     "save_pipeline",
+    "train_student",
+    "train_teacher",
     "tsd_gradient",
     "tsm_gradient",
     "upscale_file",

@@ -25,10 +25,10 @@ _STREAM = 21
 
 
 class Adversary(ABC):
-    """A discriminator, and what it looks at.
+    """A discriminator and the features it judges.
 
     Args:
-        head (nn.Module): judges what :meth:`features` gives.
+        head (nn.Module): computes logits from :meth:`features`.
     """
 
     def __init__(self, head: nn.Module) -> None:
@@ -36,7 +36,7 @@ class Adversary(ABC):
 
     @abstractmethod
     def features(self, z: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
-        """What the head is to judge of latents (B, C, h, w) of the samples numbered ``items``."""
+        """Compute the head's input from latents (B, C, h, w) of the samples with numbers ``items``."""
 
     def generator_loss(self, z_hat: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
         """The student's part; call within :meth:`frozen`."""
@@ -57,7 +57,7 @@ class Adversary(ABC):
 
 
 class FeatureAdversary(Adversary):
-    """Looks at features of noised latents inside the fake network.
+    """Judges features of the fake network on noised latents.
 
     Args:
         scores (ScoreNetworks): holds the fake network.
@@ -72,7 +72,7 @@ class FeatureAdversary(Adversary):
             super().__init__(Discriminator(channels))
 
     def features(self, z: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
-        """What the fake network makes of latents, noised at moderate times of the samples' own.
+        """Compute the fake network's features of latents, noised at a moderate time of each sample.
 
         The fake network must be the active role: switching to it here would thaw it within :meth:`frozen`.
         """
@@ -96,9 +96,9 @@ class FeatureAdversary(Adversary):
 
 
 class LatentAdversary(Adversary):
-    """Looks at the latents themselves, without noise; needs neither teacher nor fake network.
+    """Judges the latents themselves, without noise; needs neither teacher nor fake network.
 
-    In a space-to-depth latent space the head sees every pixel and, by channel, its place in the grid.
+    In a space-to-depth latent space the head sees every pixel; the channel tells its place in the grid.
 
     Args:
         channels (int): of the latents.

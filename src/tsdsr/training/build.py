@@ -1,4 +1,4 @@
-"""From a configuration and the files a user has to what a trainer needs, and from a trainer back to files."""
+"""Build networks, prompts and data from a configuration and files, and write trained networks to files."""
 
 from __future__ import annotations
 

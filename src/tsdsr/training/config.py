@@ -1,4 +1,4 @@
-"""The settings of a training run: frozen dataclasses that check themselves. Phases are data."""
+"""The settings of a training run: frozen dataclasses that check their own values."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def value_at(ramp: Ramp, progress: float) -> float:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A stretch of training: how long, how much at a time, how fast.
+    """A phase of training: its length, batch size and learning rate.
 
     Attributes:
         steps (int): optimiser steps.
         batch_size (int): samples a step, over all processes and accumulated micro-batches.
         lr (tuple): learning rate at the start and at the end, joined by half a cosine.
         warmup (int): steps over which the rate rises linearly from zero first.
-        cycles (int): how often the cosine starts again.
+        cycles (int): number of cosine cycles.
     """
 
     steps: Count
@@ -91,11 +91,11 @@ class TSDSettings:
         first (Ramp), last (Ramp): range of positions, of 1000 from noise to clean, where a walk may begin.
         points (int): points N of the walk; 1 is plain TSD, more is DASM.
         step_size (float): step s between points, in positions.
-        shift (int): every point but the first is moved by up to this many positions at random.
+        shift (int): every point but the first is moved at random by up to this many positions.
         later_weight (float): weight of every point but the first, which has 1.
         omega ("sigma2" | "one" | "snr"), space ("native" | "eps"): see :mod:`tsdsr.diffusion.losses`.
-        batched (bool): ask a network for all it is to predict at a point in one pass; otherwise one latent and one
-            prompt at a time, which needs less memory.
+        batched (bool): compute all predictions of a network at a point in one pass; otherwise one latent and one prompt
+            per pass, which needs less memory.
     """
 
     lambda_vsd: Ramp = 0.7
@@ -124,7 +124,7 @@ class TSDSettings:
 
 @dataclass(frozen=True)
 class Phase(Schedule):
-    """A stretch of the student's training with one set of losses (eqs. 7 and 8).
+    """A phase of the student's training with one set of losses (eqs. 7 and 8).
 
     Attributes:
         fake_lr, discriminator_lr (tuple): learning rates of the other roles, scheduled as ``lr``.
@@ -133,7 +133,7 @@ class Phase(Schedule):
         latent_mse_weight (Ramp): weight of the latent MSE.
         l1_weight (Ramp): weight of the pixel L1 term, which the paper does not have.
         perceptual_crop (int | None): edge of a random square LPIPS sees instead of the whole crop, to save time.
-        perceptual (tuple): perceptual distances, taken in turns, one a step: "lpips", "dists".
+        perceptual (tuple): perceptual distances, one per step in turn: "lpips", "dists".
         grid_weight (Ramp): weight of the term against grids, which the paper does not have.
         grid_relative (bool): let that term look at each image by itself and measure a grid against what is around
             it, see :func:`~tsdsr.training.grids.grid_loss`.
@@ -169,7 +169,7 @@ class Phase(Schedule):
 
     @property
     def needs_scores(self) -> bool:
-        """Whether teacher and fake take part."""
+        """Whether the phase needs teacher and fake network."""
         return self.tsd is not None or (self.adversarial_weight != 0.0 and self.adversary == "features")
 
 
@@ -218,7 +218,7 @@ class NetworkSettings:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What every training run has.
+    """Settings of every training run.
 
     Attributes:
         phases (tuple of Schedule): run one after the other.
@@ -312,7 +312,7 @@ class StudentConfig(RunConfig):
 
     @property
     def needs_scores(self) -> bool:
-        """Whether any phase asks a teacher."""
+        """Whether any phase needs teacher and fake network."""
         return any(phase.needs_scores for phase in self.phases)
 
 
@@ -322,8 +322,8 @@ class TeacherConfig(RunConfig):
 
     Attributes:
         crops (CropSettings): how images are cut.
-        time_density ("uniform" | "logit_normal"): how times are drawn: every position of the list alike, or as SD3 was
-            trained (Esser et al. 2024).
+        time_density ("uniform" | "logit_normal"): distribution of times: uniform over the scheduler's list, or that of
+            SD3's training (Esser et al. 2024).
         prompt_dropout (float): probability of the empty prompt, for guidance.
     """
 

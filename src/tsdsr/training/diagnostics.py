@@ -28,7 +28,7 @@ TIMES = tuple(range(50, 1000, 50))
 
 @dataclass(frozen=True)
 class TimeRow:
-    """What was measured at one time, a value an image each.
+    """Measurements at one time, one value per image.
 
     Attributes:
         time (int): in (0, 1000).
@@ -56,9 +56,9 @@ def measure(
     images: int | None = None,
     on_image: Callable[[int], None] | None = None,
 ) -> list[TimeRow]:
-    """Ask student, teacher and fake of a run, with the same noise for every latent and time of an image.
+    """Measure student, teacher and fake of a run, with the same noise for every latent and time of an image.
 
-    Teacher and fake answer with the guidance of the run's last phase with TSD, as in eqs. 3 and 4 and in the figures
+    Teacher and fake run with the guidance of the run's last phase with TSD, as in eqs. 3 and 4 and in the figures
     that the run itself logs.
 
     Args:

@@ -1,8 +1,7 @@
-"""The rhythm every training run has: batches, steps, checkpoints, exact resume, bounded tolerance of bad steps.
+"""The training loop that students and teachers share: steps, checkpoints, exact resume, skipped steps.
 
-All randomness is a function of the seed and of a sample's number, so that a run killed at any moment and started again
-with the same command continues as if nothing had happened, and so that one process, several, or accumulated
-micro-batches see the same samples with the same noise.
+All randomness is a function of the seed and of a sample's number. A run that is killed and started again therefore
+continues exactly, and one process, several processes or accumulated micro-batches see the same samples and noise.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class NonFiniteError(Exception):
 
 
 class Engine(ABC):
-    """One run in one folder; subclasses say what a step is.
+    """One run in one folder; subclasses define its step.
 
     Args:
         config (RunConfig): the run's settings.
@@ -95,7 +94,7 @@ class Engine(ABC):
         self._made_from: dict[str, str] | None = None
         self._averaged = ""
 
-    # What subclasses give
+    # Defined by subclasses
 
     @abstractmethod
     def dataset(self, length: int) -> Dataset[TrainingSample]:
@@ -259,7 +258,7 @@ class Engine(ABC):
             self.ema.step(self.roles[self._averaged].parameters)
         return {f"grad_norm/{name}": norm for name, norm in norms.items()}
 
-    # Bad steps, figures, batches
+    # Skipped steps, figures, batches
 
     def _skip(self, batches: Sequence[TrainingSample], error: NonFiniteError) -> None:
         self.skipped += 1

@@ -1,4 +1,4 @@
-"""What to watch while a student is distilled: directions (figure 3), gaps by time (figure 5), grids."""
+"""Measurements during distillation: directions (figure 3), score gaps by time (figure 5), grids."""
 
 from __future__ import annotations
 

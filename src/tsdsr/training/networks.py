@@ -1,8 +1,8 @@
-"""The roles of training: student, teacher, fake; how they share weights; what they compute.
+"""The roles of training, student, teacher and fake: how they share weights, and their predictions.
 
 With LoRA there is one set of frozen base weights in memory. Teacher and fake are two adapters of one module (or the
 bare base and one adapter), switched before each call. The student is a second module tree over the same tensors with an
-adapter of its own, so that its graph, and the activations recomputed for it, never depend on who was asked last.
+adapter of its own, so that its graph and its recomputed activations never depend on the adapter that ran last.
 Without LoRA the teacher is frozen, the fake a trainable copy of it, and the student a network of its own.
 """
 
@@ -53,7 +53,7 @@ class Student(nn.Module):
 
 
 class ScoreNetworks(nn.Module):
-    """Teacher and fake behind one call.
+    """Teacher and fake, the two score networks of the distillation.
 
     Args:
         fake (ModelMixin): the fake network, or the shared base with its adapters.
@@ -94,10 +94,10 @@ class ScoreNetworks(nn.Module):
         guidance: float = 7.5,
         batched: bool = True,
     ) -> Predictions:
-        """What both roles predict at one point of the walk, with guidance.
+        """Compute the predictions of both roles at one point of the walk, with guidance.
 
-        Batched, the teacher answers for both latents and both prompts in one pass, the fake for both prompts in
-        another; otherwise each of the six answers is a pass of its own.
+        Batched, the teacher predicts for both latents and both prompts in one pass, and the fake for both prompts in
+        another; otherwise each of the six predictions is a pass of its own.
 
         Args:
             z_hat_t, z_hq_t (Tensor): noisy latents (B, C, h, w).
@@ -146,7 +146,7 @@ class Networks:
 
 @dataclass
 class Parts:
-    """What networks are built from, loaded or made.
+    """The loaded or new weights that networks are built from.
 
     Attributes:
         denoiser (ModelMixin): LoRA: the base model. Full training: where the student starts.

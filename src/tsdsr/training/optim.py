@@ -12,10 +12,9 @@ from tsdsr.training.config import RunConfig
 
 
 class TrainedRole:
-    """AdamW over what a module trains, with gradient clipping and, in float16, loss scaling of its own.
+    """AdamW over the trained parameters of a module, with gradient clipping and, in float16, loss scaling of its own.
 
-    Each role has its own scaler because roles step one after the other: with a shared one the second would be unscaled
-    by a factor the first has changed.
+    Each role has its own scaler, as loss magnitudes and overflows differ between roles.
 
     Args:
         module (nn.Module): parameters that require gradients are trained; not wrapped, so that names are its own.

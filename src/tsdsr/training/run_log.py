@@ -1,4 +1,4 @@
-"""What a run tells: a log file, a tracker, a progress bar."""
+"""The log file, tracker and progress bar of a run."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Reporter:
             self._progress.update(self._task, completed=step, status=status)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Record named numbers of a step; those that are not finite are stored as null, JSON has no word for them."""
+        """Record named numbers of a step; values that are not finite are stored as null, as JSON has no NaN."""
         if not self.main:
             return
         self.output.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ class TrainingSample(NamedTuple):
     """One sample, or a batch of them with an axis more.
 
     Attributes:
-        item (int | Tensor): its number, which its randomness belongs to.
+        item (int | Tensor): its number, which determines its randomness.
         x_lq (Tensor): low-quality image enlarged to the crop's size, (3, H, W) in [0, 1]; empty for teachers.
         x_hq (Tensor): high-quality image, (3, H, W) in [0, 1].
         prompt (str | list of str): the image's text; empty when there is none.

@@ -1,4 +1,4 @@
-"""How much memory the weights of a run take, by arithmetic; activations come on top."""
+"""Memory of the weights of a run, computed without allocating them; activations are not included."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tsdsr.training.networks import STUDENT, Parts, build_networks
 from tsdsr.training.provenance import TEACHER
 
 _BYTES = {"weights": 4, "gradients": 4, "Adam's moments": 8, "average": 4}
-"""What is held for each trained weight, in bytes; only student and teacher are averaged."""
+"""Bytes per trained weight; only student and teacher have an average."""
 
 
 def estimate_memory(config: RunConfig) -> Iterator[str]:
-    """Lines that say what is held in memory besides activations, from networks without storage.
+    """Describe the memory of weights, gradients, moments and averages, one line each.
 
     Args:
         config (RunConfig): of a student or a teacher.
