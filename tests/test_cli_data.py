@@ -11,19 +11,20 @@ from tests.conftest import tiny_vae
 from tests.models.text_models import write_blip, write_sd3_text
 from tests.test_cli import run
 from tsdsr.data.shards import ShardStream
-from tsdsr.data.sources import find_pairs
+from tsdsr.data.sources import list_photos
 
 
 def test_degrade_and_replay(photo_folder: Path, tmp_path: Path) -> None:
     options = ["--preset", "realesrgan", "--seed", 4, "--crop", 64, "--count", 5]
     code, output = run("data", "degrade", photo_folder, "-o", tmp_path / "a", *options)
     assert (code, "5 pairs" in output) == (0, True), output
-    assert len(find_pairs(tmp_path / "a")) == 5
+    pairs = list(zip(list_photos(tmp_path / "a" / "lr"), list_photos(tmp_path / "a" / "hr"), strict=True))
+    assert len(pairs) == 5
     code, output = run(
         "data", "degrade", photo_folder, "-o", tmp_path / "b", "--replay", tmp_path / "a" / "manifest.jsonl"
     )
     assert code == 0, output
-    for low, _ in find_pairs(tmp_path / "a"):
+    for low, _ in pairs:
         assert (tmp_path / "b" / "lr" / low.name).read_bytes() == low.read_bytes()
     code, output = run("data", "degrade", photo_folder, "-o", tmp_path / "c", "--crop", 66)
     assert (code, "multiple of the scale" in output) == (2, True)

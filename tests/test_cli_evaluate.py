@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -36,7 +37,9 @@ def test_compare_then_evaluate(pairs: tuple[Path, Path], tmp_path: Path, monkeyp
     out = tmp_path / "out"
     common = ["--gt", hr, "--metrics", "psnr"]
     arguments = ["compare", "mini", "bicubic", f"plain={hr}", "--lr", lr, "-o", str(out), "--runs", "1", *common]
-    result = runner.invoke(app, [*arguments, "--json", str(tmp_path / "c.json"), "--markdown", str(tmp_path / "c.md")])
+    stored = {"--json": "c.json", "--markdown": "c.md", "--latex": "c.tex", "--csv": "c.csv"}
+    written = [str(part) for option, name in stored.items() for part in (option, tmp_path / name)]
+    result = runner.invoke(app, [*arguments, *written])
     assert result.exit_code == 0, result.output
     assert "s/image" in result.output
     systems = {s["name"]: s for s in json.loads((tmp_path / "c.json").read_text())["systems"]}
@@ -46,6 +49,10 @@ def test_compare_then_evaluate(pairs: tuple[Path, Path], tmp_path: Path, monkeyp
     assert cost["parameters"] == 8_146_848
     assert cost["seconds_network"] > 0  # timed in a run of its own: no bound holds on a busy machine
     assert (tmp_path / "c.md").read_text().startswith("|")
+    assert (tmp_path / "c.tex").read_text().startswith(r"\begin{tabular}")
+    table = list(csv.DictReader((tmp_path / "c.csv").read_text().splitlines()))
+    assert [(row["system"], row["source"]) for row in table] == [(name, "measured") for name in systems]
+    assert float(table[1]["psnr"]) == pytest.approx(systems["bicubic"]["scores"]["psnr"]["mean"])
 
     result = runner.invoke(
         app,

@@ -9,10 +9,9 @@ import pytest
 from tsdsr.data.sources import (
     FileHealth,
     Source,
-    find_pairs,
+    files_by_stem,
     list_photos,
     open_source,
-    pair_files,
     read_list,
     split_photos,
 )
@@ -68,33 +67,13 @@ def test_wrong_options_are_refused(photo_folder: Path, option: str) -> None:
         open_source(f"{photo_folder},{option}")
 
 
-@pytest.mark.parametrize(("low", "high"), [("test_LR", "test_HR"), ("lr", "hr"), ("LR", "HR")])
-def test_pairs_are_matched_by_stem(tmp_path: Path, low: str, high: str) -> None:
-    tree(tmp_path, f"{low}/Canon_001_LR4.png", f"{low}/b.jpg", f"{high}/Canon_001_HR.webp", f"{high}/b.png")
-    assert [(a.name, b.name) for a, b in find_pairs(tmp_path)] == [
-        ("Canon_001_LR4.png", "Canon_001_HR.webp"),
-        ("b.jpg", "b.png"),
-    ]
-
-
-def test_what_has_no_partner_is_listed(tmp_path: Path) -> None:
-    tree(tmp_path, "lr/a.png", "lr/b.png", "hr/a.png", "hr/c.png")
-    with pytest.raises(DatasetError, match=r"2 files .*b\.png, .*c\.png"):
-        find_pairs(tmp_path)
-    tree(tmp_path / "other", "lr/a.png", "lr/a_LR.png", "hr/a.png")
+def test_customary_endings_of_stems_do_not_count(tmp_path: Path) -> None:
+    tree(tmp_path, "lr/Canon_001_LR4.png", "lr/b.jpg", "lr/c_HRx4.webp")
+    assert list(files_by_stem(tmp_path / "lr")) == ["Canon_001", "b", "c_HR"]
+    assert list(files_by_stem(tmp_path / "lr", ["_HRx4"])) == ["Canon_001_LR4", "b", "c"]
+    tree(tmp_path, "hr/a.png", "hr/a_LR.png")
     with pytest.raises(DatasetError, match="would both be called 'a'"):
-        pair_files(tmp_path / "other/lr", tmp_path / "other/hr")
-    with pytest.raises(DatasetError, match="no paired folders"):
-        find_pairs(tmp_path / "lr")
-
-
-def test_the_reference_test_set_is_understood() -> None:
-    root = Path(__file__).resolve().parents[3] / "shared" / "bench" / "realsr"
-    if not root.is_dir():
-        pytest.skip("the RealSR test set is not beside this checkout")
-    pairs = find_pairs(root)
-    assert len(pairs) == 100
-    assert all(a.stem.split("_LR")[0] == b.stem.split("_LR")[0].split("_HR")[0] for a, b in pairs)
+        files_by_stem(tmp_path / "hr")
 
 
 def test_the_split_is_stable_and_complete() -> None:

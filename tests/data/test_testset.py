@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tsdsr.data.settings import PRESETS
-from tsdsr.data.sources import find_pairs, list_photos
+from tsdsr.data.sources import list_photos
 from tsdsr.data.testset import MANIFEST, plan_test_set, read_manifest, write_test_set
 from tsdsr.errors import DatasetError, InvalidInputError
 
@@ -27,7 +27,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_crops_come_in_pairs_with_a_manifest(photo_folder: Path, tmp_path: Path) -> None:
     names = make(photo_folder, tmp_path / "set")
     assert names[0] == "000000_astronaut"
-    pairs = find_pairs(tmp_path / "set")
+    pairs = list(zip(list_photos(tmp_path / "set" / "lr"), list_photos(tmp_path / "set" / "hr"), strict=True))
     assert len(pairs) == len(names) == 6
     for low, high in pairs:
         with Image.open(low) as a, Image.open(high) as b:

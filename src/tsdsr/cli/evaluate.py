@@ -36,6 +36,8 @@ Published = Annotated[
 Json = Annotated[Path | None, typer.Option(help="Store all figures here.")]
 Html = Annotated[Path | None, typer.Option(help="Store a page to look at here: tables, bars, pictures side by side.")]
 Markdown = Annotated[Path | None, typer.Option(help="Store the table as Markdown here.")]
+Latex = Annotated[Path | None, typer.Option(help="Store the table as LaTeX (booktabs) here.")]
+Csv = Annotated[Path | None, typer.Option(help="Store the table as CSV here, with all digits and intervals.")]
 
 
 def evaluate(
@@ -47,6 +49,8 @@ def evaluate(
     published: Published = None,
     json: Json = None,
     markdown: Markdown = None,
+    latex: Latex = None,
+    csv: Csv = None,
     html: Html = None,
     crop_border: Border = 0,
     suffix: Suffixes = None,
@@ -73,7 +77,7 @@ def evaluate(
                 on_image=lambda done, total: bars.report("images", done, total),
                 **_suffixes(suffix),
             )
-        _show(found, rows, json, markdown, html)
+        _show(found, rows, json, html, markdown=markdown, latex=latex, csv=csv)
 
 
 def compare(
@@ -93,6 +97,8 @@ def compare(
     published: Published = None,
     json: Json = None,
     markdown: Markdown = None,
+    latex: Latex = None,
+    csv: Csv = None,
     html: Html = None,
     runs: Annotated[int, typer.Option(min=0, help="Warm runs a time is the median of; 0 measures none.")] = 5,
     crop_border: Border = 0,
@@ -124,7 +130,7 @@ def compare(
                 on_image=bars.report,
                 **_suffixes(suffix),
             )
-        _show(found, rows, json, markdown, html)
+        _show(found, rows, json, html, markdown=markdown, latex=latex, csv=csv)
 
 
 def open_system(text: str, scale: int, device: str, dtype: str) -> System:
@@ -201,24 +207,26 @@ def _suffixes(suffixes: list[str] | None) -> dict[str, Any]:
 
 
 def _show(
-    found: Evaluation, rows: Sequence[PublishedRow], json: Path | None, markdown: Path | None, html: Path | None
+    found: Evaluation, rows: Sequence[PublishedRow], json: Path | None, html: Path | None, **tables: Path | None
 ) -> None:
-    """Print the table, and store what was asked for."""
+    """Print the table, and store what was asked for; ``tables`` maps a format to its file."""
     from rich.console import Console
 
-    from tsdsr.evaluation.tables import to_markdown, to_rich
+    from tsdsr.evaluation.tables import to_csv, to_latex, to_markdown, to_rich
     from tsdsr.files import atomic_path
 
     if json is not None:
         found.save(json)
-    if markdown is not None:
-        with atomic_path(markdown) as temporary:
-            temporary.write_text(to_markdown(found, rows) + "\n")
+    formats = {"markdown": to_markdown, "latex": to_latex, "csv": to_csv}
+    for name, path in tables.items():
+        if path is not None:
+            with atomic_path(path) as temporary:
+                temporary.write_text(formats[name](found, rows).rstrip("\n") + "\n", encoding="utf-8")
     if html is not None:
         from tsdsr.evaluation.html_report import write_report
 
         write_report(found, html, published=[(row.method, row.values) for row in rows])
     Console().print(to_rich(found, rows))
-    for path in (json, markdown, html):
+    for path in (json, html, *tables.values()):
         if path is not None:
             typer.echo(f"written to {path}")

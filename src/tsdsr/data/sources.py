@@ -32,9 +32,6 @@ LAYOUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Dataset → folders below its root that hold the high-quality images, the first that exists counts."""
 
-PAIR_FOLDERS = (("test_LR", "test_HR"), ("lr", "hr"), ("LR", "HR"), ("lq", "gt"), ("lq", "hq"))
-"""Names of sibling folders with low- and high-quality images: StableSR's test sets first."""
-
 PAIR_SUFFIXES = ("_LR4", "_LR", "_HR", "_lq", "_hq", "x4")
 """Endings of file stems that do not count when low- and high-quality files are matched."""
 
@@ -135,38 +132,6 @@ def split_photos(photos: Sequence[Path], validation_share: float) -> tuple[list[
     """Split into (training, validation) by a hash of the file name: stable whatever is added or removed."""
     held_out = {p for p in photos if zlib.crc32(p.name.encode()) % 10_000 < validation_share * 10_000}
     return [p for p in photos if p not in held_out], [p for p in photos if p in held_out]
-
-
-def find_pairs(root: Path) -> list[tuple[Path, Path]]:
-    """(low-quality, high-quality) files of a paired test set below ``root``.
-
-    Raises:
-        DatasetError: no pair of folders is there, or files are without a partner.
-    """
-    for low, high in PAIR_FOLDERS:
-        if (root / low).is_dir() and (root / high).is_dir():
-            return pair_files(root / low, root / high)
-    names = ", ".join(f"{low} + {high}" for low, high in PAIR_FOLDERS)
-    raise DatasetError(f"{root}: no paired folders found; expected one of {names}")
-
-
-def pair_files(low: Path, high: Path, suffixes: Sequence[str] = PAIR_SUFFIXES) -> list[tuple[Path, Path]]:
-    """Match the files of two folders by stem, without the customary endings.
-
-    Args:
-        low (Path): folder of low-quality images.
-        high (Path): folder of high-quality images.
-        suffixes (sequence of str): endings of stems to disregard.
-
-    Raises:
-        DatasetError: files are without a partner or two files share a stem; all are listed.
-    """
-    lows, highs = files_by_stem(low, suffixes), files_by_stem(high, suffixes)
-    alone = [lows.get(k) or highs[k] for k in sorted(lows.keys() ^ highs.keys())]
-    if alone:
-        listed = ", ".join(str(p) for p in alone[:10]) + (" …" if len(alone) > 10 else "")
-        raise DatasetError(f"{len(alone)} files without a partner between {low} and {high}: {listed}")
-    return [(lows[k], highs[k]) for k in sorted(lows)]
 
 
 def files_by_stem(folder: Path, suffixes: Sequence[str] = PAIR_SUFFIXES) -> dict[str, Path]:

@@ -13,17 +13,6 @@ _ABLATION = "lpips dists fid musiq maniqa clipiqa"
 DATASETS = ("DRealSR", "RealSR", "DIV2K-Val")
 """The paper's test sets, all 128x128 to 512x512."""
 
-CAPTIONS: Mapping[int, str] = {
-    1: "One-step diffusion models",
-    2: "Multi-step diffusion models, and the paper's single step",
-    3: "Steps and seconds an image, 512x512 on an NVIDIA A100, loading left out",
-    4: "Ablation: without target score matching, without distribution-aware sampling",
-    5: "Other base models, DRealSR",
-    6: "Distribution-aware sampling: number of points N and step s, DRealSR",
-    7: "GAN-based models",
-}
-"""Table → what it shows."""
-
 
 @dataclass(frozen=True)
 class PublishedRow:
@@ -169,6 +158,14 @@ _WALK = """
 
 def published(table: int) -> tuple[PublishedRow, ...]:
     """All rows of a table, in the paper's order.
+
+    1. one-step diffusion models
+    2. multi-step diffusion models, and the paper's single step
+    3. steps and seconds per image, 512x512 on an NVIDIA A100, without loading
+    4. ablation: without target score matching, without distribution-aware sampling
+    5. other base models, DRealSR
+    6. distribution-aware sampling: number of points N and step s, DRealSR
+    7. GAN-based models
 
     Args:
         table (int): 1 to 7.
