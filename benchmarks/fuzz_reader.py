@@ -1,9 +1,9 @@
-"""Fuzz test of the image reader: each damaged file must give a picture or a TSDSRError, quickly and in little memory.
+"""Fuzz test of the reader: each damaged file must give a picture or a TSDSRError, quickly and in little memory.
 
     python benchmarks/fuzz_reader.py --files 12000
 
-Worker processes with limited memory and time read each file and write what they could read. If a worker crashes or
-exceeds the time limit, the parent keeps the file and starts another worker. `benchmarks/files.md` has the results.
+Workers with limited memory and time read each file and write what they could read. If one crashes or exceeds the time
+limit, the parent keeps the file and starts another. `benchmarks/files.md` has the results.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ from tsdsr.images.writing import write_picture
 
 MAX_PIXELS = 4_000_000
 SECONDS = 5.0
-MEMORY = 1 << 30
-"""Address space in bytes that a worker may use beyond what it starts with."""
+MEMORY = 1 << 30  # bytes of address space a worker may use beyond what it starts with
 
 
 def seeds() -> dict[str, bytes]:

@@ -104,36 +104,28 @@ def evaluate(
     if gt is None and settings.needs_gt:
         wanting = ", ".join(spec.name for spec in settings.metrics if spec.kind != "none")
         raise InvalidInputError(f"{wanting} compare with true images: give --gt, or choose no-reference metrics")
-    others = {label: folder for label, folder in ((GT, gt), (LR, lr)) if folder is not None}
-    if clash := others.keys() & systems.keys():
-        raise InvalidInputError(f"no system may be called {', '.join(sorted(clash))!r}")
-    matched = match_folders({**systems, **others}, suffixes)
+    matched = match_folders(_named_folders(systems, gt, lr), suffixes)
     items = [Item(files.get(GT), tuple(files[name] for name in systems)) for _, files in matched]
     check_sizes([(item.gt, output) for item in items if item.gt for output in item.outputs])
     started = time.perf_counter()
     each, missing = score_items(items, settings, on_image)
     sets, missing_sets = _score_sets(items, settings, len(systems))
     missing |= missing_sets
-    results = tuple(
-        SystemResult(
-            name,
-            tuple(str(item.outputs[k]) for item in items),
-            {
-                spec.name: Scores(unavailable=missing[spec.name])
-                if spec.name in missing
-                else Scores(mean=sets[spec.name][k])
-                if spec.kind == "set"
-                else summarise([scores[k][spec.name] for scores in each])
-                for spec in settings.metrics
-            },
-        )
-        for k, name in enumerate(systems)
-    )
+
+    def scores_of(spec: MetricSpec, k: int) -> Scores:
+        if spec.name in missing:
+            return Scores(unavailable=missing[spec.name])
+        return Scores(mean=sets[spec.name][k]) if spec.kind == "set" else summarise([s[k][spec.name] for s in each])
+
+    def result_of(k: int, name: str) -> SystemResult:
+        scores = {spec.name: scores_of(spec, k) for spec in settings.metrics}
+        return SystemResult(name, tuple(str(item.outputs[k]) for item in items), scores)
+
     return Evaluation(
         images=tuple(stem for stem, _ in matched),
         gt_files=tuple(str(item.gt) for item in items if item.gt),
         lr_files=tuple(str(files[LR]) for _, files in matched if LR in files),
-        systems=results,
+        systems=tuple(result_of(k, name) for k, name in enumerate(systems)),
         variants={spec.name: f"pyiqa {spec.pyiqa_name}: {spec.variant}" for spec in settings.metrics},
         settings={
             **versions("pyiqa", "torch", "torchvision"),
@@ -143,6 +135,14 @@ def evaluate(
             "seconds": round(time.perf_counter() - started, 2),
         },
     )
+
+
+def _named_folders(systems: Mapping[str, Path], gt: Path | None, lr: Path | None) -> dict[str, Path]:
+    """All folders by name, those of truth and inputs under names that no system may have."""
+    others = {label: folder for label, folder in ((GT, gt), (LR, lr)) if folder is not None}
+    if clash := others.keys() & systems.keys():
+        raise InvalidInputError(f"no system may be called {', '.join(sorted(clash))!r}")
+    return {**systems, **others}
 
 
 def summarise(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> Scores:
