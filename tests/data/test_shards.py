@@ -88,6 +88,13 @@ def test_epochs_and_seeds_change_the_order(shards: str) -> None:
     assert two[:COUNT] != [s.key for s in ShardStream(shards, seed=2, epochs=1)]
 
 
+def test_shards_come_in_another_order_in_every_epoch(photos: Path, tmp_path: Path) -> None:
+    """With one sample a shard, nothing but the order of shards is left."""
+    two = [s.key for s in ShardStream(pack(photos, tmp_path, per_shard=1), seed=1, epochs=2)]
+    assert sorted(two[:COUNT]) == sorted(two[COUNT:])
+    assert two[:COUNT] != two[COUNT:]
+
+
 def batches(shards: str, workers: int, skip: int = 0, rank: int = 1) -> Iterator[list[str]]:
     stream = ShardStream(shards, seed=3, rank=rank, world=2, batch_size=3, skip_batches=skip)
     for batch in shard_loader(ShardCrops(stream, CropSettings(size=32)), workers):

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tsdsr.data.second_order import Degradation
 from tsdsr.data.settings import PRESETS
 from tsdsr.data.sources import list_photos
 from tsdsr.data.testset import MANIFEST, plan_test_set, read_manifest, write_test_set
 from tsdsr.errors import DatasetError, InvalidInputError
+from tsdsr.pixels import to_tensor, to_uint8
 
 SETTINGS = PRESETS["stablesr"]
 
@@ -98,3 +100,17 @@ def test_errors_say_what_is_wrong(photo_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "other.jsonl").write_text(f"{json.dumps(other)}\n{line}\n")
     with pytest.raises(DatasetError, match="no preset"):
         read_manifest(tmp_path / "other.jsonl")
+
+
+def test_a_sharpened_truth_is_what_is_stored(photo_folder: Path, tmp_path: Path) -> None:
+    """StableSR's preset sharpens it; the low-quality image is made of it, too."""
+    make(photo_folder, tmp_path / "set", count=2)
+    _, items = read_manifest(tmp_path / "set" / MANIFEST)
+    for item in items:
+        left, top, width, height = item.box
+        with Image.open(photo_folder / item.source) as photo:
+            crop = photo.convert("RGB").crop((left, top, left + width, top + height))
+        expected = Degradation(SETTINGS).target(to_tensor(np.asarray(crop))[None])[0]
+        with Image.open(tmp_path / "set" / "hr" / f"{item.name}.png") as stored:
+            assert np.abs(np.asarray(stored).astype(int) - to_uint8(expected)).max() <= 1
+            assert np.abs(np.asarray(stored).astype(int) - np.asarray(crop)).max() > 10
