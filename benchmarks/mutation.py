@@ -59,7 +59,7 @@ RELATED = {
 }
 """Module → its tests, the quick ones first; package → tests that run after the one with the module's own name."""
 
-SLOW = "not killed_run and not two_processes and not tensorboard and not memory_is_counted"
+SLOW = "not killed_run and not ctrl_c and not two_processes and not tensorboard and not memory_is_counted"
 """They start processes of their own or build full-size networks, and take longer than all others together."""
 
 
