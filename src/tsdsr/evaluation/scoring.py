@@ -101,10 +101,7 @@ def evaluate(
         DatasetError: files without a partner or pairs of different sizes, all named.
         ImageReadError: a file that cannot be read.
     """
-    if gt is None and settings.needs_gt:
-        wanting = ", ".join(spec.name for spec in settings.metrics if spec.kind != "none")
-        raise InvalidInputError(f"{wanting} compare with true images: give --gt, or choose no-reference metrics")
-    matched = match_folders(_named_folders(systems, gt, lr), suffixes)
+    matched = match_folders(_named_folders(systems, gt, lr, settings), suffixes)
     items = [Item(files.get(GT), tuple(files[name] for name in systems)) for _, files in matched]
     check_sizes([(item.gt, output) for item in items if item.gt for output in item.outputs])
     started = time.perf_counter()
@@ -137,8 +134,13 @@ def evaluate(
     )
 
 
-def _named_folders(systems: Mapping[str, Path], gt: Path | None, lr: Path | None) -> dict[str, Path]:
-    """All folders by name, those of truth and inputs under names that no system may have."""
+def _named_folders(
+    systems: Mapping[str, Path], gt: Path | None, lr: Path | None, settings: ScoringSettings
+) -> dict[str, Path]:
+    """All folders by name, those of true images and inputs under names that no system may have."""
+    if gt is None and settings.needs_gt:
+        wanting = ", ".join(spec.name for spec in settings.metrics if spec.kind != "none")
+        raise InvalidInputError(f"{wanting} compare with true images: give --gt, or choose no-reference metrics")
     others = {label: folder for label, folder in ((GT, gt), (LR, lr)) if folder is not None}
     if clash := others.keys() & systems.keys():
         raise InvalidInputError(f"no system may be called {', '.join(sorted(clash))!r}")
