@@ -63,10 +63,17 @@ def test_wrong_overrides_are_explained(assignment: str, message: str) -> None:
         apply_overrides(config(), [assignment])
 
 
-@pytest.mark.parametrize("second", ["phases.1.tsd.points=4", "phases.1.tsd=null", "phases.1.tsd.points=8"])
-def test_a_setting_given_twice_is_refused(second: str) -> None:
+def test_the_last_value_of_a_setting_wins() -> None:
+    assert apply_overrides(config(), ["seed=1", "seed=2"]).seed == 2
+    assert apply_overrides(config(), ["seed=2", "seed=1"]).seed == 1
+
+
+@pytest.mark.parametrize(
+    "assignments", [["phases.1.tsd.points=8", "phases.1.tsd=null"], ["phases=[]", "phases.0.steps=1"]]
+)
+def test_a_setting_and_a_part_of_it_are_refused_together(assignments: list[str]) -> None:
     with pytest.raises(ConfigError, match="set twice"):
-        apply_overrides(config(), ["phases.1.tsd.points=8", second])
+        apply_overrides(config(), assignments)
 
 
 def test_settings_that_contradict_each_other_are_checked_together() -> None:

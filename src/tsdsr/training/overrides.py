@@ -20,10 +20,11 @@ def apply_overrides(config: C, assignments: Sequence[str]) -> C:
     Args:
         config (dataclass): frozen, may hold dataclasses, tuples and dicts.
         assignments (sequence of str): ``path.to.field=value``; numbers count the elements of tuples, values are JSON,
-            or plain text where they are not.
+            or plain text where they are not. Of several values for one path the last one wins.
 
     Raises:
-        ConfigError: a path leads nowhere, is given twice, or a value does not fit; the message begins with the path.
+        ConfigError: a path leads nowhere or lies below another one, or a value does not fit; the message begins with
+            the path.
     """
     changes: dict[str, Any] = {}
     for assignment in assignments:
@@ -31,7 +32,7 @@ def apply_overrides(config: C, assignments: Sequence[str]) -> C:
         if not equals:
             raise ConfigError(f"--set {assignment}: write PATH=VALUE, for example phases.0.steps=100")
         for other in changes:
-            if path == other or path.startswith(other + ".") or other.startswith(path + "."):
+            if path.startswith(other + ".") or other.startswith(path + "."):
                 raise ConfigError(f"--set {path}: is set twice, also by --set {other}; give it once")
         try:
             value = json.loads(text)
