@@ -26,7 +26,7 @@ from tsdsr.data.sources import Source
 from tsdsr.diffusion.losses import reconstruction_loss
 from tsdsr.diffusion.process import FlowMatching
 from tsdsr.models.latents import encode_images
-from tsdsr.training.build import training_data
+from tsdsr.training.build import training_data, write_student_lora
 from tsdsr.training.checkpoint import load_latest_checkpoint
 from tsdsr.training.config import TSDSettings
 from tsdsr.training.prompts import LabelPrompts
@@ -242,3 +242,11 @@ def test_the_average_is_what_the_files_hold(photo_folder: Path, tmp_path: Path) 
     stored = load_file(next((pipeline / "denoiser").glob("*.safetensors")))
     for name, value in averaged_in_checkpoint(tmp_path / "s", "student").items():
         torch.testing.assert_close(stored[name.removeprefix("denoiser.")], value.half(), rtol=0, atol=0)
+
+
+def test_the_fixed_prompt_is_stored_beside_the_student(tmp_path: Path) -> None:
+    run = student(CONFIGS["SD3"], tmp_path / "run")  # type: ignore[arg-type]
+    net = run.networks.student
+    write_student_lora(net.denoiser, net.vae, run.spec, run.prompts, tmp_path / "lora")
+    stored = load_file(tmp_path / "lora" / "prompt_embeds.safetensors")["prompt_embeds"]
+    assert torch.equal(stored, run.prompts.fixed().tensors()["prompt_embeds"])
