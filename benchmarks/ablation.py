@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from tsdsr.data.datasets import CropSettings, PairSettings
-from tsdsr.data.settings import PRESETS
+from tsdsr.data.degradation_presets import PRESETS
 from tsdsr.data.sources import open_source
 from tsdsr.images.reading import read_rgb
 from tsdsr.models.zoo import MINI

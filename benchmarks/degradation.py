@@ -24,8 +24,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from tsdsr.data.datasets import CropDataset, CropSettings, PairDataset, PairSettings
-from tsdsr.data.second_order import Degradation, KernelRecord, SampleRecord, StageRecord, make_kernels
-from tsdsr.data.settings import PRESETS
+from tsdsr.data.degradation_presets import PRESETS
+from tsdsr.data.second_order import KernelRecord, SampleRecord, SecondOrderDegradation, StageRecord, make_kernels
 from tsdsr.data.sources import Source, list_photos
 
 _MODES = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
@@ -91,7 +91,7 @@ def plain(x: np.ndarray, record: SampleRecord, sharpen: bool) -> np.ndarray:
 
 def rates(crops: torch.Tensor, rounds: int, preset: str) -> dict[str, Any]:
     """Measure the pairs per second of both implementations on the same records."""
-    recipe, generator = Degradation(PRESETS[preset]), torch.Generator().manual_seed(0)
+    recipe, generator = SecondOrderDegradation(PRESETS[preset]), torch.Generator().manual_seed(0)
     arrays = [crop.permute(1, 2, 0).contiguous().numpy() for crop in crops]
     ours: list[float] = []
     theirs: list[float] = []

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tsdsr.data.datasets import PairSettings
-from tsdsr.data.settings import PRESETS
+from tsdsr.data.degradation_presets import PRESETS
 from tsdsr.data.sources import open_source
 from tsdsr.models.denoiser import as_denoiser, restore
 from tsdsr.models.zoo import MINI

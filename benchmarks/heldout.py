@@ -33,8 +33,8 @@ from torch import Tensor
 from recipes.mini_trials import LONG_LENS
 from tsdsr.data.camera import CameraDegradation
 from tsdsr.data.datasets import CropSettings, cut_crop
-from tsdsr.data.second_order import Degradation
-from tsdsr.data.settings import PRESETS
+from tsdsr.data.degradation_presets import PRESETS
+from tsdsr.data.second_order import SecondOrderDegradation
 from tsdsr.data.sources import open_source
 from tsdsr.evaluation.metrics import select_metrics
 from tsdsr.evaluation.scoring import ScoringSettings, evaluate
@@ -95,7 +95,7 @@ def shifted(scene: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def harsh(sharp: Tensor, rng: np.random.Generator) -> Pair:
-    recipe = Degradation(PRESETS["osediff"])
+    recipe = SecondOrderDegradation(PRESETS["osediff"])
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     return recipe.apply(sharp[None], [recipe.draw((EDGE, EDGE), generator, SMALL)])[0], sharp
 

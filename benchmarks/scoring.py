@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from tsdsr.evaluation.backend import load_pyiqa
 from tsdsr.evaluation.metrics import select_metrics
 from tsdsr.evaluation.pairing import match_folders
+from tsdsr.evaluation.pyiqa_metrics import load_pyiqa
 from tsdsr.evaluation.scoring import GT, Item, Scorer, ScoringSettings, score_items
 from tsdsr.machine import versions
 

@@ -17,14 +17,14 @@ import torch
 from PIL import Image
 
 from tsdsr import load_pipeline
-from tsdsr.data.first_order import SimpleDegradation
-from tsdsr.data.second_order import Degradation
-from tsdsr.data.settings import PRESETS
+from tsdsr.data.degradation_presets import PRESETS
+from tsdsr.data.first_order import FirstOrderDegradation
+from tsdsr.data.second_order import SecondOrderDegradation
 from tsdsr.pipeline.tensors import to_pil, to_tensors
 from tsdsr.resize import upsample_bicubic
 
 HERE = Path(__file__).parent
-DEGRADATION = SimpleDegradation(
+DEGRADATION = FirstOrderDegradation(
     blur_prob=1, blur_sigma=(1.2, 1.8), noise_prob=1, noise_sigma=(2, 4), jpeg_prob=1, jpeg_quality=(75, 85)
 )
 
@@ -48,7 +48,7 @@ def degradation_sheet(edge: int = 192, draws: int = 4) -> Image.Image:
     crops.append(skimage.data.coffee()[60:252, 180:372])
     rows = []
     for preset in PRESETS.values():
-        recipe, generator = Degradation(preset), torch.Generator().manual_seed(1)
+        recipe, generator = SecondOrderDegradation(preset), torch.Generator().manual_seed(1)
         for crop in crops:
             (x,), _ = to_tensors(Image.fromarray(np.ascontiguousarray(crop)))
             x_lq, x_hq, _ = recipe(x.repeat(draws, 1, 1, 1), generator)

@@ -87,7 +87,7 @@ def test_files_keep_their_metadata(model: str, tmp_path: Path) -> None:
     write_picture(source, tmp_path / "a.png")
     run("upscale", tmp_path / "a.png", "-o", tmp_path / "b.tif", "--model", model, "--scale", 2)
     kept = read_picture(tmp_path / "b.tif")
-    assert (kept.full, kept.width, kept.alpha is None) == (65535, 128, False)
+    assert (kept.max_value, kept.width, kept.alpha is None) == (65535, 128, False)
     assert (kept.metadata.icc, kept.metadata.dpi) == (source.metadata.icc, source.metadata.dpi)
     code, output = run(
         "upscale", tmp_path / "a.png", "-o", tmp_path / "b.jpg", "--model", model, "--scale", 2, "--icc", "srgb",

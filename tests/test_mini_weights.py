@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests.conftest import as_batch
-from tsdsr.data.first_order import SimpleDegradation
+from tsdsr.data.first_order import FirstOrderDegradation
 from tsdsr.pipeline.loading import load_pipeline, resolve_model
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.resize import upsample_bicubic
@@ -35,7 +35,7 @@ def pair(name: str) -> tuple[Tensor, Tensor]:
     """Make (LQ, ground truth), the LQ image at a quarter of the size, degraded as in training."""
     x_hq = as_batch(Image.fromarray(np.ascontiguousarray(PHOTOS[name]())))
     size = (x_hq.shape[-2] // 4, x_hq.shape[-1] // 4)
-    settings = SimpleDegradation(blur_prob=1, blur_sigma=(1.2, 1.8), noise_sigma=(2, 4), jpeg_quality=(75, 85))
+    settings = FirstOrderDegradation(blur_prob=1, blur_sigma=(1.2, 1.8), noise_sigma=(2, 4), jpeg_quality=(75, 85))
     return settings(x_hq[0], size, np.random.default_rng(0))[None], x_hq
 
 

@@ -9,7 +9,7 @@ import dataclasses
 
 from tsdsr.data.camera import CameraDegradation
 from tsdsr.data.datasets import CropSettings, PairSettings
-from tsdsr.data.settings import PRESETS
+from tsdsr.data.degradation_presets import PRESETS
 from tsdsr.recipes.mini import CAMERA, DASM, DETAIL_LOSSES, TEXTURE_LOSSES, TSD, camera_pairs
 from tsdsr.recipes.mini_large import LARGE_LOSSES, large_run
 from tsdsr.training.config import NetworkSettings, Phase, StudentConfig

@@ -14,18 +14,18 @@ from torch import Tensor
 
 from tsdsr.data.camera import CameraDegradation
 from tsdsr.data.datasets import CropSettings, PairDataset, PairSettings
-from tsdsr.data.first_order import SimpleDegradation
+from tsdsr.data.degradation_presets import PRESETS
+from tsdsr.data.first_order import FirstOrderDegradation
 from tsdsr.data.operators import ResizeMode, quantise, resize
-from tsdsr.data.second_order import Degradation, KernelRecord, SampleRecord, StageRecord
-from tsdsr.data.settings import PRESETS
+from tsdsr.data.second_order import KernelRecord, SampleRecord, SecondOrderDegradation, StageRecord
 from tsdsr.data.sources import Source
 from tsdsr.resize import upsample_bicubic
 
 SIZE = 64
 CENTRES = [(31.5, 31.5), (24.0, 38.0), (37.3, 26.6)]
 
-FIRST = SimpleDegradation(blur_prob=0, noise_prob=0, jpeg_prob=0)
-BLURRED = SimpleDegradation(blur_prob=1, blur_sigma=(1, 3), isotropic_prob=0, noise_prob=0, jpeg_prob=0)
+FIRST = FirstOrderDegradation(blur_prob=0, noise_prob=0, jpeg_prob=0)
+BLURRED = FirstOrderDegradation(blur_prob=1, blur_sigma=(1, 3), isotropic_prob=0, noise_prob=0, jpeg_prob=0)
 CAMERA = CameraDegradation(
     photons=(1e9, 1e9), read_noise=(1e-9, 1e-9), gradient_prob=0, sharpen_prob=0, jpeg_prob=0
 )  # fmt: skip
@@ -84,7 +84,7 @@ def test_a_degradation_keeps_the_centre(settings: Any, edge: int) -> None:
 
 
 def test_the_second_order_keeps_the_centre() -> None:
-    recipe, generator = Degradation(QUIET), torch.Generator().manual_seed(0)
+    recipe, generator = SecondOrderDegradation(QUIET), torch.Generator().manual_seed(0)
     for centre in CENTRES * 3:
         x = spot(centre)
         record = recipe.draw((SIZE, SIZE), generator)
@@ -97,7 +97,7 @@ def test_a_second_order_record_that_does_nothing_is_shrinking_alone(mode: Resize
     stage = StageRecord(KernelRecord(), (SIZE, SIZE), mode, "gaussian", 0.0, False)
     record = SampleRecord(stage, 100.0, stage, 100.0, KernelRecord(), mode, True, (16, 16), 0)
     x = spot(CENTRES[1])
-    low = Degradation(PRESETS["osediff"]).apply(x[None], [record])[0]
+    low = SecondOrderDegradation(PRESETS["osediff"]).apply(x[None], [record])[0]
     expected = resize(x[None], (16, 16), mode)[0]
     assert (low - expected).abs().max() < 2.5 / 255  # JPEG of quality 100, twice
     np.testing.assert_allclose(centroid(low), centroid(expected), rtol=0, atol=0.02)

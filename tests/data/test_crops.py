@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from tsdsr.data.datasets import CropDataset, CropSettings, PairDataset, PairSettings
-from tsdsr.data.first_order import SimpleDegradation
+from tsdsr.data.first_order import FirstOrderDegradation
 from tsdsr.data.sources import Source, split_photos
 
 PLAIN: dict[str, Any] = {"min_std": 0.0, "shrink_prob": 0.0, "flip": False, "rotate": False}
@@ -77,14 +77,14 @@ def test_the_low_quality_image_has_the_scale_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], sizes: set[int], share: float
 ) -> None:
     drawn: list[int] = []
-    honest = SimpleDegradation.__call__
+    honest = FirstOrderDegradation.__call__
 
-    def recorded(self: SimpleDegradation, hq: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
+    def recorded(self: FirstOrderDegradation, hq: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
         assert size[0] == size[1]
         drawn.append(size[0])
         return honest(self, hq, size, rng)
 
-    monkeypatch.setattr(SimpleDegradation, "__call__", recorded)
+    monkeypatch.setattr(FirstOrderDegradation, "__call__", recorded)
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8)).save(tmp_path / "photo.png")
     pairs = PairSettings(crops=CropSettings(size=64, shrink_prob=0.0), **settings)
     dataset = PairDataset([Source("one", (tmp_path / "photo.png",))], 120, pairs)

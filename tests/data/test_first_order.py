@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests.conftest import as_batch
-from tsdsr.data.first_order import SimpleDegradation, gaussian_kernel
+from tsdsr.data.first_order import FirstOrderDegradation, gaussian_kernel
 from tsdsr.data.operators import quantise, resize
 from tsdsr.errors import ConfigError, InvalidInputError
 
@@ -27,7 +27,7 @@ def test_the_kernel_reaches_three_sigmas() -> None:
 
 def test_the_recipe_is_a_function_of_the_seed(image: Tensor) -> None:
     def run(seed: int) -> Tensor:
-        return SimpleDegradation()(image, (32, 32), np.random.default_rng(seed))
+        return FirstOrderDegradation()(image, (32, 32), np.random.default_rng(seed))
 
     assert torch.equal(run(1), run(1))
     assert not torch.equal(run(1), run(2))
@@ -37,14 +37,14 @@ def test_the_recipe_is_a_function_of_the_seed(image: Tensor) -> None:
 
 
 def test_each_part_can_be_turned_off(image: Tensor) -> None:
-    nothing = SimpleDegradation(blur_prob=0, noise_prob=0, jpeg_prob=0, resize_modes=("area",))
+    nothing = FirstOrderDegradation(blur_prob=0, noise_prob=0, jpeg_prob=0, resize_modes=("area",))
     result = nothing(image, (32, 32), np.random.default_rng(0))
     torch.testing.assert_close(result, quantise(resize(image[None], (32, 32), "area")[0]))
 
 
 def test_noise_has_the_asked_strength() -> None:
     grey = torch.full((3, 256, 256), 0.5)
-    settings = SimpleDegradation(blur_prob=0, jpeg_prob=0, noise_prob=1, noise_sigma=(8, 8), grey_noise_prob=0)
+    settings = FirstOrderDegradation(blur_prob=0, jpeg_prob=0, noise_prob=1, noise_sigma=(8, 8), grey_noise_prob=0)
     noisy = settings(grey, (256, 256), np.random.default_rng(0))
     assert noisy.std().item() * 255 == pytest.approx(8, rel=0.05)
     coupled = dataclasses.replace(settings, grey_noise_prob=1.0)(grey, (256, 256), np.random.default_rng(0))
@@ -55,7 +55,7 @@ def test_noise_has_the_asked_strength() -> None:
 def test_sharpening_exaggerates_edges_and_leaves_flat_parts_alone() -> None:
     step = torch.full((3, 32, 32), 0.4)
     step[..., 16:] = 0.6
-    plain = SimpleDegradation(blur_prob=0, noise_prob=0, jpeg_prob=0)
+    plain = FirstOrderDegradation(blur_prob=0, noise_prob=0, jpeg_prob=0)
     sharp = dataclasses.replace(plain, sharpen_prob=1.0, sharpen_amount=(0.5, 0.5))
     sharpened = sharp(step, (32, 32), np.random.default_rng(0))
     assert sharpened.max() > 0.62
@@ -71,6 +71,6 @@ def test_impossible_settings_are_refused(image: Tensor) -> None:
         {"resize_modes": ("nearest",)},
     ):
         with pytest.raises(ConfigError):
-            SimpleDegradation(**wrong)
+            FirstOrderDegradation(**wrong)
     with pytest.raises(InvalidInputError):
-        SimpleDegradation()(image, (129, 32), np.random.default_rng(0))
+        FirstOrderDegradation()(image, (129, 32), np.random.default_rng(0))

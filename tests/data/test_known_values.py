@@ -14,9 +14,9 @@ pytest.importorskip("cv2", reason="OpenCV is not installed (extra: train)")
 
 from tsdsr.data import first_order, operators, operators_cpu
 from tsdsr.data.camera import CameraDegradation, to_linear, to_srgb
-from tsdsr.data.first_order import SimpleDegradation, draw_ellipse, stored
-from tsdsr.data.second_order import Degradation, KernelRecord, SampleRecord, StageRecord, make_kernels
-from tsdsr.data.settings import PRESETS
+from tsdsr.data.degradation_presets import PRESETS
+from tsdsr.data.first_order import FirstOrderDegradation, draw_ellipse, jpeg_roundtrip
+from tsdsr.data.second_order import KernelRecord, SampleRecord, SecondOrderDegradation, StageRecord, make_kernels
 
 BOTH = pytest.mark.parametrize("module", [operators, operators_cpu], ids=["torch", "opencv"])
 
@@ -85,14 +85,14 @@ def test_every_jpeg_quality_of_the_range_is_drawn(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(first_order, "jpeg_pillow", lambda x, quality: qualities.append(quality) or x)
     rng = np.random.default_rng(0)
     for _ in range(300):
-        stored(torch.zeros(3, 8, 8), (50, 53), 0.7, rng)
+        jpeg_roundtrip(torch.zeros(3, 8, 8), (50, 53), 0.7, rng)
     assert set(qualities) == {50, 51, 52, 53}
     assert len(qualities) == pytest.approx(210, abs=25)
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 def test_the_first_order_shrinks_with_antialiasing(mode: Any) -> None:
-    plain = SimpleDegradation(blur_prob=0, noise_prob=0, jpeg_prob=0, resize_modes=(mode,))
+    plain = FirstOrderDegradation(blur_prob=0, noise_prob=0, jpeg_prob=0, resize_modes=(mode,))
     assert plain(stripes()[0], (15, 15), np.random.default_rng(0)).std() < 0.05
 
 
@@ -106,10 +106,10 @@ def record(size: int = 64, low: int = 15, **changes: Any) -> SampleRecord:
 @pytest.mark.parametrize("antialias", [False, True])
 def test_the_second_order_antialiases_as_its_settings_say(antialias: bool) -> None:
     settings = dataclasses.replace(PRESETS["osediff"], antialias=antialias)
-    spread = Degradation(settings).apply(stripes(), [record()]).std().item()
+    spread = SecondOrderDegradation(settings).apply(stripes(), [record()]).std().item()
     assert (spread < 0.05) is antialias
     large = StageRecord(KernelRecord(), (64, 64), "bicubic", "gaussian", 0.0, False)
-    spread = Degradation(settings).apply(stripes(), [record(first=large, second=large)]).std().item()
+    spread = SecondOrderDegradation(settings).apply(stripes(), [record(first=large, second=large)]).std().item()
     assert (spread < 0.05) is antialias  # the last resize, too
 
 
@@ -137,7 +137,7 @@ def test_operators_run_in_the_order_of_the_diagram(monkeypatch: pytest.MonkeyPat
     one = StageRecord(kernels["a"], (40, 40), "bicubic", "gaussian", 3.0, False)
     two = StageRecord(kernels["b"], (20, 20), "area", "poisson", 0.5, True)
     whole = SampleRecord(one, 60.0, two, 80.0, kernels["c"], "bilinear", jpeg_last, (16, 16), 7)
-    Degradation(PRESETS["osediff"]).apply(torch.rand(1, 3, 64, 64), [whole])
+    SecondOrderDegradation(PRESETS["osediff"]).apply(torch.rand(1, 3, 64, 64), [whole])
     peak = {k: round(1 / make_kernels([v]).max().item()) for k, v in kernels.items()}
     assert len(set(peak.values())) == 3
     start = [
@@ -151,11 +151,11 @@ def test_operators_run_in_the_order_of_the_diagram(monkeypatch: pytest.MonkeyPat
 def test_a_sharpened_truth_is_degraded_sharpened() -> None:
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     plain, sharp = (dataclasses.replace(PRESETS["osediff"], sharpen_target=s) for s in (False, True))
-    target = Degradation(sharp).target(x)
+    target = SecondOrderDegradation(sharp).target(x)
     assert (target - x).abs().max() > 0.1
-    got = Degradation(sharp).apply(x, [record()])
-    torch.testing.assert_close(got, Degradation(plain).apply(target, [record()]), rtol=0, atol=1.01 / 255)
-    assert (got - Degradation(plain).apply(x, [record()])).abs().max() > 0.05
+    got = SecondOrderDegradation(sharp).apply(x, [record()])
+    torch.testing.assert_close(got, SecondOrderDegradation(plain).apply(target, [record()]), rtol=0, atol=1.01 / 255)
+    assert (got - SecondOrderDegradation(plain).apply(x, [record()])).abs().max() > 0.05
 
 
 def camera_spread(level: float, seed: int = 0, **changes: Any) -> float:

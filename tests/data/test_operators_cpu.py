@@ -127,9 +127,9 @@ def test_missing_opencv_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_whole_recipe_agrees_but_for_the_noise(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """With noise off, the records give the same picture through either set of operators."""
     from tsdsr.data import second_order as degradation
-    from tsdsr.data.settings import PRESETS
+    from tsdsr.data.degradation_presets import PRESETS
 
-    recipe = degradation.Degradation(PRESETS["osediff"])
+    recipe = degradation.SecondOrderDegradation(PRESETS["osediff"])
     generator = torch.Generator().manual_seed(2)
     for module in (operators, operators_cpu):
         for name in ("add_gaussian_noise", "add_poisson_noise"):

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from tests.conftest import as_batch
-from tsdsr.data.second_order import Degradation, SampleRecord, make_kernels
-from tsdsr.data.settings import PRESETS, DegradationSettings, KernelSettings
+from tsdsr.data.degradation_presets import PRESETS, DegradationSettings, KernelSettings
+from tsdsr.data.second_order import SampleRecord, SecondOrderDegradation, make_kernels
 from tsdsr.errors import ConfigError, InvalidInputError
 
 
@@ -29,7 +29,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_batch_of_any_preset(preset: str, images: Tensor) -> None:
-    lq, hq, records = Degradation(PRESETS[preset])(images, generator())
+    lq, hq, records = SecondOrderDegradation(PRESETS[preset])(images, generator())
     assert lq.shape == (2, 3, 32, 32)
     assert hq.shape == images.shape
     assert torch.equal((lq * 255).round() / 255, lq)
@@ -39,14 +39,14 @@ def test_a_batch_of_any_preset(preset: str, images: Tensor) -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes(images: Tensor) -> None:
-    degradation = Degradation(PRESETS["realesrgan"])
+    degradation = SecondOrderDegradation(PRESETS["realesrgan"])
     first, second, other = (degradation(images, generator(s))[0] for s in (1, 1, 2))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
 
 
 def test_a_batch_equals_singles(images: Tensor) -> None:
-    degradation = Degradation(PRESETS["osediff"])
+    degradation = SecondOrderDegradation(PRESETS["osediff"])
     together, _, records = degradation(images, generator())
     singles = torch.cat([degradation.apply(images[i : i + 1], [records[i]]) for i in range(2)])
     # the blur of the whole batch may round differently, which moves a value by one grey level now and then
@@ -55,7 +55,7 @@ def test_a_batch_equals_singles(images: Tensor) -> None:
 
 
 def test_a_record_written_to_json_makes_the_same_image(images: Tensor) -> None:
-    degradation = Degradation(PRESETS["realesrgan"])
+    degradation = SecondOrderDegradation(PRESETS["realesrgan"])
     lq, _, records = degradation(images, generator(5))
     stored = json.loads(json.dumps([r.to_dict() for r in records]))
     again = [SampleRecord.from_dict(d) for d in stored]
@@ -64,7 +64,7 @@ def test_a_record_written_to_json_makes_the_same_image(images: Tensor) -> None:
 
 
 def draws(settings: DegradationSettings, count: int = 3000) -> list[SampleRecord]:
-    degradation, g = Degradation(settings), generator()
+    degradation, g = SecondOrderDegradation(settings), generator()
     return [degradation.draw((512, 512), g) for _ in range(count)]
 
 
@@ -129,7 +129,7 @@ def test_draws_follow_the_published_ranges_and_probabilities(preset: str) -> Non
 
 def test_every_operator_leaves_its_mark(images: Tensor) -> None:
     """Changing one field of a record changes the picture: nothing drawn is left unused."""
-    degradation = Degradation(PRESETS["osediff"])
+    degradation = SecondOrderDegradation(PRESETS["osediff"])
     (base,) = (r for r in draws(PRESETS["osediff"], 40)[17:18])
     kernel = dataclasses.replace(base.first.kernel, family="gaussian", sigma=(2.5, 2.5))
     changes = {
@@ -167,7 +167,7 @@ def test_kernels_of_mixed_records(images: Tensor) -> None:
 def test_on_a_gpu_the_picture_is_nearly_the_same(images: Tensor) -> None:
     """Noise comes from another generator there and JPEG from another codec; without noise the rest must agree."""
     pytest.importorskip("kornia")
-    degradation = Degradation(PRESETS["osediff"])
+    degradation = SecondOrderDegradation(PRESETS["osediff"])
     record = draws(PRESETS["osediff"], 1)[0]
     quiet = dataclasses.replace(
         record,
@@ -195,4 +195,4 @@ def test_impossible_settings_are_refused(images: Tensor) -> None:
     with pytest.raises(ConfigError):
         dataclasses.replace(base, scale=0)
     with pytest.raises(InvalidInputError, match="as many records"):
-        Degradation(base).apply(images, draws(base, 1))
+        SecondOrderDegradation(base).apply(images, draws(base, 1))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tsdsr.data.sources import (
-    FileHealth,
     Source,
+    UnreadableFiles,
     files_by_stem,
     list_photos,
     open_source,
@@ -86,7 +86,7 @@ def test_the_split_is_stable_and_complete() -> None:
 
 def test_bad_files_are_reported_once_and_too_many_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     files = [tmp_path / f"{i}.png" for i in range(40)]
-    health = FileHealth(files, limit=0.05)
+    health = UnreadableFiles(files, limit=0.05)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             health.report(files[3], "3.png: broken")

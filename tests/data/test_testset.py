@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tsdsr.data.second_order import Degradation
-from tsdsr.data.settings import PRESETS
+from tsdsr.data.degradation_presets import PRESETS
+from tsdsr.data.second_order import SecondOrderDegradation
 from tsdsr.data.sources import list_photos
 from tsdsr.data.testset import MANIFEST, plan_test_set, read_manifest, write_test_set
 from tsdsr.errors import DatasetError, InvalidInputError
@@ -110,7 +110,7 @@ def test_a_sharpened_truth_is_what_is_stored(photo_folder: Path, tmp_path: Path)
         left, top, width, height = item.box
         with Image.open(photo_folder / item.source) as photo:
             crop = photo.convert("RGB").crop((left, top, left + width, top + height))
-        expected = Degradation(SETTINGS).target(to_tensor(np.asarray(crop))[None])[0]
+        expected = SecondOrderDegradation(SETTINGS).target(to_tensor(np.asarray(crop))[None])[0]
         with Image.open(tmp_path / "set" / "hr" / f"{item.name}.png") as stored:
             assert np.abs(np.asarray(stored).astype(int) - to_uint8(expected)).max() <= 1
             assert np.abs(np.asarray(stored).astype(int) - np.asarray(crop)).max() > 10

@@ -13,8 +13,8 @@ from PIL import Image
 import tsdsr.evaluation.scoring as scoring
 from tests.images.unusual import UNUSUAL, write_float, write_unusual
 from tsdsr.errors import DatasetError, ImageReadError, InvalidInputError
-from tsdsr.evaluation.backend import MetricUnavailableError, remember_reference, separable_filter
 from tsdsr.evaluation.metrics import METRICS, select_metrics
+from tsdsr.evaluation.pyiqa_metrics import MetricUnavailableError, remember_reference, separable_filter
 from tsdsr.evaluation.scoring import Scorer, ScoringSettings, evaluate, gathered, summarise
 
 

@@ -33,15 +33,15 @@ def test_every_kind_makes_the_round_trip(tmp_path: Path, suffix: str, kind: str)
     picture, path = KINDS[kind], tmp_path / "new" / f"photo{suffix.upper()}"
     notices = write_picture(picture, path)
     back = read_picture(path)
-    transparent, sixteen = picture.alpha is not None, picture.full > 255
+    transparent, sixteen = picture.alpha is not None, picture.max_value > 255
     assert len(notices) == (transparent and suffix not in ALPHA) + (sixteen and suffix not in DEEP)
     assert (back.alpha is not None) == (transparent and suffix in ALPHA)
-    assert (back.full > 255) == (sixteen and suffix in DEEP)
+    assert (back.max_value > 255) == (sixteen and suffix in DEEP)
     if picture.grey:
         stays = suffix in GREY and not (suffix == ".heic" and transparent)
         assert back.grey == stays
         assert (back.pixels == back.pixels[..., :1]).mean() > 0.95  # no tint
-    if suffix in LOSSLESS and back.full == picture.full and not (transparent and suffix == ".bmp"):
+    if suffix in LOSSLESS and back.max_value == picture.max_value and not (transparent and suffix == ".bmp"):
         assert np.array_equal(back.pixels, picture.pixels)
         assert not transparent or np.array_equal(back.alpha, picture.alpha)  # type: ignore[arg-type]
     else:

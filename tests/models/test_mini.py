@@ -10,7 +10,7 @@ from tests.conftest import mini_prompt, tiny_mini
 from tsdsr.errors import ConfigError, InvalidInputError
 from tsdsr.models.autoencoder import SpaceToDepthAutoencoder
 from tsdsr.models.denoiser import as_denoiser, restore
-from tsdsr.models.mini import MiniUNet, grown
+from tsdsr.models.mini import MiniUNet, expand_network
 from tsdsr.models.zoo import MINI
 
 
@@ -107,7 +107,7 @@ def test_a_grown_network_computes_the_same_function_before_training() -> None:
         (plain, {"learned_skip": True}),
     ):
         torch.nn.init.normal_(before.conv_out.weight, std=0.1)
-        after = grown(before, changes)
+        after = expand_network(before, changes)
         assert run(before, z).abs().max() > 0.1
         assert torch.equal(run(after, z), run(before, z))
         after.requires_grad_()
@@ -119,6 +119,6 @@ def test_a_grown_network_computes_the_same_function_before_training() -> None:
 def test_a_network_neither_shrinks_nor_changes_its_width() -> None:
     network = MiniUNet(channels=(8, 16), encoder_blocks=(2, 1), decoder_blocks=(1,), embed_dim=16)
     with pytest.raises(ConfigError, match="cannot shrink"):
-        grown(network, {"encoder_blocks": (1, 1)})
+        expand_network(network, {"encoder_blocks": (1, 1)})
     with pytest.raises(ConfigError, match="cannot grow"):
-        grown(network, {"channels": (12, 16)})
+        expand_network(network, {"channels": (12, 16)})

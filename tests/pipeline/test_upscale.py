@@ -36,7 +36,7 @@ def test_everything_in_the_file_is_kept(mini_pipe: OneStepSRPipeline, source: Pa
     target = source.with_name("b.tif")
     assert tsdsr.upscale_file(str(source), str(target), 2, model=mini_pipe) == ()
     kept = read_picture(target)
-    assert (kept.full, kept.width, kept.height) == (65535, 2 * before.width, 2 * before.height)
+    assert (kept.max_value, kept.width, kept.height) == (65535, 2 * before.width, 2 * before.height)
     assert kept.alpha is not None
     assert (kept.metadata.icc, kept.metadata.dpi) == (before.metadata.icc, before.metadata.dpi)
     with Image.open(target) as after, Image.open(source) as first:

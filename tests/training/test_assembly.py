@@ -21,7 +21,7 @@ from tests.training.golden_runs import CONFIGS, TEACHER, MadeUpSamples, student,
 from tests.training.observe import flat, quietly, single
 from tsdsr.cli import app
 from tsdsr.data.datasets import CropSettings, PairSettings
-from tsdsr.data.first_order import SimpleDegradation
+from tsdsr.data.first_order import FirstOrderDegradation
 from tsdsr.data.sources import Source
 from tsdsr.diffusion.losses import reconstruction_loss
 from tsdsr.diffusion.process import FlowMatching
@@ -31,7 +31,7 @@ from tsdsr.training.checkpoint import load_latest_checkpoint
 from tsdsr.training.config import TSDSettings
 from tsdsr.training.prompts import LabelPrompts
 
-MILD = SimpleDegradation(blur_prob=0, noise_prob=0, jpeg_prob=0)
+MILD = FirstOrderDegradation(blur_prob=0, noise_prob=0, jpeg_prob=0)
 
 
 def test_true_latents_come_from_the_original_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from tsdsr.diffusion.losses import Predictions, WalkPoint
 from tsdsr.diffusion.process import FlowMatching, NoiseProcess, VariancePreserving
 from tsdsr.errors import InvalidInputError
-from tsdsr.training.monitors import GapByTime, direction_cosines, grid_excess, score_gap, true_direction
+from tsdsr.training.monitors import ScoreGapByTime, direction_cosines, grid_excess, score_gap, true_direction
 
 PROCESSES = [FlowMatching(), VariancePreserving(prediction="eps"), VariancePreserving(prediction="v")]
 T = torch.tensor([100.0, 500.0, 900.0])
@@ -48,7 +48,7 @@ def test_a_perfect_teacher_has_cosine_one_and_an_opposed_one_minus_one(process: 
 def test_the_gap_is_kept_by_time() -> None:
     point = WalkPoint(T, randn(0), randn(1), Predictions(randn(2), randn(2) + 0.5, randn(3)))
     torch.testing.assert_close(score_gap(point), torch.full((3,), 0.5))
-    gaps = GapByTime(bins=10, momentum=0.5)
+    gaps = ScoreGapByTime(bins=10, momentum=0.5)
     gaps.add(T, torch.tensor([1.0, 2.0, 3.0]))
     gaps.add(torch.tensor([120.0, 1000.0]), torch.tensor([3.0, 7.0]))
     expected = {"vsd_gap/0100": 2.0, "vsd_gap/0500": 2.0, "vsd_gap/0900": 5.0}

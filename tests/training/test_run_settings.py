@@ -206,7 +206,7 @@ def test_things_happen_as_often_as_asked(tmp_path: Path) -> None:
     run.data = TrainingData((), (Path(__file__),))  # something is held out
     validated, logged, monitored = [], [], []
     run.validate = lambda: validated.append(run.step) or {"l1": 0.0}  # type: ignore[method-assign,func-returns-value]
-    honest = run.reporter.log
+    honest = run.run_log.log
 
     def log(step: int, values: Any) -> None:
         if "loss/student" in values:
@@ -215,7 +215,7 @@ def test_things_happen_as_often_as_asked(tmp_path: Path) -> None:
             monitored.append(step)
         honest(step, values)
 
-    run.reporter.log = log  # type: ignore[method-assign]
+    run.run_log.log = log  # type: ignore[method-assign]
     quietly(run)
     saved = sorted(int(p.stem.split("-")[1]) for p in tmp_path.glob("checkpoint-*.pt"))
     assert (validated, saved, monitored) == ([3, 6], [4, 6], [5])

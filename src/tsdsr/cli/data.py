@@ -36,7 +36,7 @@ def degrade(
 ) -> None:
     """Make a degraded test set with a manifest of every drawn parameter."""
     with errors_reported():
-        from tsdsr.data.settings import PRESETS
+        from tsdsr.data.degradation_presets import PRESETS
         from tsdsr.data.sources import list_photos
         from tsdsr.data.testset import plan_test_set, read_manifest, write_test_set
 

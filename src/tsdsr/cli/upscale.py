@@ -239,7 +239,7 @@ def _upstream_restore(pipe: OneStepSRPipeline, options: RestoreOptions, icc: Icc
     def restore(picture: Picture) -> Picture:
         picture = to_srgb(picture) if icc is IccChoice.srgb else picture
         result = upscale_like_upstream(pipe, picture.to_image(), options.scale, options.color_fix)
-        plain = picture.alpha is None and picture.full == 255 and not picture.grey
+        plain = picture.alpha is None and picture.max_value == 255 and not picture.grey
         notices = picture.notices if plain else (*picture.notices, "the upstream preset works in RGB of 8 bits")
         return Picture(np.asarray(result), None, picture.metadata, notices)
 

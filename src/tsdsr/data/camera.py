@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tsdsr.data.first_order import check_ranges, check_size, draw_ellipse, gaussian_kernel, sharpened, stored
+from tsdsr.data.first_order import check_ranges, check_size, draw_ellipse, gaussian_kernel, jpeg_roundtrip, sharpened
 from tsdsr.data.kernels import smooth_kernels
 from tsdsr.data.operators import filter2d, resize
 from tsdsr.field_checks import Probability, check_fields
@@ -40,7 +40,7 @@ class CameraDegradation:
         read_noise (tuple): standard deviation of the sensor's own noise, of white.
         gradient_prob (float): probability of gradient-corrected instead of bilinear demosaicing.
         sharpen_prob (float): probability of unsharp masking in the end.
-        sharpen_amount (tuple): see :class:`~tsdsr.data.first_order.SimpleDegradation`.
+        sharpen_amount (tuple): see :class:`~tsdsr.data.first_order.FirstOrderDegradation`.
         jpeg_prob (float): probability of JPEG compression.
         jpeg_quality (tuple): its quality, inclusive.
     """
@@ -83,7 +83,7 @@ class CameraDegradation:
         x = to_srgb(colours.clamp(0, 1))
         if rng.random() < self.sharpen_prob:
             x = sharpened(x, rng.uniform(*self.sharpen_amount))
-        return stored(x[0], self.jpeg_quality, self.jpeg_prob, rng)
+        return jpeg_roundtrip(x[0], self.jpeg_quality, self.jpeg_prob, rng)
 
     def _point_spread(self, rng: np.random.Generator) -> Tensor:
         """A kernel (k, k), k odd."""

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tsdsr.data.camera import CameraDegradation
-from tsdsr.data.first_order import SimpleDegradation
+from tsdsr.data.degradation_presets import DegradationSettings
+from tsdsr.data.first_order import FirstOrderDegradation
 from tsdsr.data.operators import resize
-from tsdsr.data.second_order import Degradation
-from tsdsr.data.settings import DegradationSettings
-from tsdsr.data.sources import FileHealth, Source
+from tsdsr.data.second_order import SecondOrderDegradation
+from tsdsr.data.sources import Source, UnreadableFiles
 from tsdsr.errors import ConfigError
 from tsdsr.field_checks import Between, NonNegative, Probability, check_fields
 from tsdsr.images.reading import read_rgb
@@ -56,7 +56,7 @@ class CropSettings:
             raise ConfigError("shrink_prob and enlarge_prob must not exceed 1 together")
 
 
-AnyDegradation = SimpleDegradation | CameraDegradation | DegradationSettings
+AnyDegradation = FirstOrderDegradation | CameraDegradation | DegradationSettings
 Scale = Annotated[float, Between(1)]
 
 
@@ -66,7 +66,7 @@ class PairSettings:
 
     Attributes:
         crops (CropSettings): the high-quality crop.
-        degradation (SimpleDegradation | CameraDegradation | DegradationSettings): what becomes of it.
+        degradation (FirstOrderDegradation | CameraDegradation | DegradationSettings): what becomes of it.
         others (tuple): other degradations, each with the probability that it takes the place of ``degradation``.
         truth (tuple | None): a probability and a camera; with it the truth is that camera's picture of the crop, as in
             benchmarks of real photographs. The low-quality image is made from the crop itself.
@@ -76,7 +76,7 @@ class PairSettings:
     """
 
     crops: CropSettings = field(default_factory=CropSettings)
-    degradation: AnyDegradation = field(default_factory=SimpleDegradation)
+    degradation: AnyDegradation = field(default_factory=FirstOrderDegradation)
     others: tuple[tuple[Probability, AnyDegradation], ...] = ()
     truth: tuple[Probability, CameraDegradation] | None = None
     scale: Scale = 4.0
@@ -128,7 +128,7 @@ class CropDataset(Dataset[Tensor]):
         self.length = length
         self.settings = settings
         self.seed = seed
-        self.health = FileHealth([path for source in self.sources for path in source.images])
+        self.health = UnreadableFiles([path for source in self.sources for path in source.images])
         weights = np.array([source.weight for source in self.sources])
         self._shares = weights / weights.sum()
         self._cache = PhotoCache(cache_megabytes * 2**20)
@@ -210,7 +210,7 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
         low = (max(1, round(edge / scale)),) * 2
         degradation = s.choose(rng)
         if isinstance(degradation, DegradationSettings):
-            recipe = Degradation(degradation)
+            recipe = SecondOrderDegradation(degradation)
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
             x_lq = recipe.apply(x_hq[None], [recipe.draw((edge, edge), generator, low)])[0]
             x_hq = recipe.target(x_hq[None])[0]

@@ -17,7 +17,7 @@ _SHARPEN_SIGMA = 0.8
 
 
 @dataclass(frozen=True)
-class SimpleDegradation:
+class FirstOrderDegradation:
     """Ranges of a blur–resize–noise–JPEG degradation; call it on one image.
 
     Attributes:
@@ -78,7 +78,7 @@ class SimpleDegradation:
             x = x + torch.from_numpy(noise) * (rng.uniform(*self.noise_sigma) / 255)
         if self.sharpen_prob and rng.random() < self.sharpen_prob:
             x = sharpened(x, rng.uniform(*self.sharpen_amount))
-        return stored(x[0], self.jpeg_quality, self.jpeg_prob, rng)
+        return jpeg_roundtrip(x[0], self.jpeg_quality, self.jpeg_prob, rng)
 
 
 def check_ranges(settings: object, *names: str) -> None:
@@ -114,7 +114,7 @@ def draw_ellipse(
     return sigma_x, sigma_y, rng.uniform(0, np.pi)
 
 
-def stored(x: Tensor, quality: tuple[int, int], jpeg_prob: float, rng: np.random.Generator) -> Tensor:
+def jpeg_roundtrip(x: Tensor, quality: tuple[int, int], jpeg_prob: float, rng: np.random.Generator) -> Tensor:
     """An image (3, H, W) as a file gives it back: through JPEG of a random quality or rounded to 8 bits."""
     drawn = int(rng.integers(quality[0], quality[1] + 1))
     return jpeg_pillow(x, drawn) if rng.random() < jpeg_prob else quantise(x)

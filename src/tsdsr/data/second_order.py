@@ -1,13 +1,8 @@
 """The second-order degradation of Real-ESRGAN (Wang et al. 2021): every operator, per-sample parameters, replayable.
 
-A run has two steps. :meth:`Degradation.draw` decides on every random number of a sample and gives a plain record of
-them; :meth:`Degradation.apply` does what the record says. A record written to a manifest therefore makes the same image
-again, and records drawn from ``(seed, number)`` do not depend on batches or workers.
-
-::
-
-    blur ─ resize ─ noise ─ JPEG ─ blur ─ resize ─ noise ─┬─ resize to size ─ sinc ─ JPEG ─┬─ round
-                                                          └─ JPEG ─ resize to size ─ sinc ─┘
+A run has two steps. :meth:`SecondOrderDegradation.draw` draws every random number of a sample and returns them as a
+plain record; :meth:`SecondOrderDegradation.apply` applies the record. A record in a manifest therefore reproduces its
+image, and records drawn from ``(seed, number)`` do not depend on batches or workers.
 """
 
 from __future__ import annotations
@@ -22,9 +17,9 @@ import torch
 from torch import Tensor
 
 from tsdsr.data import operators
+from tsdsr.data.degradation_presets import DegradationSettings, KernelSettings, StageSettings
 from tsdsr.data.kernels import Family, delta_kernels, sinc_kernels, smooth_kernels
 from tsdsr.data.operators import RESIZE_MODES, ResizeMode
-from tsdsr.data.settings import DegradationSettings, KernelSettings, StageSettings
 from tsdsr.errors import InvalidInputError
 
 
@@ -96,11 +91,11 @@ class SampleRecord:
         return cls(**{**data, **parts, "final_kernel": kernel(data["final_kernel"])})
 
 
-class Degradation:
+class SecondOrderDegradation:
     """The recipe with one set of ranges.
 
     Args:
-        settings (DegradationSettings): ranges and probabilities, see :data:`tsdsr.data.settings.PRESETS`.
+        settings (DegradationSettings): ranges and probabilities, see :data:`tsdsr.data.degradation_presets.PRESETS`.
     """
 
     def __init__(self, settings: DegradationSettings) -> None:

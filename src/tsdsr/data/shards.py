@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from tsdsr.data.datasets import CropSettings, cut_crop
-from tsdsr.data.sources import PHOTO_SUFFIXES, FileHealth
+from tsdsr.data.sources import PHOTO_SUFFIXES, UnreadableFiles
 from tsdsr.errors import DatasetError, ImageError, InvalidInputError
 from tsdsr.files import atomic_path
 from tsdsr.images.reading import decode_rgb
@@ -123,7 +123,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _usable(paths: list[Path], min_side: int) -> list[Path]:
-    health = FileHealth(paths)
+    health = UnreadableFiles(paths)
     return [path for path in paths if health.read(path, min_side) is not None]
 
 

@@ -154,7 +154,7 @@ def files_by_stem(folder: Path, suffixes: Sequence[str] = PAIR_SUFFIXES) -> dict
     return found
 
 
-class FileHealth:
+class UnreadableFiles:
     """Remembers which files of a dataset cannot be used; shared by all loader processes.
 
     Each bad file is reported once and left out from then on.

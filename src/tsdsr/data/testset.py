@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tsdsr.data.second_order import Degradation, SampleRecord
-from tsdsr.data.settings import PRESETS, DegradationSettings
+from tsdsr.data.degradation_presets import PRESETS, DegradationSettings
+from tsdsr.data.second_order import SampleRecord, SecondOrderDegradation
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.files import atomic_path
 from tsdsr.hashing import hash_pixels
@@ -74,7 +74,7 @@ def plan_test_set(
     """
     if crop is not None and crop % settings.scale:
         raise InvalidInputError(f"a crop of {crop} is not a multiple of the scale {settings.scale}")
-    recipe = Degradation(settings)
+    recipe = SecondOrderDegradation(settings)
     for number in range(len(images) if count is None else count):
         path = images[number % len(images)]
         pixels = read_rgb(path)
@@ -107,7 +107,7 @@ def write_test_set(root: Path, items: Iterator[PairItem], settings: DegradationS
     Raises:
         DatasetError: an image is not the one the manifest was made with, or two items share a name.
     """
-    recipe, written = Degradation(settings), []
+    recipe, written = SecondOrderDegradation(settings), []
     names: set[str] = set()
     for item in items:
         if item.name in names:

@@ -19,9 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from tsdsr.errors import DatasetError, InvalidInputError, TSDSRError
-from tsdsr.evaluation.backend import Metric, MetricUnavailableError, create, make_metric
 from tsdsr.evaluation.metrics import MetricSpec
 from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES, check_sizes, match_folders
+from tsdsr.evaluation.pyiqa_metrics import Metric, MetricUnavailableError, create, make_metric
 from tsdsr.evaluation.results import Evaluation, Scores, SystemResult
 from tsdsr.images.reading import is_plain, read_rgb
 from tsdsr.machine import versions

@@ -47,7 +47,7 @@ def to_srgb(picture: Picture) -> Picture:
     if icc is None:
         return picture
     try:
-        pixels = _deep_to_srgb(picture.pixels, icc) if picture.full > 255 else _bytes_to_srgb(picture.pixels, icc)
+        pixels = _deep_to_srgb(picture.pixels, icc) if picture.max_value > 255 else _bytes_to_srgb(picture.pixels, icc)
     except (ImageCms.PyCMSError, OSError, ValueError, struct.error, LookupError, ArithmeticError) as error:
         notice = f"the ICC profile cannot be applied and is kept ({error})"
         return replace(picture, notices=(*picture.notices, notice))

@@ -83,7 +83,7 @@ class Picture:
         return bool(self.pixels.shape[2] == 1)
 
     @property
-    def full(self) -> int:
+    def max_value(self) -> int:
         """The largest value, 255 or 65535: white, or opaque."""
         return int(np.iinfo(self.pixels.dtype).max)
 

@@ -19,7 +19,7 @@ from tsdsr.images.color_modes import conversion_of, upright, with_transparent_co
 from tsdsr.images.encoded import EncodedImage
 from tsdsr.images.metadata import ORIENTATION, fitted, read_metadata
 from tsdsr.images.picture import Metadata, Picture, Pixels
-from tsdsr.images.sixteen_bit import has_planes_apart, is_deep, read_deep, read_uncommon_tiff, uncommon_tiff_size
+from tsdsr.images.sixteen_bit import has_planes_apart, is_16_bit, read_16_bit, read_uncommon_tiff, uncommon_tiff_size
 
 FORMATS: dict[str, str] = {
     ".png": "PNG",
@@ -167,7 +167,9 @@ def is_plain(path: StrPath) -> bool:
         if opened is None:
             return False
         with opened as image:
-            known = image.format in ("PNG", "JPEG", "BMP", "WEBP") and image.mode in ("L", "RGB") and not is_deep(image)
+            known = (
+                image.format in ("PNG", "JPEG", "BMP", "WEBP") and image.mode in ("L", "RGB") and not is_16_bit(image)
+            )
             return known and not image.has_transparency_data and image.getexif().get(ORIENTATION, 1) == 1
 
 
@@ -229,10 +231,10 @@ def _read(file: EncodedImage, max_pixels: int | None) -> Picture:
         return _read_uncommon(file, max_pixels)
     with opened as image:
         _check(file, image, max_pixels)
-        deep = is_deep(image)
+        deep = is_16_bit(image)
         if deep and has_planes_apart(image):
             return _read_uncommon(file, max_pixels)
-        samples = read_deep(file, image) if deep else None
+        samples = read_16_bit(file, image) if deep else None
         image.load()
         metadata, orientation, notices = read_metadata(image.getexif(), image.info, str(image.format))
         if samples is not None:

@@ -27,8 +27,8 @@ _WHITE_IS_ZERO, _ASSOCIATED, _APART = 0, 1, 2
 _LITTLE = sys.byteorder == "little"
 
 
-def is_deep(image: Image.Image) -> bool:
-    """Whether an opened image has samples of more than 8 bits that :func:`read_deep` understands."""
+def is_16_bit(image: Image.Image) -> bool:
+    """Whether an opened image has samples of more than 8 bits that :func:`read_16_bit` understands."""
     if image.mode.startswith("I;16"):
         return True
     if image.format == "TIFF":
@@ -41,7 +41,7 @@ def has_planes_apart(image: Image.Image) -> bool:
     return image.format == "TIFF" and image.mode != "I;16" and _tags(image).get(_PLANES) == _APART
 
 
-def read_deep(file: EncodedImage, image: Image.Image) -> Pixels:
+def read_16_bit(file: EncodedImage, image: Image.Image) -> Pixels:
     """Samples (H, W, C) of a 16-bit PNG or TIFF, C = 1 to 4, oriented as Pillow orients the image it loads.
 
     Args:

@@ -100,11 +100,11 @@ def _as_format_allows(picture: Picture, name: str) -> tuple[Picture, tuple[str, 
         picture = replace(picture, pixels=np.broadcast_to(picture.pixels, (*picture.pixels.shape[:2], 3)))
     pixels, alpha, metadata = picture.pixels, picture.alpha, picture.metadata
     if alpha is not None and name not in _ALPHA:
-        if int(alpha.min()) < picture.full:
+        if int(alpha.min()) < picture.max_value:
             notices.append(f"{name} has no transparency: it is flattened onto white")
             pixels = flattened(pixels, alpha)
         alpha = None
-    if picture.full > 255 and name not in _SIXTEEN_BITS:
+    if picture.max_value > 255 and name not in _SIXTEEN_BITS:
         notices.append(f"16 bits are rounded to the 8 of {name}")
         pixels, alpha = to_8_bits(pixels), None if alpha is None else to_8_bits(alpha)
     if name not in _DPI_OF_ITS_OWN:

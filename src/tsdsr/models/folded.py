@@ -66,7 +66,7 @@ class Constant(nn.Module):
         return self.value.expand(len(like), *self.value.shape[1:])
 
 
-class Nothing(nn.Module):
+class RemovedLayer(nn.Module):
     """Replaces a layer whose output is unused."""
 
     def forward(self, *_: object) -> None:
@@ -211,7 +211,7 @@ class FoldedUNet(FoldedNetwork):
     ) -> None:
         super().__init__()
         self.unet = _skeleton(UNet2DConditionModel, network)
-        self.unet.time_embedding = Nothing()
+        self.unet.time_embedding = RemovedLayer()
         with torch.device("meta"):
             for module in self.unet.modules():
                 if isinstance(module, ResnetBlock2D):

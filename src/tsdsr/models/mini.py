@@ -211,7 +211,7 @@ class MiniUNet(ModelMixin, ConfigMixin):
         return velocity
 
 
-def grown(network: MiniUNet, changes: Mapping[str, Any]) -> MiniUNet:
+def expand_network(network: MiniUNet, changes: Mapping[str, Any]) -> MiniUNet:
     """Create a larger network that computes the same function, as a starting point for further training.
 
     New blocks and levels are initialised so that they add nothing.

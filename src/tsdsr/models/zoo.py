@@ -45,7 +45,7 @@ class ModelSpec:
         vae_scale_factor (int): pixels per latent position along each axis.
         size_multiple (int): image sides must be multiples of this number of pixels.
         native_size (int): edge in pixels of the images the student works best on; larger images are tiled.
-        least_tile (int): smallest tile edge in pixels; tiles may shrink to it to cover an image evenly. This costs a
+        min_tile (int): smallest tile edge in pixels; tiles may shrink to it to cover an image evenly. This costs a
             local network nothing; the other networks keep their native size.
         tile_overlap (int): overlap in pixels at which tile borders are invisible.
         tile_bytes (float): working memory in bytes per pixel of a tile in float32; half of it in 16 bits.
@@ -79,7 +79,7 @@ class ModelSpec:
     vae_lora_targets: tuple[str, ...] = ()
     text_parts: tuple[TextPart, ...] = ()
     hub_id: str | None = None
-    least_tile: int = 512
+    min_tile: int = 512
     tile_overlap: int = 96
     tile_bytes: float = 4000.0
     fixed_tile_bytes: int = 300_000_000
@@ -198,7 +198,7 @@ MINI = ModelSpec(
     denoiser_subfolder="denoiser",
     vae_class=SpaceToDepthAutoencoder,
     vae_config=_frozen(),
-    least_tile=256,
+    min_tile=256,
     tile_overlap=128,
     tile_bytes=260.0,
     fixed_tile_bytes=80_000_000,

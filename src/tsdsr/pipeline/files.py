@@ -265,6 +265,6 @@ def restore_picture(picture: Picture, enlarge: Enlarge) -> Picture:
     pixels, alpha = picture.pixels, picture.alpha
     if alpha is None:
         return replace(picture, pixels=enlarge(pixels))
-    transparent = int(alpha.min()) < picture.full
+    transparent = int(alpha.min()) < picture.max_value
     pixels = enlarge(fill_transparent(pixels, alpha) if transparent else pixels)
     return replace(picture, pixels=pixels, alpha=enlarge_alpha(alpha, pixels.shape[:2]))

@@ -139,7 +139,7 @@ def plan_tiles(
     overlap = math.ceil(overlap / multiple) * multiple
     if not 0 <= overlap <= edge // 2:
         raise InvalidInputError(f"tile_overlap must lie between 0 and half the tile ({edge // 2}), got {overlap}")
-    return TilePlan(edge, overlap, batch, min(edge, spec.least_tile))
+    return TilePlan(edge, overlap, batch, min(edge, spec.min_tile))
 
 
 def next_smaller_plan(error: BaseException, plan: TilePlan, spec: ModelSpec, size: tuple[int, int]) -> TilePlan:

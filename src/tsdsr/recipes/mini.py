@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any
 
 from tsdsr.data.datasets import CropSettings, PairSettings
-from tsdsr.data.first_order import SimpleDegradation
-from tsdsr.data.settings import PRESETS
+from tsdsr.data.degradation_presets import PRESETS
+from tsdsr.data.first_order import FirstOrderDegradation
 from tsdsr.training.config import NetworkSettings, Phase, Schedule, StudentConfig, TeacherConfig, TSDSettings
 
 TSD = TSDSettings(guidance=1.0)
@@ -44,7 +44,7 @@ def mini_v0() -> StudentConfig:
     )
 
 
-CAMERA = SimpleDegradation(
+CAMERA = FirstOrderDegradation(
     blur_prob=1.0,
     blur_sigma=(0.6, 3.2),
     isotropic_prob=0.7,
@@ -57,7 +57,7 @@ CAMERA = SimpleDegradation(
 """A camera's own pixels at full size: lens blur, little noise, some sharpening."""
 
 
-def camera_pairs(camera: SimpleDegradation = CAMERA) -> PairSettings:
+def camera_pairs(camera: FirstOrderDegradation = CAMERA) -> PairSettings:
     """45 % of the pairs with ``camera``, 40 % as in v0, 15 % with heavier damage; some crops are softer."""
     return PairSettings(
         crops=CropSettings(size=128, shrink_prob=0.25, enlarge_prob=0.35),

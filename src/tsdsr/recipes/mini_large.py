@@ -6,7 +6,7 @@ from typing import Any
 
 from tsdsr.data.camera import CameraDegradation
 from tsdsr.data.datasets import CropSettings, PairSettings
-from tsdsr.data.settings import PRESETS
+from tsdsr.data.degradation_presets import PRESETS
 from tsdsr.recipes.mini import CAMERA, DASM
 from tsdsr.training.config import NetworkSettings, Phase, Schedule, StudentConfig, TeacherConfig
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from tsdsr.data.datasets import CropSettings, PairSettings
-from tsdsr.data.settings import PRESETS
+from tsdsr.data.degradation_presets import PRESETS
 from tsdsr.recipes.ablations import with_tsd
 from tsdsr.training.config import NetworkSettings, Phase, Schedule, StudentConfig, TeacherConfig, TSDSettings
 

@@ -17,10 +17,10 @@ from tsdsr.errors import ConfigError
 from tsdsr.files import atomic_path
 from tsdsr.models.adapters import adapter_state, attach_lora, new_lora, use_adapter
 from tsdsr.models.lora import RELEASED_PROMPT_FILES, read_released_lora, write_released_lora
-from tsdsr.models.mini import grown
+from tsdsr.models.mini import expand_network
 from tsdsr.models.zoo import ModelSpec, get_spec, load_part
 from tsdsr.training.config import NetworkSettings, RunConfig, StudentConfig, TeacherConfig
-from tsdsr.training.networks import STUDENT, Parts, recompute_activations
+from tsdsr.training.networks import STUDENT, Parts, enable_gradient_checkpointing
 from tsdsr.training.prompts import CachedPrompts, LabelPrompts, Prompts
 from tsdsr.training.provenance import TEACHER, RunFiles, subfolder_or_self
 from tsdsr.training.samples import TrainingData
@@ -57,7 +57,7 @@ def _full_parts(config: StudentConfig, spec: ModelSpec, files: RunFiles) -> Part
     if files.student is not None:
         denoiser = load_network(files.student, spec, "denoiser")
         if config.networks.config:
-            denoiser = grown(denoiser, config.networks.config)
+            denoiser = expand_network(denoiser, config.networks.config)
     elif files.teacher is not None:
         denoiser = load_network(files.teacher, spec, TEACHER)
     else:
@@ -116,7 +116,7 @@ def load_teacher(config: TeacherConfig, files: RunFiles) -> tuple[nn.Module, nn.
         new_lora(network, spec.lora_targets, settings.lora_rank, TEACHER, generator)
     use_adapter(network, TEACHER, trainable={TEACHER})
     if settings.gradient_checkpointing:
-        recompute_activations(network)
+        enable_gradient_checkpointing(network)
     return network, vae
 
 

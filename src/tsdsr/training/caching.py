@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tsdsr.data.cache import TensorCache
 from tsdsr.data.shards import sample_key
-from tsdsr.data.sources import FileHealth
+from tsdsr.data.sources import UnreadableFiles
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.hashing import fingerprint_folder, hash_pixels, hash_text
 from tsdsr.models.conditioning import Conditioning
@@ -163,7 +163,7 @@ def cache_latents(
     }
     cache = TensorCache(output / "latents", maker)
     vae = load_part(spec.vae_class, base / "vae", dtype).to(device).eval()
-    health = FileHealth(images)
+    health = UnreadableFiles(images)
     with cache:
         for chunk in progress(_chunks(images, batch), -(-len(images) // batch)):
             crops = [pixels for path in chunk if (pixels := _centre_crop(path, crop, health)) is not None]
@@ -183,7 +183,7 @@ def _chunks(items: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
         yield items[start : start + size]
 
 
-def _centre_crop(path: Path, crop: int, health: FileHealth) -> np.ndarray | None:
+def _centre_crop(path: Path, crop: int, health: UnreadableFiles) -> np.ndarray | None:
     pixels = health.read(path, crop)
     if pixels is None:
         return None

@@ -28,10 +28,10 @@ from tsdsr.models.conditioning import Conditioning
 from tsdsr.training.batches import step_batches
 from tsdsr.training.checkpoint import load_checkpoint_facts, load_latest_checkpoint, save_checkpoint
 from tsdsr.training.config import RunConfig
-from tsdsr.training.optim import TrainedRole
+from tsdsr.training.optim import RoleOptimizer
 from tsdsr.training.provenance import FORMAT, RunFiles, fingerprints, photographs_fingerprint, require_same_run
 from tsdsr.training.run_lock import StopRequest, run_lock
-from tsdsr.training.run_log import Reporter
+from tsdsr.training.run_log import RunLog
 from tsdsr.training.samples import TrainingData, TrainingSample
 
 
@@ -85,10 +85,10 @@ class Engine(ABC):
                 f"batch_size {uneven[0]} is not a multiple of {accelerator.num_processes} processes times "
                 f"{config.accumulation} micro-batches"
             )
-        self.reporter = Reporter(self.output, accelerator, config.total_steps)
-        self.roles: dict[str, TrainedRole] = {}
+        self.run_log = RunLog(self.output, accelerator, config.total_steps)
+        self.roles: dict[str, RoleOptimizer] = {}
         self.step, self.skipped, self._saved = 0, 0, 0
-        self._stop = StopRequest(lambda: self.reporter.note("stopping after this step; Ctrl-C again stops at once"))
+        self._stop = StopRequest(lambda: self.run_log.note("stopping after this step; Ctrl-C again stops at once"))
         self._stopping = False  # as all processes agreed
         self.ema: EMAModel | None = None
         self._made_from: dict[str, str] | None = None
@@ -131,7 +131,7 @@ class Engine(ABC):
         until = self.config.total_steps if until is None else min(until, self.config.total_steps)
         if self.step < until:
             lock = run_lock(self.output) if self.accelerator.is_main_process else nullcontext()
-            with lock, self.reporter, self._stop.listening():
+            with lock, self.run_log, self._stop.listening():
                 self._begin()
                 for batches in self._steps(until):
                     self._one_step(batches)
@@ -140,7 +140,7 @@ class Engine(ABC):
                 self._save()
         self.accelerator.wait_for_everyone()
         if self._stopping:
-            self.reporter.note(f"stopped at step {self.step} of {self.config.total_steps}; the same command goes on")
+            self.run_log.note(f"stopped at step {self.step} of {self.config.total_steps}; the same command goes on")
             raise KeyboardInterrupt
 
     def _begin(self) -> None:
@@ -150,10 +150,10 @@ class Engine(ABC):
             raise TrainingError(
                 f"{self.output}: another run is at step {facts['step']}; start again to go on from there"
             )
-        self.reporter.cut(self.step)
+        self.run_log.cut(self.step)
         if not self.data.validation:
-            self.reporter.note("no photograph is held out: there are no validation figures and pictures")
-        self.reporter.start_clock(self.step)
+            self.run_log.note("no photograph is held out: there are no validation figures and pictures")
+        self.run_log.start_clock(self.step)
 
     def close(self) -> None:
         """End trackers and leave the group of processes; a process that exits without may take the others down."""
@@ -169,17 +169,17 @@ class Engine(ABC):
             self._skip(batches, error)
         extra = self.monitor()
         self.step += 1
-        self.reporter.advance(self.step)
+        self.run_log.advance(self.step)
         every = self.config
         if extra or (figures and self.step % every.log_every == 0):
             values = self._average(figures) if figures else {}
             values |= {
-                "steps_per_second": self.reporter.speed(self.step),
+                "steps_per_second": self.run_log.speed(self.step),
                 "memory_gb": peak_memory_so_far(self.device) / 1e9,
             }
-            self.reporter.log(self.step, values | extra)
+            self.run_log.log(self.step, values | extra)
         if self.step % every.validate_every == 0 and self.accelerator.is_main_process and (found := self.validate()):
-            self.reporter.log(self.step, {f"validation/{name}": value for name, value in found.items()})
+            self.run_log.log(self.step, {f"validation/{name}": value for name, value in found.items()})
         if self.step % every.checkpoint_every == 0:
             self._save()
 
@@ -191,7 +191,7 @@ class Engine(ABC):
     def prepare(self, name: str, module: nn.Module) -> nn.Module:
         """Make a module a trained role and wrap it for several processes; every process starts from equal weights."""
         module.to(self.device)
-        self.roles[name] = TrainedRole(module, self.config, self.device, self.dtype)
+        self.roles[name] = RoleOptimizer(module, self.config, self.device, self.dtype)
         wrapped: nn.Module = self.accelerator.prepare_model(module)
         return wrapped
 
@@ -262,7 +262,7 @@ class Engine(ABC):
 
     def _skip(self, batches: Sequence[TrainingSample], error: NonFiniteError) -> None:
         self.skipped += 1
-        self.reporter.log(self.step + 1, {"skipped": self.skipped})
+        self.run_log.log(self.step + 1, {"skipped": self.skipped})
         if self.skipped <= self.config.max_skipped:
             return
         path = self.output / f"bad-step-{self.step:08d}-rank{self.accelerator.process_index}.safetensors"

@@ -53,7 +53,7 @@ def score_gap(point: WalkPoint) -> Tensor:
     return (point.predictions.teacher_hat - point.predictions.fake_hat).abs().flatten(1).float().mean(1)
 
 
-class GapByTime:
+class ScoreGapByTime:
     """Running mean of the score gap in equal bins of time.
 
     Args:

@@ -187,11 +187,11 @@ def build_networks(parts: Parts, spec: ModelSpec, settings: NetworkSettings, see
                 keep_outer_layers_in_float32(score_network)
     if settings.gradient_checkpointing:
         for network in (networks.student.denoiser, networks.student.vae, networks.scores and networks.scores.fake):
-            recompute_activations(network)
+            enable_gradient_checkpointing(network)
     return networks
 
 
-def recompute_activations(network: Any) -> None:
+def enable_gradient_checkpointing(network: Any) -> None:
     """Trade time for memory in the backward pass, where the network can."""
     if network is not None and network._supports_gradient_checkpointing:
         network.enable_gradient_checkpointing()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tsdsr.training.config import RunConfig
 
 
-class TrainedRole:
+class RoleOptimizer:
     """AdamW over the trained parameters of a module, with gradient clipping and, in float16, loss scaling of its own.
 
     Each role has its own scaler, as loss magnitudes and overflows differ between roles.

@@ -32,8 +32,8 @@ from tsdsr.training.build import (
 from tsdsr.training.caching import read_prompt_files
 from tsdsr.training.checkpoint import load_checkpoint_facts
 from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig, config_from_json
-from tsdsr.training.diagnostics import FIGURES, measure, write_figure
 from tsdsr.training.networks import build_networks
+from tsdsr.training.paper_figures import FIGURES, measure, write_figure
 from tsdsr.training.provenance import RunFiles
 from tsdsr.training.run_log import TrackerName, make_accelerator
 from tsdsr.training.student import Perceptual, StudentTrainer

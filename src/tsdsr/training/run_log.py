@@ -56,7 +56,7 @@ def make_accelerator(output: Path, device: str, tracker: TrackerName = "none") -
     return accelerator
 
 
-class Reporter:
+class RunLog:
     """Writes ``log.jsonl``, feeds the tracker, shows progress; silent on every process but the first.
 
     Args:
@@ -73,7 +73,7 @@ class Reporter:
         self._task = TaskID(0)
         self._started, self._first = time.perf_counter(), 0
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> RunLog:
         if self.main and self._console.is_terminal:
             self._progress = Progress(
                 TextColumn("step {task.completed}/{task.total}"),

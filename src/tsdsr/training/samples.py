@@ -46,7 +46,7 @@ class TrainingData:
     prompts: Mapping[Path, str] = field(default_factory=dict)
 
 
-class Pairs(Dataset[TrainingSample]):
+class PairSamples(Dataset[TrainingSample]):
     """Low- and high-quality pairs with prompts; sample ``i`` depends on ``(seed, i)`` only.
 
     Args:
@@ -71,8 +71,8 @@ class Pairs(Dataset[TrainingSample]):
         return TrainingSample(index, x_lq, x_hq, self.prompts.get(path, ""))
 
 
-class Crops(Dataset[TrainingSample]):
-    """High-quality crops with prompts; arguments as :class:`Pairs`."""
+class CropSamples(Dataset[TrainingSample]):
+    """High-quality crops with prompts; arguments as :class:`PairSamples`."""
 
     def __init__(
         self, sources: Sequence[Source], length: int, settings: CropSettings, seed: int, prompts: Mapping[Path, str]

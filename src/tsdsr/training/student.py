@@ -29,14 +29,14 @@ from tsdsr.training.adversarial import Adversary, FeatureAdversary, LatentAdvers
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings, value_at
 from tsdsr.training.engine import Engine
 from tsdsr.training.losses import grid_loss, perceptual_distance
-from tsdsr.training.monitors import GapByTime, direction_cosines, score_gap
+from tsdsr.training.monitors import ScoreGapByTime, direction_cosines, score_gap
 from tsdsr.training.networks import Networks, channels_last
 from tsdsr.training.precision import autocast
 from tsdsr.training.prompts import LabelPrompts, Prompts, join, mix
 from tsdsr.training.provenance import RunFiles
 from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.sample_rng import SampleRNG
-from tsdsr.training.samples import Pairs, TrainingData, TrainingSample
+from tsdsr.training.samples import PairSamples, TrainingData, TrainingSample
 from tsdsr.training.validation import validation_figures, validation_pairs
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
@@ -117,7 +117,7 @@ class StudentTrainer(Engine):
         self.distances: dict[str, Perceptual] = {
             name: perceptual or perceptual_distance(name, self.device) for name in sorted(names)
         }
-        self.gaps = GapByTime()
+        self.gaps = ScoreGapByTime()
         self._first_point: WalkPoint | None = None
         self._first_hq: Tensor | None = None
         self.resume()
@@ -316,7 +316,7 @@ class StudentTrainer(Engine):
         return cropped
 
     def dataset(self, length: int) -> Dataset[TrainingSample]:
-        return Pairs(self.data.sources, length, self.config.pairs, self.config.seed, self.data.prompts)
+        return PairSamples(self.data.sources, length, self.config.pairs, self.config.seed, self.data.prompts)
 
     # Monitoring and validation
 

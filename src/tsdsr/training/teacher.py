@@ -26,7 +26,7 @@ from tsdsr.training.prompts import LabelPrompts, Prompts, mix
 from tsdsr.training.provenance import RunFiles
 from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.sample_rng import SampleRNG
-from tsdsr.training.samples import Crops, TrainingData, TrainingSample
+from tsdsr.training.samples import CropSamples, TrainingData, TrainingSample
 from tsdsr.training.validation import save_sheet
 
 _NOISE, _DROPOUT = 11, 12
@@ -111,7 +111,7 @@ class TeacherTrainer(Engine):
         return fake_loss(self.process, prediction, z_hq, noise, t)
 
     def dataset(self, length: int) -> Dataset[TrainingSample]:
-        return Crops(self.data.sources, length, self.config.crops, self.config.seed, self.data.prompts)
+        return CropSamples(self.data.sources, length, self.config.crops, self.config.seed, self.data.prompts)
 
     def _times(self, u: Tensor) -> Tensor:
         """Uniform numbers in [0, 1) → times, by the configured density over the scheduler's list."""

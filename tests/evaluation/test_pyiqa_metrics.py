@@ -15,10 +15,10 @@ from torch import Tensor
 
 from tests.images.unusual import write_unusual
 from tsdsr.errors import MissingDependencyError, WeightsError
-from tsdsr.evaluation.backend import MetricUnavailableError, create, load_pyiqa, make_metric
 from tsdsr.evaluation.compare import System
 from tsdsr.evaluation.metrics import METRICS, select_metrics
 from tsdsr.evaluation.peers import load_peer
+from tsdsr.evaluation.pyiqa_metrics import MetricUnavailableError, create, load_pyiqa, make_metric
 from tsdsr.evaluation.scoring import ScoringSettings, evaluate
 
 REALSR = Path(__file__).resolve().parents[2].parent / "shared" / "bench" / "realsr"

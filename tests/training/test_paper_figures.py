@@ -14,7 +14,7 @@ from tests.training.tiny import config, mini_networks
 from tsdsr.data.sources import list_photos
 from tsdsr.errors import ConfigError
 from tsdsr.models.latents import encode_images
-from tsdsr.training.diagnostics import TimeRow, mean_and_std, measure, to_csv, write_figure
+from tsdsr.training.paper_figures import TimeRow, mean_and_std, measure, to_csv, write_figure
 from tsdsr.training.samples import TrainingData
 from tsdsr.training.student import StudentTrainer
 from tsdsr.training.validation import validation_pairs
