@@ -43,8 +43,11 @@ $(WEIGHTS): | $(INSTALLED)
 demo: $(CORE)
 	$(BIN)/tsdsr upscale examples/astronaut_lq.png -o $(OUT)/astronaut_x4.png --overwrite
 
+# One process for each logical core, each with one thread.
+test: export TORCH_HOME := $(abspath $(WEIGHTS))
+test: export OMP_NUM_THREADS := 1
 test: $(INSTALLED) $(WEIGHTS)
-	TORCH_HOME=$(abspath $(WEIGHTS)) $(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=logical
 
 lint: install
 	$(BIN)/ruff check .

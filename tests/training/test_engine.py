@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -137,8 +138,16 @@ def test_the_log_of_a_killed_run_is_cut_to_its_checkpoint(photo_folder: Path, tm
     assert records[2]["loss/l1"] < 9
 
 
+@pytest.fixture
+def sigint() -> Iterator[None]:
+    """Python's own handler of Ctrl-C, which is missing where the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_saves_and_the_run_goes_on_as_if_nothing_had_happened(
-    photo_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    photo_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], sigint: None
 ) -> None:
     interrupted = trainer(photo_folder, tmp_path / "parts")
     honest = interrupted.train_step
