@@ -1,1 +1,1 @@
-"""Image files and what they hold: reading, writing, colour, metadata, transparency. No model, no torch."""
+"""Reading and writing image files, with colour conversion, metadata and transparency. Independent of torch."""

@@ -1,4 +1,4 @@
-"""Pillow's modes → samples (H, W, C): grey or RGB, with or without alpha."""
+"""Conversion of Pillow images of any mode to samples (H, W, C): grey or RGB, with or without alpha."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tsdsr.images.picture import Picture, Pixels, strips
 
 @dataclass(frozen=True)
 class Conversion:
-    """How an 8-bit image becomes grey or RGB.
+    """Conversion of an 8-bit image to grey or RGB.
 
     Attributes:
-        mode (str): Pillow's mode of the result: L, LA, RGB or RGBA.
+        mode (str): Pillow mode of the result: L, LA, RGB or RGBA.
         apply (callable): converts an image or a strip of it.
-        keeps_profile (bool): whether the values still belong to the file's ICC profile.
-        notices (list of str): for the user.
+        keeps_profile (bool): whether the file's ICC profile still applies to the converted values.
+        notices (list of str): messages for the user.
     """
 
     mode: str
@@ -32,7 +32,7 @@ class Conversion:
     notices: list[str] = field(default_factory=list)
 
     def run(self, image: Image.Image, orientation: int) -> Pixels:
-        """Samples (H, W, C) of a loaded image, upright; converted strip by strip."""
+        """Convert a loaded image strip by strip and return its upright samples (H, W, C)."""
         channels = len(self.mode)
         height, width = (image.width, image.height) if orientation > 4 else (image.height, image.width)
         samples = np.empty((height, width, channels), np.uint8)
@@ -45,10 +45,10 @@ class Conversion:
 
 
 def conversion_of(image: Image.Image, icc: bytes | None) -> Conversion:
-    """The conversion for an image of 8 bits a sample or fewer.
+    """Select the conversion for an image of at most 8 bits per sample.
 
     Raises:
-        ImageReadError: unknown mode.
+        ImageReadError: The mode is unknown.
     """
     mode = image.mode
     if mode in ("CMYK", "LAB", "YCbCr"):
@@ -72,10 +72,10 @@ _TARGETS = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "P": "RGB", "PA": "RGBA"
 
 
 def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
-    """A Pillow image as 8-bit RGB (H, W, 3), by the rules of :func:`tsdsr.images.reading.read_rgb`.
+    """Convert a Pillow image to 8-bit RGB (H, W, 3), by the rules of :func:`tsdsr.images.reading.read_rgb`.
 
     Raises:
-        ImageReadError: the mode has no known range ("F", "I") or is unknown.
+        ImageReadError: The mode is unknown or has no defined value range ("F", "I").
     """
     if image.mode.startswith("I;16"):
         samples = np.asarray(image).astype(np.uint16)[..., None]
@@ -97,7 +97,7 @@ def upright(samples: Pixels, orientation: int) -> Pixels:
 
 
 def _as_stored(samples: Pixels, orientation: int) -> Pixels:
-    """A view of upright samples (H, W, C) in the order in which a file of that EXIF orientation stores them."""
+    """Return a view of upright samples (H, W, C) in the storage order of a file with that EXIF orientation."""
     if orientation > 4:
         samples = samples.swapaxes(0, 1)
     if orientation in (3, 4, 6, 7):
@@ -108,7 +108,7 @@ def _as_stored(samples: Pixels, orientation: int) -> Pixels:
 
 
 def with_transparent_colour(samples: Pixels, colour: Any) -> Pixels:
-    """Add alpha to grey or RGB of which a PNG declares one colour transparent."""
+    """Add an alpha channel to grey or RGB samples of a PNG that declares one colour transparent."""
     if colour is None or samples.shape[2] not in (1, 3):
         return samples
     alpha = np.where((samples == np.asarray(colour, np.uint16)).all(-1, keepdims=True), 0, 65535)

@@ -1,4 +1,4 @@
-"""Where the bytes of an image file come from: the disk, or memory."""
+"""Encoded image files, on disk or in memory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import BinaryIO
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image file that is not decoded yet.
+    """An image file before decoding.
 
     Attributes:
-        name (str): for messages.
-        content (Path | bytes): the file, or its bytes.
+        name (str): name used in messages.
+        content (Path | bytes): path of the file, or its bytes.
     """
 
     name: str
@@ -22,18 +22,18 @@ class EncodedImage:
 
     @classmethod
     def at(cls, path: Path) -> EncodedImage:
-        """A file on disk."""
+        """Wrap a file on disk."""
         return cls(str(path), path)
 
     def source(self) -> Path | BytesIO:
-        """What Pillow and tifffile open. A path stays a path, so that Pillow can map the file into memory."""
+        """Return the object that Pillow and tifffile open. A path stays a path, so Pillow can memory-map the file."""
         return self.content if isinstance(self.content, Path) else BytesIO(self.content)
 
     def stream(self) -> BinaryIO:
-        """The bytes from the first one on; to be closed by the caller."""
+        """Open a binary stream at the start of the file. The caller closes it."""
         return self.content.open("rb") if isinstance(self.content, Path) else BytesIO(self.content)
 
     def head(self, count: int) -> bytes:
-        """The first bytes."""
+        """Return the first ``count`` bytes."""
         with self.stream() as stream:
             return stream.read(count)

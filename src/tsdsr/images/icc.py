@@ -1,4 +1,4 @@
-"""ICC profiles: which pixels they fit, and conversion to sRGB, in 16 bits too."""
+"""ICC profiles: channel checks and conversion to sRGB at 8 and 16 bits."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SPACES = {1: b"GRAY", 3: b"RGB "}
 
 
 def fits(icc: bytes, channels: int) -> bool:
-    """Whether a profile describes pixels of so many channels (1 grey, 3 RGB)."""
+    """Return whether a profile applies to pixels with ``channels`` channels (1 for grey, 3 for RGB)."""
     return icc[16:20] == _SPACES[channels]
 
 
 def device_to_srgb(mode: str, icc: bytes | None) -> tuple[Callable[[Image.Image], Image.Image], str]:
-    """A function from CMYK, LAB or YCbCr images to sRGB, and words on how it does it."""
+    """Return a function that converts CMYK, LAB or YCbCr images to sRGB, and a description of the method."""
     if mode == "YCbCr":
         return lambda image: image.convert("RGB"), "by its definition"
     if mode == "LAB":
@@ -37,11 +37,11 @@ def device_to_srgb(mode: str, icc: bytes | None) -> tuple[Callable[[Image.Image]
 
 
 def to_srgb(picture: Picture) -> Picture:
-    """The picture in sRGB, its profile left out; grey takes sRGB's tone curve.
+    """Convert a picture to sRGB and drop its profile. Grey pictures get the sRGB tone curve.
 
-    Relative colorimetric: white stays white, colours outside sRGB are clipped. 8 bits go through LittleCMS, which has
-    no 16-bit RGB here; 16 bits are computed from the profile's matrix and curves, and a profile made of tables is kept,
-    with a notice.
+    The intent is relative colorimetric: white stays white, and colours outside sRGB are clipped. LittleCMS converts
+    8-bit pictures; it has no 16-bit RGB in Pillow. 16-bit pictures are converted with the profile's matrix and curves.
+    A 16-bit picture with a table-based profile keeps it, with a notice.
     """
     icc = picture.metadata.icc
     if icc is None:
@@ -98,7 +98,7 @@ def _deep_to_srgb(pixels: Pixels, icc: bytes) -> Pixels:
 _SRGB_TO_XYZ = np.array(
     [[0.43606567, 0.38514709, 0.14306641], [0.22248840, 0.71687317, 0.06060791], [0.01391602, 0.09707642, 0.71409607]]
 )
-"""sRGB's primaries adapted to D50, as IEC 61966-2-1's profile stores them."""
+"""The sRGB primaries adapted to D50, as stored in the IEC 61966-2-1 profile."""
 
 
 def _srgb_encoded(linear: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -107,7 +107,7 @@ def _srgb_encoded(linear: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _tags(icc: bytes) -> dict[bytes, int]:
-    """Tag → offset of its data."""
+    """Map each tag to the offset of its data."""
     (count,) = struct.unpack_from(">I", icc, 128)
     if count > 1000:
         raise ValueError("damaged")
@@ -116,7 +116,10 @@ def _tags(icc: bytes) -> dict[bytes, int]:
 
 
 def _curve(icc: bytes, at: int, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A tone curve at x in [0, 1]: a table, a power, or one of ICC's parametric forms (ICC.1:2010, 10.5 and 10.15)."""
+    """Evaluate a tone curve at x in [0, 1].
+
+    The curve is a table, a power, or one of the parametric forms of ICC.1:2010, sections 10.5 and 10.15.
+    """
     kind = icc[at : at + 4]
     if kind == b"curv":
         (count,) = struct.unpack_from(">I", icc, at + 8)

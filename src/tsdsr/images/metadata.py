@@ -1,4 +1,4 @@
-"""EXIF, XMP, ICC and DPI: out of a file, and made true for the upright, enlarged picture."""
+"""EXIF, XMP, ICC and DPI: reading them from a file, and updating them for the upright, upscaled picture."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from tsdsr.images.picture import Metadata, Pixels
 
 DESCRIPTION, ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x010E, 0x0112, 0x011A, 0x011B, 0x0128
 _EXIF_IFD, _IMAGE_SIZE, _PIXEL_SIZE = 0x8769, (0x0100, 0x0101), (0xA002, 0xA003)
-_THUMBNAILS = ((0x0201, 0x0202), (0x0111, 0x0117))  # tags of offset and length
+_THUMBNAILS = ((0x0201, 0x0202), (0x0111, 0x0117))  # (offset tag, length tag)
 _SHORT, _LONG = 3, 4
 
 TIFF_STRUCTURE = frozenset(
     {*range(254, 270), 273, *range(277, 282), *range(284, 296), 297, 301, *range(317, 348), *range(512, 533),
      700, 33723, 34377, 34675, 0x828D, 0x828E, *range(50706, 51200)}
 )  # fmt: skip
-"""Tags of a TIFF that describe how that file is laid out, or have a field of their own in :class:`Metadata`."""
+"""TIFF tags that describe the file layout or have their own field in :class:`Metadata`."""
 
 
 def read_metadata(tags: Image.Exif, info: Mapping[Any, Any], kind: str) -> tuple[Metadata, int, list[str]]:
-    """Everything a file says, as it stands there.
+    """Read the metadata of a file without changing it.
 
     Args:
-        tags (Exif): Pillow's view of its EXIF (for a TIFF: of all its tags).
-        info (mapping): Pillow's, of the loaded image.
-        kind (str): the format's name.
+        tags (Exif): EXIF tags as parsed by Pillow (for a TIFF, all of its tags).
+        info (mapping): Pillow's ``info`` of the loaded image.
+        kind (str): name of the format.
 
     Returns:
-        tuple: the metadata, the EXIF orientation 1 to 8, and notices about what could not be understood.
+        tuple: the metadata, the EXIF orientation (1 to 8), and notices about blocks that could not be parsed.
     """
     notices: list[str] = []
     exif = xmp = dpi = None
@@ -44,7 +44,7 @@ def read_metadata(tags: Image.Exif, info: Mapping[Any, Any], kind: str) -> tuple
         orientation = int(tags.get(ORIENTATION, 1))
         exif = _exif_bytes(tags, info.get("exif"), kind)
         dpi = _dpi(info.get("dpi")) or _exif_dpi(tags)
-    except Exception as error:  # Pillow's parser meets a broken block with almost any exception
+    except Exception as error:  # Pillow's parser can raise almost anything on a damaged block
         notices.append(f"the EXIF data is damaged and left out ({error})")
     text = info.get("xmp") or info.get("XML:com.adobe.xmp")
     if text:
@@ -59,10 +59,12 @@ def read_metadata(tags: Image.Exif, info: Mapping[Any, Any], kind: str) -> tuple
 
 
 def fitted(metadata: Metadata, pixels: Pixels) -> tuple[Metadata, list[str]]:
-    """The metadata as they hold for upright pixels: orientation 1, sizes updated, no thumbnail, a profile that fits.
+    """Update metadata for upright pixels.
+
+    The orientation becomes 1, sizes are updated, the thumbnail is removed, and a profile for other channels is dropped.
 
     Returns:
-        tuple: the metadata, and a notice for each block that had to be left out.
+        tuple: the metadata, and a notice for each block that was dropped.
     """
     notices = []
     height, width, channels = pixels.shape
@@ -81,14 +83,16 @@ def fitted(metadata: Metadata, pixels: Pixels) -> tuple[Metadata, list[str]]:
 
 
 def fit_exif(exif: bytes, width: int, height: int) -> bytes:
-    """Change an EXIF block in place, so that what else is in it (maker notes with absolute offsets) stays valid.
+    """Update orientation and sizes of an EXIF block and erase its thumbnail.
+
+    Entries are edited in place, so that other content, such as maker notes with absolute offsets, stays valid.
 
     Args:
-        exif (bytes): from the TIFF header on.
-        width, height (int): of the picture it will describe.
+        exif (bytes): the block, starting at its TIFF header.
+        width, height (int): size of the picture it will describe.
 
     Raises:
-        ValueError, struct.error: the block is damaged.
+        ValueError, struct.error: The block is damaged.
     """
     data = bytearray(exif)
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(data[:4]))
@@ -109,7 +113,7 @@ def fit_exif(exif: bytes, width: int, height: int) -> bytes:
 
 
 def _entries(data: bytearray, order: str, at: int) -> tuple[dict[int, int], int]:
-    """Tag → position of its entry, and the position of the next directory's offset."""
+    """Return the position of each tag's entry, and the position of the offset of the next directory."""
     (count,) = struct.unpack_from(order + "H", data, at)
     starts = [at + 2 + 12 * i for i in range(count)]
     if at + 2 + 12 * count > len(data):
@@ -118,7 +122,7 @@ def _entries(data: bytearray, order: str, at: int) -> tuple[dict[int, int], int]
 
 
 def _drop_thumbnail(data: bytearray, order: str, next_at: int) -> None:
-    if next_at + 4 > len(data):  # some writers leave the offset out
+    if next_at + 4 > len(data):  # some writers omit the offset
         return
     (at,) = struct.unpack_from(order + "I", data, next_at)
     struct.pack_into(order + "I", data, next_at, 0)
@@ -132,7 +136,7 @@ def _drop_thumbnail(data: bytearray, order: str, next_at: int) -> None:
             stop = min(start + length, len(data))
             if start > next_at and stop > start:
                 data[start:stop] = bytes(stop - start)
-                if stop >= len(data) - 3:  # usually it is the last thing in the block
+                if stop >= len(data) - 3:  # the thumbnail is usually last in the block
                     del data[start:]
     if end <= len(data):
         data[at:end] = bytes(end - at)
@@ -143,14 +147,14 @@ _XMP_FIELDS = (b"tiff:Orientation", b"tiff:ImageWidth", b"tiff:ImageLength", b"e
 
 
 def fit_xmp(xmp: bytes, width: int, height: int) -> bytes:
-    """Set orientation and sizes, written as attributes or as elements, where the packet has them."""
+    """Update orientation and sizes in an XMP packet, where present, as attributes or as elements."""
     for name, value in zip(_XMP_FIELDS, (1, width, height, width, height), strict=True):
         xmp = re.sub(rb"(\b" + name + rb"""(?:=["']|>))\d{1,9}(?=["'<])""", rb"\g<1>%d" % value, xmp)
     return xmp
 
 
 def with_resolution(metadata: Metadata) -> Metadata:
-    """For formats whose only place for the DPI is EXIF: put them there, unless they are there already."""
+    """Copy the DPI into the EXIF block unless it is there already. For formats that store it only in EXIF."""
     if metadata.dpi is None:
         return metadata
     exif = Image.Exif()
@@ -165,10 +169,10 @@ def _exif_bytes(tags: Image.Exif, raw: bytes | None, kind: str) -> bytes | None:
     if kind == "TIFF":
         for tag in [tag for tag in tags if tag in TIFF_STRUCTURE]:
             del tags[tag]
-        if str(tags.get(DESCRIPTION, "")).startswith('{"shape": '):  # tifffile's note on its own array
+        if str(tags.get(DESCRIPTION, "")).startswith('{"shape": '):  # tifffile's description of its own array
             del tags[DESCRIPTION]
         if not set(tags) - {ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT}:
-            return None  # nothing that the other fields do not say
+            return None  # the other fields already hold all of this
     elif raw:
         return raw.removeprefix(b"Exif\0\0")
     return tags.tobytes().removeprefix(b"Exif\0\0") if len(tags) else None
@@ -181,8 +185,8 @@ def _dpi(value: Any) -> tuple[float, float] | None:
         return None
     if not all(math.isfinite(v) and 1 < v < 1e5 for v in (x, y)):
         return None
-    # A TIFF without a resolution is given out as one of 1 dpi, hence the lower limit.
-    # PNG and BMP store whole pixels a metre: 300 dpi come back as 299.9994.
+    # Pillow reports 1 dpi for a TIFF without a resolution, hence the lower limit.
+    # PNG and BMP store integer pixels per metre: 300 dpi is read back as 299.9994.
     x, y = (float(round(v)) if abs(v - round(v)) < 0.0128 else v for v in (x, y))
     return x, y
 

@@ -1,4 +1,4 @@
-"""A photograph in memory with everything its file said about it."""
+"""An image in memory, with its transparency and metadata."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Pixels = NDArray[Any]
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file says about its pixels.
+    """Metadata of an image file.
 
     Attributes:
-        exif (bytes | None): the EXIF block, from its TIFF header on.
-        icc (bytes | None): the ICC profile that the pixels' values belong to; None is understood as sRGB.
+        exif (bytes | None): the EXIF block, starting at its TIFF header.
+        icc (bytes | None): the ICC profile of the pixel values; None means sRGB.
         xmp (bytes | None): the XMP packet.
-        dpi (tuple | None): horizontal and vertical pixels an inch.
+        dpi (tuple | None): horizontal and vertical pixels per inch.
     """
 
     exif: bytes | None = None
@@ -34,16 +34,16 @@ class Metadata:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """An upright photograph of 8 or 16 bits.
+    """An upright image with 8 or 16 bits per sample.
 
     Attributes:
-        pixels (array): (H, W, 3) RGB or (H, W, 1) grey, uint8 or uint16; colours are not multiplied by alpha.
-        alpha (array | None): (H, W), of the same dtype; 0 is transparent, the dtype's largest value opaque.
-        metadata (Metadata): the file's.
-        notices (tuple of str): what had to be converted or left out so far, for the user to know.
+        pixels (array): (H, W, 3) RGB or (H, W, 1) grey, uint8 or uint16, not premultiplied by alpha.
+        alpha (array | None): (H, W), same dtype; 0 is transparent, the largest value of the dtype is opaque.
+        metadata (Metadata): metadata of the file.
+        notices (tuple of str): messages for the user about data that was converted or dropped.
 
     Raises:
-        InvalidInputError: shapes or dtypes are others.
+        InvalidInputError: A shape or dtype differs from the above.
     """
 
     pixels: Pixels
@@ -69,42 +69,42 @@ class Picture:
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Width in pixels."""
         return int(self.pixels.shape[1])
 
     @property
     def height(self) -> int:
-        """Rows."""
+        """Height in pixels."""
         return int(self.pixels.shape[0])
 
     @property
     def grey(self) -> bool:
-        """Whether there is one channel rather than three."""
+        """Whether the picture has one channel instead of three."""
         return bool(self.pixels.shape[2] == 1)
 
     @property
     def max_value(self) -> int:
-        """The largest value, 255 or 65535: white, or opaque."""
+        """The largest sample value, 255 or 65535: white, or opaque."""
         return int(np.iinfo(self.pixels.dtype).max)
 
     def to_rgb(self) -> NDArray[np.uint8]:
-        """8-bit RGB (H, W, 3), transparency on white: for code that knows nothing else."""
+        """Convert to 8-bit RGB (H, W, 3), with transparency flattened onto white."""
         pixels = to_8_bits(flattened(self.pixels, self.alpha))
         return np.repeat(pixels, 3, axis=2) if self.grey else pixels
 
     def to_image(self) -> Image.Image:
-        """:meth:`to_rgb` as a Pillow image."""
+        """Convert to an 8-bit RGB Pillow image, see :meth:`to_rgb`."""
         return Image.fromarray(self.to_rgb())
 
 
 def strips(height: int, row_bytes: int, strip_bytes: int = 1 << 21) -> list[slice]:
-    """Rows in groups of about ``strip_bytes``: conversions go strip by strip, so that no second canvas is needed."""
+    """Split rows into strips of about ``strip_bytes``, so that conversions need no second full-size array."""
     rows = max(1, strip_bytes // max(1, row_bytes))
     return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
 
 
 def to_8_bits(values: Pixels) -> NDArray[np.uint8]:
-    """16 bits rounded to the nearest of 8; 8 bits as they are."""
+    """Round 16-bit values to 8 bits; return 8-bit values unchanged."""
     if values.dtype == np.uint8:
         return values
     result = np.empty(values.shape, np.uint8)
@@ -114,7 +114,7 @@ def to_8_bits(values: Pixels) -> NDArray[np.uint8]:
 
 
 def flattened(pixels: Pixels, alpha: Pixels | None) -> Pixels:
-    """Colours (H, W, C) on white."""
+    """Composite colours (H, W, C) onto white."""
     full = int(np.iinfo(pixels.dtype).max)
     if alpha is None or int(alpha.min()) == full:
         return pixels

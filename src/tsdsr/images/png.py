@@ -1,6 +1,6 @@
-"""Writing PNG of 8 and 16 bits, strip by strip (PNG specification, third edition).
+"""PNG writer for 8 and 16 bits that works strip by strip (PNG specification, third edition).
 
-Pillow has no 16-bit colour and wants a second copy of the whole picture; OpenCV writes 16 bits without the metadata.
+Pillow has no 16-bit colour and needs a second copy of the whole picture. OpenCV writes 16 bits but no metadata.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _COLOUR_TYPES = {(1, False): 0, (3, False): 2, (1, True): 4, (3, True): 6}
 
 
 def write_png(picture: Picture, file: IO[bytes], level: int) -> None:
-    """Store a picture with its ICC profile, EXIF, XMP and DPI.
+    """Write a picture with its ICC profile, EXIF, XMP and DPI.
 
     Args:
         picture (Picture): read strip by strip, so its arrays may be memory-mapped.
         file (binary file): open for writing.
-        level (int): zlib's, 0 to 9.
+        level (int): zlib compression level, 0 to 9.
     """
     file.write(b"\x89PNG\r\n\x1a\n")
     colour_type = _COLOUR_TYPES[picture.pixels.shape[2], picture.alpha is not None]
@@ -44,16 +44,16 @@ def write_png(picture: Picture, file: IO[bytes], level: int) -> None:
 
 
 def deflater(level: int) -> zlib._Compress:
-    """A compressor for differences of neighbouring samples.
+    """Create a zlib compressor tuned for differences of neighbouring samples.
 
-    Enlarged pictures hardly repeat themselves: up to level 5 only runs are looked for, which is up to five times as
-    fast as zlib's default at level 4 and about as small (benchmarks/files.md).
+    Upscaled pictures contain few repetitions. Up to level 5 the compressor therefore searches for runs only, which is
+    up to five times as fast as zlib's default at level 4, at about the same size (benchmarks/files.md).
     """
     return zlib.compressobj(level, strategy=zlib.Z_RLE if level < 6 else zlib.Z_FILTERED)
 
 
 def interleaved(picture: Picture, rows: slice) -> Pixels:
-    """Colour and alpha of some rows as one array (rows, W, C)."""
+    """Return colour and alpha of some rows as one array (rows, W, C)."""
     if picture.alpha is None:
         return picture.pixels[rows]
     return np.concatenate([picture.pixels[rows], picture.alpha[rows, :, None]], axis=-1)
@@ -66,7 +66,7 @@ def _raw_rows(picture: Picture, rows: slice) -> NDArray[np.uint8]:
 
 
 def _filtered(raw: NDArray[np.uint8], above: NDArray[np.uint8], distance: int) -> bytes:
-    """Rows as differences to their neighbours, each with the filter that leaves the least (section 12.7)."""
+    """Filter rows, each with the filter that gives the smallest sum of absolute differences (section 12.7)."""
     up = np.concatenate([above, raw[:-1]])
     left, corner = np.zeros_like(raw), np.zeros_like(raw)
     left[:, distance:], corner[:, distance:] = raw[:, :-distance], up[:, :-distance]
@@ -80,7 +80,7 @@ def _filtered(raw: NDArray[np.uint8], above: NDArray[np.uint8], distance: int) -
 
 
 def _paeth(left: NDArray[np.uint8], up: NDArray[np.uint8], corner: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Whichever neighbour is nearest to left + up - corner; ties go left, then up."""
+    """Return the neighbour nearest to left + up - corner. Ties prefer left, then up."""
     a, b = up.astype(np.int16) - corner, left.astype(np.int16) - corner
     to_left, to_up, to_corner = np.abs(a), np.abs(b), np.abs(a + b)
     prefer_up = np.where(to_up <= to_corner, up, corner)

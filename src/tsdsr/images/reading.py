@@ -1,4 +1,4 @@
-"""Photographs out of files and into them: everything kept, typed errors, a pixel limit, no half-written files."""
+"""Image reading: decoding with metadata, 8-bit RGB for training and scoring, image sizes, and a pixel limit."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ FORMATS: dict[str, str] = {
     ".heic": "HEIF",
     ".heif": "HEIF",
 }
-"""File suffixes read and written, and Pillow's name of the format."""
+"""Supported file suffixes and Pillow's name of the format."""
 
 DEFAULT_MAX_PIXELS = 100_000_000
-"""Inputs with more pixels are refused unless the caller lifts the limit."""
+"""Inputs with more pixels are rejected unless the caller raises the limit."""
 
 MAX_RGB_PIXELS = 200_000_000
-"""Limit of :func:`read_rgb`: results are enlarged, so that they may be larger than inputs."""
+"""Pixel limit of :func:`read_rgb`. It also reads upscaled results, which may be larger than inputs."""
 
 _OF_SEVERAL = ("MPO", "HEIF")
-"""Formats whose further pictures are not frames: thumbnails, second views, gain maps."""
+"""Formats whose additional pictures are not frames but thumbnails, second views or gain maps."""
 
 _XMP, _ICC = 700, 34675
 _pillow_state = threading.Lock()
 
 
 def image_format(path: StrPath) -> str:
-    """Pillow's name of the format that the path's suffix stands for.
+    """Return Pillow's name of the format for the suffix of a path.
 
     Raises:
-        InvalidInputError: unknown suffix.
+        InvalidInputError: The suffix is unknown.
     """
     try:
         return FORMATS[Path(path).suffix.lower()]
@@ -61,9 +61,9 @@ def image_format(path: StrPath) -> str:
 
 
 def codecs() -> set[str]:
-    """Names of the formats that can be read and written here, after loading what is installed for them.
+    """Load the installed codecs and return the names of the formats that can be read and written.
 
-    AVIF needs a Pillow built with it, HEIF the package pillow-heif.
+    AVIF needs a Pillow built with AVIF support; HEIF needs the package pillow-heif.
     """
     Image.init()
     if "HEIF" not in Image.OPEN:
@@ -77,10 +77,10 @@ def codecs() -> set[str]:
 
 
 def require_codec(path: StrPath, name: str) -> None:
-    """Raise unless a format can be read and written here.
+    """Check that a format can be read and written.
 
     Raises:
-        MissingDependencyError: says what to install.
+        MissingDependencyError: The codec is missing; the message says what to install.
     """
     if name not in codecs():
         remedy = "pip install 'tsdsr[heif]'" if name == "HEIF" else "install a Pillow that is built with it"
@@ -88,32 +88,32 @@ def require_codec(path: StrPath, name: str) -> None:
 
 
 def read_picture(path: StrPath, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Picture:
-    """Decode a file to upright RGB or grey of 8 or 16 bits, with alpha and metadata.
+    """Decode a file to upright RGB or grey with 8 or 16 bits, including alpha and metadata.
 
-    The format is recognised by content. 16-bit PNG and TIFF keep all bits. 1-bit, palette, CMYK, YCbCr and LAB images
-    are converted, with a notice. Of a JPEG that holds several pictures (MPO), and of a HEIF, the main one is read.
+    The format is detected from the content. 16-bit PNG and TIFF keep all bits. 1-bit, palette, CMYK, YCbCr and LAB
+    images are converted, with a notice. If a JPEG (MPO) or HEIF holds several pictures, the main one is read.
 
     Args:
         path (str | PathLike): PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC.
-        max_pixels (int | None): largest number of pixels accepted; None accepts any.
+        max_pixels (int | None): largest accepted number of pixels; None for no limit.
 
     Returns:
-        Picture: its EXIF orientation is applied and reset, and the EXIF thumbnail dropped.
+        Picture: the image; its EXIF orientation is applied and reset, and its EXIF thumbnail is removed.
 
     Raises:
-        ImageReadError: missing, not an image, truncated, animated or of several pages, or of an unknown kind.
-        ImageTooLargeError: more than ``max_pixels``.
-        MissingDependencyError: a format whose decoder is not installed.
+        ImageReadError: The file is missing, not an image, truncated, animated, multi-page, or of an unsupported kind.
+        ImageTooLargeError: The image has more than ``max_pixels`` pixels.
+        MissingDependencyError: The decoder of the format is not installed.
     """
     return _decoded(_existing(path), max_pixels)
 
 
 def read_rgb(path: StrPath) -> NDArray[np.uint8]:
-    """What a file shows, as 8-bit RGB: the pixels that training, scoring and reports work with.
+    """Decode a file to 8-bit RGB, the form that training, scoring and reports use.
 
     16 bits are rounded, grey is repeated, transparency is flattened onto white, and the EXIF orientation is applied.
-    Values are those that the file stores: an ICC profile is not applied, because a network and a metric see numbers and
-    the usual test sets are scored without it. Only CMYK, LAB and YCbCr are converted, which are not RGB at all.
+    Pixel values are used as stored. An ICC profile is not applied, because the usual test sets are scored without it.
+    Only CMYK, LAB and YCbCr images, which are not RGB, are converted.
 
     Args:
         path (str | PathLike): as :func:`read_picture`.
@@ -123,23 +123,23 @@ def read_rgb(path: StrPath) -> NDArray[np.uint8]:
 
     Raises:
         ImageReadError, MissingDependencyError: as :func:`read_picture`.
-        ImageTooLargeError: more than :data:`MAX_RGB_PIXELS`.
+        ImageTooLargeError: The image has more than :data:`MAX_RGB_PIXELS` pixels.
     """
     return _decoded(_existing(path), MAX_RGB_PIXELS).to_rgb()
 
 
 def decode_rgb(data: bytes, name: str) -> NDArray[np.uint8]:
-    """:func:`read_rgb` for an image file in memory.
+    """Decode an image file in memory to 8-bit RGB, as :func:`read_rgb` does.
 
     Args:
-        data (bytes): the file's content.
-        name (str): for messages.
+        data (bytes): content of the file.
+        name (str): name used in messages.
     """
     return _decoded(EncodedImage(name, data), MAX_RGB_PIXELS).to_rgb()
 
 
 def read_size(path: StrPath) -> tuple[int, int]:
-    """Width and height of what :func:`read_rgb` gives, from the file's header.
+    """Read from the header the width and height of the image that :func:`read_rgb` returns.
 
     Raises:
         ImageReadError, MissingDependencyError: as :func:`read_picture`.
@@ -150,13 +150,13 @@ def read_size(path: StrPath) -> tuple[int, int]:
         if opened is None:
             return uncommon_tiff_size(file)
         with opened as image:
-            # Pillow turns a TIFF by itself and gives its size as shown.
+            # Pillow rotates a TIFF itself and reports the size after rotation.
             turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in range(5, 9)
             return (image.height, image.width) if turned else image.size
 
 
 def is_plain(path: StrPath) -> bool:
-    """Whether every decoder reads a file as :func:`read_rgb` does: 8 bits of RGB or grey, opaque, not turned.
+    """Return whether a file is 8-bit RGB or grey, opaque and not rotated, so that any decoder agrees with ours.
 
     Raises:
         ImageReadError, MissingDependencyError: as :func:`read_picture`.
@@ -187,7 +187,7 @@ def _decoded(file: EncodedImage, max_pixels: int | None) -> Picture:
 
 @contextmanager
 def _errors_named(file: EncodedImage) -> Iterator[None]:
-    """Whatever a decoder raises, as an error that names the file."""
+    """Convert any decoder exception to an error that names the file."""
     try:
         yield
     except TSDSRError:
@@ -199,13 +199,13 @@ def _errors_named(file: EncodedImage) -> Iterator[None]:
         raise ImageReadError(f"{file.name}: is not an image in a known format ({known})") from error
     except MemoryError as error:
         raise ImageReadError(f"{file.name}: decoding it takes more memory than there is") from error
-    except Exception as error:  # decoders report broken files with any exception there is
+    except Exception as error:  # decoders raise any exception on damaged files
         raise ImageReadError(f"{file.name}: is truncated or damaged ({error})") from error
 
 
 @contextmanager
 def _pillow_prepared() -> Iterator[None]:
-    """Suspend Pillow's own, process-wide pixel limit (ours has a flag and a message of its own) and its warnings."""
+    """Suspend Pillow's warnings and its process-wide pixel limit, which ``max_pixels`` replaces."""
     with _pillow_state, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         saved, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -216,7 +216,7 @@ def _pillow_prepared() -> Iterator[None]:
 
 
 def _open(file: EncodedImage) -> Image.Image | None:
-    """The file opened by Pillow, not loaded; None for a TIFF that Pillow does not know."""
+    """Open a file with Pillow without loading it. Return None for a TIFF that Pillow does not support."""
     try:
         return Image.open(file.source(), formats=sorted(codecs()))
     except UnidentifiedImageError:
@@ -255,7 +255,7 @@ def _read_uncommon(file: EncodedImage, max_pixels: int | None) -> Picture:
 
 
 def _picture(samples: Pixels, metadata: Metadata, notices: list[str]) -> Picture:
-    """Samples (H, W, 1 to 4) taken apart into colour and alpha, with metadata made true for them."""
+    """Split samples (H, W, 1 to 4) into colour and alpha, and update the metadata for them."""
     channels = samples.shape[2]
     colours = 3 if channels > 2 else 1
     pixels, alpha = samples, None

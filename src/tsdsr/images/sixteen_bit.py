@@ -1,9 +1,9 @@
-"""16-bit PNG and TIFF in full depth.
+"""Reading of 16-bit PNG and TIFF at full depth.
 
-Pillow has no 16-bit colour modes and keeps one byte of each sample: the high byte when told that samples are stored in
-their true order, the low byte when told the opposite. Decoding twice, once in each order, gives all 16 bits, with
-Pillow's speed, checks and formats (interlaced PNG, LZW, tiles). Grey it knows in full. The two layouts of TIFF that it
-lacks, grey with alpha and planes stored apart, are read by tifffile.
+Pillow has no 16-bit colour modes and keeps one byte of each sample: the high byte if it decodes with the file's byte
+order, the low byte if it decodes with the opposite one. Decoding twice, once per byte order, gives all 16 bits, with
+Pillow's speed, checks and format support (interlaced PNG, LZW, tiles). Pillow supports 16-bit grey directly. tifffile
+reads the two TIFF layouts that Pillow does not support: grey with alpha, and separate planes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LITTLE = sys.byteorder == "little"
 
 
 def is_16_bit(image: Image.Image) -> bool:
-    """Whether an opened image has samples of more than 8 bits that :func:`read_16_bit` understands."""
+    """Return whether an opened image has more than 8 bits per sample and :func:`read_16_bit` can read it."""
     if image.mode.startswith("I;16"):
         return True
     if image.format == "TIFF":
@@ -37,16 +37,16 @@ def is_16_bit(image: Image.Image) -> bool:
 
 
 def has_planes_apart(image: Image.Image) -> bool:
-    """Whether an opened, deep image is a TIFF that stores its channels one after the other."""
+    """Return whether an opened 16-bit image is a TIFF with separate planes."""
     return image.format == "TIFF" and image.mode != "I;16" and _tags(image).get(_PLANES) == _APART
 
 
 def read_16_bit(file: EncodedImage, image: Image.Image) -> Pixels:
-    """Samples (H, W, C) of a 16-bit PNG or TIFF, C = 1 to 4, oriented as Pillow orients the image it loads.
+    """Read the samples (H, W, C) of a 16-bit PNG or TIFF, C = 1 to 4, in the orientation in which Pillow loads it.
 
     Args:
         file (EncodedImage): the file.
-        image (PIL image): the same, opened; it is loaded afterwards.
+        image (PIL image): the same file, opened; this function loads it.
     """
     if image.mode.startswith("I;16"):
         return _grey(image)
@@ -54,12 +54,12 @@ def read_16_bit(file: EncodedImage, image: Image.Image) -> Pixels:
         four = _tags(image).get(_SAMPLES) == 4
         associated = _ASSOCIATED in _tags(image).get(_EXTRA, ())
         layout = "RGBX" if four and image.mode == "RGB" else image.mode
-        # libtiff delivers samples in the machine's order, Pillow's own reader of plain strips in the file's.
+        # libtiff returns samples in native byte order; Pillow's own reader of plain strips keeps the file's.
         little = _LITTLE if image.tile[0][0] == "libtiff" else _tags(image).prefix == b"II"  # type: ignore[attr-defined]
         high, low = ("L", "B") if little else ("B", "L")
         samples = _two_passes(file, image, f"{layout};16{high}", f"{layout};16{low}")
         return unmultiplied(samples) if associated and image.mode == "RGBA" else samples
-    if _layout(image) == "LA;16B":  # four bytes a pixel, as RGBA has them
+    if _layout(image) == "LA;16B":  # four bytes per pixel, as in RGBA
         _load(image, "RGBA")
         samples = np.empty((image.height, image.width, 2), np.uint16)
         for rows in strips(image.height, image.width * 4):
@@ -69,17 +69,17 @@ def read_16_bit(file: EncodedImage, image: Image.Image) -> Pixels:
 
 
 def read_uncommon_tiff(file: EncodedImage, check_size: Callable[[int, int], None]) -> tuple[Pixels, Image.Exif]:
-    """A 16-bit TIFF that Pillow does not know: grey with alpha, or planes apart.
+    """Read a 16-bit TIFF that Pillow does not support: grey with alpha, or separate planes.
 
     Args:
         file (EncodedImage): the file.
-        check_size (callable): called with width and height before anything is decoded, to raise where they are wrong.
+        check_size (callable): called with width and height before decoding; raises if the size is not acceptable.
 
     Returns:
         tuple: samples (H, W, C), not rotated, and all tags.
 
     Raises:
-        ImageReadError: still another kind.
+        ImageReadError: The TIFF is of any other kind.
     """
     import tifffile
 
@@ -97,14 +97,14 @@ def read_uncommon_tiff(file: EncodedImage, check_size: Callable[[int, int], None
     with file.stream() as stream:
         tags = Image.Exif()
         tags.load_from_fp(stream)
-        for group in _DIRECTORIES:  # read on demand, while the file is open
+        for group in _DIRECTORIES:  # Pillow reads these lazily, so the file must still be open
             if group in tags:
                 tags.get_ifd(group)
     return unmultiplied(samples) if extra == [_ASSOCIATED] else samples, tags
 
 
 def uncommon_tiff_size(file: EncodedImage) -> tuple[int, int]:
-    """Width and height, as shown, of a TIFF that Pillow cannot open."""
+    """Return width and height, after rotation, of a TIFF that Pillow cannot open."""
     import tifffile
 
     with _silent("tifffile"), tifffile.TiffFile(file.source()) as tiff:
@@ -116,7 +116,7 @@ def uncommon_tiff_size(file: EncodedImage) -> tuple[int, int]:
 
 @contextmanager
 def _silent(name: str) -> Iterator[None]:
-    """Without the log of a library that raises what it logs."""
+    """Silence the logger of a library that also raises what it logs."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
@@ -127,7 +127,7 @@ def _silent(name: str) -> Iterator[None]:
 
 
 def unmultiplied(samples: Pixels) -> Pixels:
-    """Colours that were stored multiplied by the last channel, alpha, divided by it."""
+    """Divide premultiplied colours by alpha, the last channel."""
     result: Pixels = samples.copy()
     for rows in strips(len(samples), samples[:1].nbytes):
         alpha = samples[rows, :, -1:].astype(np.uint32)
@@ -141,13 +141,13 @@ def _tags(image: Image.Image) -> Any:
 
 
 def _layout(image: Image.Image) -> str:
-    """Pillow's name for how the file stores a pixel."""
+    """Return Pillow's raw mode, the layout of a pixel in the file."""
     tiles = image.tile  # type: ignore[attr-defined]
     return str(tiles[0][3]) if tiles else ""
 
 
 def _load(image: Image.Image, layout: str) -> None:
-    """Decode as if the file stored its pixels in ``layout``."""
+    """Decode the image as if ``layout`` were the file's raw mode."""
     opened: Any = image
     opened.tile = [
         ImageFile._Tile(tile[0], tile[1], tile[2], (layout, *tile[3][1:]) if isinstance(tile[3], tuple) else layout)
@@ -166,7 +166,7 @@ def _two_passes(file: EncodedImage, image: Image.Image, high: str, low: str) -> 
         samples = np.empty((second.height, second.width, len(second.getbands())), np.uint16)
         for rows in strips(second.height, second.width * 8):
             samples[rows] = _strip(second, rows)
-    second.close()  # its memory, before the other image takes as much
+    second.close()  # free its memory before the other image is loaded
     _load(image, high)
     for rows in strips(image.height, image.width * 8):
         samples[rows] |= _strip(image, rows).astype(np.uint16) << 8

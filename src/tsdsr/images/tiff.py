@@ -1,6 +1,7 @@
-"""Writing TIFF of 8 and 16 bits, strip by strip, compressed with deflate and horizontal differencing (TIFF 6.0).
+"""TIFF writer for 8 and 16 bits that works strip by strip, with deflate and horizontal differencing (TIFF 6.0).
 
-Pillow has no 16-bit colour, and tifffile no directories of EXIF: pixels are written here, directories by Pillow.
+Pillow has no 16-bit colour, and tifffile writes no EXIF directories. This module writes the pixels, Pillow the
+directories.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ _UNDEFINED = 7
 
 
 def write_tiff(picture: Picture, file: IO[bytes], level: int) -> None:
-    """Store a picture with its ICC profile, EXIF, XMP and DPI. Alpha is unassociated.
+    """Write a picture with its ICC profile, EXIF, XMP and DPI. Alpha is unassociated.
 
     Args:
         picture (Picture): read strip by strip, so its arrays may be memory-mapped.
         file (binary file): open for writing, seekable.
-        level (int): zlib's, 0 to 9.
+        level (int): zlib compression level, 0 to 9.
 
     Raises:
-        ValueError: the file would exceed the 4 GB that a TIFF can address.
+        ValueError: The file would exceed the 4 GB that a TIFF can address.
     """
     channels = picture.pixels.shape[2] + (picture.alpha is not None)
     groups = strips(picture.height, picture.width * channels * picture.pixels.itemsize, 1 << 19)
@@ -44,7 +45,7 @@ def write_tiff(picture: Picture, file: IO[bytes], level: int) -> None:
         file.write(body)
     if file.tell() >= 2**32:
         raise ValueError("a TIFF ends at 4 GB")
-    directory = _directory(picture, groups[0].stop, offsets, lengths).tobytes(8)  # adds its own end to the offsets
+    directory = _directory(picture, groups[0].stop, offsets, lengths).tobytes(8)  # it adds its end to the offsets
     assert 8 + len(directory) == start
     file.seek(0)
     file.write(struct.pack("<2sHI", b"II", 42, 8) + directory)
@@ -74,12 +75,12 @@ def _directory(picture: Picture, rows_per_strip: int, offsets: list[int], length
 
 
 def can_hold(exif: bytes) -> bool:
-    """Whether a block of EXIF, whose values may be of any type, can be made into a TIFF's directories."""
+    """Return whether an EXIF block, whose values may have any type, can be stored as TIFF directories."""
     directory = ImageFileDirectory_v2(prefix=b"II")
     try:
         _add_exif(directory, exif)
         directory.tobytes(8)
-    except Exception:  # values of a wrong type fail in many ways
+    except Exception:  # values of the wrong type raise many kinds of exceptions
         return False
     return True
 

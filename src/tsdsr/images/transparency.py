@@ -1,4 +1,4 @@
-"""Transparency: colours continued below it for the model, and its enlargement with edges kept."""
+"""Transparency: filling in the colours of transparent pixels for the model, and edge-preserving upscaling of alpha."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 from tsdsr.images.picture import Pixels, strips
 
 _TRUSTED = 0.125
-"""Colours of pixels with at least this alpha are kept as they are; below it they fade into the surrounding ones."""
+"""Pixels with at least this alpha keep their colour; below it, colours are blended into their surroundings."""
 _STEPS, _BLOCK, _MARGIN = 12, 64, 12
 
 _Plane = NDArray[np.float32]
 
 
 def fill_transparent(pixels: Pixels, alpha: Pixels) -> Pixels:
-    """Continue the visible colours below transparent parts, so that a model sees no edge to something invisible.
+    """Extend visible colours into transparent regions, so that the model sees no edges of invisible content.
 
-    A pyramid of averages weighted by alpha: a transparent pixel takes its colour from the finest level at which
-    anything around it is visible ("push-pull", Gortler et al. 1996, The Lumigraph).
+    The method is a pyramid of alpha-weighted averages: a transparent pixel takes its colour from the finest level at
+    which its surroundings are visible ("push-pull", Gortler et al. 1996, The Lumigraph).
 
     Args:
-        pixels (array): (H, W, C), straight colours.
-        alpha (array): (H, W), of the same dtype.
+        pixels (array): (H, W, C), colours not premultiplied by alpha.
+        alpha (array): (H, W), same dtype.
 
     Returns:
-        array: like ``pixels``; the same where alpha is at least an eighth.
+        array: shape and dtype of ``pixels``; unchanged where alpha is at least an eighth of its maximum.
     """
     full = int(np.iinfo(pixels.dtype).max)
     height, width, channels = pixels.shape
@@ -54,7 +54,7 @@ def fill_transparent(pixels: Pixels, alpha: Pixels) -> Pixels:
 
 
 def _weighted(pixels: Pixels, alpha: Pixels, full: int) -> _Plane:
-    """Colours times alpha, and alpha: (h, w, C + 1) in [0, 1]."""
+    """Return premultiplied colours and alpha as one array (h, w, C + 1) in [0, 1]."""
     weighted = np.empty((*alpha.shape, pixels.shape[2] + 1), np.float32)
     weight = weighted[..., -1:]
     np.divide(alpha[..., None], np.float32(full), out=weight)
@@ -63,7 +63,7 @@ def _weighted(pixels: Pixels, alpha: Pixels, full: int) -> _Plane:
 
 
 def _halved(x: _Plane) -> _Plane:
-    """Means of 2x2 pixels; at an odd end, of the pixels that are there."""
+    """Average 2x2 pixels. At an odd border, average the pixels that exist."""
     height, width = x.shape[:2]
     sums = x[::2].copy()
     sums[: height // 2] += x[1::2]
@@ -83,7 +83,7 @@ class _Taps:
 
     Attributes:
         first, second (array): indices of the two neighbours (n,).
-        share (array): how much of the second (n,), float32.
+        share (array): weight of the second neighbour (n,), float32.
     """
 
     first: NDArray[np.intp]
@@ -92,13 +92,13 @@ class _Taps:
 
     @classmethod
     def between(cls, length: int, targets: NDArray[np.intp], scale: float) -> _Taps:
-        """For target pixels, each ``scale`` source pixels wide, of a source of some length; edges are repeated."""
+        """Compute the taps for target pixels that are ``scale`` source pixels wide. Edges are repeated."""
         centres = np.maximum((targets + 0.5) * scale - 0.5, 0)
         first = np.minimum(centres.astype(np.intp), length - 1)
         return cls(first, np.minimum(first + 1, length - 1), (centres - first).astype(np.float32))
 
     def apply(self, x: _Plane, axis: Literal[0, 1]) -> _Plane:
-        """Interpolate (h, w, C) along an axis."""
+        """Interpolate an array (h, w, C) along an axis."""
         first = x.take(self.first, axis)
         result: _Plane = x.take(self.second, axis)
         result -= first
@@ -108,7 +108,7 @@ class _Taps:
 
 
 def _interpolated(x: _Plane, rows: _Taps, columns: _Taps) -> _Plane:
-    """Bilinear interpolation of (h, w, C) at the given rows and columns."""
+    """Interpolate an array (h, w, C) bilinearly at the given rows and columns."""
     top = int(rows.first[0])
     x = x[top : int(rows.second[-1]) + 1]
     across = columns.apply(x, 1)
@@ -116,7 +116,7 @@ def _interpolated(x: _Plane, rows: _Taps, columns: _Taps) -> _Plane:
 
 
 def _filled(weighted: _Plane) -> _Plane:
-    """Colours (h, w, C) without holes from weighted colours and weights (h, w, C + 1), which are overwritten."""
+    """Return colours (h, w, C) without holes from weighted colours and weights (h, w, C + 1), which are overwritten."""
     colours, weight = weighted[..., :-1], weighted[..., -1:]
     height, width = weight.shape[:2]
     if max(height, width) == 1:
@@ -131,18 +131,18 @@ def _filled(weighted: _Plane) -> _Plane:
 
 
 def enlarge_alpha(alpha: Pixels, size: tuple[int, int]) -> Pixels:
-    """Enlarge alpha with its edges as sharp as the small one allows.
+    """Upscale alpha with sharp edges.
 
-    Bicubic enlargement, corrected until shrinking it gives the small alpha again (iterative back-projection, Irani &
-    Peleg 1991), and held within the range of the neighbouring small values: what is opaque or transparent stays so, and
-    nothing rings. Blocks without an edge are filled directly.
+    Bicubic upscaling is refined by iterative back-projection (Irani & Peleg 1991), so that downscaling the result gives
+    the input again. Values are clamped to the range of the neighbouring input pixels: opaque and transparent regions
+    stay so, and there is no ringing. Blocks without an edge are filled directly.
 
     Args:
-        alpha (array): (h, w) of uint8 or uint16.
+        alpha (array): (h, w), uint8 or uint16.
         size (tuple): height and width of the result, each at least the input's.
 
     Returns:
-        array: (*size), of the same dtype.
+        array: shape ``size``, same dtype.
     """
     result: NDArray[Any] = np.empty(size, alpha.dtype)
     for top in range(0, alpha.shape[0], _BLOCK):
@@ -152,7 +152,7 @@ def enlarge_alpha(alpha: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 def _enlarge_block(alpha: Pixels, result: NDArray[Any], top: int, left: int) -> None:
-    """Fill the part of the result that belongs to one block, computed with a margin around it."""
+    """Compute one block with a margin around it and write it to the result."""
     rows, columns = (
         _Axis.around(start, length, enlarged)
         for start, length, enlarged in zip((top, left), alpha.shape, result.shape, strict=True)
@@ -169,7 +169,7 @@ def _enlarge_block(alpha: Pixels, result: NDArray[Any], top: int, left: int) -> 
 
 @dataclass(frozen=True)
 class _Axis:
-    """A block along one axis: small pixels ``source``, enlarged ones ``target`` of which ``block`` are wanted."""
+    """A block along one axis: input pixels ``source``, output pixels ``target``, of which ``block`` are kept."""
 
     source: slice
     target: slice
@@ -187,19 +187,19 @@ class _Axis:
 
     @property
     def centres(self) -> NDArray[np.float64]:
-        """Where the target's pixels lie among the source's (t,)."""
+        """Positions of the target pixels in source coordinates (t,)."""
         target = np.arange(self.target.start, self.target.stop)
         centres: NDArray[np.float64] = (target + 0.5) / self.scale - 0.5 - self.source.start
         return centres
 
     @property
     def nearest(self) -> NDArray[np.intp]:
-        """The source pixel that each of the target's lies in (t,)."""
+        """Index of the source pixel that contains each target pixel (t,)."""
         return np.rint(self.centres).astype(np.intp).clip(0, self.source.stop - self.source.start - 1)
 
     @property
     def enlarging(self) -> _Plane:
-        """Cubic interpolation (Keys 1981, a = -1/2) as a matrix (t, s) on the grid of the whole image."""
+        """Cubic interpolation (Keys 1981, a = -1/2) as a matrix (t, s), aligned with the whole image."""
         d = np.abs(self.centres[:, None] - np.arange(self.source.stop - self.source.start))
         near, far = 1.5 * d**3 - 2.5 * d**2 + 1, -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
         return _normalised(np.where(d < 1, near, np.where(d < 2, far, 0.0)))
@@ -211,7 +211,7 @@ def _normalised(matrix: NDArray[Any]) -> _Plane:
 
 
 def _back_projected(small: _Plane, rows: _Axis, columns: _Axis) -> _Plane:
-    """Enlarge (h, w), values in [0, 1]."""
+    """Upscale an array (h, w) with values in [0, 1] by iterative back-projection."""
     up_rows, up_columns = rows.enlarging, columns.enlarging
     down_rows, down_columns = _normalised(up_rows.T), _normalised(up_columns.T)
     x: _Plane = up_rows @ small @ up_columns.T
@@ -224,7 +224,7 @@ def _back_projected(small: _Plane, rows: _Axis, columns: _Axis) -> _Plane:
 
 
 def _of_neighbours(x: _Plane, extreme: np.ufunc) -> _Plane:
-    """The least or greatest value among each pixel of (h, w) and its eight neighbours."""
+    """Return the minimum or maximum over the 3x3 neighbourhood of each pixel of (h, w)."""
     padded = np.pad(x, 1, mode="edge")
     rows = extreme(extreme(padded[:-2], padded[1:-1]), padded[2:])
     found: _Plane = extreme(extreme(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])

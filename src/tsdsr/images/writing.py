@@ -1,4 +1,4 @@
-"""Pictures into files: how each format is written, what it cannot hold, nothing half-written."""
+"""Image writing: format options, reduction to what each format can store, and atomic replacement of files."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _NO_GREY = {"WEBP", "AVIF"}
 _SIXTEEN_BITS = {"PNG", "TIFF"}
 _DPI_OF_ITS_OWN = {"PNG", "JPEG", "TIFF", "BMP"}
 _JPEG_SEGMENT = 65533 - 29
-"""Bytes of EXIF or XMP that fit into a JPEG's segment beside the longest of their headings."""
+"""Bytes of EXIF or XMP that fit into a JPEG segment after the longest of their headers."""
 
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """How results are stored.
+    """Options for writing images.
 
     Attributes:
-        quality (int | None): of JPEG, WebP, AVIF and HEIC, 1 to 100; None is :data:`DEFAULT_QUALITY`.
-        subsampling ("444" | "422" | "420"): of chroma in JPEG, AVIF and HEIC; "444" keeps all of it.
-        lossless (bool): WebP without loss; quality is then the effort to make it small.
-        compression (int): zlib's level in PNG and TIFF, 0 to 9; the pixels are the same at each.
+        quality (int | None): quality of JPEG, WebP, AVIF and HEIC, 1 to 100; None uses :data:`DEFAULT_QUALITY`.
+        subsampling ("444" | "422" | "420"): chroma subsampling of JPEG, AVIF and HEIC; "444" keeps full resolution.
+        lossless (bool): write lossless WebP; ``quality`` then sets the compression effort.
+        compression (int): zlib level of PNG and TIFF, 0 to 9; it does not change the pixels.
 
     Raises:
-        InvalidInputError: a value is out of range.
+        InvalidInputError: A value is out of range.
     """
 
     quality: int | None = None
@@ -58,27 +58,27 @@ class WriteOptions:
 
 
 def write_picture(picture: Picture, path: StrPath, options: WriteOptions | None = None) -> tuple[str, ...]:
-    """Store a picture in the format of the path's suffix; the file appears complete or not at all.
+    """Write a picture in the format given by the path's suffix. The write is atomic.
 
     Args:
-        picture (Picture): what to store.
-        path (str | PathLike): destination; its folder is created when missing.
-        options (WriteOptions | None): see there.
+        picture (Picture): the picture to write.
+        path (str | PathLike): destination; its folder is created if missing.
+        options (WriteOptions | None): write options; None uses the defaults.
 
     Returns:
-        tuple of str: what the format could not hold.
+        tuple of str: a notice for each thing that the format could not store.
 
     Raises:
-        InvalidInputError: unknown suffix.
-        ImageWriteError: no room, no permission, or the format cannot hold the picture.
-        MissingDependencyError: a format whose encoder is not installed.
+        InvalidInputError: The suffix is unknown.
+        ImageWriteError: The disk is full, permission is denied, or the format cannot store the picture.
+        MissingDependencyError: The encoder of the format is not installed.
     """
     name, options = image_format(path), options or WriteOptions()
     require_codec(path, name)
     picture, notices = _as_format_allows(picture, name)
     try:
         with warnings.catch_warnings(), atomic_path(path) as temporary, temporary.open("w+b") as file:
-            warnings.simplefilter("ignore")  # Pillow's, about tags with unusual counts
+            warnings.simplefilter("ignore")  # Pillow warns about tags with unusual counts
             if name == "PNG":
                 write_png(picture, file, options.compression)
             elif name == "TIFF":
@@ -87,16 +87,16 @@ def write_picture(picture: Picture, path: StrPath, options: WriteOptions | None 
                 _image(picture).save(file, format=name, **_arguments(picture.metadata, name, options))
     except MemoryError:
         raise
-    except Exception as error:  # encoders report what they cannot hold with many kinds
+    except Exception as error:  # encoders raise many kinds of exceptions
         raise ImageWriteError(f"{path}: cannot be written ({error})") from error
     return notices
 
 
 def _as_format_allows(picture: Picture, name: str) -> tuple[Picture, tuple[str, ...]]:
-    """The picture reduced to what a format holds, and a notice for each thing that was lost."""
+    """Reduce a picture to what a format can store, and return a notice for each thing that is lost."""
     notices: list[str] = []
     if picture.grey and (name in _NO_GREY or (name == "HEIF" and picture.alpha is not None)):
-        picture = to_srgb(picture)  # a profile of grey values would not fit the three channels stored
+        picture = to_srgb(picture)  # a grey profile does not apply to the three stored channels
         picture = replace(picture, pixels=np.broadcast_to(picture.pixels, (*picture.pixels.shape[:2], 3)))
     pixels, alpha, metadata = picture.pixels, picture.alpha, picture.metadata
     if alpha is not None and name not in _ALPHA:
@@ -132,7 +132,7 @@ def _metadata_allowed(metadata: Metadata, name: str) -> tuple[Metadata, list[str
 
 
 def _image(picture: Picture) -> Image.Image:
-    """8 bits as Pillow has them."""
+    """Convert an 8-bit picture to a Pillow image."""
     pixels = np.asarray(picture.pixels)
     image = Image.fromarray(pixels[..., 0] if picture.grey else pixels)
     if picture.alpha is not None:
@@ -141,7 +141,7 @@ def _image(picture: Picture) -> Image.Image:
 
 
 def _arguments(metadata: Metadata, name: str, options: WriteOptions) -> dict[str, Any]:
-    """Of Pillow's ``save``."""
+    """Build the arguments of Pillow's ``save``."""
     arguments: dict[str, Any] = {}
     if metadata.dpi is not None and name in _DPI_OF_ITS_OWN:
         arguments["dpi"] = tuple(round(value) for value in metadata.dpi) if name == "JPEG" else metadata.dpi
