@@ -1,4 +1,4 @@
-"""Training of students and teachers; names are imported on first use.
+"""Train students and teachers. Names are imported on first use.
 
 >>> from tsdsr.recipes import student_recipe, teacher_recipe
 >>> from tsdsr.training import train_student, train_teacher

@@ -1,4 +1,4 @@
-"""An optional adversarial loss in latent space: a light discriminator on the fake network's features or on latents."""
+"""Optional adversarial loss in latent space: a small discriminator on latents or on the fake network's features."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STREAM = 21
 
 
 class Adversary(ABC):
-    """A discriminator and the features it judges.
+    """A discriminator and the features it classifies.
 
     Args:
         head (nn.Module): computes logits from :meth:`features`.
@@ -36,19 +36,19 @@ class Adversary(ABC):
 
     @abstractmethod
     def features(self, z: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
-        """Compute the head's input from latents (B, C, h, w) of the samples with numbers ``items``."""
+        """Compute the head's input from latents (B, C, h, w); ``items`` are the sample numbers."""
 
     def generator_loss(self, z_hat: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
-        """The student's part; call within :meth:`frozen`."""
+        """Compute the student's adversarial loss. Call within :meth:`frozen`."""
         return generator_loss(self.head(self.features(z_hat, items, prompt)))
 
     def activate(self) -> None:
-        """Prepare for calls of :meth:`features` outside :meth:`frozen`."""
+        """Prepare for calls to :meth:`features` outside :meth:`frozen`."""
         return
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Within the block gradients pass through the discriminator without being collected in its weights.
+        """Let gradients flow through the discriminator without accumulating in its weights.
 
         Keep the block open until the backward pass is done.
         """
@@ -57,12 +57,12 @@ class Adversary(ABC):
 
 
 class FeatureAdversary(Adversary):
-    """Judges features of the fake network on noised latents.
+    """Classify the fake network's features of noised latents.
 
     Args:
-        scores (ScoreNetworks): holds the fake network.
-        process (NoiseProcess): noises the latents.
-        seed (int): of the head's initial weights and of the noise.
+        scores (ScoreNetworks): contains the fake network.
+        process (NoiseProcess): adds noise to the latents.
+        seed (int): seed for the head's initial weights and for the noise.
     """
 
     def __init__(self, scores: ScoreNetworks, process: NoiseProcess, seed: int) -> None:
@@ -72,9 +72,9 @@ class FeatureAdversary(Adversary):
             super().__init__(Discriminator(channels))
 
     def features(self, z: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
-        """Compute the fake network's features of latents, noised at a moderate time of each sample.
+        """Add noise at a moderate time drawn per sample, and compute the fake network's features.
 
-        The fake network must be the active role: switching to it here would thaw it within :meth:`frozen`.
+        The fake network must already be the active role: switching to it here would unfreeze it within :meth:`frozen`.
         """
         draws = SampleRNG(self.seed, _STREAM, items)
         t = self.process.time_at(draws.integers(400, 950)).to(z.device)
@@ -88,7 +88,7 @@ class FeatureAdversary(Adversary):
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """As the base's, for the fake network too: the backward pass may compute activations anew."""
+        """Freeze the fake network as well: the backward pass may recompute its activations."""
         with ExitStack() as stack:
             stack.enter_context(collect_no_gradients(self.scores.network("fake")))
             stack.enter_context(collect_no_gradients(self.head))
@@ -96,13 +96,13 @@ class FeatureAdversary(Adversary):
 
 
 class LatentAdversary(Adversary):
-    """Judges the latents themselves, without noise; needs neither teacher nor fake network.
+    """Classify the latents themselves, without noise. Needs neither teacher nor fake network.
 
-    In a space-to-depth latent space the head sees every pixel; the channel tells its place in the grid.
+    In a space-to-depth latent space the head sees every pixel; the channel gives its position in the grid.
 
     Args:
-        channels (int): of the latents.
-        seed (int): of the head's initial weights.
+        channels (int): latent channels.
+        seed (int): seed for the head's initial weights.
     """
 
     def __init__(self, channels: int, seed: int) -> None:
@@ -114,11 +114,11 @@ class LatentAdversary(Adversary):
 
 
 class LatentDiscriminator(nn.Module):
-    """Convolutions with spectral normalisation (Miyato et al. 2018) over latents, judging patches.
+    """Patch discriminator on latents: convolutions with spectral normalisation (Miyato et al. 2018).
 
     Args:
-        channels (int): of the latents.
-        hidden (int): width of the first half; the second is twice as wide.
+        channels (int): latent channels.
+        hidden (int): width of the first half; the second half is twice as wide.
     """
 
     def __init__(self, channels: int, hidden: int = 96) -> None:
@@ -131,17 +131,17 @@ class LatentDiscriminator(nn.Module):
         self.out = nn.Conv2d(2 * hidden, 1, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Latents (B, C, h, w) → logits of "real", (B, positions)."""
+        """Map latents (B, C, h, w) to logits of "real", (B, positions)."""
         logits: Tensor = self.out(self.layers(z)).flatten(1).float()
         return logits
 
 
 class Discriminator(nn.Module):
-    """A small head on feature maps or tokens: normalise, mix channels, judge every position.
+    """Small head on feature maps or tokens: normalise, mix channels, classify every position.
 
     Args:
         channels (int): width of the features.
-        hidden (int): width inside.
+        hidden (int): width of the hidden layer.
     """
 
     def __init__(self, channels: int, hidden: int = 128) -> None:
@@ -156,14 +156,14 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, C, h, w) or (B, tokens, C) → logits of "real", (B, positions)."""
+        """Map features (B, C, h, w) or (B, tokens, C) to logits of "real", (B, positions)."""
         tokens = features.flatten(2).transpose(1, 2) if features.ndim == 4 else features
         logits: Tensor = self.head(tokens.float())[..., 0]
         return logits
 
 
 def feature_layer(network: nn.Module) -> tuple[nn.Module, int]:
-    """The module whose output the discriminator looks at, and its width.
+    """Return the module whose output the discriminator receives, and its width.
 
     Raises:
         ModelError: unknown kind of network.
@@ -180,7 +180,7 @@ def feature_layer(network: nn.Module) -> tuple[nn.Module, int]:
 
 @contextmanager
 def captured(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect a layer's outputs within the block; of several outputs the last, which is the image stream of MMDiT."""
+    """Collect a layer's outputs within the block. Of several outputs, keep the last: the image stream of MMDiT."""
     outputs: list[Tensor] = []
 
     def hook(module: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
@@ -194,18 +194,18 @@ def captured(layer: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def generator_loss(fake_logits: Tensor) -> Tensor:
-    """Non-saturating: ``mean softplus(-D(z_hat))``; gradients reach ``z_hat`` through the features."""
+    """Non-saturating loss ``mean softplus(-D(z_hat))``; gradients reach ``z_hat`` through the features."""
     return F.softplus(-fake_logits).mean()
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """``mean softplus(-D(z_hq)) + mean softplus(D(z_hat))``."""
+    """Discriminator loss ``mean softplus(-D(z_hq)) + mean softplus(D(z_hat))``."""
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
 
 @contextmanager
 def collect_no_gradients(module: nn.Module) -> Iterator[None]:
-    """Within the block gradients pass through the module without being collected in it."""
+    """Let gradients flow through the module within the block without accumulating in its weights."""
     kept = [p for p in module.parameters() if p.requires_grad]
     for parameter in kept:
         parameter.requires_grad_(False)
@@ -218,7 +218,7 @@ def collect_no_gradients(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Within the block torch's global generator starts from ``seed``; afterwards it is as it was."""
+    """Seed torch's global generator within the block and restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

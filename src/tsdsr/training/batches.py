@@ -1,4 +1,4 @@
-"""Which samples each step, process and micro-batch sees."""
+"""Assignment of samples to steps, processes and micro-batches."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def step_batches(
     workers: int = 0,
     pin_memory: bool = False,
 ) -> Iterator[list[TrainingSample]]:
-    """One process's micro-batches of every step, on the CPU. Sample numbers run through all phases.
+    """Yield one process's micro-batches for every step, on the CPU. Sample numbers run on across phases.
 
     Args:
         config (RunConfig): phases and ``accumulation``.
-        dataset (callable): length → samples numbered from 0.
-        first, until (int): global steps, the first and the one after the last.
-        rank, processes (int): this process's number, and how many there are.
+        dataset (callable): maps a length to samples numbered from 0.
+        first, until (int): first global step, and the one after the last.
+        rank, processes (int): this process's rank, and the number of processes.
         workers (int): data loading processes.
-        pin_memory (bool): whether batches lie in pinned memory.
+        pin_memory (bool): whether to allocate batches in pinned memory.
 
     Yields:
         list of TrainingSample: ``config.accumulation`` micro-batches of one step.
@@ -52,7 +52,7 @@ def step_batches(
                 num_workers=workers,
                 persistent_workers=workers > 0,
                 pin_memory=pin_memory,
-                generator=torch.Generator(),  # keeps the loader off the global one
+                generator=torch.Generator(),  # keeps the loader from using the global generator
                 worker_init_fn=ignore_interrupts,
             )
             batches: list[TrainingSample] = []

@@ -1,4 +1,4 @@
-"""Build networks, prompts and data from a configuration and files, and write trained networks to files."""
+"""Build networks, prompts and data from a configuration and files; write trained networks to files."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def load_parts(config: StudentConfig, files: RunFiles) -> Parts:
-    """Load what the student's training is built from.
+    """Load the weights that a student's training starts from.
 
     Raises:
-        ConfigError: a folder that the recipe needs was not given.
-        ModelNotFoundError, WeightsError: a file is missing or does not fit.
+        ConfigError: a folder that the recipe needs is not given.
+        ModelNotFoundError, WeightsError: a file is missing or does not match the model.
     """
     settings = config.networks
     spec = get_spec(settings.model)
@@ -50,7 +50,10 @@ def load_parts(config: StudentConfig, files: RunFiles) -> Parts:
 
 
 def _full_parts(config: StudentConfig, spec: ModelSpec, files: RunFiles) -> Parts:
-    """Without LoRA: the student starts from given weights, or the teacher's, or at random, in this order."""
+    """Load parts for training without LoRA.
+
+    The student starts from the given weights, else the teacher's, else random ones.
+    """
     teacher = load_network(files.teacher, spec, TEACHER) if files.teacher is not None and config.needs_scores else None
     if config.needs_scores and teacher is None:
         raise ConfigError("this recipe needs a teacher: train one with 'tsdsr train teacher', give it as --teacher")
@@ -66,28 +69,28 @@ def _full_parts(config: StudentConfig, spec: ModelSpec, files: RunFiles) -> Part
 
 
 def new_network(spec: ModelSpec, config: RunConfig) -> ModelMixin:
-    """A denoiser with random weights drawn from the run's seed."""
+    """Create a denoiser with random weights drawn from the run's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return spec.denoiser_class(**{**spec.denoiser_config, **config.networks.config})
 
 
 def load_network(folder: Path, spec: ModelSpec, subfolder: str) -> Any:
-    """A denoiser from a diffusers folder, or from its subfolder when there is one.
+    """Load a denoiser from a diffusers folder, or from its subfolder if there is one.
 
     Raises:
-        ModelNotFoundError: no model there.
-        WeightsError: it cannot be loaded.
+        ModelNotFoundError: the folder contains no model.
+        WeightsError: the model cannot be loaded.
     """
     return load_part(spec.denoiser_class, subfolder_or_self(folder, subfolder))
 
 
 def load_base(spec: ModelSpec, settings: NetworkSettings, base: Path | None) -> tuple[Any, Any]:
-    """Denoiser of a base model, in the precision that frozen weights are stored in, and its autoencoder in float32.
+    """Load a base model's denoiser, in the precision of frozen weights, and its autoencoder in float32.
 
     Raises:
-        ConfigError: no folder was given.
-        ModelNotFoundError, WeightsError: it is incomplete or cannot be loaded.
+        ConfigError: no folder is given.
+        ModelNotFoundError, WeightsError: the model is incomplete or cannot be loaded.
     """
     if base is None:
         raise ConfigError(f"{spec.name} needs its base model: download {spec.hub_id} and give the folder as --base")
@@ -96,9 +99,9 @@ def load_base(spec: ModelSpec, settings: NetworkSettings, base: Path | None) -> 
 
 
 def load_teacher(config: TeacherConfig, files: RunFiles) -> tuple[nn.Module, nn.Module]:
-    """The network that learns to be a teacher, and the frozen autoencoder.
+    """Load the network to train as a teacher, and the frozen autoencoder.
 
-    It goes on from ``files.teacher`` where one is given: a network for `mini`, a LoRA for base models.
+    If ``files.teacher`` is given, training continues from it: a network for `mini`, a LoRA for base models.
 
     Raises:
         ConfigError, ModelNotFoundError, WeightsError: see :func:`load_parts`.
@@ -121,11 +124,11 @@ def load_teacher(config: TeacherConfig, files: RunFiles) -> tuple[nn.Module, nn.
 
 
 def make_prompts(config: RunConfig, files: RunFiles) -> Prompts:
-    """Learned prompts for `mini`, cached text embeddings otherwise.
+    """Create the prompts: learned ones for `mini`, cached text embeddings otherwise.
 
     Raises:
-        ConfigError: no cache was given.
-        DatasetError: the cache lacks something or was made with another model.
+        ConfigError: no cache is given.
+        DatasetError: the cache is incomplete or was made with another model.
     """
     spec = get_spec(config.networks.model)
     if "labels" in spec.prompt_shapes:
@@ -140,16 +143,16 @@ def split_sources(
 ) -> tuple[tuple[Source, ...], tuple[Path, ...]]:
     """Hold out a share of the photographs, chosen by a hash of the file name.
 
-    A small folder may have no name among the share. With a share above 0 and at least two photographs in a source, at
-    least one is held out, and each source keeps at least one to train on.
+    In a small folder the hash may select no file. With a share above 0 and at least two photographs in a source, at
+    least one is held out, and each source keeps at least one for training.
 
     Args:
         sources (sequence of Source): all photographs.
-        share (float): of each source.
-        limit (int): at most this many are used for validation, spread evenly over those held out.
+        share (float): share of each source to hold out.
+        limit (int): maximum number of validation photographs, spread evenly over those held out.
 
     Returns:
-        tuple: sources to train on, and photographs to validate on.
+        tuple: training sources and validation photographs.
     """
     splits = [(source, *split_photos(list(source.images), share)) for source in sources]
     if share > 0 and not any(validation for _, _, validation in splits):
@@ -169,7 +172,7 @@ def split_sources(
 
 
 def training_data(sources: Sequence[Source], config: RunConfig, prompts: dict[Path, str]) -> TrainingData:
-    """Split photographs as configured."""
+    """Split photographs into training and validation data as configured."""
     train, validation = split_sources(sources, config.validation_share)
     return TrainingData(train, validation, prompts)
 
@@ -177,7 +180,7 @@ def training_data(sources: Sequence[Source], config: RunConfig, prompts: dict[Pa
 def write_student_lora(denoiser: nn.Module, vae: nn.Module, spec: ModelSpec, prompts: Prompts, folder: Path) -> None:
     """Store a student in the released layout: ``<denoiser>.safetensors``, ``vae.safetensors`` and the fixed prompt.
 
-    ``tsdsr convert`` makes a pipeline of it and the base model, as of the released weights.
+    ``tsdsr convert`` combines it with the base model into a pipeline, as it does with the released weights.
     """
     write_released_lora(folder / f"{spec.denoiser_subfolder}.safetensors", adapter_state(denoiser, STUDENT))
     write_released_lora(folder / "vae.safetensors", adapter_state(vae, STUDENT))
@@ -188,10 +191,10 @@ def write_student_lora(denoiser: nn.Module, vae: nn.Module, spec: ModelSpec, pro
 
 
 def store_teacher(network: nn.Module, config: TeacherConfig, output: Path) -> Path:
-    """Store a teacher: a diffusers folder, or for a base model its LoRA in the released layout.
+    """Store a teacher as a diffusers folder or, for a base model, as a LoRA in the released layout.
 
     Returns:
-        Path: what ``--teacher`` takes.
+        Path: the path to pass as ``--teacher``.
     """
     if config.networks.lora_rank is None:
         assert isinstance(network, ModelMixin)

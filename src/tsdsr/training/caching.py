@@ -1,4 +1,4 @@
-"""What training needs of the frozen encoders, computed once: text embeddings and high-quality latents."""
+"""Cached outputs of the frozen encoders: text embeddings and high-quality latents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Progress = Callable[[Iterable[Any], int], Iterator[Any]]
 
 
 def text_cache(output: Path, part: TextPart, spec: ModelSpec, base: Path, dtype: torch.dtype) -> TensorCache:
-    """The cache of one text encoder's outputs; its keys are hashes of prompts."""
+    """Open the cache of one text encoder's outputs. Its keys are hashes of prompts."""
     maker = {
         "model": spec.name,
         "part": part.name,
@@ -46,16 +46,16 @@ def cache_prompts(
     t5: bool = True,
     on_batch: Callable[[TextPart, int, int], None] | None = None,
 ) -> int:
-    """Encode every prompt that is not cached yet, one encoder after the other.
+    """Encode every prompt that is not cached yet, one encoder at a time.
 
     Args:
         prompts (sequence of str): texts.
         base (Path): diffusers folder with the text encoders.
         spec (ModelSpec): the base model.
         output (Path): folder of the cache.
-        device, dtype: where and in what precision to encode and store.
-        batch (int): prompts a call.
-        t5 (bool): whether SD3's T5 is run.
+        device, dtype: where to encode, and the precision to encode and store in.
+        batch (int): prompts per call.
+        t5 (bool): whether to run SD3's T5.
         on_batch (callable | None): called with (part, finished, total).
 
     Returns:
@@ -85,10 +85,10 @@ def cache_prompts(
 
 
 def read_conditioning(caches: Mapping[str, TensorCache], prompts: Sequence[str]) -> Conditioning:
-    """The conditioning of a batch of cached prompts.
+    """Read the conditioning of a batch of prompts from the caches.
 
     Args:
-        caches (mapping): name of each text part → its cache.
+        caches (mapping): cache of each text part, by name.
         prompts (sequence of str): B texts.
 
     Raises:
@@ -106,10 +106,10 @@ def read_conditioning(caches: Mapping[str, TensorCache], prompts: Sequence[str])
 
 
 def read_prompt_files(images: Sequence[Path], root: Path, folder: Path) -> list[str]:
-    """The prompt of each image, from ``folder/KEY.txt``.
+    """Read the prompt of each image from ``folder/KEY.txt``.
 
     Raises:
-        DatasetError: images without a prompt; the first few are named.
+        DatasetError: some images have no prompt; the message names the first few.
     """
     files = [folder / f"{sample_key(path, root)}.txt" for path in images]
     missing = [str(f) for f in files if not f.is_file()]
@@ -134,7 +134,7 @@ def cache_latents(
 ) -> int:
     """Encode the centre crop of every image that is not cached yet to its scaled latent (posterior mode).
 
-    Images that cannot be decoded or are smaller than the crop are reported and left out; too many are an error.
+    Images that cannot be decoded or are smaller than the crop are reported and skipped; too many are an error.
 
     Args:
         images (sequence of Path): files.
@@ -142,16 +142,16 @@ def cache_latents(
         spec (ModelSpec): the base model.
         output (Path): folder of the cache.
         crop (int): edge of the crops in pixels.
-        device, dtype: where and in what precision to encode and store.
-        batch (int): images a call.
+        device, dtype: where to encode, and the precision to encode and store in.
+        batch (int): images per call.
         progress (callable): wraps the iteration over batches.
 
     Returns:
         int: number of latents in the cache.
 
     Raises:
-        InvalidInputError: the crop is not a multiple of what the model needs.
-        DatasetError: the cache was made with another model, crop or precision; too many images cannot be used.
+        InvalidInputError: the crop is not a multiple of the edge that the model needs.
+        DatasetError: the cache was made with another model, crop or precision, or too many images are unusable.
     """
     if crop % spec.size_multiple:
         raise InvalidInputError(f"a crop of {crop} is not a multiple of {spec.size_multiple}, which {spec.name} needs")

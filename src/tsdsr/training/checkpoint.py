@@ -15,10 +15,10 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 
     """Write ``checkpoint-<step>.pt`` under a temporary name, rename it, then delete all but the newest ``keep``.
 
     Args:
-        folder (Path): where checkpoints lie; created when missing.
+        folder (Path): folder of checkpoints; created if missing.
         step (int): number of finished steps.
-        state (dict): tensors, numbers, strings and containers of them.
-        keep (int): how many checkpoints stay.
+        state (dict): tensors, numbers, strings and containers of these.
+        keep (int): number of checkpoints to keep.
     """
     path = folder / f"checkpoint-{step:08d}.pt"
     with atomic_path(path) as temporary:
@@ -29,7 +29,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 
 
 
 def load_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint's state on the CPU, or None when there is none.
+    """Load the newest checkpoint's state on the CPU; None if there is no checkpoint.
 
     Raises:
         TrainingError: the newest file cannot be read.
@@ -38,7 +38,7 @@ def load_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 
 def load_checkpoint_facts(folder: Path) -> dict[str, Any] | None:
-    """What the newest checkpoint says about its run, without its tensors; None when there is none.
+    """Load the newest checkpoint's description of its run, without tensors; None if there is no checkpoint.
 
     Raises:
         TrainingError: the newest file cannot be read.
@@ -53,6 +53,6 @@ def _load_latest(folder: Path, mmap: bool) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(paths[-1], map_location="cpu", mmap=mmap, weights_only=True)
-    except Exception as error:  # torch raises pickle, zip, lookup and runtime errors alike for a damaged file
+    except Exception as error:  # for a damaged file torch raises pickle, zip, lookup or runtime errors
         raise TrainingError(f"{paths[-1]}: cannot be read ({error}); delete it to resume from an older one") from error
     return state

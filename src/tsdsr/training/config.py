@@ -1,4 +1,4 @@
-"""The settings of a training run: frozen dataclasses that check their own values."""
+"""Settings of a training run: frozen dataclasses that validate their own values."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tsdsr.field_checks import (
 from tsdsr.models.zoo import SPECS, get_spec
 
 Ramp = Union[NonNegative, tuple[NonNegative, NonNegative]]  # noqa: UP007  (Annotated has no `|` in Python 3.10)
-"""A number of at least 0, or its values at the start and at the end of a phase, joined by a straight line."""
+"""A number of at least 0, or a pair: its values at the start and end of a phase, interpolated linearly."""
 
 Rates = tuple[NonNegative, NonNegative]
-"""Learning rates at the start and at the end of a phase."""
+"""Learning rates at the start and end of a phase."""
 
 Share = Annotated[float, Between(0, 1, open_high=True)]
-"""A share or a decay that never reaches 1."""
+"""A share or a decay, below 1."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PerceptualName = Literal["lpips", "dists"]
@@ -38,7 +38,7 @@ AdversaryName = Literal["features", "latent"]
 
 
 def value_at(ramp: Ramp, progress: float) -> float:
-    """A ramp's value at ``progress`` in [0, 1] of its phase."""
+    """Return a ramp's value at ``progress`` in [0, 1] of its phase."""
     if isinstance(ramp, int | float):
         return float(ramp)
     start, end = ramp
@@ -51,9 +51,9 @@ class Schedule:
 
     Attributes:
         steps (int): optimiser steps.
-        batch_size (int): samples a step, over all processes and accumulated micro-batches.
-        lr (tuple): learning rate at the start and at the end, joined by half a cosine.
-        warmup (int): steps over which the rate rises linearly from zero first.
+        batch_size (int): samples per step, over all processes and accumulated micro-batches.
+        lr (tuple): learning rate at the start and end, with half a cosine between.
+        warmup (int): initial steps over which the rate rises linearly from zero.
         cycles (int): number of cosine cycles.
     """
 
@@ -69,7 +69,7 @@ class Schedule:
             raise ConfigError(f"warmup must lie within the phase's {self.steps} steps, got {self.warmup}")
 
     def learning_rate(self, step: int, rates: tuple[float, float] | None = None) -> float:
-        """The rate at step ``step`` of this phase, 0-based; ``rates`` replaces ``lr`` for another role."""
+        """Return the rate at 0-based ``step`` of this phase; ``rates`` replaces ``lr`` for another role."""
         start, end = rates or self.lr
         if step < self.warmup:
             return start * (step + 1) / self.warmup
@@ -77,7 +77,7 @@ class Schedule:
         return end + 0.5 * (start - end) * (1 + math.cos(math.pi * progress))
 
     def progress(self, step: int) -> float:
-        """How much of the phase has passed at its 0-based step ``step``, 0 at the first and 1 at the last."""
+        """Return the progress through the phase at its 0-based ``step``: 0 at the first, 1 at the last."""
         return step / max(1, self.steps - 1)
 
 
@@ -87,15 +87,15 @@ class TSDSettings:
 
     Attributes:
         lambda_vsd, lambda_tsm (Ramp): weights of eqs. 3 and 4.
-        guidance (float): classifier-free guidance of teacher and fake when they give residuals; 1 is none.
-        first (Ramp), last (Ramp): range of positions, of 1000 from noise to clean, where a walk may begin.
-        points (int): points N of the walk; 1 is plain TSD, more is DASM.
+        guidance (float): classifier-free guidance scale of teacher and fake in the residuals; 1 means no guidance.
+        first (Ramp), last (Ramp): range of start positions of a walk, out of 1000 from noise to clean.
+        points (int): number of points N of the walk; 1 is plain TSD, more is DASM.
         step_size (float): step s between points, in positions.
-        shift (int): every point but the first is moved at random by up to this many positions.
-        later_weight (float): weight of every point but the first, which has 1.
+        shift (int): maximum random shift, in positions, of every point but the first.
+        later_weight (float): weight of every point but the first, whose weight is 1.
         omega ("sigma2" | "one" | "snr"), space ("native" | "eps"): see :mod:`tsdsr.diffusion.losses`.
-        batched (bool): compute all predictions of a network at a point in one pass; otherwise one latent and one prompt
-            per pass, which needs less memory.
+        batched (bool): compute all predictions of a network at a point in one pass. Otherwise use one latent and one
+            prompt per pass, which needs less memory.
     """
 
     lambda_vsd: Ramp = 0.7
@@ -124,23 +124,23 @@ class TSDSettings:
 
 @dataclass(frozen=True)
 class Phase(Schedule):
-    """A phase of the student's training with one set of losses (eqs. 7 and 8).
+    """A phase of student training with one set of losses (eqs. 7 and 8).
 
     Attributes:
-        fake_lr, discriminator_lr (tuple): learning rates of the other roles, scheduled as ``lr``.
+        fake_lr, discriminator_lr (tuple): learning rates of the other roles, scheduled like ``lr``.
         gamma_rec, gamma_reg (Ramp): weights of reconstruction and of TSD.
-        perceptual_weight (Ramp): weight of LPIPS; 0 leaves it out.
+        perceptual_weight (Ramp): weight of LPIPS; 0 disables it.
         latent_mse_weight (Ramp): weight of the latent MSE.
-        l1_weight (Ramp): weight of the pixel L1 term, which the paper does not have.
-        perceptual_crop (int | None): edge of a random square LPIPS sees instead of the whole crop, to save time.
+        l1_weight (Ramp): weight of the pixel L1 term, which is not in the paper.
+        perceptual_crop (int | None): edge of a random square to compute LPIPS on instead of the whole crop, for speed.
         perceptual (tuple): perceptual distances, one per step in turn: "lpips", "dists".
-        grid_weight (Ramp): weight of the term against grids, which the paper does not have.
-        grid_relative (bool): let that term look at each image by itself and measure a grid against what is around
-            it, see :func:`~tsdsr.training.grids.grid_loss`.
-        tsd (TSDSettings | None): None trains with reconstruction losses only; no teacher is needed then.
-        adversarial_weight (Ramp): weight of the adversarial latent loss; the paper has none.
-        adversary ("features" | "latent"): what the discriminator looks at: the fake network's features, or the latents
-            themselves, which needs no teacher. One kind a run.
+        grid_weight (Ramp): weight of the loss on grid artefacts, which is not in the paper.
+        grid_relative (bool): compute that loss per image and relative to the local strength of the residual, see
+            :func:`~tsdsr.training.losses.grid_loss`.
+        tsd (TSDSettings | None): None trains with reconstruction losses only and needs no teacher.
+        adversarial_weight (Ramp): weight of the adversarial latent loss, which is not in the paper.
+        adversary ("features" | "latent"): input of the discriminator: the fake network's features, or the latents
+            themselves, which needs no teacher. The same in all phases of a run.
         diverse_prompts (Ramp): probability that the student sees the image's prompt instead of the fixed one.
     """
 
@@ -169,26 +169,26 @@ class Phase(Schedule):
 
     @property
     def needs_scores(self) -> bool:
-        """Whether the phase needs teacher and fake network."""
+        """Whether the phase needs a teacher and a fake network."""
         return self.tsd is not None or (self.adversarial_weight != 0.0 and self.adversary == "features")
 
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj")
-"""Module endings of attention projections: where the released fake network carries LoRA."""
+"""Name suffixes of the attention projections that carry LoRA in the released fake network."""
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Which networks are trained, and how.
+    """The networks to train, and how.
 
     Attributes:
-        model (str): row of :data:`tsdsr.models.zoo.SPECS`.
-        config (dict): arguments of the network that differ from the row's, or from those of the network a student
-            starts from, which grows by them; only where no base model is loaded.
+        model (str): key of :data:`tsdsr.models.zoo.SPECS`.
+        config (dict): network arguments that differ from those of ``model`` or of the network a student starts from,
+            which is enlarged accordingly. Only where no base model is loaded.
         lora_rank (int | None): rank of every LoRA; None trains all weights (`mini`).
-        fake_targets (tuple): module endings that carry the fake network's LoRA.
-        base_precision ("fp32" | "bf16" | "fp16"): how frozen base weights are stored; LoRA stays in fp32.
-        gradient_checkpointing (bool): recompute activations in the backward pass, where the network can.
+        fake_targets (tuple): name suffixes of the modules that carry the fake network's LoRA.
+        base_precision ("fp32" | "bf16" | "fp16"): precision of frozen base weights; LoRA stays in fp32.
+        gradient_checkpointing (bool): recompute activations in the backward pass, if the network supports it.
     """
 
     model: str = "mini"
@@ -218,20 +218,20 @@ class NetworkSettings:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Settings of every training run.
+    """Settings common to all training runs.
 
     Attributes:
-        phases (tuple of Schedule): run one after the other.
-        networks (NetworkSettings): what is trained.
-        accumulation (int): micro-batches a step.
-        ema_decay (float): decay of the exponential moving average whose weights are validated and shipped.
-        betas (tuple), weight_decay (float): AdamW's.
-        max_grad_norm (float): each role's gradients are clipped to this norm.
-        max_skipped (int): steps in a row that may be skipped for a loss or gradient that is not finite.
-        seed (int): base of all randomness.
-        validation_share (float): share of the photographs held out.
-        validation_crop (int): edge of the validation crops, one a held-out photograph.
-        validate_every, checkpoint_every, log_every (int): steps between.
+        phases (tuple of Schedule): phases, in order.
+        networks (NetworkSettings): networks to train.
+        accumulation (int): micro-batches per step.
+        ema_decay (float): decay of the exponential moving average of weights that is validated and stored.
+        betas (tuple), weight_decay (float): AdamW parameters.
+        max_grad_norm (float): norm to which each role's gradients are clipped.
+        max_skipped (int): maximum number of consecutive steps skipped for a non-finite loss or gradient.
+        seed (int): seed of all random numbers.
+        validation_share (float): share of photographs held out for validation.
+        validation_crop (int): edge of the validation crops, one per held-out photograph.
+        validate_every, checkpoint_every, log_every (int): interval in steps.
     """
 
     phases: tuple[Schedule, ...]
@@ -258,10 +258,10 @@ class RunConfig:
         self.check_size("validation_crop", self.validation_crop)
 
     def check_size(self, name: str, edge: int) -> None:
-        """Check that the network can process images of an edge in pixels.
+        """Check that the network can process images with this edge in pixels.
 
         Raises:
-            ConfigError: it is no multiple of what the network needs.
+            ConfigError: the edge is not a multiple of what the network needs.
         """
         if edge % (multiple := get_spec(self.networks.model).size_multiple):
             raise ConfigError(f"{name} must be a multiple of {multiple} for {self.networks.model}, got {edge}")
@@ -271,7 +271,7 @@ class RunConfig:
         return sum(phase.steps for phase in self.phases)
 
     def find(self, step: int) -> tuple[int, int]:
-        """Number of the phase that global step ``step`` belongs to, and the step's number within it, all 0-based."""
+        """Return the index of the phase that contains global ``step``, and the step within it, all 0-based."""
         for number, phase in enumerate(self.phases):
             if step < phase.steps:
                 return number, step
@@ -279,18 +279,18 @@ class RunConfig:
         raise ConfigError(f"step {step} lies beyond the last phase")
 
     def to_json(self) -> str:
-        """The settings as JSON, as checkpoints store them; see :func:`config_from_json`."""
+        """Return the settings as JSON, as stored in checkpoints; see :func:`config_from_json`."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
 
 @dataclass(frozen=True)
 class StudentConfig(RunConfig):
-    """Training of a one-step student.
+    """Settings for training a one-step student.
 
     Attributes:
         phases (tuple of Phase): see :class:`Phase`.
         pairs (PairSettings): crops and degradation.
-        monitor_every (int): steps between measurements of the teacher's direction (figure 3); 0 is never.
+        monitor_every (int): steps between measurements of the teacher's direction (figure 3); 0 disables them.
     """
 
     phases: tuple[Phase, ...]
@@ -307,24 +307,24 @@ class StudentConfig(RunConfig):
 
     @property
     def adversaries(self) -> set[AdversaryName]:
-        """What the discriminator looks at, over all phases; empty without one."""
+        """Inputs of the discriminator over all phases; empty without a discriminator."""
         return {phase.adversary for phase in self.phases if phase.adversarial_weight}
 
     @property
     def needs_scores(self) -> bool:
-        """Whether any phase needs teacher and fake network."""
+        """Whether any phase needs a teacher and a fake network."""
         return any(phase.needs_scores for phase in self.phases)
 
 
 @dataclass(frozen=True)
 class TeacherConfig(RunConfig):
-    """Training of a teacher with the diffusion loss on high-quality images.
+    """Settings for training a teacher with the diffusion loss on high-quality images.
 
     Attributes:
-        crops (CropSettings): how images are cut.
-        time_density ("uniform" | "logit_normal"): distribution of times: uniform over the scheduler's list, or that of
+        crops (CropSettings): how images are cropped.
+        time_density ("uniform" | "logit_normal"): distribution of times: uniform over the scheduler's list, or as in
             SD3's training (Esser et al. 2024).
-        prompt_dropout (float): probability of the empty prompt, for guidance.
+        prompt_dropout (float): probability of the empty prompt, which guidance needs.
     """
 
     crops: CropSettings = field(default_factory=CropSettings)
@@ -337,10 +337,10 @@ class TeacherConfig(RunConfig):
 
 
 def config_from_json(text: str) -> StudentConfig | TeacherConfig:
-    """The settings that :meth:`RunConfig.to_json` wrote.
+    """Parse settings written by :meth:`RunConfig.to_json`.
 
     Raises:
-        ConfigError: they are those of another version, or contradict themselves.
+        ConfigError: the settings are from another version or contradict each other.
     """
     config: StudentConfig | TeacherConfig = from_plain(StudentConfig | TeacherConfig, json.loads(text))
     return config

@@ -1,6 +1,6 @@
-"""The training loop that students and teachers share: steps, checkpoints, exact resume, skipped steps.
+"""Training loop shared by students and teachers: steps, checkpoints, exact resume, skipped steps.
 
-All randomness is a function of the seed and of a sample's number. A run that is killed and started again therefore
+All random numbers depend only on the seed and the sample number. A run that is killed and restarted therefore
 continues exactly, and one process, several processes or accumulated micro-batches see the same samples and noise.
 """
 
@@ -36,23 +36,23 @@ from tsdsr.training.samples import TrainingData, TrainingSample
 
 
 class NonFiniteError(Exception):
-    """A loss or a gradient is not finite; the step must be skipped."""
+    """A loss or gradient is not finite; the step must be skipped."""
 
 
 class Engine(ABC):
-    """One run in one folder; subclasses define its step.
+    """One training run in one folder; subclasses define the step.
 
     Args:
         config (RunConfig): the run's settings.
         output (Path): folder of checkpoints, logs and results; an interrupted run there is resumed.
-        accelerator (Accelerator): one process or many.
+        accelerator (Accelerator): single- or multi-process.
         dtype (torch.dtype): autocast precision; float32 means none.
         workers (int): data loading processes.
-        files (RunFiles): where the networks came from; stored with every checkpoint.
+        files (RunFiles): paths that the networks were loaded from; stored with every checkpoint.
 
     Raises:
         ConfigError: a batch cannot be split evenly over processes and micro-batches, the launcher is set to shard, or
-            16-bit base weights are to compute in float32.
+            ``dtype`` is float32 with 16-bit base weights.
     """
 
     data: TrainingData
@@ -89,7 +89,7 @@ class Engine(ABC):
         self.roles: dict[str, RoleOptimizer] = {}
         self.step, self.skipped, self._saved = 0, 0, 0
         self._stop = StopRequest(lambda: self.run_log.note("stopping after this step; Ctrl-C again stops at once"))
-        self._stopping = False  # as all processes agreed
+        self._stopping = False  # agreed by all processes
         self.ema: EMAModel | None = None
         self._made_from: dict[str, str] | None = None
         self._averaged = ""
@@ -98,34 +98,34 @@ class Engine(ABC):
 
     @abstractmethod
     def dataset(self, length: int) -> Dataset[TrainingSample]:
-        """Samples numbered from 0; a sample depends on its number and the seed only."""
+        """Return samples numbered from 0. A sample depends only on its number and the seed."""
 
     @abstractmethod
     def train_step(self, batches: Sequence[TrainingSample]) -> dict[str, Tensor]:
-        """Take one step on this process's micro-batches and return figures, averaged over them.
+        """Take one step on this process's micro-batches and return metrics averaged over them.
 
         Raises:
-            NonFiniteError: the step was not taken.
+            NonFiniteError: a loss or gradient is not finite; the step was not taken.
         """
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
-        """Figures on the held-out photographs, none without any; called on the first process only."""
+        """Compute metrics on the held-out photographs, if any. Called on the first process only."""
 
     def monitor(self) -> dict[str, float]:
-        """Measurements of the step just taken that are not needed at every step; none by default."""
+        """Return measurements of the last step that are not needed at every step; none by default."""
         return {}
 
     # The loop
 
     def run(self, until: int | None = None) -> None:
-        """Train up to global step ``until`` (None: the end; 0: not at all). Storing the result is the caller's task.
+        """Train up to global step ``until`` (None: the end; 0: not at all). The caller stores the result.
 
         Ctrl-C ends the run after the current step, with a checkpoint.
 
         Raises:
-            TrainingError: another run uses the folder, or more steps in a row than allowed had a loss or gradient that
-                was not finite.
+            TrainingError: another run uses the folder, or more consecutive steps than allowed had a non-finite loss or
+                gradient.
             KeyboardInterrupt: Ctrl-C, after the checkpoint was saved.
         """
         until = self.config.total_steps if until is None else min(until, self.config.total_steps)
@@ -144,7 +144,7 @@ class Engine(ABC):
             raise KeyboardInterrupt
 
     def _begin(self) -> None:
-        """Check that the folder is where this run left it, and tell what will be missing."""
+        """Check that the folder is as this run left it, and report what will be missing."""
         facts = load_checkpoint_facts(self.output) if self.accelerator.is_main_process else None
         if facts is not None and facts["step"] != self._saved:
             raise TrainingError(
@@ -156,7 +156,7 @@ class Engine(ABC):
         self.run_log.start_clock(self.step)
 
     def close(self) -> None:
-        """End trackers and leave the group of processes; a process that exits without may take the others down."""
+        """Close trackers and leave the process group. A process that exits without this may crash the others."""
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
 
@@ -184,25 +184,25 @@ class Engine(ABC):
             self._save()
 
     def learning_rate(self, rates: tuple[float, float] | None = None) -> float:
-        """The current step's rate; ``rates`` replaces the phase's own for another role."""
+        """Return the current step's learning rate; ``rates`` replaces the phase's own for another role."""
         number, phase_step = self.config.find(self.step)
         return self.config.phases[number].learning_rate(phase_step, rates)
 
     def prepare(self, name: str, module: nn.Module) -> nn.Module:
-        """Make a module a trained role and wrap it for several processes; every process starts from equal weights."""
+        """Register a module as a trained role and wrap it for several processes, which start from equal weights."""
         module.to(self.device)
         self.roles[name] = RoleOptimizer(module, self.config, self.device, self.dtype)
         wrapped: nn.Module = self.accelerator.prepare_model(module)
         return wrapped
 
     def average(self, name: str) -> None:
-        """Keep an exponential moving average of a role's weights: what is validated and stored."""
+        """Keep an exponential moving average of a role's weights, to validate and store."""
         self.ema = EMAModel(self.roles[name].parameters, decay=self.config.ema_decay, foreach=True)
         self._averaged = name
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within the block the averaged role holds its averaged weights, to use or store them."""
+        """Give the averaged role its averaged weights within the block."""
         assert self.ema is not None
         parameters = self.roles[self._averaged].parameters
         self.ema.store(parameters)
@@ -213,32 +213,32 @@ class Engine(ABC):
             self.ema.restore(parameters)
 
     def on_device(self, prompt: Conditioning) -> Conditioning:
-        """A prompt on the run's device, embeddings in float32; the copy does not wait for the device."""
+        """Copy a prompt to the run's device, embeddings in float32, without waiting for the device."""
         tensors = prompt.to("cpu", torch.float32).tensors()
         return Conditioning(**{name: to_device(tensor, self.device) for name, tensor in tensors.items()})
 
     def accumulating(self, module: nn.Module, last: bool) -> Any:
-        """No exchange of gradients between processes before the last micro-batch."""
+        """Return a context without gradient exchange between processes before the last micro-batch."""
         return nullcontext() if last else self.accelerator.no_sync(module)
 
     def update(self, losses: Mapping[str, Tensor], rates: Mapping[str, float]) -> dict[str, Tensor]:
-        """Let all roles of a step take it with their accumulated gradients, or none of them.
+        """Update all roles with their accumulated gradients, or none of them.
 
-        The student's loss depends on the fake network, and the fake network learns the distribution of this student.
-        If one of them stepped without the other, the two would belong to different steps, and a fake network that
-        fails for good would not stop the run. So one loss or gradient that is not finite skips the step for every
-        role: weights, averages and optimisers stay as they were; only loss scales change. The values are read once,
-        which is the step's only wait for the device.
+        The student's loss depends on the fake network, and the fake network learns this student's distribution. If
+        one were updated without the other, the two would belong to different steps, and a permanently failing fake
+        network would not stop the run. One non-finite loss or gradient therefore skips the step for every role:
+        weights, averages and optimisers stay unchanged; only loss scales change. The values are read once, which is
+        the step's only wait for the device.
 
         Args:
-            losses (mapping): role → loss, a scalar; only checked for being finite.
-            rates (mapping): the same roles → learning rate.
+            losses (mapping): scalar loss of each role, only checked to be finite.
+            rates (mapping): learning rate of each role.
 
         Returns:
             dict: ``grad_norm/<role>``, before clipping.
 
         Raises:
-            NonFiniteError: on all processes alike, when one of them met a value that is not finite.
+            NonFiniteError: on all processes, if any of them has a non-finite value.
         """
         norms = {name: self.roles[name].gradient_norm() for name in losses}
         seen = torch.stack([x.detach().float() for name in losses for x in (losses[name], norms[name])])
@@ -286,7 +286,7 @@ class Engine(ABC):
         return dict(zip(names, self.accelerator.reduce(stacked, "mean").tolist(), strict=True))
 
     def _steps(self, until: int) -> Iterator[list[TrainingSample]]:
-        """This process's micro-batches of every step from the current one on, on its device."""
+        """Yield this process's micro-batches from the current step on, on its device."""
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         pin = self.device.type == "cuda"
         for batches in step_batches(self.config, self.dataset, self.step, until, rank, processes, self.workers, pin):
@@ -316,9 +316,9 @@ class Engine(ABC):
         self._saved = self.step
 
     def made_from(self) -> dict[str, str]:
-        """What else than settings makes the run: photographs, weights, precision.
+        """Return the inputs that define the run besides its settings: photographs, weights, precision.
 
-        The number of processes is not among them: it changes results by rounding only.
+        The number of processes is not included: it changes results only by rounding.
         """
         if self._made_from is None:
             self._made_from = {
@@ -329,11 +329,11 @@ class Engine(ABC):
         return self._made_from
 
     def resume(self) -> None:
-        """Continue the run of the output folder, if there is one.
+        """Resume the run in the output folder, if there is one.
 
         Raises:
-            TrainingError: the folder holds a run with other settings, photographs, weights or precision, or one of an
-                older format; the message names what differs.
+            TrainingError: the folder contains a run with other settings, photographs, weights or precision, or one in
+                an older format; the message names what differs.
         """
         state = load_latest_checkpoint(self.output)
         if state is None:

@@ -1,4 +1,4 @@
-"""Losses on images: LPIPS, DISTS, and a term against grids."""
+"""Losses on images: LPIPS, DISTS, and a penalty on grid artefacts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tsdsr.errors import MissingDependencyError
 
 
 def lpips_distance(net: str = "vgg", device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
-    """LPIPS (Zhang et al. 2018) with a frozen backbone, as a differentiable scalar.
+    """Load LPIPS (Zhang et al. 2018) with a frozen backbone, as a differentiable scalar.
 
     Args:
         net (str): "vgg" (for training) or "alex" (the papers' metric).
@@ -42,7 +42,7 @@ def lpips_distance(net: str = "vgg", device: torch.device | str = "cpu") -> Call
 
 
 def dists_distance(device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
-    """DISTS (Ding et al. 2020) on frozen VGG16 features, as a differentiable scalar.
+    """Load DISTS (Ding et al. 2020) on frozen VGG16 features, as a differentiable scalar.
 
     Args:
         device (torch.device | str): where to run.
@@ -68,20 +68,22 @@ def dists_distance(device: torch.device | str = "cpu") -> Callable[[Tensor, Tens
 
 
 def perceptual_distance(name: str, device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
-    """The distance called "lpips" (with VGG16) or "dists"."""
+    """Load the distance named "lpips" (with VGG16) or "dists"."""
     return dists_distance(device) if name == "dists" else lpips_distance("vgg", device)
 
 
 def grid_loss(x_hat: Tensor, x_hq: Tensor, period: int, relative: bool = False) -> Tensor:
-    """How much of the residual repeats with a period: it is folded to one block, averaged over all blocks, freed of its
-    mean, and its absolute value averaged. Content does not line up with a grid and averages out.
+    """Measure the part of the residual that repeats with a period.
+
+    The residual is cut into blocks, averaged over all blocks and made zero-mean; the loss is its mean absolute value.
+    Content is not aligned with a grid and averages out.
 
     Args:
         x_hat, x_hq (Tensor): images (B, C, H, W), sides multiples of ``period``.
-        period (int): edge of a block in pixels, a multiple of 4; divisors of it are covered.
-        relative (bool): fold each image by itself, as grids differ between images and cancel in their mean; of the
-            residual only what is finer than about half a period, which has least of content; divided by its strength
-            around each pixel, so that flat regions, where a grid is seen most, count as much as busy ones.
+        period (int): edge of a block in pixels, a multiple of 4; its divisors are covered too.
+        relative (bool): average over each image separately, because grids differ between images and cancel in their
+            mean. Use only residual detail finer than about half a period, which contains least content. Divide it by
+            its local strength, so that flat regions, where a grid is most visible, count as much as textured ones.
 
     Returns:
         Tensor: scalar.
@@ -98,8 +100,10 @@ def grid_loss(x_hat: Tensor, x_hq: Tensor, period: int, relative: bool = False) 
 
 
 def local_strength(residual: Tensor, window: int) -> Tensor:
-    """Root mean square over channels and a square of odd edge ``window`` around each pixel, (B, 1, H, W); at least a
-    quarter of an 8-bit step, as less is not seen."""
+    """Root mean square over channels and a square window of odd edge ``window``, (B, 1, H, W).
+
+    At least a quarter of an 8-bit step, because less is not visible.
+    """
     power = residual.square().mean(1, keepdim=True)
     power = F.avg_pool2d(power, window, stride=1, padding=window // 2, count_include_pad=False)
     return power.sqrt().clamp(min=0.25 / 255)

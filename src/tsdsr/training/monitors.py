@@ -15,12 +15,12 @@ from tsdsr.errors import InvalidInputError
 
 
 def true_direction(process: NoiseProcess, z_t: Tensor, z_hq: Tensor, t: Tensor) -> Tensor:
-    """The native prediction at ``z_t`` that would lead to ``z_hq`` in one step.
+    """Compute the native prediction at ``z_t`` that leads to ``z_hq`` in one step.
 
     Args:
         process (NoiseProcess): relates latents, noise and predictions.
-        z_t (Tensor): noisy latent, of any origin, (B, C, h, w).
-        z_hq (Tensor): where to arrive, same shape.
+        z_t (Tensor): any noisy latent, (B, C, h, w).
+        z_hq (Tensor): target latent, same shape.
         t (Tensor): times above 0, shape (B,).
     """
     times = t.to(z_t.device, torch.promote_types(z_t.dtype, torch.float32))
@@ -33,11 +33,11 @@ def direction_cosines(process: NoiseProcess, point: WalkPoint, z_hq: Tensor) -> 
 
     Args:
         process (NoiseProcess): see :func:`true_direction`.
-        point (WalkPoint): the first point of a walk, where both latents carry the same noise.
+        point (WalkPoint): the first point of a walk, where both latents have the same noise.
         z_hq (Tensor): high-quality latents (B, C, h, w).
 
     Returns:
-        tuple of Tensor: cosines of each sample, shape (B,), for ``z_hat`` and ``z_hq``.
+        tuple of Tensor: cosines per sample, shape (B,), for ``z_hat`` and ``z_hq``.
     """
 
     def cosine(prediction: Tensor, z_t: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def direction_cosines(process: NoiseProcess, point: WalkPoint, z_hq: Tensor) -> 
 
 
 def score_gap(point: WalkPoint) -> Tensor:
-    """Figure 5: mean absolute difference between teacher and fake at ``z_hat_t``, one value a sample, shape (B,)."""
+    """Figure 5: mean absolute difference between teacher and fake at ``z_hat_t``, per sample, shape (B,)."""
     return (point.predictions.teacher_hat - point.predictions.fake_hat).abs().flatten(1).float().mean(1)
 
 
@@ -57,7 +57,7 @@ class ScoreGapByTime:
     """Running mean of the score gap in equal bins of time.
 
     Args:
-        bins (int): how many between 0 and 1000.
+        bins (int): number of bins between 0 and 1000.
         momentum (float): weight of the past in each bin's mean.
     """
 
@@ -67,11 +67,11 @@ class ScoreGapByTime:
         self._new: list[tuple[Tensor, Tensor]] = []
 
     def add(self, t: Tensor, gap: Tensor) -> None:
-        """Take in one value a sample, both of shape (B,); nothing waits for the device yet."""
+        """Add one value per sample, both of shape (B,), without waiting for the device."""
         self._new.append((t.detach(), gap.detach()))
 
     def figures(self) -> dict[str, float]:
-        """``vsd_gap/<lower end of the bin>`` → mean, for the bins met so far; gaps that are not finite do not count."""
+        """Return ``vsd_gap/<lower end of the bin>`` → mean for all non-empty bins. Non-finite gaps are ignored."""
         for t, gap in self._new:
             numbers = (t / 1000 * self.bins).long().clamp(0, self.bins - 1).tolist()
             for number, value in zip(numbers, gap.tolist(), strict=True):
@@ -84,13 +84,12 @@ class ScoreGapByTime:
 
 
 def grid_excess(images: Iterable[Tensor], periods: Sequence[int]) -> dict[int, float]:
-    """How much the spectrum sticks out at the harmonics of a period, in dB: the mark of a grid.
+    """Measure the excess of the spectrum at the harmonics of a period, in dB, which indicates a grid.
 
-    A grid keeps its phase from row to row, what is shown does not. So the spectra of all rows (and columns) of an image
-    are averaged with their phases, each scaled to its own strength so that flat regions count as much as busy ones.
-    The power that survives at a multiple of ``1 / period`` is compared with the median of its neighbourhood, and the
-    largest excess counts. Photographs lie near 0 dB; subtract the value of the ground truth to be independent of what
-    is shown.
+    A grid keeps its phase from row to row; image content does not. The complex spectra of all rows (and columns) of an
+    image are averaged, each normalised by its own strength so that flat regions count as much as textured ones. The
+    remaining power at each multiple of ``1 / period`` is compared with the median of its neighbourhood; the largest
+    excess counts. Photographs are near 0 dB. Subtract the value of the ground truth to be independent of content.
 
     Args:
         images (iterable of Tensor): (3, H, W) or (B, 3, H, W) in [0, 1], sides at least 16 periods.
@@ -105,7 +104,7 @@ def grid_excess(images: Iterable[Tensor], periods: Sequence[int]) -> dict[int, f
     greys = [grey for image in images for grey in (image[None] if image.ndim == 3 else image).double().mean(1).cpu()]
     result = {}
     for period in periods:
-        edge = 16 * period  # fixed, so that images of different sizes share their frequencies
+        edge = 16 * period  # fixed, so that images of different sizes have the same frequency bins
         power = torch.zeros(edge // 2 + 1, dtype=torch.float64)
         for grey in greys:
             for along in (grey, grey.T):
@@ -118,7 +117,7 @@ def grid_excess(images: Iterable[Tensor], periods: Sequence[int]) -> dict[int, f
 
 
 def _phase_locked_power(lines: Tensor, edge: int) -> Tensor:
-    """Power of the mean spectrum of all stretches of ``edge`` pixels of lines (rows, length): (edge // 2 + 1,)."""
+    """Power of the mean spectrum over all segments of ``edge`` pixels of lines (rows, length): (edge // 2 + 1,)."""
     stretches = lines.unfold(-1, edge, edge).flatten(0, 1)
     window = torch.hann_window(edge, periodic=False, dtype=torch.float64)
     spectra = torch.fft.rfft((stretches - stretches.mean(-1, keepdim=True)) * window)

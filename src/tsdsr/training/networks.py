@@ -1,9 +1,9 @@
-"""The roles of training, student, teacher and fake: how they share weights, and their predictions.
+"""Student, teacher and fake networks: how they share weights, and their predictions.
 
-With LoRA there is one set of frozen base weights in memory. Teacher and fake are two adapters of one module (or the
-bare base and one adapter), switched before each call. The student is a second module tree over the same tensors with an
-adapter of its own, so that its graph and its recomputed activations never depend on the adapter that ran last.
-Without LoRA the teacher is frozen, the fake a trainable copy of it, and the student a network of its own.
+With LoRA, one set of frozen base weights is in memory. Teacher and fake are two adapters of one module (or the bare
+base and one adapter), switched before each call. The student is a second module tree over the same tensors with its
+own adapter, so its graph and recomputed activations do not depend on which adapter ran last. Without LoRA, the teacher
+is frozen, the fake is a trainable copy of it, and the student is a separate network.
 """
 
 from __future__ import annotations
@@ -46,19 +46,20 @@ class Student(nn.Module):
         self.denoiser, self.vae, self.spec = denoiser, vae, spec
 
     def forward(self, x_lq: Tensor, prompt: Conditioning) -> tuple[Tensor, Tensor]:
-        """Enlarged low-quality images (B, 3, H, W) in [0, 1] → ``z_hat`` and ``x_hat``, nominally in [0, 1]."""
+        """Map enlarged low-quality images (B, 3, H, W) in [0, 1] to ``z_hat`` and ``x_hat``, nominally in [0, 1]."""
         z_lq = encode_images(self.vae, x_lq)
         z_hat = restore(as_denoiser(self.denoiser), self.spec.process, z_lq, self.spec.timestep, prompt)
         return z_hat, decode_latents(self.vae, z_hat)
 
 
 class ScoreNetworks(nn.Module):
-    """Teacher and fake, the two score networks of the distillation.
+    """Teacher and fake: the two score networks of the distillation.
 
     Args:
         fake (ModelMixin): the fake network, or the shared base with its adapters.
-        teacher (ModelMixin | None): a network of its own; None when ``fake`` carries both roles.
-        has_teacher_adapter (bool): whether the shared base has a teacher adapter; without one the bare base teaches.
+        teacher (ModelMixin | None): a separate network; None if ``fake`` contains both roles.
+        has_teacher_adapter (bool): whether the shared base has a teacher adapter; otherwise the bare base is the
+            teacher.
     """
 
     def __init__(self, fake: ModelMixin, teacher: ModelMixin | None = None, has_teacher_adapter: bool = False) -> None:
@@ -71,7 +72,7 @@ class ScoreNetworks(nn.Module):
             teacher.requires_grad_(False)
 
     def network(self, role: Role) -> nn.Module:
-        """The module that plays a role, its adapter active."""
+        """Return the module for a role, with its adapter active."""
         if self.teacher is not None:
             own: nn.Module = self.teacher if role == "teacher" else self.fake
             return own
@@ -81,7 +82,7 @@ class ScoreNetworks(nn.Module):
         return network
 
     def forward(self, z_t: Tensor, t: Tensor, conditioning: Conditioning, role: Role = "fake") -> Tensor:
-        """Native prediction of a role for noisy latents (B, C, h, w) at times (B,)."""
+        """Compute a role's native prediction for noisy latents (B, C, h, w) at times (B,)."""
         return as_denoiser(self.network(role))(z_t, t, conditioning)
 
     def predictions(
@@ -96,15 +97,15 @@ class ScoreNetworks(nn.Module):
     ) -> Predictions:
         """Compute the predictions of both roles at one point of the walk, with guidance.
 
-        Batched, the teacher predicts for both latents and both prompts in one pass, and the fake for both prompts in
-        another; otherwise each of the six predictions is a pass of its own.
+        If batched, one teacher pass covers both latents and both prompts, and one fake pass covers both prompts.
+        Otherwise each of the six predictions is a separate pass.
 
         Args:
             z_hat_t, z_hq_t (Tensor): noisy latents (B, C, h, w).
             t (Tensor): times (B,).
             prompt (Conditioning): batch B.
             null (Conditioning): the empty prompt, batch 1 or B, on the same device and in the same dtype.
-            guidance (float): scale; 1 leaves the empty prompt out.
+            guidance (float): scale; 1 skips the empty prompt.
             batched (bool): see above.
         """
         null = null.expand(len(t))
@@ -131,10 +132,10 @@ class ScoreNetworks(nn.Module):
 
 @dataclass
 class Networks:
-    """All networks of a student's training.
+    """All networks for training a student.
 
     Attributes:
-        student (Student): trained.
+        student (Student): the student to train.
         scores (ScoreNetworks | None): teacher and fake; None for reconstruction only.
         vae (ModelMixin): the frozen original autoencoder, for ``z_hq``.
     """
@@ -146,14 +147,14 @@ class Networks:
 
 @dataclass
 class Parts:
-    """The loaded or new weights that networks are built from.
+    """Loaded or new weights to build networks from.
 
     Attributes:
-        denoiser (ModelMixin): LoRA: the base model. Full training: where the student starts.
+        denoiser (ModelMixin): LoRA: the base model. Full training: the student's initial network.
         vae (ModelMixin): the base model's autoencoder.
         teacher (ModelMixin | dict | None): LoRA: the teacher's LoRA weights, None for the bare base. Full training:
             the teacher's network, None where no teacher is needed.
-        student_lora, vae_lora (dict | None): LoRA weights the student starts from; None starts from the base.
+        student_lora, vae_lora (dict | None): initial LoRA weights of the student; None starts from the base.
     """
 
     denoiser: ModelMixin
@@ -164,18 +165,18 @@ class Parts:
 
 
 def build_networks(parts: Parts, spec: ModelSpec, settings: NetworkSettings, seed: int, scores: bool) -> Networks:
-    """Assign roles to loaded parts.
+    """Build student, teacher and fake from loaded parts.
 
     Args:
         parts (Parts): consumed by this call.
         spec (ModelSpec): the base model.
         settings (NetworkSettings): rank, targets, checkpointing.
-        seed (int): of the initial LoRA weights.
+        seed (int): seed for the initial LoRA weights.
         scores (bool): whether teacher and fake are needed.
 
     Raises:
         ConfigError: full training with TSD but without a teacher.
-        WeightsError: LoRA weights do not fit.
+        WeightsError: LoRA weights do not match the network.
     """
     if settings.lora_rank is None:
         networks = _build_full(parts, spec, scores)
@@ -192,10 +193,10 @@ def build_networks(parts: Parts, spec: ModelSpec, settings: NetworkSettings, see
 
 
 def enable_gradient_checkpointing(network: Any) -> None:
-    """Trade time for memory in the backward pass, where the network can."""
+    """Recompute activations in the backward pass to save memory, if the network supports it."""
     if network is not None and network._supports_gradient_checkpointing:
         network.enable_gradient_checkpointing()
-        network.train()  # diffusers recomputes in training mode only; none of these networks has dropout
+        network.train()  # diffusers recomputes only in training mode; none of these networks has dropout
 
 
 def _build_full(parts: Parts, spec: ModelSpec, scores: bool) -> Networks:
@@ -245,5 +246,5 @@ def _freeze_decoder(vae: nn.Module) -> None:
 
 
 def channels_last(module: Any) -> Any:
-    """The same module with convolution weights laid out for speed; any type, as torch's own stubs differ by version."""
+    """Convert convolution weights to channels-last for speed. Typed ``Any`` because torch's stubs differ by version."""
     return module.to(memory_format=torch.channels_last)

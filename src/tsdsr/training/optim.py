@@ -1,4 +1,4 @@
-"""One trained role: its module, its optimiser, its loss scaling."""
+"""A trained role: module, optimiser and loss scaling."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tsdsr.training.config import RunConfig
 
 
 class RoleOptimizer:
-    """AdamW over the trained parameters of a module, with gradient clipping and, in float16, loss scaling of its own.
+    """AdamW over a module's trained parameters, with gradient clipping and, in float16, its own loss scaling.
 
-    Each role has its own scaler, as loss magnitudes and overflows differ between roles.
+    Each role has its own scaler because loss magnitudes and overflows differ between roles.
 
     Args:
-        module (nn.Module): parameters that require gradients are trained; not wrapped, so that names are its own.
+        module (nn.Module): parameters that require gradients are trained. Unwrapped, so that names have no prefix.
         config (RunConfig): optimiser settings.
-        device (torch.device): where it runs.
+        device (torch.device): device of the module.
         dtype (torch.dtype): autocast precision.
     """
 
@@ -32,34 +32,34 @@ class RoleOptimizer:
         self.scaler = torch.amp.GradScaler(device.type, init_scale=2.0**12, enabled=dtype == torch.float16)
 
     def backward(self, loss: Tensor, accumulation: int) -> None:
-        """Add this micro-batch's share of the gradient."""
+        """Accumulate this micro-batch's share of the gradient."""
         self.scaler.scale(loss / accumulation).backward()  # type: ignore[no-untyped-call]
 
     def gradient_norm(self) -> Tensor:
-        """Clip the accumulated gradients and return their norm before that; not finite when they are not."""
+        """Clip the accumulated gradients and return their norm before clipping; non-finite if any gradient is."""
         self.scaler.unscale_(self.optimizer)
         norm: Tensor = torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
         return norm
 
     def step(self, learning_rate: float) -> None:
-        """Take the step; the scaler leaves it out when gradients overflowed."""
+        """Take the step; the scaler skips it if gradients overflowed."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.scaler.step(self.optimizer)
         self.finish()
 
     def finish(self) -> None:
-        """Forget the gradients; also after a step that is skipped."""
+        """Clear the gradients, also after a skipped step."""
         if self.scaler.is_enabled():
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
 
     def _buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """The buffers that training moves: those of spectral normalisation."""
+        """Yield the buffers that training changes: those of spectral normalisation."""
         return ((name, b) for name, b in self.module.named_buffers() if "parametrizations." in name)
 
     def state_dict(self) -> dict[str, Any]:
-        """Trained weights, moving buffers, optimiser and scaler."""
+        """Return trained weights, changing buffers, optimiser and scaler state."""
         return {
             "weights": {name: p.detach() for name, p in self.named.items()},
             "buffers": dict(self._buffers()),
@@ -68,7 +68,7 @@ class RoleOptimizer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what :meth:`state_dict` gave."""
+        """Restore a state returned by :meth:`state_dict`."""
         with torch.no_grad():
             for name, parameter in self.named.items():
                 parameter.copy_(state["weights"][name])

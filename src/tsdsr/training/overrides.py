@@ -11,19 +11,19 @@ from tsdsr.errors import ConfigError
 
 C = TypeVar("C")
 _Change = tuple[list[str], Any]
-"""The keys that are left of a path, and the value."""
+"""The remaining keys of a path, and the value."""
 
 
 def apply_overrides(config: C, assignments: Sequence[str]) -> C:
-    """A copy of a nested configuration with some values replaced; every level checks itself again.
+    """Copy a nested configuration with some values replaced; every level is validated again.
 
     Args:
         config (dataclass): frozen, may hold dataclasses, tuples and dicts.
-        assignments (sequence of str): ``path.to.field=value``; numbers count the elements of tuples, values are JSON,
-            or plain text where they are not. Of several values for one path the last one wins.
+        assignments (sequence of str): ``path.to.field=value``; numbers index tuples; values are JSON, or else plain
+            text. If a path occurs more than once, the last value wins.
 
     Raises:
-        ConfigError: a path leads nowhere or lies below another one, or a value does not fit; the message begins with
+        ConfigError: a path does not exist or lies below another one, or a value is invalid; the message begins with
             the path.
     """
     changes: dict[str, Any] = {}
@@ -44,7 +44,7 @@ def apply_overrides(config: C, assignments: Sequence[str]) -> C:
 
 
 def _changed(node: Any, changes: list[_Change], path: str) -> Any:
-    """Make all changes of a level at once: it is checked when they are all made, so their order does not matter."""
+    """Apply all changes of a level at once, so that it is validated once and their order does not matter."""
     if not changes:
         return node
     below: dict[str, list[_Change]] = {}

@@ -1,4 +1,4 @@
-"""Figures 3 and 5 of the paper for a run: directions and score gaps at fixed times, on held-out photographs."""
+"""Figures 3 and 5 of the paper for a run: directions and score gaps at fixed times on held-out photographs."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class TimeRow:
     Attributes:
         time (int): in (0, 1000).
         cosine_hat, cosine_hq (tuple of float): figure 3, from the synthetic and from the true latent.
-        gap, gap_low, gap_high (tuple of float): figure 5, mean |teacher - fake| of the native prediction: all of it,
-            what remains of the difference after averaging over 4×4 latent positions, and the rest.
+        gap, gap_low, gap_high (tuple of float): figure 5, mean |teacher - fake| of the native prediction: the
+            whole difference, its average over 4×4 latent positions, and the remainder.
     """
 
     time: int
@@ -56,22 +56,21 @@ def measure(
     images: int | None = None,
     on_image: Callable[[int], None] | None = None,
 ) -> list[TimeRow]:
-    """Measure student, teacher and fake of a run, with the same noise for every latent and time of an image.
+    """Measure student, teacher and fake of a run with the same noise for every latent and time of an image.
 
-    Teacher and fake run with the guidance of the run's last phase with TSD, as in eqs. 3 and 4 and in the figures
-    that the run itself logs.
+    Teacher and fake use the guidance of the run's last phase with TSD, as in eqs. 3 and 4 and in the run's own log.
 
     Args:
-        trainer (StudentTrainer): of a recipe that asks a teacher; resumed or at its start.
+        trainer (StudentTrainer): trainer of a recipe with a teacher, resumed or at its start.
         times (sequence of int): in (0, 1000).
-        images (int | None): how many of the held-out photographs; None is all.
+        images (int | None): number of held-out photographs to use; None uses all.
         on_image (callable | None): called with the number of finished images.
 
     Returns:
-        list of TimeRow: one a time.
+        list of TimeRow: one per time.
 
     Raises:
-        ConfigError: the recipe asks no teacher, a time is out of range, or no photograph is held out.
+        ConfigError: the recipe has no teacher, a time is out of range, or no photograph is held out.
     """
     if trainer.scores is None:
         raise ConfigError("these figures compare with a teacher; choose a recipe with target score distillation")
@@ -96,7 +95,7 @@ def measure(
 def _measure_one(
     trainer: StudentTrainer, x_lq: Tensor, x_hq: Tensor, text: str, times: Sequence[int], generator: torch.Generator
 ) -> Iterator[tuple[int, tuple[float, ...]]]:
-    """One image's values in the order of :class:`TimeRow`, time by time."""
+    """Measure one image: for each time, the values in the order of :class:`TimeRow`."""
     scores = trainer.scores
     assert scores is not None
     device, dtype = trainer.device, trainer.dtype
@@ -127,7 +126,7 @@ def _measure_one(
 
 
 def to_csv(rows: Sequence[TimeRow], columns: Sequence[str]) -> str:
-    """Time, then mean and standard deviation over images of every column, then their number."""
+    """Format as CSV: time, mean and standard deviation over images of every column, number of images."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["time", *(f"{name}_{what}" for name in columns for what in ("mean", "std")), "images"])
@@ -138,7 +137,7 @@ def to_csv(rows: Sequence[TimeRow], columns: Sequence[str]) -> str:
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation; the latter is 0 for a single value."""
+    """Return mean and standard deviation; the latter is 0 for a single value."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
@@ -148,10 +147,10 @@ def write_figure(name: str, rows: Sequence[TimeRow], folder: Path) -> list[Path]
     Args:
         name (str): key of :data:`FIGURES`.
         rows (sequence of TimeRow): see :func:`measure`.
-        folder (Path): made when missing.
+        folder (Path): created if missing.
 
     Returns:
-        list of Path: the files.
+        list of Path: the files written.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.

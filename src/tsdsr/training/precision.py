@@ -1,4 +1,4 @@
-"""Mixed precision: autocast for a network's blocks, float32 for the layers that read latents and write predictions."""
+"""Mixed precision: autocast for a network's blocks, float32 for its input and output layers."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ OUTER_LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
         "fine.up_sample", "fine.modulation_out", "fine.conv_out",
     ),
 }  # fmt: skip
-"""Network class → layers between its blocks and latents, times, prompts or predictions."""
+"""Input and output layers by network class: those that read latents, times, prompts or write predictions."""
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> Any:
-    """Mixed precision in ``dtype``; nothing for float32."""
+    """Return an autocast context in ``dtype``; a no-op for float32."""
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
 def keep_outer_layers_in_float32(network: nn.Module) -> None:
     """Make the first and last layers of a network compute in float32, also under autocast.
 
-    VSD is the difference of two predictions that are nearly equal. Rounding the latents on their way in and the
-    predictions on their way out to bfloat16 leaves an error larger than this difference; the blocks between add far
-    less. Weights of these layers that are stored in 16 bits become float32.
+    VSD is the difference of two nearly equal predictions. Rounding the input latents and the output predictions to
+    bfloat16 causes an error larger than this difference; the blocks between add far less. 16-bit weights of these
+    layers are converted to float32.
 
     Args:
-        network (nn.Module): a teacher or a fake network; changed in place. Unknown classes stay as they are.
+        network (nn.Module): a teacher or a fake network; modified in place. Unknown classes are left unchanged.
     """
     names = next((names for known, names in OUTER_LAYERS.items() if isinstance(network, known)), ())
     modules = dict(network.named_modules())

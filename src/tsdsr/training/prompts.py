@@ -1,4 +1,4 @@
-"""Which conditioning each role sees: the image's prompt, the student's fixed one, the empty one."""
+"""Conditioning by role: the image's prompt, the student's fixed prompt, the empty prompt."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from tsdsr.training.caching import read_conditioning, text_cache
 
 
 class Prompts(Protocol):
-    """Conditioning by role; everything on the CPU, in float32 or as stored."""
+    """Conditioning by role, on the CPU, in float32 or as stored."""
 
     def fixed(self) -> Conditioning:
-        """The student's ``c_default``, batch 1."""
+        """Return the student's ``c_default``, batch 1."""
         ...
 
     def null(self) -> Conditioning:
-        """The empty prompt ``c_null``, batch 1."""
+        """Return the empty prompt ``c_null``, batch 1."""
         ...
 
     def of(self, texts: Sequence[str]) -> Conditioning:
-        """The prompts ``c`` of a batch of images."""
+        """Return the prompts ``c`` of a batch of images."""
         ...
 
 
 class LabelPrompts:
-    """`mini`'s learned prompts: every image is a "clean photograph"."""
+    """`mini`'s learned prompts: every image has the prompt "clean photograph"."""
 
     def fixed(self) -> Conditioning:
         return Conditioning(labels=torch.zeros(1, dtype=torch.int64))
@@ -47,12 +47,12 @@ class LabelPrompts:
 
 
 class CachedPrompts:
-    """Text embeddings from a cache made by ``tsdsr data cache``, which holds the fixed and the empty prompt too.
+    """Text embeddings from a cache made by ``tsdsr data cache``, including the fixed and the empty prompt.
 
     Args:
         folder (Path): folder of the cache.
         spec (ModelSpec): the base model.
-        base (Path): its diffusers folder; the cache must have been made with it.
+        base (Path): the base model's diffusers folder; the cache must have been made with it.
 
     Raises:
         DatasetError: there is no cache, or it was made with another model.
@@ -77,12 +77,12 @@ class CachedPrompts:
         return self._null
 
     def of(self, texts: Sequence[str]) -> Conditioning:
-        """An image without a text has the fixed prompt."""
+        """Return the prompts of a batch; an image without text gets the fixed prompt."""
         return read_conditioning(self._caches, [text or DEFAULT_PROMPT for text in texts])
 
 
 def mix(first: Conditioning, second: Conditioning, take_second: Tensor) -> Conditioning:
-    """Row by row the one or the other.
+    """Choose between two conditionings, row by row.
 
     Args:
         first, second (Conditioning): batch 1 or B each.
@@ -99,6 +99,6 @@ def mix(first: Conditioning, second: Conditioning, take_second: Tensor) -> Condi
 
 
 def join(*parts: Conditioning) -> Conditioning:
-    """Conditionings one after the other in one batch."""
+    """Concatenate conditionings along the batch."""
     names = parts[0].tensors()
     return Conditioning(**{name: torch.cat([part.tensors()[name] for part in parts]) for name in names})

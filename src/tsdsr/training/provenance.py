@@ -1,4 +1,4 @@
-"""What a run was made from: its files, and fingerprints by which a resumed run recognises them."""
+"""Inputs of a run: its files, and fingerprints to recognise them when it is resumed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tsdsr.training.config import NetworkSettings
 from tsdsr.training.samples import TrainingData
 
 FORMAT = 3
-"""Version of what checkpoints hold."""
+"""Version of the checkpoint format."""
 
 TEACHER = "teacher"
 """Name of a teacher's folder and of its LoRA file in a run folder."""
@@ -25,13 +25,13 @@ TEACHER = "teacher"
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Where a run's inputs lie.
+    """Paths of a run's inputs.
 
     Attributes:
         base (Path | None): diffusers folder of the base model; `mini` has none.
         teacher (Path | None): a teacher made by ``tsdsr train teacher``: a folder for `mini`, a LoRA file otherwise.
-        student (Path | None): where the student starts: a pipeline folder for `mini`, a folder of released LoRA files
-            otherwise.
+        student (Path | None): initial weights of the student: a pipeline folder for `mini`, a folder of released LoRA
+            files otherwise.
         cache (Path | None): text embeddings made by ``tsdsr data cache``.
         prompts (Path | None): folder of text files, one per photograph.
         photos (tuple of str): photographs, as :func:`tsdsr.data.sources.open_source` takes them.
@@ -45,32 +45,32 @@ class RunFiles:
     photos: tuple[str, ...] = ()
 
     def to_plain(self) -> dict[str, str | list[str]]:
-        """What is given, as texts; folders become absolute."""
+        """Return the given paths as strings; folders become absolute."""
         folders = {k: os.path.abspath(v) for k, v in vars(self).items() if isinstance(v, Path)}
         return {**folders, "photos": list(self.photos)}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, str | Sequence[str]]) -> RunFiles:
-        """What :meth:`to_plain` gave."""
+        """Create from the output of :meth:`to_plain`."""
         folders = {k: Path(v) for k, v in plain.items() if isinstance(v, str)}
         return cls(photos=tuple(plain["photos"]), **folders)
 
 
 def subfolder_or_self(folder: Path, name: str) -> Path:
-    """``folder/name`` when there is one, else the folder."""
+    """Return ``folder/name`` if it exists, else the folder."""
     inside = folder / name
     return inside if inside.is_dir() else folder
 
 
 def fingerprints(files: RunFiles, settings: NetworkSettings) -> dict[str, str]:
-    """Fingerprints of the weights a run starts from; where they lie does not count.
+    """Compute fingerprints of the weights a run starts from, independent of their location.
 
     Args:
         files (RunFiles): paths that exist.
         settings (NetworkSettings): which parts of the base model are used.
 
     Returns:
-        dict: ``base``, ``teacher``, ``init``; those that are not given are missing.
+        dict: ``base``, ``teacher``, ``init``; only those that are given.
     """
     found = {}
     spec = get_spec(settings.model)
@@ -85,9 +85,9 @@ def fingerprints(files: RunFiles, settings: NetworkSettings) -> dict[str, str]:
 
 
 def photographs_fingerprint(data: TrainingData) -> str:
-    """Number, bytes and a hash of the photographs' names and sizes, prompts and weights.
+    """Return number, bytes and a hash of the photographs' names and sizes, prompts and weights.
 
-    Names count relative to the folder that all images of a source share, so that a moved folder is the same.
+    Names are relative to the common folder of a source's images, so moving the folder does not change the result.
     """
     digest = hashlib.sha256()
     count = total = 0
@@ -95,7 +95,7 @@ def photographs_fingerprint(data: TrainingData) -> str:
     for images, root, weight in (*lists, (data.validation, None, 0.0)):
         digest.update(f"{weight:g}\n".encode())
         for path in images:
-            size = path.stat().st_size if path.is_file() else 0  # a file that vanished is left out when it is read
+            size = path.stat().st_size if path.is_file() else 0  # a deleted file is skipped when it is read
             name = path.relative_to(root).as_posix() if root else path.name
             digest.update(f"{name} {size} {data.prompts.get(path, '')}\n".encode())
             count, total = count + 1, total + size
@@ -103,7 +103,7 @@ def photographs_fingerprint(data: TrainingData) -> str:
 
 
 def flat(settings: Any, path: str = "") -> dict[str, Any]:
-    """Nested JSON values as ``{"phases.0.steps": 100}``."""
+    """Flatten nested JSON values to ``{"phases.0.steps": 100}``."""
     if isinstance(settings, dict | list):
         pairs = settings.items() if isinstance(settings, dict) else enumerate(settings)
         return {k: v for key, value in pairs for k, v in flat(value, f"{path}.{key}".lstrip(".")).items()}
@@ -111,13 +111,13 @@ def flat(settings: Any, path: str = "") -> dict[str, Any]:
 
 
 def differences(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """What differs between two records, in the form ``seed: 0 before, 1 now``."""
+    """List the differences between two records in the form ``seed: 0 before, 1 now``."""
     names = [n for n in dict.fromkeys((*recorded, *found)) if recorded.get(n) != found.get(n)]
     return [f"{name}: {recorded.get(name, 'none')} before, {found.get(name, 'none')} now" for name in names]
 
 
 def require_same_run(folder: Path, state: Mapping[str, Any], config: str, made_from: Mapping[str, str]) -> None:
-    """Check that a checkpoint belongs to the run that is about to go on.
+    """Check that a checkpoint belongs to the run to be resumed.
 
     Args:
         folder (Path): run folder, for messages.
@@ -126,7 +126,7 @@ def require_same_run(folder: Path, state: Mapping[str, Any], config: str, made_f
         made_from (mapping): fingerprints of its photographs and weights, and its precision.
 
     Raises:
-        TrainingError: it does not, or is of an older format; the message names what differs.
+        TrainingError: the checkpoint is from another run or in an older format; the message names what differs.
     """
     if state.get("format") != FORMAT:
         raise TrainingError(f"{folder}: holds a run of an older version; choose another output folder")

@@ -1,7 +1,7 @@
-"""Whole runs: from photographs and a recipe to a stored student, a stored teacher, or figures of a run.
+"""Complete runs: train and store a student or a teacher, or measure the figures of a run.
 
-``tsdsr train`` and ``tsdsr figures`` are command lines over these functions. This is the one file of the package's
-training that knows the pipeline, as a student is stored as one.
+``tsdsr train`` and ``tsdsr figures`` call these functions. This is the only training module that depends on the
+pipeline, because a student is stored as one.
 """
 
 from __future__ import annotations
@@ -59,34 +59,34 @@ def train_student(
     until: int | None = None,
     tracker: TrackerName = "none",
 ) -> Path:
-    """Train a one-step student and store it as a pipeline folder. The same call again goes on after an interruption.
+    """Train a one-step student and store it as a pipeline folder. Repeat the call to resume an interrupted run.
 
     Args:
         config (StudentConfig): a recipe of :mod:`tsdsr.recipes`, or your own.
         photos: folders, lists or descriptions as :func:`tsdsr.data.sources.open_source` takes them, one or several.
         output: run folder, for checkpoints, log, validation images and the result.
-        teacher: what :func:`train_teacher` made; needed by recipes with target score distillation on `mini`.
-        init: where the student starts: a pipeline folder for `mini`, a folder of LoRA files otherwise. By default the
-            teacher's weights, else the base model's or random ones.
+        teacher: output of :func:`train_teacher`; required by recipes with target score distillation on `mini`.
+        init: initial weights of the student: a pipeline folder for `mini`, a folder of LoRA files otherwise. By default
+            the teacher's weights, else the base model's or random ones.
         base: diffusers folder of the base model; `mini` has none.
         cache: text embeddings made by ``tsdsr data cache``; `mini` needs none.
         prompts: folder of text files, one per photograph.
         device: "auto", "cpu", "cuda" …
-        dtype: autocast precision, "fp32", "bf16" or "fp16". "auto" takes what the run began with; a new run takes the
-            recipe's ``base_precision`` where it is not fp32, else the best of the device.
+        dtype: autocast precision, "fp32", "bf16" or "fp16". "auto" keeps the precision the run started with; a new run
+            uses the recipe's ``base_precision`` if it is not fp32, else the best of the device.
         workers (int): data loading processes.
-        until (int | None): stop after this many steps in all; None is the end.
-        tracker: where figures go besides ``log.jsonl``: "tensorboard", "wandb", "trackio" or "none".
+        until (int | None): stop after this many steps in total; None trains to the end.
+        tracker: destination of metrics besides ``log.jsonl``: "tensorboard", "wandb", "trackio" or "none".
 
     Returns:
         Path: ``output/pipeline-<step>``, for :func:`tsdsr.load_pipeline`. A LoRA student is also stored in the
         released layout, as ``output/lora-<step>``.
 
     Raises:
-        ConfigError: a setting or a file that the recipe needs is missing or does not fit.
+        ConfigError: a setting or file that the recipe needs is missing or invalid.
         DatasetError, InvalidInputError: photographs are missing.
-        ModelError: weights are missing or do not fit.
-        TrainingError: the folder holds another run, or steps fail for good.
+        ModelError: weights are missing or do not match.
+        TrainingError: the folder contains another run, or too many consecutive steps fail.
         KeyboardInterrupt: Ctrl-C; a checkpoint was saved.
     """
     files = _files(photos, teacher, init, base, cache, prompts)
@@ -94,7 +94,7 @@ def train_student(
     trainer = _student_trainer(config, files, Path(output), device, dtype, workers, tracker)
     trainer.run(until)
     target = Path(output) / f"pipeline-{trainer.step:08d}"
-    if trainer.accelerator.is_main_process and not target.exists():  # a finished run that is started again has it
+    if trainer.accelerator.is_main_process and not target.exists():  # exists already when a finished run is restarted
         _store_student(trainer, files, target)
     trainer.close()
     return target
@@ -119,7 +119,7 @@ def train_teacher(
 
     Args:
         config (TeacherConfig): a recipe of :mod:`tsdsr.recipes`, or your own.
-        init: a teacher to go on from: folder or LoRA file.
+        init: a teacher to continue from: folder or LoRA file.
         photos, output, base, cache, prompts, device, dtype, workers, until, tracker: as for :func:`train_student`.
 
     Returns:
@@ -160,21 +160,21 @@ def measure_figures(
     """Measure figures 3 and 5 of the paper for a student's run, and write them as PNG and CSV.
 
     Figure 3: cosine between the teacher's direction and the true one. Figure 5: gap between teacher and fake network.
-    Settings, precision and the places of all files come from the run's newest checkpoint.
+    Settings, precision and the paths of all files come from the run's newest checkpoint.
 
     Args:
         run: folder of the student's run, finished or not.
         output: folder of the figures.
-        photos, teacher, init, base, cache, prompts: where these lie now, if they have been moved.
-        images (int | None): how many of the held-out photographs; None is all.
-        device: where to compute.
+        photos, teacher, init, base, cache, prompts: new paths, if these have been moved.
+        images (int | None): number of held-out photographs to use; None uses all.
+        device: device to compute on.
         on_image (callable | None): called with the number of finished images.
 
     Returns:
-        list of Path: the files.
+        list of Path: the files written.
 
     Raises:
-        ConfigError: the folder holds no student's run, or one without a teacher or held-out photographs.
+        ConfigError: the folder contains no student run, or one without a teacher or held-out photographs.
         TrainingError: files have changed since the run.
         MissingDependencyError: matplotlib is not installed.
     """
@@ -217,7 +217,7 @@ def _student_trainer(
     tracker: TrackerName,
     perceptual: Perceptual | None = None,
 ) -> StudentTrainer:
-    """A trainer from files, resumed where its folder holds a run."""
+    """Create a trainer from files; resume if its folder contains a run."""
     common = _trainer_arguments(config, files, output, device, dtype, workers, tracker)
     spec, parts = get_spec(config.networks.model), load_parts(config, files)
     networks = build_networks(parts, spec, config.networks, config.seed, scores=config.needs_scores)
@@ -227,7 +227,7 @@ def _student_trainer(
 def _trainer_arguments(
     config: RunConfig, files: RunFiles, output: Path, device: str, dtype: str, workers: int, tracker: TrackerName
 ) -> dict[str, Any]:
-    """What both trainers take besides networks."""
+    """Return the arguments of both trainers besides networks."""
     sources = [open_source(photos) for photos in files.photos]
     if not sources:
         raise ConfigError("no photographs were given")
@@ -252,12 +252,12 @@ def _texts(sources: Sequence[Source], prompts: Path | None) -> dict[Path, str]:
 
 
 def resolve_precision(dtype: str, device: torch.device, config: RunConfig, output: Path) -> torch.dtype:
-    """The autocast precision of a run: "auto" is decided once, at its first start, and then kept.
+    """Resolve the autocast precision of a run: "auto" is decided once, at the first start, and then kept.
 
     Args:
         dtype (str): "auto", "fp32", "bf16" or "fp16".
-        device (torch.device): decides for a new run whose base weights are in fp32.
-        config (RunConfig): base weights in 16 bits decide otherwise.
+        device (torch.device): determines the precision of a new run if its base weights are in fp32.
+        config (RunConfig): determines it if the base weights are in 16 bits.
         output (Path): run folder.
     """
     if dtype != "auto":
@@ -271,7 +271,7 @@ def resolve_precision(dtype: str, device: torch.device, config: RunConfig, outpu
 
 
 def _store_student(trainer: StudentTrainer, files: RunFiles, target: Path) -> None:
-    """The averaged student as a pipeline folder, and its LoRA in the released layout where it has one."""
+    """Store the averaged student as a pipeline folder, and its LoRA, if any, in the released layout."""
     net, spec = trainer.networks.student, trainer.spec
     with trainer.averaged():
         if trainer.config.networks.lora_rank is None:

@@ -1,4 +1,4 @@
-"""One run in one folder at a time, and a run that Ctrl-C ends after a whole step."""
+"""Lock of a run folder, and Ctrl-C as a request to stop after the current step."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LOCK = "run.lock"
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold a run folder for this process; a lock that a dead process left behind is taken over.
+    """Lock a run folder for this process. A lock left behind by a dead process is taken over.
 
     Raises:
-        TrainingError: a live process, or one on another machine, holds the folder.
+        TrainingError: a live process, or one on another machine, holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
@@ -62,15 +62,15 @@ def _remove_if_stale(path: Path) -> None:
         )
     aside = path.with_name(f"{LOCK}.{os.getpid()}")
     with suppress(FileNotFoundError):
-        os.replace(path, aside)  # only one process succeeds in taking a lock aside
-        if aside.read_text() != text:  # a new one, written since it was read
+        os.replace(path, aside)  # only one process succeeds in moving a lock aside
+        if aside.read_text() != text:  # a new lock, written after the read
             os.replace(aside, path)
         else:
             aside.unlink()
 
 
 def _is_alive(pid: int, started: float) -> bool:
-    """Whether the process still runs; a process number that was given out again does not count."""
+    """Whether the process is still running; a reused process id does not count."""
     try:
         return bool(abs(psutil.Process(pid).create_time() - started) < 1)
     except psutil.NoSuchProcess:
@@ -78,10 +78,10 @@ def _is_alive(pid: int, started: float) -> bool:
 
 
 class StopRequest:
-    """Turns the first Ctrl-C into a request to stop after the current step; the second interrupts at once.
+    """Turn the first Ctrl-C into a request to stop after the current step; a second one interrupts at once.
 
     Args:
-        on_request (callable): called once, when the request comes.
+        on_request (callable): called once, on the request.
     """
 
     def __init__(self, on_request: Callable[[], None]) -> None:
@@ -90,7 +90,7 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen within the block; outside of the main thread Python allows no handlers, and Ctrl-C stays as it is."""
+        """Listen within the block. Outside the main thread Python allows no handlers, and Ctrl-C is unchanged."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -108,5 +108,5 @@ class StopRequest:
 
 
 def ignore_interrupts(worker: int) -> None:
-    """Start of a data loading process: Ctrl-C reaches it too, but only the trainer decides when to stop."""
+    """Ignore Ctrl-C in a data loading process: it is sent there too, but the trainer decides when to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

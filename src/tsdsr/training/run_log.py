@@ -1,4 +1,4 @@
-"""The log file, tracker and progress bar of a run."""
+"""Log file, tracker and progress bar of a run."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ TrackerName = Literal["tensorboard", "wandb", "trackio", "none"]
 
 
 def make_accelerator(output: Path, device: str, tracker: TrackerName = "none") -> Accelerator:
-    """The accelerator of a run: processes and devices as the launcher set them up, precision left to the trainer.
+    """Create a run's accelerator: processes and devices from the launcher, precision left to the trainer.
 
     Args:
         output (Path): run folder; trackers that write files write there.
-        device (str): "cpu" stays off any accelerator.
-        tracker (str): where figures go besides ``log.jsonl``.
+        device (str): "cpu" disables accelerator hardware.
+        tracker (str): destination of metrics besides ``log.jsonl``.
 
     Raises:
         MissingDependencyError: the tracker's package is absent.
@@ -57,7 +57,7 @@ def make_accelerator(output: Path, device: str, tracker: TrackerName = "none") -
 
 
 class RunLog:
-    """Writes ``log.jsonl``, feeds the tracker, shows progress; silent on every process but the first.
+    """Write ``log.jsonl``, feed the tracker and show progress, on the first process only.
 
     Args:
         output (Path): run folder.
@@ -98,18 +98,18 @@ class RunLog:
         self._started, self._first = time.perf_counter(), step
 
     def speed(self, step: int) -> float:
-        """Steps a second since :meth:`start_clock`."""
+        """Return steps per second since :meth:`start_clock`."""
         return (step - self._first) / max(1e-9, time.perf_counter() - self._started)
 
     def note(self, text: str) -> None:
-        """Tell the user something that is no figure."""
+        """Show a text message to the user."""
         if self.main:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def cut(self, step: int) -> None:
-        """Remove from the log what lies beyond a step: a killed run logged steps after its last checkpoint.
+        """Remove log lines after ``step``: a killed run has logged steps after its last checkpoint.
 
-        Trackers keep such records; the run takes these steps again and logs the same figures.
+        Trackers keep such records; the run repeats these steps and logs the same values.
         """
         path = self.output / "log.jsonl"
         if not self.main or not path.is_file():
@@ -121,14 +121,14 @@ class RunLog:
                 temporary.write_text("".join(kept))
 
     def advance(self, step: int) -> None:
-        """Move the progress bar."""
+        """Advance the progress bar."""
         if self._progress is not None:
             device = torch.device(self.accelerator.device)
             status = f"{self.speed(step):.2f} steps/s, {peak_memory_so_far(device) / 1e9:.1f} GB"
             self._progress.update(self._task, completed=step, status=status)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Record named numbers of a step; values that are not finite are stored as null, as JSON has no NaN."""
+        """Record named values of a step. Non-finite values are stored as null because JSON has no NaN."""
         if not self.main:
             return
         self.output.mkdir(parents=True, exist_ok=True)
@@ -143,7 +143,7 @@ class RunLog:
 
 
 def _step_of(line: str) -> int | None:
-    """The step of a log line; None for a line that was cut short."""
+    """Return the step of a log line; None for a truncated line."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

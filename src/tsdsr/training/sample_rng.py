@@ -1,4 +1,4 @@
-"""Randomness that belongs to a sample: the same whatever the batch, the process or the step it is met in."""
+"""Random numbers per sample, independent of the batch, process or step in which it occurs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 
 
 class SampleRNG:
-    """One generator a sample, a function of ``(seed, stream, sample number)``.
+    """One generator per sample, determined by ``(seed, stream, sample number)``.
 
-    Two processes with half of the batch each, or two accumulated micro-batches, draw what one batch would have drawn,
-    and a resumed run what the interrupted one would have. Noise for an accelerator is drawn there, by generators of its
-    own: it is other noise than the CPU's, and the same again on the same kind of device.
+    Two processes with half of the batch each, or two accumulated micro-batches, draw the same numbers as one batch, and
+    a resumed run draws the same numbers as an uninterrupted one. Noise for an accelerator is drawn there, by its own
+    generators: it differs from the CPU's, but is reproducible on the same kind of device.
 
     Args:
-        seed (int): the run's.
-        stream (int): keeps independent uses apart.
+        seed (int): the run's seed.
+        stream (int): separates independent uses.
         items (sequence of int): sample numbers of the batch.
     """
 
@@ -30,7 +30,7 @@ class SampleRNG:
         self._on_device: list[torch.Generator] = []
 
     def normal(self, shape: Sequence[int], like: Tensor) -> Tensor:
-        """Standard normal, shape (B, *shape), float32 on ``like``'s device."""
+        """Draw standard normal noise, shape (B, *shape), float32 on ``like``'s device."""
         generators = self._generators
         if like.device.type != "cpu":
             if not self._on_device:
@@ -40,12 +40,12 @@ class SampleRNG:
         return torch.stack([torch.randn(tuple(shape), generator=g, device=like.device) for g in generators])
 
     def uniform(self, count: int | None = None) -> Tensor:
-        """Uniform in [0, 1), float32 on the CPU, shape (B,) or (count, B)."""
+        """Draw uniform numbers in [0, 1), float32 on the CPU, shape (B,) or (count, B)."""
         rows = [torch.rand(1 if count is None else count, generator=g) for g in self._generators]
         drawn = torch.stack(rows, dim=1)
         return drawn[0] if count is None else drawn
 
     def integers(self, low: float, high: float, count: int | None = None) -> Tensor:
-        """Whole numbers from ``low`` to ``high``, both included, as float32, shape (B,) or (count, B)."""
+        """Draw integers from ``low`` to ``high`` inclusive, as float32, shape (B,) or (count, B)."""
         low, high = round(low), round(high)
         return (low + (self.uniform(count) * (high - low + 1)).floor()).clamp(max=high)

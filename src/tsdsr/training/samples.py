@@ -16,11 +16,11 @@ from tsdsr.data.sources import Source
 
 
 class TrainingSample(NamedTuple):
-    """One sample, or a batch of them with an axis more.
+    """One sample, or a batch of samples with a leading axis.
 
     Attributes:
-        item (int | Tensor): its number, which determines its randomness.
-        x_lq (Tensor): low-quality image enlarged to the crop's size, (3, H, W) in [0, 1]; empty for teachers.
+        item (int | Tensor): sample number, which determines its random numbers.
+        x_lq (Tensor): low-quality image enlarged to the size of the crop, (3, H, W) in [0, 1]; empty for teachers.
         x_hq (Tensor): high-quality image, (3, H, W) in [0, 1].
         prompt (str | list of str): the image's text; empty when there is none.
     """
@@ -33,7 +33,7 @@ class TrainingSample(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Photographs to train on and to validate on.
+    """Photographs for training and validation.
 
     Attributes:
         sources (tuple of Source): training photographs, mixed by weight.
@@ -47,7 +47,7 @@ class TrainingData:
 
 
 class PairSamples(Dataset[TrainingSample]):
-    """Low- and high-quality pairs with prompts; sample ``i`` depends on ``(seed, i)`` only.
+    """Low- and high-quality pairs with prompts; sample ``i`` depends only on ``(seed, i)``.
 
     Args:
         sources (sequence of Source): photographs.

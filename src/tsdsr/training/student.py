@@ -41,12 +41,12 @@ from tsdsr.training.validation import validation_figures, validation_pairs
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 
-# Streams of a sample's randomness: leaving one use out does not change another.
+# Random streams of a sample: removing one use does not change another.
 _WALK, _FAKE, _PROMPT, _CROP = 1, 2, 3, 7
 
 
 class StepLatents(NamedTuple):
-    """What the student's pass over a micro-batch leaves for the steps of the other roles.
+    """Results of the student's pass over a micro-batch that the other roles' steps need.
 
     Attributes:
         items (list of int): sample numbers.
@@ -65,18 +65,18 @@ class StudentTrainer(Engine):
 
     Args:
         config (StudentConfig): the run's settings.
-        networks (Networks): with roles assigned; the instance takes them over.
+        networks (Networks): networks by role; the trainer takes ownership.
         data (TrainingData): photographs.
         output (Path): folder for checkpoints, log and validation images; an interrupted run there is resumed.
-        prompts (Prompts | None): conditioning by role; default `mini`'s.
-        accelerator (Accelerator | None): default one process on the CPU.
+        prompts (Prompts | None): conditioning by role; default: `mini`'s.
+        accelerator (Accelerator | None): default: one process on the CPU.
         dtype (torch.dtype): autocast precision; float32 means none.
         workers (int): data loading processes.
-        files (RunFiles | None): where the networks came from; stored with every checkpoint.
+        files (RunFiles | None): paths that the networks were loaded from; stored with every checkpoint.
         perceptual (callable | None): replaces every perceptual distance.
 
     Raises:
-        TrainingError: the folder holds another run.
+        TrainingError: the folder contains another run.
         ConfigError: settings contradict each other or the number of processes.
     """
 
@@ -149,7 +149,7 @@ class StudentTrainer(Engine):
     def _student_loss(
         self, batch: TrainingSample, phase: Phase, progress: float, figures: dict[str, Tensor], stack: ExitStack
     ) -> tuple[Tensor, StepLatents]:
-        """Eq. 8 for one micro-batch; adds its figures to ``figures``."""
+        """Compute eq. 8 for one micro-batch and add its metrics to ``figures``."""
         items = batch.item.tolist()
         prompt = self.on_device(self.prompts.of(batch.prompt))
         with autocast(self.device, self.dtype):
@@ -191,7 +191,7 @@ class StudentTrainer(Engine):
         prompt: Conditioning,
         figures: dict[str, Tensor],
     ) -> Tensor:
-        """Eq. 5 over the walk, as a scalar that is attached to the student's graph."""
+        """Compute eq. 5 over the walk as a scalar attached to the student's graph."""
         walk = self.walk(tsd, progress, items, z_hat, z_hq, prompt)
         gradient = tsd_gradient(
             self.process,
@@ -217,7 +217,7 @@ class StudentTrainer(Engine):
         z_hq: Tensor,
         prompt: Conditioning,
     ) -> Iterator[WalkPoint]:
-        """The paired walk of a batch; noise and positions are drawn for each sample."""
+        """Yield the paired walk of a batch; noise and positions are drawn per sample."""
         assert self.scores is not None
         scores = self.scores
         rng = SampleRNG(self.config.seed, _WALK, items)
@@ -235,7 +235,7 @@ class StudentTrainer(Engine):
         return paired_walk(self.process, predict, z_hat, z_hq, noise, times)
 
     def _recorded(self, walk: Iterator[WalkPoint], z_hq: Tensor) -> Iterator[WalkPoint]:
-        """The same walk; its gaps and its first point are kept for :meth:`monitor`."""
+        """Yield the walk unchanged; keep its gaps and its first point for :meth:`monitor`."""
         for k, point in enumerate(walk):
             self.gaps.add(point.t, score_gap(point))
             if k == 0:
@@ -243,9 +243,9 @@ class StudentTrainer(Engine):
             yield point
 
     def _fake_gradients(self, latents: Sequence[StepLatents], phase: Phase, progress: float) -> Tensor:
-        """Eq. 9: gradients of the fake network on the student's latents, without guidance; returns the mean loss.
+        """Accumulate the fake network's gradients on the student's latents (eq. 9, no guidance); return the mean loss.
 
-        Times are drawn from every position that a walk can reach.
+        Times are drawn from all positions that a walk can reach.
         """
         assert self._fake is not None
         tsd = phase.tsd or TSDSettings()
@@ -266,7 +266,7 @@ class StudentTrainer(Engine):
         return total
 
     def _discriminator_gradients(self, latents: Sequence[StepLatents]) -> Tensor:
-        """Gradients of the discriminator on true and restored latents, noised alike; returns the mean loss."""
+        """Accumulate the discriminator's gradients on true and restored latents; return the mean loss."""
         assert self.adversary is not None
         assert self._head is not None
         self.adversary.activate()
@@ -291,7 +291,7 @@ class StudentTrainer(Engine):
     def _student_prompt(
         self, items: Sequence[int], prompt: Conditioning, phase: Phase, progress: float
     ) -> Conditioning:
-        """The fixed prompt, or for some samples the image's own."""
+        """Return the fixed prompt or, for some samples, the image's own."""
         fixed = self.fixed.expand(len(items))
         share = value_at(phase.diverse_prompts, progress)
         if share == 0:
@@ -300,7 +300,7 @@ class StudentTrainer(Engine):
         return mix(fixed, prompt, chosen)
 
     def _perceptual_of(self, phase: Phase) -> Perceptual | None:
-        """The phase's perceptual term: none, on whole crops, or on a random square drawn from (seed, step)."""
+        """Return the phase's perceptual loss: none, on whole crops, or on a random square given by (seed, step)."""
         if not phase.perceptual_weight:
             return None
         perceptual, edge = self.distances[phase.perceptual[self.step % len(phase.perceptual)]], phase.perceptual_crop
@@ -321,7 +321,7 @@ class StudentTrainer(Engine):
     # Monitoring and validation
 
     def monitor(self) -> dict[str, float]:
-        """Figures 3 and 5, with guidance as in eqs. 3 and 4: from the walks since the last call, at no extra cost."""
+        """Figures 3 and 5 with guidance as in eqs. 3 and 4, from the walks since the last call, at no extra cost."""
         every = self.config.monitor_every
         if not every or (self.step + 1) % every or self._first_point is None or self._first_hq is None:
             return {}
@@ -334,14 +334,14 @@ class StudentTrainer(Engine):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """The averaged student on fixed crops of the held-out photographs, see :func:`validation_figures`."""
+        """Validate the averaged student on fixed held-out crops, see :func:`validation_figures`."""
         factor = self.spec.vae_scale_factor
         sheet = self.output / f"validation-{self.step:06d}.png"
         return validation_figures(self.restored(), self.distances, (factor, 2 * factor), sheet)
 
     @torch.no_grad()
     def restored(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """``(x_lq, x_hat, x_hq)`` of every held-out photograph by the averaged student, (1, 3, H, W) in [0, 1]."""
+        """Restore held-out crops with the averaged student: ``(x_lq, x_hat, x_hq)``, (1, 3, H, W) in [0, 1]."""
         pairs = validation_pairs(self.data.validation, self.config.pairs, self.config.validation_crop)
         with self.averaged():
             for x_lq, x_hq in pairs:

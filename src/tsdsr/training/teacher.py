@@ -1,4 +1,4 @@
-"""Training of a teacher: the diffusion loss on high-quality images, from scratch or as LoRA on a base model."""
+"""Train a teacher with the diffusion loss on high-quality images, from scratch or as LoRA on a base model."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _NOISE, _DROPOUT = 11, 12
 
 
 class DenoiserModule(nn.Module):
-    """A denoiser as a module, so that it can be wrapped for several processes."""
+    """Denoiser as a module, so that it can be wrapped for several processes."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, z_t: Tensor, t: Tensor, prompt: Any) -> Tensor:
-        """Native prediction (B, C, h, w) at times (B,)."""
+        """Compute the native prediction (B, C, h, w) at times (B,)."""
         return as_denoiser(self.network)(z_t, t, prompt)
 
 
@@ -55,7 +55,7 @@ class TeacherTrainer(Engine):
         output, prompts, accelerator, dtype, workers, files: as for :class:`tsdsr.training.student.StudentTrainer`.
 
     Raises:
-        TrainingError: the folder holds a run with other settings.
+        TrainingError: the folder contains a run with other settings.
     """
 
     config: TeacherConfig
@@ -98,7 +98,7 @@ class TeacherTrainer(Engine):
         return {"loss/teacher": total} | self.update({"teacher": total}, {"teacher": self.learning_rate()})
 
     def _loss(self, z_hq: Tensor, items: Sequence[int], texts: Sequence[str]) -> Tensor:
-        """The diffusion loss, with the empty prompt for some samples."""
+        """Compute the diffusion loss, with the empty prompt for some samples."""
         rng = SampleRNG(self.config.seed, _NOISE, items)
         noise = rng.normal(z_hq.shape[1:], z_hq)
         t = self._times(rng.uniform()).to(self.device, non_blocking=True)
@@ -114,7 +114,7 @@ class TeacherTrainer(Engine):
         return CropSamples(self.data.sources, length, self.config.crops, self.config.seed, self.data.prompts)
 
     def _times(self, u: Tensor) -> Tensor:
-        """Uniform numbers in [0, 1) → times, by the configured density over the scheduler's list."""
+        """Map uniform numbers in [0, 1) to times from the scheduler's list, by the configured density."""
         last = self.process.num_train_timesteps - 1
         if self.config.time_density == "logit_normal":
             clipped = u.double().clamp(1e-6, 1 - 1e-6)
@@ -123,8 +123,9 @@ class TeacherTrainer(Engine):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """The loss on fixed crops of the held-out photographs at five fixed times; stores a sheet of one-step
-        estimates of the clean image from rising noise.
+        """Compute the loss on fixed held-out crops at five fixed times.
+
+        Stores a sheet of one-step estimates of the clean image at increasing noise.
         """
         losses: dict[int, list[float]] = {}
         rows: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""A student on held-out photographs: figures and a contact sheet."""
+"""Validation of a student on held-out photographs: metrics and a contact sheet."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tsdsr.training.monitors import grid_excess
 
 
 def validation_pairs(photos: Sequence[Path], settings: PairSettings, edge: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """``(x_lq, x_hq)``, each (1, 3, edge, edge) in [0, 1]: one fixed crop a photograph, at the main scale.
+    """Yield ``(x_lq, x_hq)``, each (1, 3, edge, edge) in [0, 1]: one fixed crop per photograph, at the main scale.
 
     Args:
         photos (sequence of Path): held-out photographs.
-        settings (PairSettings): the training's, for the degradation.
-        edge (int): of the crops in pixels.
+        settings (PairSettings): training settings, for the degradation.
+        edge (int): edge of the crops in pixels.
     """
     crops = dataclasses.replace(settings.crops, size=edge, shrink_prob=0.0)
     fixed = dataclasses.replace(settings, crops=crops, other_scale_prob=0.0)
@@ -40,12 +40,12 @@ def validation_figures(
     periods: Sequence[int],
     sheet: Path,
 ) -> dict[str, float]:
-    """Mean PSNR (dB, RGB), L1, perceptual distances, and grid excess over the truth's (dB); stores a sheet.
+    """Compute mean PSNR (dB, RGB), L1, perceptual distances and grid excess over the truth's (dB); store a sheet.
 
     Args:
         results (iterable): ``(x_lq, x_hat, x_hq)``, each (1, 3, H, W) in [0, 1].
-        distances (mapping): name → distance of two batches.
-        periods (sequence of int): of grids to look for, in pixels; those too long for the images are left out.
+        distances (mapping): distance functions of two batches, by name.
+        periods (sequence of int): grid periods to measure, in pixels; those too long for the images are skipped.
         sheet (Path): PNG with input, result and truth side by side, eight rows at most.
 
     Returns:
@@ -71,6 +71,6 @@ def validation_figures(
 
 
 def save_sheet(rows: Sequence[Tensor], path: Path) -> None:
-    """Store rows (3, H, W) in [0, 1], one below the other, as PNG."""
+    """Stack rows (3, H, W) in [0, 1] vertically and store them as PNG."""
     with atomic_path(path) as temporary:
         Image.fromarray(to_uint8(torch.cat(list(rows), dim=-2))).save(temporary, format="PNG")

@@ -1,4 +1,4 @@
-"""Memory of the weights of a run, computed without allocating them; activations are not included."""
+"""Memory of a run's weights, computed without allocating them. Activations are not included."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tsdsr.training.networks import STUDENT, Parts, build_networks
 from tsdsr.training.provenance import TEACHER
 
 _BYTES = {"weights": 4, "gradients": 4, "Adam's moments": 8, "average": 4}
-"""Bytes per trained weight; only student and teacher have an average."""
+"""Bytes per trained weight. Only student and teacher have a moving average."""
 
 
 def estimate_memory(config: RunConfig) -> Iterator[str]:
-    """Describe the memory of weights, gradients, moments and averages, one line each.
+    """Describe the memory of weights, gradients, moments and averages.
 
     Args:
-        config (RunConfig): of a student or a teacher.
+        config (RunConfig): settings of a student or a teacher.
 
     Yields:
         str: one line each for the frozen weights, each trained role, and the sum, in GB of 1e9 bytes.
@@ -43,10 +43,10 @@ def estimate_memory(config: RunConfig) -> Iterator[str]:
 
 
 def networks_without_storage(config: RunConfig) -> tuple[list[nn.Module], dict[str, nn.Module]]:
-    """Build all networks of a run on the meta device, which checks the network's settings without loading anything.
+    """Build all networks of a run on the meta device, to check the network settings without loading weights.
 
     Returns:
-        tuple: all modules, and the trained ones by role.
+        tuple: all modules, and the trained modules by role.
 
     Raises:
         ConfigError: ``networks.config`` or a LoRA target does not fit the network.
@@ -79,7 +79,7 @@ def _teacher(config: RunConfig, spec: ModelSpec) -> tuple[list[nn.Module], dict[
 
 
 def _base(config: RunConfig, spec: ModelSpec) -> nn.Module:
-    # nn.Module's own `to`: diffusers' warns that casting a loaded model so is not the way.
+    # nn.Module's own `to`, because the one of diffusers warns about casting a loaded model.
     network: nn.Module = nn.Module.to(new_network(spec, config), dtype=DTYPES[config.networks.base_precision])
     return network
 
