@@ -1,1 +1,1 @@
-"""From image files to image files: the one-step pipeline, tiling, colour, reading and writing."""
+"""The one-step pipeline: from image files to image files, with tiling and colour alignment."""

@@ -1,10 +1,10 @@
-"""Splitting an image or latent into overlapping tiles and blending the results. Knows no model.
+"""Split an image or latent into overlapping tiles and blend the results. Independent of any model.
 
-A tile's weight along one axis is, towards each neighbour, zero over the outer quarter of the overlap, a smooth ramp
-over the middle half, and one inside; at the image's border it stays one. The zero margin is what makes tiling *exact*
-for a model whose output depends on a neighbourhood no wider than a quarter of the overlap: values that saw the tile's
-edge are not used. Weights are symmetric and, since the grid is separable, are normalised per axis: they sum to one at
-every position, so no canvas of weight sums is needed.
+Along one axis and towards each neighbour, a tile's weight is zero over the outer quarter of the overlap, a smooth ramp
+over the middle half, and one inside. At the image border it stays one. The zero margin makes tiling *exact* for a model
+whose output depends on a neighbourhood no wider than a quarter of the overlap: values affected by the tile's edge are
+not used. Weights are symmetric and, because the grid is separable, normalised per axis: they sum to one at every
+position, so no canvas of weight sums is needed.
 
 ::
 
@@ -44,23 +44,23 @@ class AxisTiles:
 
     @classmethod
     def plan(cls, length: int, tile: int, overlap: int, multiple: int = 1, least: int | None = None) -> AxisTiles:
-        """Cover ``length`` with the fewest tiles, spread evenly, and as small as that allows.
+        """Cover ``length`` with the fewest tiles, evenly spaced and as small as possible.
 
         Args:
             length (int): extent of the axis, a multiple of ``multiple``.
             tile (int): largest extent of a tile, a multiple of ``multiple``.
             overlap (int): smallest overlap of neighbours, less than ``tile``.
             multiple (int): tiles start and end at multiples of this.
-            least (int | None): tiles shrink down to this extent; default not at all.
+            least (int | None): smallest extent that tiles may shrink to; by default they do not shrink.
 
         Raises:
-            InvalidInputError: the numbers do not satisfy the above.
+            InvalidInputError: an argument violates these conditions.
         """
         if length % multiple or tile % multiple or tile < 1 or multiple < 1:
             raise InvalidInputError(f"length {length} and tile {tile} must be positive multiples of {multiple}")
         if length <= tile:
             return cls(length, length, (0,), overlap)
-        # Starts are rounded down to multiples; with a stride that is one itself, no overlap comes out smaller.
+        # Starts are rounded down to multiples. The stride is a multiple too, so no overlap becomes smaller.
         stride = (tile - overlap) // multiple * multiple
         if overlap < 0 or stride < 1:
             raise InvalidInputError(f"overlap {overlap} must be smaller than tile {tile} by {multiple} or more")
@@ -71,7 +71,7 @@ class AxisTiles:
         return cls(length, tile, starts, overlap)
 
     def weights(self) -> list[Tensor]:
-        """Normalised blending weights of each tile, float32, shape (tile,)."""
+        """Compute the normalised blending weights of each tile, float32, shape (tile,)."""
         tile, length, starts = self.tile, self.length, self.starts
         raw = []
         for i, start in enumerate(starts):
@@ -96,7 +96,7 @@ def _ramp(tile: int, left: int, right: int) -> Tensor:
 
 
 class BandBlender:
-    """Blends tiles that arrive row by row, holding one row of tiles: as many float32 values as it has pixels.
+    """Blend tiles that arrive row by row. Holds one row of tiles in float32.
 
     Args:
         rows, cols (AxisTiles): the grid.
@@ -106,7 +106,7 @@ class BandBlender:
         self.row_weights, self.col_weights = rows.weights(), cols.weights()
         self.tops, self.lefts, self.width = rows.starts, cols.starts, cols.length
         self._band: Tensor | None = None
-        self._carry: Tensor | None = None  # what the finished row of tiles leaves to the next
+        self._carry: Tensor | None = None  # overlap of the finished row of tiles with the next
 
     def add(self, row: int, col: int, tile: Tensor) -> None:
         """Add the tile (B, C, h, w) of a grid position to the current row."""
@@ -120,7 +120,7 @@ class BandBlender:
         self._band[..., left : left + weight.shape[1]].addcmul_(tile.float(), weight)
 
     def finish(self, row: int) -> Tensor:
-        """The positions (B, C, n, W) that no later row of tiles touches, once all tiles of ``row`` are added."""
+        """Return the positions (B, C, n, W) that later rows of tiles do not change. Call when ``row`` is complete."""
         assert self._band is not None
         band, self._band = self._band, None
         if row + 1 == len(self.tops):
@@ -131,6 +131,6 @@ class BandBlender:
 
 
 def grouped(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    """Consecutive groups of ``size`` items; the last may be shorter."""
+    """Yield consecutive groups of ``size`` items; the last may be shorter."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

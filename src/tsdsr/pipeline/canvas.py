@@ -1,4 +1,4 @@
-"""From restored rows to rows of the result: colour alignment as the rows arrive, and rounding, once."""
+"""Write restored rows into the result: align colours as rows arrive, and round once."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from tsdsr.pipeline.color import WAVELET_RADIUS, ColorFix, Moments, adain, wavel
 from tsdsr.pixels import from_unit
 
 Source = Callable[[range, range], Tensor]
-"""Rows and columns of the enlarged input → (B, 3, rows, columns), float32 in [0, 1]."""
+"""Maps rows and columns of the enlarged input to (B, 3, rows, columns), float32 in [0, 1]."""
 
 logger = logging.getLogger(__name__)
 
 CANVAS_SHARE = 0.5
-"""A result that takes more of the free memory than this is kept on disk."""
+"""A result that takes more than this share of free memory is kept on disk."""
 _BLOCK = 512
 _SPOOL_BYTES = 64 * 2**20
 
 
 class CanvasWriter(ABC):
-    """Takes restored rows from top to bottom and fills the canvas.
+    """Fill the canvas with restored rows, from top to bottom.
 
-    Work is done on blocks of a few hundred pixels, which stay in the processor's cache.
+    Works on blocks of a few hundred pixels, which fit into the processor's cache.
 
     Args:
         canvas (Tensor): the result (B, C, H, W): uint8, uint16 or floating point; C = 1 takes the mean of the channels.
@@ -47,10 +47,10 @@ class CanvasWriter(ABC):
 
     @abstractmethod
     def push(self, rows: Tensor) -> None:
-        """Take the next rows (B, 3, n, W), float32, nominally in [0, 1]. They are not kept, nor changed."""
+        """Add the next rows (B, 3, n, W), float32, nominally in [0, 1]. They are neither kept nor changed."""
 
     def close(self) -> None:
-        """After the last row: all of the canvas is filled when this returns."""
+        """Finish after the last row; the canvas is complete when this returns."""
         self._copies.flush()
 
     def write(self, rows: range, cols: range, values: Tensor) -> None:
@@ -63,7 +63,7 @@ class CanvasWriter(ABC):
 
 
 class PlainCanvasWriter(CanvasWriter):
-    """No colour alignment."""
+    """Writer without colour alignment."""
 
     _done = 0
 
@@ -75,15 +75,14 @@ class PlainCanvasWriter(CanvasWriter):
 
 
 class WaveletCanvasWriter(CanvasWriter):
-    """:func:`wavelet_color_fix`, which looks 31 pixels away: rows wait until those below them are there.
+    """Writer with :func:`wavelet_color_fix`. Its radius is 31 pixels, so rows wait for the rows below them.
 
-    Equal to the fix of the whole image: at blocks' edges the neighbourhood comes along, at the image's edges there is
-    none.
+    The result equals the fix of the whole image, because each block includes its neighbourhood up to the image's edges.
     """
 
     def __init__(self, canvas: Tensor, source: Source) -> None:
         super().__init__(canvas, source)
-        self._tail: Tensor | None = None  # rows still needed, from _top on
+        self._tail: Tensor | None = None  # rows still needed, starting at _top
         self._top = self._done = 0
 
     def push(self, rows: Tensor) -> None:
@@ -100,7 +99,7 @@ class WaveletCanvasWriter(CanvasWriter):
         self._top, self._done = keep, ready
 
     def _window(self, rows: Tensor, held: int, y: range, x: range) -> Tensor:
-        """A window of the rows held and the new ones."""
+        """Return a window of the held and the new rows."""
         top, stop = y.start - self._top, y.stop - self._top
         parts = []
         if self._tail is not None and top < held:
@@ -111,7 +110,7 @@ class WaveletCanvasWriter(CanvasWriter):
 
 
 class AdainCanvasWriter(CanvasWriter):
-    """:func:`adain`, whose statistics are those of the whole image: rows wait in a temporary file, in full precision.
+    """Writer with :func:`adain`, which needs whole-image statistics: rows wait in a temporary file, unrounded.
 
     Up to 64 MiB stay in memory.
     """
@@ -165,9 +164,9 @@ def _within(part: range, whole: range) -> slice:
 
 
 def make_canvas(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
-    """An array for the result: in RAM, or, when it would take half of what is free, in a temporary file.
+    """Allocate an array for the result: in RAM or, if it would take half of the free memory, in a temporary file.
 
-    The file has no name (on POSIX systems) and vanishes with the array.
+    The file has no name (on POSIX systems) and is deleted with the array.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size <= CANVAS_SHARE * free_memory(torch.device("cpu")):

@@ -15,14 +15,14 @@ from tsdsr.measuring import stage
 ColorFix = Literal["wavelet", "adain", "none"]
 COLOR_FIXES: tuple[ColorFix, ...] = ("wavelet", "adain", "none")
 WAVELET_RADIUS = 1 + 2 + 4 + 8 + 16
-"""How many pixels away the wavelet fix looks, with its five levels."""
+"""Radius of the wavelet fix in pixels, with its five levels."""
 
 
 def wavelet_color_fix(x_hat: Tensor, source: Tensor, levels: int = 5) -> Tensor:
     """Keep the detail of ``x_hat`` and take the low frequencies from ``source``.
 
-    The low-frequency part ``L`` is what remains after ``levels`` à-trous blurs with dilations 1, 2, 4, …; it is linear,
-    so the exchange ``x_hat - L(x_hat) + L(source)`` needs one decomposition, of the difference.
+    The low-frequency part ``L`` is what remains after ``levels`` à-trous blurs with dilations 1, 2, 4, …; the blur
+    is linear, so the exchange ``x_hat - L(x_hat) + L(source)`` needs only one decomposition, that of the difference.
 
     Args:
         x_hat (Tensor): restored image (B, C, H, W).
@@ -47,7 +47,7 @@ def wavelet_color_fix(x_hat: Tensor, source: Tensor, levels: int = 5) -> Tensor:
 def _atrous_blur(x: Tensor, dilation: int) -> Tensor:
     """Filter with the binomial kernel [1, 2, 1] / 4 along each axis, dilated; borders are replicated.
 
-    Shifted additions: a depthwise convolution is ten times as slow on a CPU.
+    Implemented as shifted additions, because a depthwise convolution is ten times as slow on a CPU.
     """
     for dim, pad in ((-1, (dilation, dilation, 0, 0)), (-2, (0, 0, dilation, dilation))):
         length = x.shape[dim]
@@ -59,7 +59,7 @@ def _atrous_blur(x: Tensor, dilation: int) -> Tensor:
 
 @dataclass
 class Moments:
-    """Mean and deviation of an image that arrives in parts, for each sample and channel; summed in float64 on the CPU.
+    """Running mean and deviation of an image per sample and channel, summed in float64 on the CPU.
 
     Attributes:
         count (int): pixels so far.
@@ -81,7 +81,7 @@ class Moments:
         return self
 
     def mean_std(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each channel, float32 (B, C, 1, 1); the variance is kept from zero."""
+        """Return mean and standard deviation per channel, float32 (B, C, 1, 1); the variance is kept above zero."""
         total, squares = torch.as_tensor(self.total), torch.as_tensor(self.squares)
         variance = (squares - total.square() / self.count).clamp(min=0) / max(1, self.count - 1)
         return (total / self.count).float(), (variance + 1e-5).sqrt().float()
@@ -101,12 +101,12 @@ def adain_color_fix(x_hat: Tensor, source: Tensor) -> Tensor:
 
 
 def adain(x_hat: Tensor, own: Moments, wanted: Moments) -> Tensor:
-    """``(x_hat - mean) / std * wanted_std + wanted_mean`` on any part of an image, with statistics of the whole.
+    """Compute ``(x_hat - mean) / std * wanted_std + wanted_mean`` on part of an image with whole-image statistics.
 
     Args:
         x_hat (Tensor): part of the restored image (B, C, h, w).
-        own (Moments): of the whole restored image.
-        wanted (Moments): of the reference.
+        own (Moments): moments of the whole restored image.
+        wanted (Moments): moments of the reference.
     """
     with stage("colour"):
         mean, std, wanted_mean, wanted_std = (v.to(x_hat.device) for v in (*own.mean_std(), *wanted.mean_std()))

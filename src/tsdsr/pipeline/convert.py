@@ -1,4 +1,4 @@
-"""Base model + released LoRA + prompt embeddings → one self-contained pipeline folder."""
+"""Combine base model, released LoRA and prompt embeddings into one self-contained pipeline folder."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def convert_released(
     model: str = "sd3",
     scale: float = 1.0,
 ) -> OneStepSRPipeline:
-    """Build a pipeline from the released layout, LoRA merged in float32, text encoders left out.
+    """Build a pipeline from the released layout, with LoRA merged in float32 and without text encoders.
 
     Args:
         base: diffusers folder or hub id of the base model.
         lora: folder with ``transformer.safetensors`` (``unet.safetensors`` for SD2) and ``vae.safetensors``.
         embeddings: folder with ``prompt_embeds.pt`` and, for SD3, ``pool_embeds.pt`` (or ``.safetensors``).
-        model (str): which base model it is, a key of :data:`tsdsr.models.zoo.SPECS`.
+        model (str): the base model, a key of :data:`tsdsr.models.zoo.SPECS`.
         scale (float): strength of both LoRAs.
 
     Returns:
@@ -41,12 +41,12 @@ def convert_released(
     Raises:
         ModelNotFoundError: a file or folder is missing.
         GatedModelError: the base model needs a login.
-        WeightsError: keys or shapes do not fit.
+        WeightsError: keys or shapes do not match.
     """
     spec, lora, embeddings = get_spec(model), Path(lora), Path(embeddings)
     if not spec.lora_targets:
         raise InvalidInputError(f"{model!r} has no released LoRA to convert")
-    prompt = read_prompt(embeddings, spec)  # the small files first: fail before the large ones are read
+    prompt = read_prompt(embeddings, spec)  # small files first, to fail before the large ones are read
     denoiser_lora = read_released_lora(lora / f"{spec.denoiser_subfolder}.safetensors")
     vae_lora = read_released_lora(lora / "vae.safetensors")
     folder = Path(base)
@@ -83,13 +83,13 @@ def read_prompt(folder: StrPath, spec: ModelSpec) -> FixedPrompt:
 
 
 def save_pipeline(pipe: OneStepSRPipeline, output: StrPath, dtype: torch.dtype = torch.float16) -> None:
-    """Store a pipeline in the given precision. The pipeline itself stays as it is.
+    """Store a pipeline in the given precision. The pipeline itself is not changed.
 
     The folder is written under a temporary name and renamed when complete.
 
     Args:
         pipe (OneStepSRPipeline): on any device, in any precision.
-        output (str | PathLike): the folder to make.
+        output (str | PathLike): the folder to create.
         dtype (torch.dtype): precision of the stored weights.
 
     Raises:
@@ -104,13 +104,13 @@ def save_pipeline(pipe: OneStepSRPipeline, output: StrPath, dtype: torch.dtype =
 
 
 def copy_in(module: Any, dtype: torch.dtype) -> Any:
-    """A copy of a module for inference whose floating-point tensors have ``dtype``; the module stays as it is.
+    """Copy a module for inference with floating-point tensors in ``dtype``. The module itself is not changed.
 
-    Tensors that have that dtype already are shared with the module.
+    Tensors that already have this dtype are shared with the module.
 
     Args:
-        module (nn.Module): what to copy.
-        dtype (torch.dtype): of the copy.
+        module (nn.Module): the module to copy.
+        dtype (torch.dtype): dtype of the copy.
     """
     kept: dict[int, object] = {}
     for tensor in (*module.parameters(), *module.buffers()):

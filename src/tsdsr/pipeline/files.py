@@ -1,4 +1,4 @@
-"""Many files through one pipeline: what goes where, one failure at a time."""
+"""Restore many files with one pipeline: plan the outputs, run the jobs, report each failure."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Restore = Callable[[Picture], Picture]
 
 @dataclass(frozen=True)
 class Job:
-    """A file to restore and where its result goes.
+    """A file to restore and the path of its result.
 
     Attributes:
         source (Path): input file.
         destination (Path): output file.
-        error (TSDSRError | None): why the job cannot be done, where that is known beforehand.
+        error (TSDSRError | None): why the job cannot be done, if known beforehand.
     """
 
     source: Path
@@ -45,13 +45,13 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a job ended.
+    """Outcome of a job.
 
     Attributes:
         job (Job): the job.
-        status ("done" | "skipped" | "failed"): "skipped" when the destination existed already.
+        status ("done" | "skipped" | "failed"): "skipped" if the destination already existed.
         error (TSDSRError | None): why it failed.
-        notices (tuple of str): what was converted or left out on the way.
+        notices (tuple of str): what was converted or dropped.
     """
 
     job: Job
@@ -61,19 +61,19 @@ class JobResult:
 
 
 def plan_jobs(inputs: StrPath | Sequence[StrPath], output: StrPath, suffix: str | None = None) -> list[Job]:
-    """Find the input files and decide where each result goes.
+    """Find the input files and choose the path of each result.
 
-    A folder stands for all images below it, and its structure is kept below ``output``. A pattern such as ``*.png`` is
+    A folder includes all images below it; its structure is kept below ``output``. Patterns such as ``*.png`` are
     expanded. ``output`` is a folder, unless the only input is a file and ``output`` has an image suffix.
 
     Args:
         inputs (str | PathLike, or a sequence of them): files, folders and patterns.
         output (str | PathLike): folder or file.
-        suffix (str | None): output format as a suffix such as ".png"; default each input's own.
+        suffix (str | None): output format as a suffix such as ".png"; default: that of each input.
 
     Returns:
-        list of Job: in a stable order. A job has an error when its input does not exist, when its result would
-        overwrite an input or another result, or when its format cannot be written here.
+        list of Job: in a stable order. A job has an error if its input does not exist, if its result would
+        overwrite an input or another result, or if its format cannot be written here.
 
     Raises:
         InvalidInputError: unknown suffix, no image, or none of the inputs exists.
@@ -100,16 +100,16 @@ def plan_jobs(inputs: StrPath | Sequence[StrPath], output: StrPath, suffix: str 
 
 
 def check_targets(jobs: Sequence[Job], options: RestoreOptions) -> list[Job]:
-    """The same jobs, with an error where an input cannot be enlarged to the wanted target size.
+    """Return the jobs, with an error for each input that cannot be enlarged to the target size.
 
-    Only headers are read; a file that is broken is left to the job itself.
+    Only headers are read. Broken files are not reported here but by the job itself.
 
     Args:
         jobs (sequence of Job): see :func:`plan_jobs`.
         options (RestoreOptions): without a ``target_size`` there is nothing to check.
 
     Raises:
-        InvalidInputError: the size is out of reach for every input.
+        InvalidInputError: no input can be enlarged to this size.
     """
     if options.target_size is None:
         return list(jobs)
@@ -133,7 +133,7 @@ def _target_error(source: Path, options: RestoreOptions) -> InvalidInputError | 
 
 
 def pending(jobs: Sequence[Job], overwrite: bool = False) -> list[Job]:
-    """The jobs that need a model: they have no error, and their result does not exist or is to be made again."""
+    """Return the jobs that need a model: without an error, and without an existing result unless ``overwrite``."""
     return [job for job in jobs if job.error is None and (overwrite or not job.destination.exists())]
 
 
@@ -144,17 +144,17 @@ def restore_file(
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
     options: WriteOptions | None = None,
 ) -> tuple[str, ...]:
-    """Read a file, restore it, write the result; metadata, transparency and bit depth are kept as the format allows.
+    """Read a file, restore it and write the result. Metadata, transparency and bit depth are kept if the format allows.
 
     Args:
         source (str | PathLike): image file.
-        destination (str | PathLike): result; its suffix says the format.
-        restore (callable): picture in, picture out.
+        destination (str | PathLike): result; its suffix determines the format.
+        restore (callable): maps a picture to the restored picture.
         max_pixels (int | None): see :func:`tsdsr.images.reading.read_picture`.
         options (WriteOptions | None): how the result is stored.
 
     Returns:
-        tuple of str: what was converted or left out on the way.
+        tuple of str: what was converted or dropped.
 
     Raises:
         TSDSRError: the file cannot be read, restored or written; the message names it.
@@ -166,7 +166,7 @@ def restore_file(
     except TSDSRError as error:
         _add_name(error, source)
         raise
-    except (MemoryError, RuntimeError) as error:  # outside the tiles, which shrink by themselves
+    except (MemoryError, RuntimeError) as error:  # raised outside the tiled part, which retries with smaller tiles
         if not is_out_of_memory(error):
             raise
         message = f"{source}: out of memory; free some, or choose a smaller scale"
@@ -180,17 +180,17 @@ def run_jobs(
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
     options: WriteOptions | None = None,
 ) -> Iterator[JobResult]:
-    """Do the jobs one by one; a failure is reported and the rest goes on.
+    """Run the jobs one by one. A failure is reported; the remaining jobs continue.
 
     Args:
         jobs (sequence of Job): see :func:`plan_jobs`.
-        restore (callable): picture in, picture out.
-        overwrite (bool): whether existing results are made again.
+        restore (callable): maps a picture to the restored picture.
+        overwrite (bool): whether to replace existing results.
         max_pixels (int | None): see :func:`tsdsr.images.reading.read_picture`.
         options (WriteOptions | None): how results are stored.
 
     Yields:
-        JobResult: one a job, in order.
+        JobResult: one per job, in order.
     """
     for job in jobs:
         if job.error is not None:
@@ -207,13 +207,13 @@ def run_jobs(
 
 
 def _add_name(error: TSDSRError, source: Path) -> None:
-    """Put the file's name in front of the message, unless it is in it."""
+    """Prefix the message with the file's name unless it contains it."""
     if str(source) not in str(error):
         error.args = (f"{source}: {error}", *error.args[1:])
 
 
 def _expand(name: str) -> Iterator[tuple[Path, Path]]:
-    """(source, path below the output folder) of every image that an input stands for."""
+    """Yield (source, path below the output folder) for every image of an input."""
     path = Path(name)
     if path.is_dir():
         for source in sorted(p for p in path.rglob("*") if p.suffix.lower() in FORMATS and p.is_file()):
@@ -252,15 +252,15 @@ Enlarge = Callable[[Pixels], Pixels]
 
 
 def restore_picture(picture: Picture, enlarge: Enlarge) -> Picture:
-    """Restore and enlarge a picture; the model sees colours only.
+    """Restore and enlarge a picture. The model sees only the colour channels.
 
-    Where there is transparency, the visible colours are carried on below it first, so that no colour that nobody sees
-    gets into an edge; alpha is enlarged by itself. Metadata stays the input's.
+    Visible colours are first extended into transparent areas, so that invisible colours do not bleed into edges. Alpha
+    is enlarged separately. Metadata is kept.
 
     Args:
-        picture (Picture): what to enlarge.
-        enlarge (callable): pixels (h, w, C) to pixels (H, W, C) of the same dtype and number of channels, such as a
-            pipeline's ``upscale_pixels``.
+        picture (Picture): the picture to enlarge.
+        enlarge (callable): maps pixels (h, w, C) to pixels (H, W, C) of the same dtype and number of channels, such as
+            a pipeline's ``upscale_pixels``.
     """
     pixels, alpha = picture.pixels, picture.alpha
     if alpha is None:

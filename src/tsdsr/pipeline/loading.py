@@ -1,4 +1,4 @@
-"""From a model's name, folder or hub id to a ready pipeline, with errors that say what to do."""
+"""Load a pipeline by name, folder or hub id, with errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tsdsr.models.zoo import SPECS
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 PACKAGED_MODELS = ("mini",)
-"""Models whose weights come with the package."""
+"""Models whose weights are part of the package."""
 
 EXPORT_INDEX = "tsdsr.json"
-"""What a folder made by ``tsdsr export`` has in place of a ``model_index.json``."""
+"""Index file of a folder made by ``tsdsr export``, in place of ``model_index.json``."""
 
 
 def load_pipeline(
@@ -40,13 +40,13 @@ def load_pipeline(
 
     Args:
         model: "mini" (comes with the package), a folder made by ``save_pretrained`` or ``tsdsr convert``, or a hub id.
-        device: "auto" takes CUDA, then Apple's MPS, then the CPU.
+        device: "auto" selects CUDA, then Apple's MPS, then the CPU.
         dtype: "auto", "fp32", "fp16", "bf16" or a torch dtype; see :func:`choose_dtype`.
 
     Raises:
-        ModelNotFoundError: no such model.
-        GatedModelError: the hub wants a licence accepted or a login.
-        WeightsError: the files do not fit together.
+        ModelNotFoundError: the model does not exist.
+        GatedModelError: the hub requires an accepted licence or a login.
+        WeightsError: the files do not match each other.
     """
     device = choose_device(device)
     torch_dtype = choose_dtype(dtype, device)
@@ -54,9 +54,9 @@ def load_pipeline(
 
 
 def make_ready(pipe: OneStepSRPipeline, device: torch.device) -> OneStepSRPipeline:
-    """Move a pipeline to a device, on a CPU with its convolutions in the layout that oneDNN computes in.
+    """Move a pipeline to a device. On a CPU, convert its convolutions to the memory layout of oneDNN.
 
-    Channels first, oneDNN would reorder the feature maps around every convolution of the autoencoder.
+    With channels first, oneDNN would reorder the feature maps around every convolution of the autoencoder.
     """
     if device.type == "cpu":
         for network in (pipe.denoiser, pipe.vae):
@@ -67,7 +67,7 @@ def make_ready(pipe: OneStepSRPipeline, device: torch.device) -> OneStepSRPipeli
 
 
 def read_pipeline(folder: StrPath, dtype: torch.dtype) -> OneStepSRPipeline:
-    """The pipeline of a local folder, on the CPU.
+    """Load the pipeline from a local folder, on the CPU.
 
     Raises:
         ModelNotFoundError, ModelError, WeightsError: see :func:`load_pipeline`.
@@ -81,7 +81,7 @@ def read_pipeline(folder: StrPath, dtype: torch.dtype) -> OneStepSRPipeline:
 
 
 def resolve_model(model: StrPath) -> Path:
-    """The local folder of a model, downloaded from the hub when it is a hub id.
+    """Return the local folder of a model; a hub id is downloaded first.
 
     Raises:
         ModelNotFoundError, GatedModelError: see :func:`load_pipeline`.
@@ -103,7 +103,7 @@ def resolve_model(model: StrPath) -> Path:
 
 
 def fetch_from_hub(repo_id: str, patterns: list[str] | None = None) -> Path:
-    """Download (or find in the cache) a repository of the hub, or the files of it that match ``patterns``.
+    """Download a hub repository, or only its files that match ``patterns``, unless cached.
 
     Raises:
         ModelNotFoundError: unknown repository, or no connection and nothing cached.
@@ -126,7 +126,7 @@ def fetch_from_hub(repo_id: str, patterns: list[str] | None = None) -> Path:
 
 
 def check_pipeline_folder(folder: StrPath) -> None:
-    """Raise unless ``folder`` holds a one-step pipeline.
+    """Check that ``folder`` contains a one-step pipeline.
 
     Raises:
         ModelNotFoundError: no ``model_index.json``.

@@ -1,4 +1,4 @@
-"""Normal noise that belongs to places: the same at a latent position however the image is cut into tiles."""
+"""Normal noise by position: the same at a latent position however the image is tiled."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _BLOCK = 64
 
 
 class NoiseField:
-    """An endless plane of standard normal noise; any window of it can be asked for.
+    """An unbounded plane of standard normal noise, of which any window can be drawn.
 
-    The plane consists of blocks, each drawn by a counter-based generator (Philox) whose counter is the block's place.
+    The plane consists of blocks, each drawn by a counter-based generator (Philox) with the block's position as counter.
 
     Args:
         generator (torch.Generator): one number is drawn from it as the field's seed.
@@ -26,7 +26,7 @@ class NoiseField:
         self.seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
 
     def window(self, top: int, left: int, shape: tuple[int, ...]) -> Tensor:
-        """Noise of the window at (top, left), float32 of ``shape`` (C, h, w), on the CPU."""
+        """Return the noise of the window at (top, left), float32 of ``shape`` (C, h, w), on the CPU."""
         channels, height, width = shape
         rows = range(top // _BLOCK, -(-(top + height) // _BLOCK))
         cols = range(left // _BLOCK, -(-(left + width) // _BLOCK))
@@ -40,7 +40,7 @@ class NoiseField:
 
 
 def noise_at(fields: Sequence[NoiseField], places: Sequence[tuple[int, int]]) -> Noise:
-    """Noise for a batch of latents (N * B, C, h, w): N tiles of B samples.
+    """Create the noise for a batch of latents (N * B, C, h, w): N tiles of B samples.
 
     Args:
         fields (sequence of NoiseField): one for each of the B samples.

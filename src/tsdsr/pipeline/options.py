@@ -1,4 +1,4 @@
-"""What a caller may choose about a restoration, checked before any model is needed."""
+"""Options of a restoration, checked before a model is loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tsdsr.pipeline.tile_plan import SMALLEST_TILE, Tile, check_scale, output_si
 
 
 class RestoreKeywords(TypedDict, total=False):
-    """:class:`RestoreOptions` but for the scale, as keyword arguments."""
+    """Keyword arguments: the fields of :class:`RestoreOptions` except the scale."""
 
     target_size: tuple[int, int] | None
     color_fix: ColorFix
@@ -23,18 +23,18 @@ class RestoreKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class RestoreOptions:
-    """How images are restored and enlarged; every value is checked as far as it can be without model and image.
+    """How to restore and enlarge images. Values are checked as far as possible without model and image.
 
     Attributes:
         scale (float): enlargement from 1 to 8, fractional allowed. Sides are rounded to whole pixels.
         target_size (tuple | None): width and height of the result instead of ``scale``; both sides grow by 1 to 8.
-        color_fix ("wavelet" | "adain" | "none"): where low frequencies and colour come from.
-        detail (float): from 0, as faithful as can be, to 1, the model as it was trained: how much of the step is taken,
-            see :meth:`tsdsr.models.zoo.ModelSpec.strength`.
-        tile (int | "auto" | None): largest edge of a tile in pixels of the result, rounded down to what the model
-            needs. "auto" tiles what exceeds the model's native area or the free memory, None tiles only when memory
-            runs out.
-        tile_overlap (int | None): overlap of neighbouring tiles in pixels; default the model's own.
+        color_fix ("wavelet" | "adain" | "none"): how to align low frequencies and colour with the input.
+        detail (float): share of the step to take, from 0 (most faithful) to 1 (the model as trained), see
+            :meth:`tsdsr.models.zoo.ModelSpec.strength`.
+        tile (int | "auto" | None): largest edge of a tile in pixels of the result, rounded down to a multiple
+            the model needs. "auto" tiles results above the model's native area or the free memory; None tiles only
+            when memory runs out.
+        tile_overlap (int | None): overlap of neighbouring tiles in pixels; default: the model's.
         tile_batch (int): tiles processed together.
 
     Raises:
@@ -69,10 +69,10 @@ class RestoreOptions:
             raise InvalidInputError(f"tile_batch must be at least 1, got {self.tile_batch!r}")
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the result for an input of this size.
+        """Return height and width of the result for an input of this size.
 
         Raises:
-            InvalidInputError: the target size is out of reach of this input.
+            InvalidInputError: this input cannot be enlarged to the target size.
         """
         return output_size(height, width, self.scale, self.target_size)
 

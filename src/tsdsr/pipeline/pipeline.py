@@ -49,19 +49,20 @@ class SROutput(BaseOutput):
     """Result of the pipeline.
 
     Attributes:
-        images (list of PIL images | Tensor (B, 3, H, W) in [0, 1] | list of arrays (H, W, 3) in [0, 1]): one an input.
+        images (list of PIL images | Tensor (B, 3, H, W) in [0, 1] | list of arrays (H, W, 3) in [0, 1]): results in input
+            order.
     """
 
     images: Any
 
 
 class OneStepSRPipeline(DiffusionPipeline):
-    """Restores and enlarges photographs in one step of a distilled diffusion model.
+    """Restore and enlarge photographs with one step of a distilled diffusion model.
 
     A diffusers pipeline: ``from_pretrained(folder or hub id)``, ``save_pretrained``, ``.to(device, dtype)``.
 
     Args:
-        denoiser (ModelMixin): the student's network, LoRA merged.
+        denoiser (ModelMixin): the student's network, with LoRA merged.
         vae (ModelMixin): the autoencoder, with the student's encoder.
         prompt (FixedPrompt): the student's fixed prompt.
         model (str): name of the base model in :data:`tsdsr.models.zoo.SPECS`.
@@ -77,13 +78,13 @@ class OneStepSRPipeline(DiffusionPipeline):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision the denoiser computes in; latents and images stay in float32."""
+        """Compute precision of the denoiser. Latents and images stay in float32."""
         dtype: torch.dtype = self.denoiser.dtype
         return dtype
 
     @property
     def spec(self) -> ModelSpec:
-        """The row of the base-model table this pipeline belongs to."""
+        """Specification of the base model."""
         return get_spec(self.config["model"])
 
     def __call__(
@@ -104,21 +105,21 @@ class OneStepSRPipeline(DiffusionPipeline):
         """Restore and enlarge.
 
         Args:
-            image: what to restore; in a list, of one kind, sizes may differ.
+            image: image or list of images of one kind; sizes in a list may differ.
 
-                * PIL image: turned upright as its EXIF orientation says; grey of 16 bits keeps them;
+                * PIL image: rotated by its EXIF orientation; 16-bit grey keeps its precision;
                 * ndarray (h, w, C), C = 1 or 3: uint8, uint16, or float32 in [0, 1];
                 * tensor (B, 3, h, w) or (3, h, w), floating point in [0, 1].
             scale, target_size, color_fix, detail, tile, tile_overlap, tile_batch: see :class:`RestoreOptions`.
-            generator (torch.Generator | None): draw the latent from the encoder's posterior with this generator; None
-                takes its mode and is deterministic. The noise does not depend on the tiles.
-            output_type ("pil" | "np" | "pt" | None): kind of result; default the kind of the input.
+            generator (torch.Generator | None): sample the latent from the encoder's posterior with this generator; None
+                uses the mode and is deterministic. The noise does not depend on the tiles.
+            output_type ("pil" | "np" | "pt" | None): kind of result; default: that of the input.
             on_tile (callable | None): called with (finished, total) tiles of the denoiser.
 
         Returns:
-            SROutput: with ``.images``, always of three channels: "pil" a list of PIL images, 8 bits; "np" a list of
-            arrays (H, W, 3), float32 in [0, 1] whatever the input's dtype (:meth:`upscale_pixels` keeps the dtype);
-            "pt" a tensor (B, 3, H, W), float32 in [0, 1], or a list of them where sizes differ.
+            SROutput: ``.images`` has three channels: for "pil" a list of 8-bit PIL images; for "np" a list of arrays
+            (H, W, 3), float32 in [0, 1] for any input dtype (:meth:`upscale_pixels` keeps the dtype); for "pt" a
+            tensor (B, 3, H, W), float32 in [0, 1], or a list of tensors if sizes differ.
 
         Raises:
             InvalidInputError: an argument is out of range.
@@ -143,18 +144,18 @@ class OneStepSRPipeline(DiffusionPipeline):
         on_tile: OnTile | None = None,
         **options: Unpack[RestoreKeywords],
     ) -> np.ndarray:
-        """Restore and enlarge an array, in its own precision from end to end.
+        """Restore and enlarge an array, keeping its dtype.
 
-        Beyond input and result it takes the model's working memory for a tile and a row of tiles along the shorter
-        side. A result that would take more than half of the free RAM is a ``numpy.memmap`` over a temporary file that
-        vanishes with the array.
+        Besides input and result, this needs the model's working memory for one tile, and one row of tiles along the
+        shorter side. A result larger than half of the free RAM is a ``numpy.memmap`` of a temporary file that is
+        deleted with the array.
 
         Args:
             pixels (ndarray): (h, w, C), C = 1 or 3; uint8, uint16, or float32 in [0, 1]. The model sees grey as RGB.
             scale, generator, on_tile, options: as in :meth:`__call__`.
 
         Returns:
-            ndarray: (H, W, C) of the same dtype; the model's values, rounded once.
+            ndarray: (H, W, C) of the same dtype, rounded once.
 
         Raises:
             InvalidInputError: an argument is out of range.
@@ -194,10 +195,10 @@ class OneStepSRPipeline(DiffusionPipeline):
         return canvas
 
     def plan(self, size: tuple[int, int], tile: Tile = "auto", overlap: int | None = None, batch: int = 1) -> TilePlan:
-        """Tiles for a result of ``size`` (height, width): see :func:`plan_tiles`; "auto" looks at the free memory.
+        """Plan tiles for a result of ``size`` (height, width), see :func:`plan_tiles`. "auto" depends on free memory.
 
         Raises:
-            InvalidInputError: tile, overlap or batch are out of range.
+            InvalidInputError: tile, overlap or batch is out of range.
         """
         device = self._execution_device
         largest = largest_tile(self.spec, size, free_memory(device), self.dtype) if tile == "auto" else None
@@ -212,9 +213,9 @@ class OneStepSRPipeline(DiffusionPipeline):
         generator: torch.Generator | None,
         on_tile: OnTile | None,
     ) -> None:
-        """Restore ``pixels`` (B, C, h, w) into ``canvas``; when memory runs out, from the start with smaller tiles.
+        """Restore ``pixels`` (B, C, h, w) into ``canvas``; if memory runs out, restart with smaller tiles.
 
-        Starting over costs little: all tiles are alike, so that it is nearly always the first that does not fit.
+        A restart costs little: all tiles have the same size, so nearly always the first one fails.
         """
         size = (int(canvas.shape[-2]), int(canvas.shape[-1]))
         plan = self.plan(size, options.tile, options.tile_overlap, options.tile_batch)
@@ -225,7 +226,7 @@ class OneStepSRPipeline(DiffusionPipeline):
                 return
             except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
                 plan = next_smaller_plan(error, plan, self.spec, size)
-            if torch.cuda.is_available():  # the failed run's tensors are gone with the error, whose frames held them
+            if torch.cuda.is_available():  # the failed run's tensors were freed with the error, whose frames held them
                 torch.cuda.empty_cache()
 
     def _run(
@@ -237,7 +238,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         noise: Sequence[NoiseField] | None,
         on_tile: OnTile | None,
     ) -> None:
-        """One attempt: a batch at once when it is not tiled, otherwise one sample after the other."""
+        """Run once: the whole batch if untiled, otherwise one sample at a time."""
         size = (int(canvas.shape[-2]), int(canvas.shape[-1]))
         step = len(pixels) if plan.tile is None else 1
         for start in range(0, len(pixels), step):
@@ -254,7 +255,7 @@ class OneStepSRPipeline(DiffusionPipeline):
     def _normalised_as_a_whole(
         self, image: EnlargedImage, plan: TilePlan, options: RestoreOptions, noise: Sequence[NoiseField] | None
     ) -> Iterator[None]:
-        """Within the block, tiles are normalised with the statistics of the whole image, measured on a reduced one."""
+        """Normalise tiles within the block with whole-image statistics, measured on a reduced image."""
         norms = SharedGroupNorms(self.vae, self.denoiser)
         if plan.tile is None or not norms:
             yield
@@ -267,7 +268,7 @@ class OneStepSRPipeline(DiffusionPipeline):
     def _restore(
         self, windows: Tensor, places: list[Place], options: RestoreOptions, noise: Sequence[NoiseField] | None
     ) -> Tensor:
-        """Encode, one step, decode: windows of the enlarged image (N * B, 3, h, w) → restored ones, same shape."""
+        """Restore windows of the enlarged image (N * B, 3, h, w), same shape: encode, take one step, decode."""
         factor = self.spec.vae_scale_factor
         spots = [(top // factor, left // factor) for top, left in places]
         z_lq = self.encode(windows, None if noise is None else noise_at(noise, spots))
@@ -277,17 +278,17 @@ class OneStepSRPipeline(DiffusionPipeline):
         return self.decode(z_hat)
 
     def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] → scaled latents (B, C, H/f, W/f): see :func:`encode_images`."""
+        """Encode images (B, 3, H, W) in [0, 1] to scaled latents (B, C, H/f, W/f), see :func:`encode_images`."""
         with stage("encode"):
             return encode_images(self.vae, x, noise)
 
     def denoise(self, z_lq: Tensor) -> Tensor:
-        """The one step: scaled latents (B, C, h, w) → ``z_hat``, same shape."""
+        """Take the one step: map scaled latents (B, C, h, w) to ``z_hat``, same shape."""
         denoiser, prompt = as_denoiser(self.denoiser), self.prompt.conditioning()
         with stage("denoise"):
             return restore(denoiser, self.spec.process, z_lq, self.spec.timestep, prompt)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Scaled latents (B, C, h, w) → images (B, 3, H, W), nominally in [0, 1]: see :func:`decode_latents`."""
+        """Decode scaled latents (B, C, h, w) to images (B, 3, H, W), nominally in [0, 1]: :func:`decode_latents`."""
         with stage("decode"):
             return decode_latents(self.vae, z)

@@ -1,11 +1,11 @@
-"""The path of an image's tiles: memory is taken by a row of tiles, never by the enlarged image.
+"""Stream an image as tiles. Memory holds one row of tiles, never the whole enlarged image.
 
 ::
 
     input pixels ─► window enlarged ─► restored ─► blended into a band ─► finished rows ─► colour, rounding ─► canvas
                     └──────────── tile by tile ─────────────┘            └────── block by block ──────┘
 
-:class:`TileStream` gives out the windows and takes the restored ones; what restores them is the caller's business.
+:class:`TileStream` yields the windows and receives the restored ones. The caller restores them.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ Place = tuple[int, int]
 
 
 class EnlargedImage:
-    """An image (B, C, h, w) enlarged to ``size`` and padded to multiples, of which windows are made when asked for.
+    """An image (B, C, h, w) enlarged to ``size`` and padded to multiples. Windows are computed on demand.
 
     Args:
         pixels (Tensor): uint8, uint16 or floating point in [0, 1]; C = 1 is repeated to three channels.
         size (tuple): height and width.
         multiple (int): the padded sides are multiples of this.
-        device (torch.device): where the windows are wanted.
+        device (torch.device): device of the windows.
     """
 
     def __init__(self, pixels: Tensor, size: tuple[int, int], multiple: int, device: torch.device) -> None:
@@ -49,11 +49,11 @@ class EnlargedImage:
         self.padded = (len(self._rows), len(self._cols))
 
     def transposed(self) -> EnlargedImage:
-        """The same with rows and columns swapped."""
+        """Return the image with rows and columns swapped."""
         return EnlargedImage(self.pixels.mT, self.size[::-1], self.multiple, self.device)
 
     def window(self, rows: range, cols: range) -> Tensor:
-        """(B, 3, rows, columns), float32 in [0, 1]: what enlarging and padding the whole gives there."""
+        """Return a window (B, 3, rows, columns) of the enlarged and padded image, float32 in [0, 1]."""
         height, width = self.pixels.shape[-2:]
         with stage("enlarge"):
             y = BicubicWeights.at(self._rows[rows.start : rows.stop], height, self.size[0])
@@ -63,9 +63,9 @@ class EnlargedImage:
         return enlarged.expand(-1, 3, -1, -1)
 
     def reduced(self, edge: int) -> Tensor:
-        """The whole image (B, 3, h', w') with the area of a tile: its sides are multiples, its proportions about kept.
+        """Reduce the whole image to the area of a tile, (B, 3, h', w'): sides are multiples, proportions about kept.
 
-        Pixels are averaged a row at a time, so that no float copy of the input comes to be.
+        Pixels are averaged one row at a time, to avoid a float copy of the input.
         """
         factor = edge / math.sqrt(self.size[0] * self.size[1])
         height, width = (max(1, int(factor * length) // self.multiple) * self.multiple for length in self.size)
@@ -86,8 +86,8 @@ class TileGroup:
 
     Attributes:
         windows (Tensor): windows of the enlarged image (N * B, 3, h, w), float32 in [0, 1]: N tiles of B samples each.
-        places (list of tuples): where each of the N tiles lies in the enlarged image.
-        row (int): row of the grid; of a wide image, whose grid is transposed, its column.
+        places (list of tuples): position of each of the N tiles in the enlarged image.
+        row (int): row of the grid; for a wide image, whose grid is transposed, the column.
         cols (sequence of int): the tiles' positions in that row.
     """
 
@@ -98,7 +98,7 @@ class TileGroup:
 
 
 class TileStream:
-    """An enlarged image as groups of tiles, whose restored versions are blended, colour-aligned and stored in a canvas.
+    """Yield an enlarged image as groups of tiles; blend, colour-align and store the restored tiles in a canvas.
 
     ::
 
@@ -107,13 +107,13 @@ class TileStream:
             tiles.put(group, restore(group.windows))
         tiles.close()
 
-    Rows of tiles run along the shorter side, because a whole row is held in memory: a wide image is cut up transposed.
-    Windows and places are handed out as they lie in the image in either case.
+    Rows of tiles run along the shorter side, because a whole row is held in memory: a wide image is tiled transposed.
+    Windows and places refer to the original orientation in either case.
 
     Args:
-        image (EnlargedImage): what is cut into tiles.
-        canvas (Tensor): (B, C, H, W), filled with the result; of the image's size before padding.
-        plan (TilePlan): tiles; untiled, there is one window, the padded image.
+        image (EnlargedImage): the image to tile.
+        canvas (Tensor): (B, C, H, W), receives the result; has the image's size before padding.
+        plan (TilePlan): tiles; if untiled, the padded image is the only window.
         color_fix ("wavelet" | "adain" | "none"): colour alignment.
         on_tile (callable | None): called with (finished, total) tiles.
     """
@@ -140,7 +140,7 @@ class TileStream:
         self._finite = torch.ones((), dtype=torch.bool, device=image.device)
 
     def __iter__(self) -> Iterator[TileGroup]:
-        """The groups, row by row; each is to be :meth:`put` before the next is asked for."""
+        """Yield the groups, row by row. Call :meth:`put` for each one before requesting the next."""
         for row in range(len(self._rows.starts)):
             for cols in grouped(range(len(self._cols.starts)), self._batch):
                 yield self._group(row, cols)
@@ -154,10 +154,10 @@ class TileStream:
         return TileGroup(windows, places, row, cols)
 
     def put(self, group: TileGroup, restored: Tensor) -> None:
-        """Take the restored windows of a group, of the same shape.
+        """Add the restored windows of a group, same shape.
 
         Raises:
-            TSDSRError: values of the row that this group completes are not finite.
+            TSDSRError: the row completed by this group contains non-finite values.
         """
         self._finite &= torch.isfinite(restored).all()
         tiles = restored.mT if self._transposed else restored
@@ -171,12 +171,12 @@ class TileStream:
             self._finish(group.row)
 
     def _finish(self, row: int) -> None:
-        """Pass on the pixels that no later row of tiles touches."""
-        if not bool(self._finite):  # asked once a row: a GPU works ahead meanwhile
+        """Write the pixels that later rows of tiles do not change."""
+        if not bool(self._finite):  # checked once per row, so that a GPU can work ahead
             raise TSDSRError("the model produced values that are not finite; try bfloat16 or float32")
         height, width = self._image.size
         self._writer.push(self._blender.finish(row)[..., : height - self._rows.starts[row], :width])
 
     def close(self) -> None:
-        """After the last group: all of the canvas is filled when this returns."""
+        """Finish after the last group; the canvas is complete when this returns."""
         self._writer.close()

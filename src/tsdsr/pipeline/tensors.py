@@ -1,4 +1,4 @@
-"""Images in the forms callers bring ↔ tensors (B, 3, H, W) in [0, 1]."""
+"""Convert between images of the supported types and tensors (B, 3, H, W) in [0, 1]."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ OutputType = Literal["pil", "pt", "np"]
 
 
 def padded_positions(length: int, multiple: int) -> Tensor:
-    """Positions 0 … length - 1, then those that extend the axis to a multiple: mirrored where it is long enough."""
+    """Return positions 0 … length - 1, then those that pad the axis to a multiple: mirrored if it is long enough."""
     positions = torch.arange(length + -length % multiple)
     mirrored = 2 * (length - 1) - positions if -length % multiple < length else torch.full_like(positions, length - 1)
     return torch.where(positions < length, positions, mirrored)
 
 
 def to_pixels(image: ImageInput) -> tuple[list[Tensor], OutputType]:
-    """Inputs as batches (B, C, h, w) in their own precision, C = 1 or 3, and the kind they came as.
+    """Convert inputs to batches (B, C, h, w) in their own precision, C = 1 or 3, and return their kind.
 
     Raises:
-        InvalidInputError: another type, shape, dtype or value range.
+        InvalidInputError: unsupported type, shape, dtype or value range.
     """
     if isinstance(image, Image.Image):
         return [_from_pil(image)], "pil"
@@ -52,10 +52,10 @@ def to_pixels(image: ImageInput) -> tuple[list[Tensor], OutputType]:
 
 
 def from_array(pixels: np.ndarray) -> Tensor:
-    """An array (H, W, C) as a batch (1, C, H, W) in its own precision; the memory is shared where it can be.
+    """Convert an array (H, W, C) to a batch (1, C, H, W) in its own precision, sharing memory if possible.
 
     Raises:
-        InvalidInputError: another shape, dtype or value range.
+        InvalidInputError: unsupported shape, dtype or value range.
     """
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
         raise InvalidInputError(f"pixels have shape (H, W, C) with C = 1 or 3, got {pixels.shape}")
@@ -76,8 +76,8 @@ def _from_pil(image: Image.Image) -> Tensor:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation says it is to be seen."""
-    with warnings.catch_warnings(), suppress(Exception):  # Pillow meets a damaged block with almost any exception
+    """Rotate an image by its EXIF orientation."""
+    with warnings.catch_warnings(), suppress(Exception):  # Pillow raises almost any exception for a damaged block
         warnings.simplefilter("ignore")
         return ImageOps.exif_transpose(image)
     return image
@@ -100,18 +100,18 @@ def _in_range(x: Tensor) -> Tensor:
 
 
 def empty_result(batch: int, size: tuple[int, int], kind: OutputType, dtype: DTypeLike) -> Tensor:
-    """Room for results as a tensor (B, 3, *size), laid out in memory as :func:`from_tensors` hands them on."""
+    """Allocate a result tensor (B, 3, *size) in the memory layout that :func:`from_tensors` returns."""
     if kind == "pt":
         return torch.from_numpy(make_canvas((batch, 3, *size), dtype))
     return torch.from_numpy(make_canvas((batch, *size, 3), dtype)).permute(0, 3, 1, 2)
 
 
 def from_tensors(results: list[Tensor], kind: OutputType) -> Any:
-    """Batches (B, 3, H, W) → list of PIL images, tensor (or list of batches when sizes differ), or arrays.
+    """Convert batches (B, 3, H, W) to PIL images, a tensor (a list of batches if sizes differ), or arrays.
 
     Args:
-        results (list of Tensor): of the dtype :func:`result_dtype` says.
-        kind ("pil" | "pt" | "np"): what is wanted.
+        results (list of Tensor): in the dtype of :func:`result_dtype`.
+        kind ("pil" | "pt" | "np"): kind of result.
     """
     if kind == "pt":
         same = len({r.shape[1:] for r in results}) == 1
@@ -121,7 +121,7 @@ def from_tensors(results: list[Tensor], kind: OutputType) -> Any:
 
 
 def result_dtype(kind: str) -> type[np.generic]:
-    """The precision of a kind of result: 8 bits for PIL images, else float32.
+    """Return the dtype of a kind of result: uint8 for PIL images, else float32.
 
     Raises:
         InvalidInputError: unknown kind.

@@ -1,4 +1,4 @@
-"""How large the result is and how it is tiled."""
+"""Size of the result, and how it is tiled."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 Tile = int | Literal["auto"] | None
 TILE_SHARE = 0.4
-"""Part of the free memory that tiles may take; the rest is for the result and for what an estimate misses."""
+"""Share of free memory for tiles; the rest is for the result and for errors of the estimate."""
 _BAND_BYTES = 16
-"""Bytes a pixel of a row of tiles: its blended float32 values, and those on their way to the canvas."""
+"""Bytes per pixel of a row of tiles: blended float32 values, and those being written to the canvas."""
 SMALLEST_TILE = 64
-"""No model runs on tiles with a smaller edge."""
+"""Smallest edge of a tile for any model."""
 MAX_SCALE = 8.0
-"""The largest enlargement in one run."""
+"""Largest enlargement in one run."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TilePlan:
         tile (int | None): largest edge of a tile; None means untiled.
         overlap (int): overlap of neighbouring tiles.
         batch (int): tiles processed together.
-        least (int): tiles shrink to this edge where that covers the image more evenly.
+        least (int): smallest edge that tiles may shrink to, to cover the image more evenly.
     """
 
     tile: int | None = None
@@ -45,7 +45,7 @@ class TilePlan:
     least: int = 0
 
     def smaller(self, spec: ModelSpec, size: tuple[int, int]) -> TilePlan | None:
-        """The next plan to try when memory ran out: single tiles, then half the edge; None below the smallest tile.
+        """Return the next plan after running out of memory: single tiles, then half the edge; None below the smallest.
 
         Args:
             spec (ModelSpec): the model.
@@ -62,10 +62,10 @@ class TilePlan:
 
 
 def output_size(height: int, width: int, scale: float, target_size: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width of the result.
+    """Compute height and width of the result.
 
     Args:
-        height, width (int): the input's.
+        height, width (int): size of the input.
         scale (float): enlargement, 1 to 8.
         target_size (tuple | None): wanted (width, height); overrides ``scale``.
 
@@ -86,10 +86,10 @@ def output_size(height: int, width: int, scale: float, target_size: tuple[int, i
 
 
 def check_scale(scale: float) -> None:
-    """Raise unless images can be enlarged by ``scale``.
+    """Check that images can be enlarged by ``scale``.
 
     Raises:
-        InvalidInputError: it is not within 1 to 8.
+        InvalidInputError: ``scale`` is not within 1 to 8.
     """
     if not (math.isfinite(scale) and 1 <= scale <= MAX_SCALE):
         raise InvalidInputError(f"scale must lie between 1 and {MAX_SCALE:g}, got {scale:g}")
@@ -103,21 +103,21 @@ def plan_tiles(
     batch: int = 1,
     largest: int | None = None,
 ) -> TilePlan:
-    """Decide on tiles for a result of ``size`` (height, width).
+    """Plan tiles for a result of ``size`` (height, width).
 
-    "auto" leaves results up to the model's native area untiled and cuts larger ones into tiles of its native size, or
+    "auto" leaves results up to the model's native area untiled. Larger results get tiles of the model's native size or
     of ``largest``, whichever is smaller.
 
     Args:
         spec (ModelSpec): the model.
         size (tuple): height and width of the result.
         tile (int | "auto" | None): edge of a tile; None never tiles.
-        overlap (int | None): overlap of neighbours; default the model's, at most a quarter of the tile.
+        overlap (int | None): overlap of neighbours; default: the model's, at most a quarter of the tile.
         batch (int): tiles processed together.
-        largest (int | None): edge of the largest tile that fits into memory; default any.
+        largest (int | None): edge of the largest tile that fits into memory; default: no limit.
 
     Raises:
-        InvalidInputError: tile or overlap are too small, or the overlap exceeds half the tile.
+        InvalidInputError: tile or overlap is too small, or the overlap exceeds half the tile.
     """
     if batch < 1:
         raise InvalidInputError(f"tile_batch must be at least 1, got {batch}")
@@ -143,16 +143,16 @@ def plan_tiles(
 
 
 def next_smaller_plan(error: BaseException, plan: TilePlan, spec: ModelSpec, size: tuple[int, int]) -> TilePlan:
-    """The plan to try after a run has failed for lack of memory; the change is logged.
+    """Return the plan to try after a run has run out of memory, and log the change.
 
     Args:
-        error (BaseException): what ended the run.
+        error (BaseException): exception that ended the run.
         plan (TilePlan): the plan that failed.
         spec (ModelSpec): the model.
         size (tuple): height and width of the result.
 
     Raises:
-        BaseException: ``error`` itself, when it has another reason.
+        BaseException: ``error`` itself, if it is not a lack of memory.
         OutOfMemoryError: there is no smaller plan.
     """
     if not is_out_of_memory(error):
@@ -173,10 +173,10 @@ def next_smaller_plan(error: BaseException, plan: TilePlan, spec: ModelSpec, siz
 
 
 def check_tile(spec: ModelSpec, tile: Tile) -> None:
-    """Raise unless a model can work with a tile.
+    """Check that a tile is large enough for a model.
 
     Raises:
-        InvalidInputError: it is too small.
+        InvalidInputError: the tile is too small.
     """
     smallest = smallest_tile(spec)
     if tile is not None and tile != "auto" and (not isinstance(tile, int) or tile < smallest):
@@ -184,7 +184,7 @@ def check_tile(spec: ModelSpec, tile: Tile) -> None:
 
 
 def largest_tile(spec: ModelSpec, size: tuple[int, int], free: int, dtype: torch.dtype) -> int:
-    """Edge of the largest tile that fits into memory, a multiple of what the model needs, at most its native size.
+    """Compute the edge of the largest tile that fits into memory: a suitable multiple, at most the native size.
 
     Args:
         spec (ModelSpec): the model; its ``tile_bytes`` and ``fixed_tile_bytes`` were measured.
@@ -195,11 +195,11 @@ def largest_tile(spec: ModelSpec, size: tuple[int, int], free: int, dtype: torch
     budget = TILE_SHARE * free - spec.fixed_tile_bytes
     pixel = spec.tile_bytes * dtype.itemsize / 4
     band = _BAND_BYTES * min(size)
-    edge = (math.sqrt(max(0.0, band**2 + 4 * pixel * budget)) - band) / (2 * pixel)  # pixel e² + band e = budget
+    edge = (math.sqrt(max(0.0, band**2 + 4 * pixel * budget)) - band) / (2 * pixel)  # solves pixel e² + band e = budget
     smallest = smallest_tile(spec)
     return max(smallest, min(spec.native_size, int(edge) // spec.size_multiple * spec.size_multiple))
 
 
 def smallest_tile(spec: ModelSpec) -> int:
-    """Edge of the smallest tile worth running."""
+    """Return the edge of the smallest tile worth running."""
     return max(4 * spec.size_multiple, SMALLEST_TILE)

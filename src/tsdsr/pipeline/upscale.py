@@ -1,4 +1,4 @@
-"""One image file through a pipeline, with everything the file holds."""
+"""Restore one image file with a pipeline, including its metadata."""
 
 from __future__ import annotations
 
@@ -42,30 +42,30 @@ def upscale_file(
 ) -> tuple[str, ...]:
     """Restore and enlarge one image file, as ``tsdsr upscale`` does.
 
-    EXIF, XMP, ICC profile, resolution, transparency, grey and 16 bits are kept as far as the target's format has a
-    place for them. An existing target is replaced.
+    EXIF, XMP, ICC profile, resolution, transparency, grey and 16 bits are kept as far as the target's format
+    supports them. An existing target is replaced.
 
     Args:
         source (str | PathLike): PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC.
-        target (str | PathLike): the result; its suffix says the format. Missing folders are made.
+        target (str | PathLike): the result; its suffix determines the format. Missing folders are created.
         scale (float): enlargement from 1 to 8.
-        model: a pipeline, used as it is; or what :func:`~tsdsr.pipeline.loading.load_pipeline` takes, loaded for this
-            call. Load it once for several files.
-        device, dtype: where and in which precision a model is loaded.
-        seed (int | None): draw the latent from the encoder's posterior with this seed; None takes its mode.
+        model: a pipeline, used as it is, or an argument of :func:`~tsdsr.pipeline.loading.load_pipeline`, loaded for
+            this call. For several files, load the pipeline once.
+        device, dtype: device and precision to load a model with.
+        seed (int | None): sample the latent from the encoder's posterior with this seed; None uses the mode.
         icc ("keep" | "srgb"): keep the ICC profile, or convert the pixels to sRGB.
-        max_pixels (int | None): inputs with more pixels are refused; None accepts any.
+        max_pixels (int | None): inputs with more pixels are rejected; None accepts any.
         write_options (WriteOptions | None): quality, subsampling and compression of the result.
         on_tile (callable | None): called with (finished, total) tiles.
         options: ``target_size``, ``color_fix``, ``detail``, ``tile``, ``tile_overlap``, ``tile_batch``, see
             :class:`~tsdsr.pipeline.options.RestoreOptions`.
 
     Returns:
-        tuple of str: what was converted or left out on the way, such as "JPEG has no transparency: …".
+        tuple of str: what was converted or dropped, such as "JPEG has no transparency: …".
 
     Raises:
-        InvalidInputError: an argument is out of range; found before the model is loaded.
-        ImageError: the source cannot be read, or the target not be written.
+        InvalidInputError: an argument is out of range; raised before the model is loaded.
+        ImageError: the source cannot be read, or the target cannot be written.
         ModelError: the model cannot be loaded.
         OutOfMemoryError: even the smallest tiles do not fit.
     """
@@ -89,11 +89,11 @@ def picture_restorer(
     icc: Literal["keep", "srgb"] = "keep",
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Restore:
-    """A pipeline as a function picture → picture.
+    """Wrap a pipeline as a function from picture to picture.
 
     Args:
-        pipe (OneStepSRPipeline): ready.
-        options (RestoreOptions): how pictures are restored.
+        pipe (OneStepSRPipeline): a loaded pipeline.
+        options (RestoreOptions): how to restore pictures.
         seed, icc, on_tile: see :func:`upscale_file`; every picture starts from the same seed.
     """
     import torch

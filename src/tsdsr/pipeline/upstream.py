@@ -1,12 +1,12 @@
-"""The released TSD-SR inference, reproduced step by step, for comparison with results made by it.
+"""Exact reproduction of the released TSD-SR inference, for comparison with its results.
 
-It differs from :class:`~tsdsr.pipeline.pipeline.OneStepSRPipeline` in habits the default leaves out:
+It differs from :class:`~tsdsr.pipeline.pipeline.OneStepSRPipeline` as follows:
 
 * An image whose result is smaller than 512 pixels on a side is enlarged further, restored, and shrunk back.
-* Sides are rounded *down* to multiples of 8 and the result is stretched to the wanted size. (Default: padding, cropped
-  away afterwards.)
+* Sides are rounded *down* to multiples of 8 and the result is stretched to the target size. (Default: padding, which
+  is cropped afterwards.)
 * Latents with more than 64×64 positions are cut into 64×64 tiles with an overlap of 8, weighted by a Gaussian that is
-  centred half a position off along the vertical axis. (Default: symmetric weights.)
+  shifted by half a position along the vertical axis. (Default: symmetric weights.)
 * AdaIN takes its statistics from the small input, the wavelet fix from Pillow's own bicubic enlargement. (Default: both
   from the network's input.)
 * Values are truncated to 8 bits, once before and once after the colour fix. (Default: rounded once, at the end.)
@@ -31,17 +31,17 @@ _PROCESS_SIZE, _TILE, _OVERLAP = 512, 64, 8
 
 
 def check_upstream_model(spec: ModelSpec) -> None:
-    """Raise unless the released code exists for a model.
+    """Check that there is released code for a model.
 
     Raises:
-        InvalidInputError: it does not.
+        InvalidInputError: there is none.
     """
     if spec.vae_scale_factor != 8 or spec.process.prediction != "v":
         raise InvalidInputError(f"the upstream preset exists for SD3 models, not for {spec.name!r}")
 
 
 def check_upstream_scale(scale: float) -> None:
-    """Raise unless the released code takes a scale.
+    """Check that the released code supports a scale.
 
     Raises:
         InvalidInputError: it does not.
@@ -58,15 +58,15 @@ def upscale_like_upstream(
 
     Args:
         pipe (OneStepSRPipeline): an SD3 pipeline.
-        image (PIL image): turned upright as its EXIF orientation says, then converted to RGB.
+        image (PIL image): rotated by its EXIF orientation, then converted to RGB.
         scale (float): enlargement, a whole number.
-        color_fix ("wavelet" | "adain" | "none"): as there, "none" being its "nofix".
+        color_fix ("wavelet" | "adain" | "none"): as in the released script; "none" is its "nofix".
 
     Returns:
         PIL image: RGB, ``scale`` times the input's size.
 
     Raises:
-        InvalidInputError: the model is not an SD3, or the scale is not whole.
+        InvalidInputError: the model is not an SD3, or the scale is not a whole number.
     """
     check_upstream_model(pipe.spec)
     check_upstream_scale(scale)
@@ -88,7 +88,7 @@ def upscale_like_upstream(
 
 
 def _process_size(width: int, height: int, scale: int) -> tuple[int, int]:
-    """Width and height the network works at."""
+    """Return width and height of the network's input."""
     smallest = _PROCESS_SIZE // scale
     if min(width, height) < smallest:
         factor = smallest / min(width, height)
@@ -97,7 +97,7 @@ def _process_size(width: int, height: int, scale: int) -> tuple[int, int]:
 
 
 def _denoise(pipe: OneStepSRPipeline, z_lq: Tensor) -> Tensor:
-    """The one step, on the whole latent or on off-centre Gaussian tiles."""
+    """Take the one step, on the whole latent or on off-centre Gaussian tiles."""
     height, width = z_lq.shape[-2:]
     if height * width <= _TILE**2:
         return pipe.denoise(z_lq)
@@ -113,13 +113,13 @@ def _denoise(pipe: OneStepSRPipeline, z_lq: Tensor) -> Tensor:
 
 
 def _gaussian(tile: int, centre: float) -> Tensor:
-    """Gaussian of variance 0.01 tile², unnormalised, float64."""
+    """Return an unnormalised Gaussian of variance 0.01 tile², float64."""
     position = torch.arange(tile, dtype=torch.float64)
     return torch.exp(-((position - centre) ** 2) / (2 * 0.01 * tile**2))
 
 
 def _starts(length: int, tile: int) -> list[int]:
-    """Fixed strides of tile minus overlap; the last tile ends at the border."""
+    """Return tile starts at strides of tile minus overlap; the last tile ends at the border."""
     count, stride = 1, tile - _OVERLAP
     while (count - 1) * stride + tile < length:
         count += 1
@@ -131,6 +131,6 @@ def _to_tensor(image: Image.Image) -> Tensor:
 
 
 def _truncate(x: Tensor) -> Image.Image:
-    # As torchvision's ToPILImage in the released code: values are cut off, not rounded as tsdsr.pixels does.
+    # Truncated like torchvision's ToPILImage in the released code, not rounded as in tsdsr.pixels.
     pixels = x[0].clamp(0, 1).mul(255).byte().permute(1, 2, 0).cpu().numpy()
     return Image.fromarray(pixels)
