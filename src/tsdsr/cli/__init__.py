@@ -1,6 +1,6 @@
-"""The ``tsdsr`` command: parses, calls, prints.
+"""The ``tsdsr`` command: parse arguments, call the library, print results.
 
-Commands import what they need when they run, so that ``tsdsr --help`` answers at once.
+Commands import what they need when they run, so that ``tsdsr --help`` starts fast.
 """
 
 from __future__ import annotations

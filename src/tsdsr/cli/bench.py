@@ -39,7 +39,7 @@ def bench(
 ) -> None:
     """Time models in turn on one image, part by part, with their peak memory.
 
-    Each model runs in a process of its own; the speed-up is to the first one, round by round.
+    Each model runs in its own process. Speed-ups are relative to the first model, round by round.
     """
     with errors_reported():
         from tsdsr.benchmark.entries import Entry
@@ -73,7 +73,7 @@ def _show(found: BenchResult) -> None:
 
 
 def _table(found: BenchResult) -> Table:
-    """Models as columns, parts as rows."""
+    """Format the result as a table: models as columns, parts as rows."""
     from rich.table import Table
 
     from tsdsr.benchmark.entries import PARTS
@@ -113,7 +113,7 @@ def _range(timing: Timing) -> str:
 
 def _seconds(value: float) -> str:
     if value == 0:
-        return "-"  # a part this model does not have
+        return "-"  # this model has no such part
     return f"{value:.1f}" if value >= 100 else f"{value:.2f}" if value >= 1 else f"{value:.4f}"
 
 

@@ -1,4 +1,4 @@
-"""What several commands share."""
+"""Helpers shared by several commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SOURCE_HELP = "[folder|div2k|flickr2k|lsdir|ffhq:]PATH[,limit=N][,weight=W]; a t
 
 
 class DtypeChoice(str, Enum):
-    """Precisions by the names users know."""
+    """Names of the precisions."""
 
     auto = "auto"
     fp32 = "fp32"
@@ -24,10 +24,10 @@ class DtypeChoice(str, Enum):
 
 
 def require_folder(path: Path | None) -> None:
-    """Raise unless a folder exists, where one is given.
+    """Check that a folder, if given, exists.
 
     Raises:
-        InvalidInputError: it does not.
+        InvalidInputError: it does not exist.
     """
     if path is not None and not path.is_dir():
         raise InvalidInputError(f"{path}: no such folder")

@@ -34,7 +34,7 @@ def degrade(
     count: Annotated[int | None, typer.Option(min=1, help="Number of pairs; default one an image.")] = None,
     replay: Annotated[Path | None, typer.Option(help="Make the set of this manifest again instead.")] = None,
 ) -> None:
-    """Make a degraded test set with a manifest of every drawn parameter."""
+    """Create a degraded test set and a manifest of all drawn parameters."""
     with errors_reported():
         from tsdsr.data.degradation_presets import PRESETS
         from tsdsr.data.sources import list_photos
@@ -59,7 +59,7 @@ def shard(
     prompts: Annotated[Path | None, typer.Option(help="Folder with a text file an image.")] = None,
     min_side: Annotated[int, typer.Option(min=1, help="Leave out images with a shorter side.")] = 512,
 ) -> None:
-    """Pack images and prompts into WebDataset shards; an interrupted run is continued."""
+    """Pack images and prompts into WebDataset shards; an interrupted run is resumed."""
     with errors_reported():
         from tsdsr.data.shards import read_index, write_shards
         from tsdsr.data.sources import open_source
@@ -81,7 +81,7 @@ def caption(
     device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda' …")] = "auto",
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the model.")] = DtypeChoice.auto,
 ) -> None:
-    """Write a prompt for each image; images that have one are skipped."""
+    """Write a prompt for each image; images that already have one are skipped."""
     with errors_reported():
         from PIL import Image
 
@@ -121,7 +121,7 @@ def cache(
     device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda' …")] = "auto",
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of encoders and stored tensors.")] = DtypeChoice.fp16,
 ) -> None:
-    """Cache text embeddings and latents for training; an interrupted run is continued."""
+    """Cache text embeddings and latents for training; an interrupted run is resumed."""
     with errors_reported():
         from tsdsr.data.sources import open_source
         from tsdsr.devices import choose_device, choose_dtype
@@ -133,7 +133,7 @@ def cache(
         spec, where = get_spec(model), choose_device(device)
         precision = choose_dtype(dtype.value, where)
         if text:
-            texts = [DEFAULT_PROMPT, NULL_PROMPT]  # the student's own, and the one for guidance
+            texts = [DEFAULT_PROMPT, NULL_PROMPT]  # the student's prompt, and the one for guidance
             if prompts is not None:
                 texts += read_prompt_files(images.images, images.root, prompts)
             with ProgressBars() as bars:

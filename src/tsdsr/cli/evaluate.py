@@ -59,7 +59,7 @@ def evaluate(
 ) -> None:
     """Score a folder of restored images as the papers do.
 
-    Files are matched by stem without customary endings. Metrics whose weights cannot be had are named with the reason.
+    Files are matched by stem, ignoring common endings. Metrics with unavailable weights are listed with the reason.
     """
     with errors_reported():
         from tsdsr.evaluation.published import comparison
@@ -108,7 +108,7 @@ def compare(
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of pipelines.")] = DtypeChoice.auto,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make outputs again that exist.")] = False,
 ) -> None:
-    """Run several systems on the same images and set quality, time, memory and size side by side."""
+    """Run several systems on the same images and compare quality, time, memory and size."""
     with errors_reported():
         from tsdsr.evaluation.compare import compare as run
         from tsdsr.evaluation.published import comparison
@@ -134,11 +134,11 @@ def compare(
 
 
 def open_system(text: str, scale: int, device: str, dtype: str) -> System:
-    """``[NAME=]SYSTEM`` as typed → a system.
+    """Open a system given as ``[NAME=]SYSTEM``.
 
     Raises:
         InvalidInputError: an empty name or system.
-        ModelError: no such model, or it cannot be used.
+        ModelError: the model does not exist or cannot be used.
     """
     from tsdsr.evaluation.compare import System
     from tsdsr.evaluation.peers import INTERPOLATIONS, PEER_SUFFIXES, interpolation, load_peer
@@ -163,7 +163,7 @@ def open_system(text: str, scale: int, device: str, dtype: str) -> System:
 
 
 def _pipeline_system(model: str, scale: int, device: str, dtype: str) -> System:
-    """A one-step pipeline with its network alone for timing."""
+    """Open a one-step pipeline, with its network separate for timing."""
     from diffusers.utils.logging import disable_progress_bar
 
     from tsdsr.evaluation.compare import System
@@ -191,7 +191,7 @@ def _pipeline_system(model: str, scale: int, device: str, dtype: str) -> System:
 
 
 def _settings(metrics: str | None, gt: Path | None, border: int, workers: int, device: str) -> ScoringSettings:
-    """Without true images and without a wish, all metrics that need none."""
+    """Build the scoring settings. Without ``metrics`` and true images, use all metrics that need no reference."""
     from tsdsr.devices import choose_device
     from tsdsr.evaluation.metrics import select_metrics
     from tsdsr.evaluation.scoring import ScoringSettings
@@ -209,7 +209,7 @@ def _suffixes(suffixes: list[str] | None) -> dict[str, Any]:
 def _show(
     found: Evaluation, rows: Sequence[PublishedRow], json: Path | None, html: Path | None, **tables: Path | None
 ) -> None:
-    """Print the table, and store what was asked for; ``tables`` maps a format to its file."""
+    """Print the table and store the requested formats; ``tables`` maps a format to its file."""
     from rich.console import Console
 
     from tsdsr.evaluation.tables import to_csv, to_latex, to_markdown, to_rich

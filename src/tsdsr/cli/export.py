@@ -36,7 +36,7 @@ def export(
         from tsdsr.runtimes.export import export_pipeline
 
         disable_progress_bar()
-        set_verbosity_error()  # float16 on the CPU is for the files only
+        set_verbosity_error()  # float16 on the CPU is only for the files
         require_new(output)
         pipe = load_pipeline(model, "cpu", dtype.value)
         for graph in export_pipeline(pipe, output, to.value):

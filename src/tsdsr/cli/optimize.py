@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class QuantizeChoice(str, Enum):
-    """Quantisations by the names users know."""
+    """Names of the quantisation modes."""
 
     int8 = "int8"
     int8_dynamic = "int8-dynamic"
@@ -29,7 +29,7 @@ def fold(
         DtypeChoice, typer.Option(help="Precision of the stored weights; 'auto' keeps the model's.")
     ] = DtypeChoice.auto,
 ) -> None:
-    """Fold what the fixed time and prompt make constant: smaller, faster, the same pictures. For inference only."""
+    """Fold what is constant for the fixed time and prompt: smaller, faster, same images. For inference only."""
     with errors_reported():
         import torch
         from diffusers.utils.logging import disable_progress_bar
@@ -53,7 +53,7 @@ def fold(
 
 
 def fold_and_report(pipe: OneStepSRPipeline) -> None:
-    """Fold in place and print what it saves."""
+    """Fold in place and print the savings."""
     from tsdsr.optimize.fold import fold as fold_pipeline
 
     report = fold_pipeline(pipe)
@@ -65,7 +65,7 @@ def fold_and_report(pipe: OneStepSRPipeline) -> None:
 
 
 def quantize_pipeline(pipe: OneStepSRPipeline, mode: QuantizeChoice | None) -> None:
-    """Quantise in place where a mode was asked for."""
+    """Quantise in place if a mode is given."""
     if mode is not None:
         from tsdsr.optimize.quantize import quantize
 

@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 
 class ProgressBars:
-    """Bars on the error stream, one for each thing that is counted; a bar that is full disappears.
+    """Progress bars on stderr, one per counted item type; a full bar disappears.
 
     ::
 
         with ProgressBars() as bars:
             bars.report("images", 3, 10, "2.1 images/s")
 
-    On anything but a terminal nothing is shown.
+    Nothing is shown unless stderr is a terminal.
     """
 
     def __init__(self) -> None:
@@ -48,14 +48,14 @@ class ProgressBars:
         self._progress.stop()
 
     def report(self, what: str, done: int, total: int, note: str = "") -> None:
-        """Set the bar of ``what``, made on first use, to ``done`` of ``total``, with a note beside it."""
+        """Set the bar ``what`` to ``done`` of ``total``, with a note beside it; create it on first use."""
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=total, note=note)
         self._progress.update(self._tasks[what], completed=done, total=total, note=note, visible=done < total)
 
 
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Go through ``items`` with a bar of ``total`` steps."""
+    """Iterate over ``items`` with a bar of ``total`` steps."""
     with ProgressBars() as bars:
         bars.report(what, 0, total)
         for done, item in enumerate(items, 1):

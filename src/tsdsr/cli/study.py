@@ -30,7 +30,7 @@ def create(
         list[str] | None, typer.Option("--suffix", help="Ending of file stems that does not count; repeatable.")
     ] = None,
 ) -> None:
-    """Make a study: match pictures by stem and copy them into its folder."""
+    """Create a study: match images by stem and copy them into its folder."""
     with errors_reported():
         from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES
         from tsdsr.study.create import create_study
@@ -67,7 +67,7 @@ def serve(
 
         from tsdsr.study.server import serve as run
 
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl+C: the database is closed tidily
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl+C: the database is closed properly
         with suppress(KeyboardInterrupt):
             run(folder, host, port, on_ready=lambda address: typer.echo(f"serving {address} (Ctrl+C ends)"))
 
@@ -78,7 +78,7 @@ def export(
     csv: Annotated[Path | None, typer.Option(help="Store a row a vote here.")] = None,
     json: Annotated[Path | None, typer.Option(help="Store systems, images and votes here.")] = None,
 ) -> None:
-    """Write the votes to files; also while the study is served."""
+    """Write the votes to files; also works while the study is served."""
     with errors_reported():
         from tsdsr.files import atomic_path
         from tsdsr.study.definition import VOTES, Study
@@ -101,7 +101,7 @@ def report(
     markdown: Annotated[Path | None, typer.Option(help="Store the tables as Markdown here.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Store the approval rates as bars here, PNG.")] = None,
 ) -> None:
-    """Approval rates by category and a Bradley-Terry ranking, with 95 % intervals."""
+    """Report approval rates by category and a Bradley-Terry ranking, with 95 % intervals."""
     with errors_reported():
         from rich.console import Console
 

@@ -60,7 +60,7 @@ def student(
     base: Base = None,
     cache: Cache = None,
     prompts: PromptFolder = None,
-    overrides: Overrides = [],  # noqa: B006  (typer needs the default itself)
+    overrides: Overrides = [],  # noqa: B006  (typer needs the list as default)
     device: Device = "auto",
     dtype: Dtype = DtypeChoice.auto,
     workers: Workers = 0,
@@ -118,7 +118,7 @@ def teacher(
 
 
 def _describe(config: RunConfig) -> None:
-    """Settings, samples and memory of a run."""
+    """Print settings, samples and memory of a run."""
     import dataclasses
     import json
 

@@ -114,7 +114,7 @@ def upscale(
 ) -> None:
     """Restore and enlarge images.
 
-    Existing results are skipped. A file that fails is reported, the rest is done, and the exit status is 1.
+    Existing results are skipped. If a file fails, it is reported, the others continue, and the exit status is 1.
     """
     started = time.perf_counter()
     with errors_reported(), ProgressBars() as bars:
@@ -143,10 +143,10 @@ def upscale(
 
 
 def parse_target(text: str | None) -> tuple[int, int] | None:
-    """``WxH`` → (width, height).
+    """Parse ``WxH`` to (width, height).
 
     Raises:
-        InvalidInputError: anything else.
+        InvalidInputError: ``text`` has another form.
     """
     if text is None:
         return None
@@ -157,10 +157,10 @@ def parse_target(text: str | None) -> tuple[int, int] | None:
 
 
 def parse_tile(text: str) -> Tile:
-    """``auto``, ``off`` or a number → the pipeline's ``tile`` argument.
+    """Parse ``auto``, ``off`` or a number to the pipeline's ``tile`` argument.
 
     Raises:
-        InvalidInputError: anything else.
+        InvalidInputError: ``text`` is none of these.
     """
     if text == "auto":
         return "auto"
@@ -172,10 +172,10 @@ def parse_tile(text: str) -> Tile:
 
 
 def check_preset(preset: PresetChoice, options: RestoreOptions, seed: int | None) -> None:
-    """Raise unless the options go together with the preset.
+    """Check that the options are compatible with the preset.
 
     Raises:
-        InvalidInputError: they do not.
+        InvalidInputError: they are not.
     """
     if preset is not PresetChoice.upstream:
         return
@@ -194,7 +194,7 @@ def _open(
     quantize: QuantizeChoice | None,
     compile: bool,
 ) -> OneStepSRPipeline:
-    """The model, loaded and optimised as asked."""
+    """Load the model and apply the requested optimisations."""
     from diffusers.utils.logging import disable_progress_bar
 
     from tsdsr.devices import choose_device
@@ -203,10 +203,10 @@ def _open(
 
     if compile:
         require_compiler(choose_device(device))
-    disable_progress_bar()  # diffusers' own, over the three parts of a folder
+    disable_progress_bar()  # the bar of diffusers over the three parts of a folder
     pipe = open_pipeline(model, backend.value, device, dtype.value, say=lambda text: typer.echo(text, err=True))
     quantize_pipeline(pipe, quantize)
-    return compile_pipeline(pipe) if compile else pipe  # last: what is compiled is what runs
+    return compile_pipeline(pipe) if compile else pipe  # last, so that the final network is compiled
 
 
 def _restore(
@@ -217,7 +217,7 @@ def _restore(
     preset: PresetChoice,
     bars: ProgressBars,
 ) -> Restore:
-    """The model as a function picture → picture, with a bar for the tiles of large images."""
+    """Wrap the model as a function from picture to picture, with a progress bar for tiles of large images."""
     if preset is PresetChoice.upstream:
         return _upstream_restore(pipe, options, icc)
     from tsdsr.pipeline.tile_plan import check_tile
@@ -247,7 +247,7 @@ def _upstream_restore(pipe: OneStepSRPipeline, options: RestoreOptions, icc: Icc
 
 
 def _unneeded(picture: Picture) -> Picture:
-    """Stands for the model when every job is done or has failed already."""
+    """Stand in for the model if every job is already done or has failed."""
     raise AssertionError("no job is left that needs a model")
 
 
@@ -275,7 +275,7 @@ def _run(
 
 
 def _rate(finished: int, seconds: float) -> str:
-    """Speed in the unit that reads best."""
+    """Format the speed in the most readable unit."""
     if not finished or seconds <= 0:
         return ""
     per_second = finished / seconds

@@ -110,7 +110,7 @@ class WaveletCanvasWriter(CanvasWriter):
 
 
 class AdainCanvasWriter(CanvasWriter):
-    """Writer with :func:`adain`, which needs whole-image statistics: rows wait in a temporary file, unrounded.
+    """Writer with :func:`adain`, which needs whole-image statistics: rows wait unrounded in a temporary file.
 
     Up to 64 MiB stay in memory.
     """

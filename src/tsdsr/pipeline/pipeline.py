@@ -49,8 +49,8 @@ class SROutput(BaseOutput):
     """Result of the pipeline.
 
     Attributes:
-        images (list of PIL images | Tensor (B, 3, H, W) in [0, 1] | list of arrays (H, W, 3) in [0, 1]): results in input
-            order.
+        images (list of PIL images | Tensor (B, 3, H, W) in [0, 1] | list of arrays (H, W, 3) in [0, 1]): results in
+            the order of the inputs.
     """
 
     images: Any

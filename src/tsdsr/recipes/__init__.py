@@ -1,4 +1,4 @@
-"""Training runs as functions. Each names what it reproduces and the scores to expect."""
+"""Training recipes as functions. Each states what it reproduces and the expected scores."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ RECIPES: MappingProxyType[str, Recipe] = MappingProxyType(
     {recipe.__name__: recipe for recipe in (*_STUDENTS, *_TEACHERS)}
     | {f"{base.__name__}_{name}": ablated(base, name) for base in (sd3_paper, mini_student) for name in ABLATIONS}
 )
-"""Every recipe by name; ``<recipe>_<ablation>`` for those of the paper's tables 4 and 6."""
+"""All recipes by name; ``<recipe>_<ablation>`` for the ablations of the paper's tables 4 and 6."""
 
 
 def get_recipe(name: str) -> RunConfig:
-    """The configuration of a recipe.
+    """Return the configuration of a recipe.
 
     Args:
-        name (str): of :data:`RECIPES`, or ``FILE.py:FUNCTION`` for a recipe of your own: a function without arguments
+        name (str): key of :data:`RECIPES`, or ``FILE.py:FUNCTION`` for your own recipe: a function without arguments
             that returns a :class:`~tsdsr.training.config.StudentConfig` or ``TeacherConfig``. The file is executed.
 
     Raises:
-        ConfigError: unknown name; no such file or function; it fails, or returns something else.
+        ConfigError: unknown name, file or function, or the function fails or returns something else.
     """
     path, colon, function = name.rpartition(":")
     if colon and path.endswith(".py"):
@@ -72,7 +72,7 @@ def _recipe_of_file(path: Path, function: str) -> RunConfig:
         raise ConfigError(f"{path}: no such file; a recipe is given as FILE.py:FUNCTION")
     try:
         names = runpy.run_path(str(path))
-    except Exception as error:  # whatever the user's code raises
+    except Exception as error:  # the user's code may raise anything
         raise ConfigError(f"{path}: cannot be executed ({type(error).__name__}: {error})") from error
     if not callable(names.get(function)):
         raise ConfigError(f"{path}: has no function {function!r}")
@@ -86,15 +86,15 @@ def _recipe_of_file(path: Path, function: str) -> RunConfig:
 
 
 def describe_recipes() -> dict[str, str]:
-    """Name of each recipe → the first paragraph of its docstring, on one line."""
+    """Return the first paragraph of each recipe's docstring, on one line, by name."""
     return {name: " ".join((recipe.__doc__ or "").split("\n\n")[0].split()) for name, recipe in RECIPES.items()}
 
 
 def student_recipe(name: str) -> StudentConfig:
-    """The configuration of a student's recipe.
+    """Return the configuration of a student recipe.
 
     Raises:
-        ConfigError: unknown name, or a teacher's recipe.
+        ConfigError: unknown name, or a teacher recipe.
     """
     config = get_recipe(name)
     if not isinstance(config, StudentConfig):
@@ -103,10 +103,10 @@ def student_recipe(name: str) -> StudentConfig:
 
 
 def teacher_recipe(name: str) -> TeacherConfig:
-    """The configuration of a teacher's recipe.
+    """Return the configuration of a teacher recipe.
 
     Raises:
-        ConfigError: unknown name, or a student's recipe.
+        ConfigError: unknown name, or a student recipe.
     """
     config = get_recipe(name)
     if not isinstance(config, TeacherConfig):

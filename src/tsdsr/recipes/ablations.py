@@ -1,4 +1,4 @@
-"""The paper's ablations as changes to a recipe: parts left out (table 4), the walk's N and s (table 6)."""
+"""The paper's ablations as changes to a recipe: removed losses (table 4), N and s of the walk (table 6)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tsdsr.training.config import Phase, StudentConfig
 
 
 def with_tsd(**changes: object) -> Callable[[Phase], Phase]:
-    """A change of some TSD settings of a phase; one without TSD stays as it is."""
+    """Return a function that changes TSD settings of a phase. Phases without TSD are unchanged."""
 
     def change(phase: Phase) -> Phase:
         if phase.tsd is None:
@@ -21,7 +21,7 @@ def with_tsd(**changes: object) -> Callable[[Phase], Phase]:
 
 
 def _walk(points: int, step_size: float) -> Callable[[Phase], Phase]:
-    """Other N and s wherever the recipe walks at all; a phase with plain TSD keeps it."""
+    """Return a function that changes N and s of phases with DASM. Phases with plain TSD are unchanged."""
     change = with_tsd(points=points, step_size=step_size)
     return lambda phase: phase if phase.tsd is None or phase.tsd.points == 1 else change(phase)
 
@@ -39,7 +39,7 @@ ABLATIONS: Mapping[str, Callable[[Phase], Phase]] = MappingProxyType(
         **{f"dasm_{n}x{s}": _walk(n, s) for n, s in ((2, 50), (8, 50), (4, 25), (4, 100))},
     }
 )
-"""Name → change of every phase: without TSM, without VSD, without DASM (table 4), with reconstruction losses only, and
+"""Change of every phase, by name: without TSM, without VSD, without DASM (table 4), reconstruction losses only, and
 ``dasm_NxS`` (table 6; 4x50 is the recipe itself)."""
 
 
@@ -52,11 +52,11 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         **{f"dasm_{n}x{s}": f"with N = {n}, s = {s} (table 6)" for n, s in ((2, 50), (8, 50), (4, 25), (4, 100))},
     }
 )
-"""Name → what the ablation is, for lists."""
+"""Description of each ablation, by name."""
 
 
 def ablated(base: Callable[[], StudentConfig], name: str) -> Callable[[], StudentConfig]:
-    """The recipe ``base`` with one of :data:`ABLATIONS` applied."""
+    """Return the recipe ``base`` with one of :data:`ABLATIONS` applied."""
 
     def recipe() -> StudentConfig:
         config = base()

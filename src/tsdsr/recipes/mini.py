@@ -1,4 +1,4 @@
-"""Recipes for `mini`, the small model that comes with the package."""
+"""Recipes for `mini`, the small model shipped with the package."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tsdsr.data.first_order import FirstOrderDegradation
 from tsdsr.training.config import NetworkSettings, Phase, Schedule, StudentConfig, TeacherConfig, TSDSettings
 
 TSD = TSDSettings(guidance=1.0)
-"""TSD for `mini`: without guidance, because its teacher has one prompt only."""
+"""TSD for `mini`: without guidance, because its teacher has only one prompt."""
 
 DASM = dataclasses.replace(TSD, points=4, step_size=50, shift=25)
-"""The same along a walk, with the paper's N and s."""
+"""TSD for `mini` along a walk (DASM), with the paper's N and s."""
 
 TEXTURE_LOSSES: dict[str, Any] = {
     "batch_size": 4,
@@ -24,16 +24,16 @@ TEXTURE_LOSSES: dict[str, Any] = {
     "perceptual": ("lpips", "dists"),
     "grid_weight": 4.0,
 }
-"""For a student that restores already: less L1, two perceptual distances, a term against grids."""
+"""For a student that already restores: less L1, two perceptual distances, a loss on grid artefacts."""
 
 _TINY: dict[str, Any] = {"channels": [8, 16, 16], "encoder_blocks": [1, 1, 1], "decoder_blocks": [1, 1]}
 
 
 def mini_v0() -> StudentConfig:
-    """`mini` v0, the start of all later versions: reconstruction losses only, a first-order degradation.
+    """`mini` v0, the start of all later versions: reconstruction losses only, first-order degradation.
 
-    Two phases: L1 alone until the network has learned to deblur and denoise, then L1 + LPIPS-VGG for texture. The
-    model card gives the scores to expect on RealSR (100 pairs, ×4) and the measured training time.
+    Two phases: L1 alone until the network can deblur and denoise, then L1 + LPIPS-VGG for texture. The model card gives
+    the expected scores on RealSR (100 pairs, ×4) and the measured training time.
     """
     return StudentConfig(
         phases=(
@@ -54,11 +54,11 @@ CAMERA = FirstOrderDegradation(
     jpeg_prob=0.4,
     jpeg_quality=(80, 98),
 )
-"""A camera's own pixels at full size: lens blur, little noise, some sharpening."""
+"""Degradation of camera images at full size: lens blur, little noise, some sharpening."""
 
 
 def camera_pairs(camera: FirstOrderDegradation = CAMERA) -> PairSettings:
-    """45 % of the pairs with ``camera``, 40 % as in v0, 15 % with heavier damage; some crops are softer."""
+    """Mix pairs: 45 % with ``camera``, 40 % as in v0, 15 % with stronger degradation; some crops are softer."""
     return PairSettings(
         crops=CropSettings(size=128, shrink_prob=0.25, enlarge_prob=0.35),
         others=((0.45, camera), (0.15, PRESETS["osediff"])),
@@ -66,9 +66,9 @@ def camera_pairs(camera: FirstOrderDegradation = CAMERA) -> PairSettings:
 
 
 def mini_camera() -> StudentConfig:
-    """Second run of the shipped `mini`, from `mini_v0` (``--init``): a camera's degradation and a weak adversary.
+    """Second run of the shipped `mini`, from `mini_v0` (``--init``): camera degradation and a weak adversarial loss.
 
-    Its students have more texture, but beads along strong edges, which :func:`mini_v1` removes.
+    Its students have more texture, but bead artefacts along strong edges, which :func:`mini_v1` removes.
     """
     return StudentConfig(
         phases=(
@@ -87,7 +87,7 @@ def mini_camera() -> StudentConfig:
 
 
 def mini_v1() -> StudentConfig:
-    """Third run of the shipped `mini`, from `mini_camera` (``--init``): DASM, no adversary, more DISTS."""
+    """Third run of the shipped `mini`, from `mini_camera` (``--init``): DASM, no adversarial loss, more DISTS."""
     losses = TEXTURE_LOSSES | {"perceptual": ("lpips", "dists", "dists")}
     return StudentConfig(
         phases=(
@@ -111,13 +111,13 @@ DETAIL_LOSSES: dict[str, Any] = TEXTURE_LOSSES | {
     "grid_weight": 0.4,
     "grid_relative": True,
 }
-"""More DISTS; grids measured relative to the residual around them."""
+"""More DISTS; grid loss relative to the local strength of the residual."""
 
 
 def mini_v2() -> StudentConfig:
-    """Fourth run of the shipped `mini`, from `mini_v1` (``--init``): a few steps against grids, without TSD.
+    """Fourth run of the shipped `mini`, from `mini_v1` (``--init``): a few steps to remove grids, without TSD.
 
-    Short on purpose: longer runs of this kind still gained on held-out photographs and lost on RealSR.
+    Deliberately short: longer runs still improved on held-out photographs but got worse on RealSR.
     """
     losses = DETAIL_LOSSES | {"grid_weight": 1.0}
     return StudentConfig(
@@ -130,7 +130,7 @@ def mini_v2() -> StudentConfig:
 def mini_teacher() -> TeacherConfig:
     """Teacher of `mini_v1` and `mini_student`: `mini`'s network with a learned skip, from scratch on sharp crops.
 
-    5,000 steps of 8 crops; ``benchmarks/training.md`` has the losses to expect.
+    5,000 steps of 8 crops; ``benchmarks/training.md`` lists the expected losses.
     """
     return TeacherConfig(
         phases=(Schedule(steps=5000, batch_size=8, lr=(5e-4, 1e-5), warmup=200),),
@@ -141,11 +141,11 @@ def mini_teacher() -> TeacherConfig:
 
 
 def mini_student() -> StudentConfig:
-    """`mini` with the paper's two phases of distillation, for a network whose weights are all trained.
+    """`mini` with the paper's two phases of distillation, training all weights.
 
-    Differences to the paper: all weights are trained, so learning rates are higher. Pixel L1 replaces the latent MSE,
-    which is a pixel loss too in a lossless latent space. There is no guidance, because the teacher has one prompt only.
-    Residuals are small without guidance, so TSD has ten times the weight, which makes it about as strong as L1.
+    Differences from the paper: all weights are trained, so learning rates are higher. Pixel L1 replaces the latent MSE,
+    which is also a pixel loss in a lossless latent space. There is no guidance, because the teacher has only one
+    prompt. Residuals are small without guidance, so TSD has ten times the weight, which makes it about as strong as L1.
     """
     shared: dict[str, Any] = {
         "batch_size": 8,
@@ -171,7 +171,7 @@ def mini_student() -> StudentConfig:
 
 
 def mini_smoke() -> StudentConfig:
-    """First run to try: two steps of a tiny network in seconds, to check an installation; the result is of no use."""
+    """First run to try: two steps of a tiny network in seconds, to check an installation; the result is not usable."""
     return StudentConfig(
         phases=(
             Phase(steps=1, batch_size=2, lr=(1e-3, 1e-3), l1_weight=1.0),
@@ -186,7 +186,7 @@ def mini_smoke() -> StudentConfig:
 
 
 def mini_smoke_teacher() -> TeacherConfig:
-    """Two steps of a tiny teacher, to check an installation; the result is of no use."""
+    """Two steps of a tiny teacher, to check an installation; the result is not usable."""
     return TeacherConfig(
         phases=(Schedule(steps=2, batch_size=2, lr=(1e-3, 1e-3)),),
         networks=NetworkSettings(config=_TINY),

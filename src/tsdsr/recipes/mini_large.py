@@ -13,7 +13,7 @@ from tsdsr.training.config import NetworkSettings, Phase, Schedule, StudentConfi
 _LARGE = NetworkSettings(
     config={"encoder_blocks": [3, 3, 7], "decoder_blocks": [5, 3], "fine_channels": 32, "fine_blocks": 2}
 )
-"""Half as many weights more, most of them in the coarsest level, and a finer level at two pixels per position."""
+"""Half as many weights again, most of them in the coarsest level, and a finer level at two pixels per position."""
 
 _SOFT_CROPS = CropSettings(size=128, shrink_prob=0.2, enlarge_prob=0.45)
 
@@ -28,7 +28,7 @@ LARGE_LOSSES: dict[str, Any] = {
 
 
 def large_run(*phases: Phase, seed: int) -> StudentConfig:
-    """A run of the larger network on four kinds of pairs: first-order, camera, simulated sensor, second-order."""
+    """Run of the larger network on four kinds of pairs: first-order, camera, simulated sensor, second-order."""
     return StudentConfig(
         phases=phases,
         networks=_LARGE,
@@ -50,7 +50,7 @@ def mini_large() -> StudentConfig:
 
 
 def mini_v3() -> StudentConfig:
-    """Last run of the shipped `mini`, from `mini_large` (``--init``): an adversary on latents, then DASM.
+    """Last run of the shipped `mini`, from `mini_large` (``--init``): adversarial loss on latents, then DASM.
 
     The shipped weights are those of step 1,500 of 1,530.
     """
@@ -63,7 +63,7 @@ def mini_v3() -> StudentConfig:
 
 
 def mini_wide_teacher() -> TeacherConfig:
-    """Teacher of `mini_v3`: a quarter wider than that of `mini_teacher`, on crops as soft as its students' targets."""
+    """Teacher of `mini_v3`: a quarter wider than `mini_teacher`, on crops as soft as the student's targets."""
     return TeacherConfig(
         phases=(Schedule(steps=2900, batch_size=64, lr=(6e-4, 1e-5), warmup=200),),
         networks=NetworkSettings(config={"channels": [80, 160, 240], "learned_skip": True}),

@@ -1,4 +1,4 @@
-"""Recipes for the full-size models. The paper gives settings and hours, but no numbers of steps: these are choices."""
+"""Recipes for the full-size models. The paper gives settings and hours but no step counts; these are chosen here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sd3_paper() -> StudentConfig:
 
     Rank 64, AdamW 5e-6 and 1e-6, batch 16, guidance 7.5, positions 50 to 950, the fixed prompt for the student. Phase
     1: LPIPS, latent MSE and TSD with one point. Phase 2: DASM with N = 4 and s = 50, no MSE, the weight of TSD rising
-    from 1 to 2. Not in the paper, and chosen here: the numbers of steps, the warm-up, and the cosine of phase 2.
+    from 1 to 2. Not in the paper but chosen here: the step counts, the warm-up, and the cosine of phase 2.
     """
     shared: dict[str, Any] = {"batch_size": 16, "fake_lr": _FAKE_LR, "perceptual_weight": 1.0}
     return StudentConfig(
@@ -43,9 +43,9 @@ def sd3_paper() -> StudentConfig:
 
 
 def sd3_gradual() -> StudentConfig:
-    """`sd3_paper` with the released code's remedy against grids, which the paper does not have.
+    """`sd3_paper` with the released code's remedy for grid artefacts, which is not in the paper.
 
-    Over the first 2,000 steps the weight of VSD rises from 0 to 0.7, and the student's prompts change from the images'
+    Over the first 2,000 steps, the weight of VSD rises from 0 to 0.7, and the student's prompts change from the images'
     own to the fixed one.
     """
     config = sd3_paper()
@@ -58,7 +58,7 @@ def sd3_gradual() -> StudentConfig:
 
 
 def sd3_24gb() -> StudentConfig:
-    """`sd3_paper` for one GPU with 24 GB: micro-batches of 1, one prompt and one latent a pass.
+    """`sd3_paper` for one GPU with 24 GB: micro-batches of 1, one prompt and one latent per pass.
 
     Memory in GB, see `docs/training.md`: frozen weights 4.43, transformer in bf16 and autoencoder, shared by all roles;
     LoRA of student and fake with gradients, moments and average 2.43; the rest is activations.
