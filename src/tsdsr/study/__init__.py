@@ -1,1 +1,1 @@
-"""A user study (section 4.3 of the paper): blind choices between restorations, gathered by a web page."""
+"""User study (section 4.3 of the paper): blind comparison of restorations on a web page."""

@@ -1,4 +1,4 @@
-"""What a study found: approval rates by category, as in figure 8 of the paper, and a ranking."""
+"""Results of a user study: approval rates by category, as in figure 8 of the paper, and a ranking."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ OVERALL = "Overall"
 
 @dataclass(frozen=True)
 class Approval:
-    """How often a system was chosen.
+    """Approval of one system.
 
     Attributes:
-        chosen, shown (int): times.
-        rate (float): their ratio.
-        interval (tuple): 95 %.
+        chosen, shown (int): how often the system was chosen and shown.
+        rate (float): ``chosen / shown``.
+        interval (tuple): 95 % interval of the rate.
     """
 
     chosen: int
@@ -35,15 +35,14 @@ class Approval:
 
 @dataclass(frozen=True)
 class Strength:
-    """A system's place in the ranking.
+    """Bradley-Terry strength of one system in the ranking.
 
     Attributes:
-        system (str): its name.
+        system (str): name of the system.
         value (float): probability that it is chosen when all systems are shown.
-        interval (tuple): 95 %.
-        over_next (float | None): probability that it is chosen when only it and the next in rank are shown; None for
-            the last.
-        over_next_interval (tuple | None): 95 %.
+        interval (tuple): 95 % interval of ``value``.
+        over_next (float | None): probability that it is chosen over the next system in the ranking; None for the last.
+        over_next_interval (tuple | None): 95 % interval of ``over_next``.
     """
 
     system: str
@@ -58,14 +57,14 @@ class StudyReport:
     """Results of a study.
 
     Attributes:
-        title (str): of the study.
-        systems (tuple of str): in the study's order.
-        voters, votes, images (int): sessions that voted, their votes, images they voted on.
-        groups (tuple of str): categories, then :data:`OVERALL`; votes count equally in the latter.
-        approvals (mapping): group → system → :class:`Approval`; without systems that were not shown in the group.
-        ranking (tuple of Strength): the strongest first.
-        positions (tuple of int): how often the first, second … position was chosen.
-        by_session (bool): intervals come from resampling sessions, rather than single votes.
+        title (str): title of the study.
+        systems (tuple of str): system names, in the study's order.
+        voters, votes, images (int): number of sessions that voted, of votes, and of images voted on.
+        groups (tuple of str): categories, then :data:`OVERALL`, in which every vote has equal weight.
+        approvals (mapping): group → system → :class:`Approval`; systems that were not shown in a group are absent.
+        ranking (tuple of Strength): systems from strongest to weakest.
+        positions (tuple of int): how often each position on the page was chosen.
+        by_session (bool): whether intervals resample sessions instead of single votes.
     """
 
     title: str
@@ -80,21 +79,21 @@ class StudyReport:
     by_session: bool
 
     def save(self, path: Path) -> None:
-        """Write as JSON; the file appears complete or not at all."""
+        """Write the report as JSON. The write is atomic."""
         with atomic_path(path) as temporary:
             text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
             temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def study_report(study: Study, votes: Sequence[Vote]) -> StudyReport:
-    """Count and rank.
+    """Compute approval rates and the ranking from the votes of a study.
 
     Args:
-        study (Study): the definition.
-        votes (sequence of Vote): all of its votes.
+        study (Study): definition of the study.
+        votes (sequence of Vote): all votes of the study.
 
     Raises:
-        DatasetError: there are no votes, or they belong to another study.
+        DatasetError: There are no votes, or they belong to another study.
     """
     if not votes:
         raise DatasetError("there are no votes yet")

@@ -1,8 +1,8 @@
-"""What one voter sees: order of the images, positions of the restorations, addresses of the pictures.
+"""Blinding: image order, positions of the restorations, and picture addresses of each session.
 
-All of it is drawn from the study's seed and the session's number by a keyed hash. So it is the same after a reload,
-can be checked afterwards, and tells a voter nothing: an address is random, belongs to one session, and the same
-restoration has another one in every other session.
+A keyed hash derives all of these from the study's seed and the session number. They are therefore the same after a
+reload and can be verified afterwards. Addresses reveal nothing to voters: they look random, are valid in one session
+only, and differ between sessions for the same restoration.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tsdsr.study.definition import Study, StudyImage
 
 @dataclass(frozen=True)
 class Trial:
-    """One question to one voter.
+    """One question shown to a voter.
 
     Attributes:
-        image (StudyImage): what it is about.
-        systems (tuple of str): those shown, in the order of their positions.
-        input, reference (str): addresses of these pictures.
-        candidates (tuple of str): addresses of the restorations, by position.
+        image (StudyImage): the image of the question.
+        systems (tuple of str): systems shown, in order of position.
+        input, reference (str): addresses of the input picture and of the reference picture.
+        candidates (tuple of str): addresses of the restorations, in order of position.
     """
 
     image: StudyImage
@@ -35,10 +35,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Plan:
-    """All questions to one voter.
+    """All questions of one session.
 
     Attributes:
-        trials (tuple of Trial): in order.
+        trials (tuple of Trial): questions, in order.
         pictures (mapping): address → SHA-256 of the picture.
         choices (mapping): address of a restoration → its trial and system.
     """
@@ -49,7 +49,7 @@ class Plan:
 
 
 def plan_session(study: Study, session: int) -> Plan:
-    """The questions of a session; the same whenever it is called."""
+    """Return the questions of a session. The result is deterministic."""
 
     def draw(*what: str) -> str:
         message = json.dumps([session, *what]).encode()

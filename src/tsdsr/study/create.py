@@ -1,4 +1,4 @@
-"""Folders of pictures → a study."""
+"""Creation of a study from folders of images."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ def create_study(
     suffixes: Sequence[str] = DEFAULT_SUFFIXES,
     on_image: Callable[[int, int], None] | None = None,
 ) -> Study:
-    """Make a study of pictures that are matched by stem; ``study.json`` is written last.
+    """Create a study from images matched by stem. ``study.json`` is written last.
 
     Args:
-        folder (Path): of the study; must not hold one yet.
-        lr (Path): folder of low-resolution images, shown bicubically enlarged to the size of the true ones.
-        gt (Path): folder of true images.
-        systems (mapping): name → folder of restorations as large as the true images.
+        folder (Path): folder of the study; must not contain a study yet.
+        lr (Path): folder of low-resolution images, shown after bicubic upscaling to the size of the ground truth.
+        gt (Path): folder of ground-truth images.
+        systems (mapping): name → folder of restorations of the same size as the ground truth.
         title (str): heading of the page.
-        categories (Path | None): see :func:`read_categories`; without it, true images in subfolders belong to the
-            category their subfolder is called, and others to none.
-        shown (int | None): restorations a voter sees at a time; default all, up to nine.
-        per_voter (int | None): images a voter is asked about, drawn for each; default all.
-        suffixes (sequence of str): endings of stems to disregard.
-        on_image (callable | None): called with the numbers of finished and of all images.
+        categories (Path | None): see :func:`read_categories`. None takes the name of an image's subfolder of ``gt`` as
+            its category; if there are no subfolders, images have no category.
+        shown (int | None): number of restorations shown at a time; default all, up to nine.
+        per_voter (int | None): number of images per voter, drawn for each voter; default all.
+        suffixes (sequence of str): stem endings to ignore.
+        on_image (callable | None): called with (finished, total) images.
 
     Raises:
-        InvalidInputError: a study is there already, a folder is missing or empty, or a number is out of range.
-        DatasetError: files are unmatched, differ in size, or are without a category.
-        ImageReadError: a file cannot be decoded.
+        InvalidInputError: A study exists already, a folder is missing or empty, or a number is out of range.
+        DatasetError: Files are unmatched, differ in size, or have no category.
+        ImageReadError: A file cannot be decoded.
     """
     if (folder / DEFINITION).exists():
         raise InvalidInputError(f"{folder}: holds a study already; give another folder")
     names = tuple(systems)
     matched = match_folders({"input": lr, "reference": gt, **{f"={n}": systems[n] for n in names}}, suffixes)
-    # Drawn up without pictures first, so that what is wrong with it is said before minutes go into pictures.
+    # Validate the definition without pictures first, so that errors appear before the slow encoding.
     of_stem = _categories({stem: files["reference"] for stem, files in matched}, gt, categories)
     blank = tuple(StudyImage(stem, of_stem[stem], "", "", ()) for stem, _ in matched)
     draft = (title, secrets.token_hex(16), names)
@@ -78,12 +78,12 @@ def create_study(
 
 
 def read_categories(path: Path) -> dict[str, str]:
-    """Stem → category from a file of two columns: ``.tsv`` is separated by tabs, anything else by commas.
+    """Read a mapping from stem to category from a two-column file.
 
-    A first row ``image,category`` is a heading.
+    A ``.tsv`` file is separated by tabs, any other file by commas. A first row ``image,category`` is a header.
 
     Raises:
-        DatasetError: the file cannot be read, a row has not two cells, or a stem comes twice.
+        DatasetError: The file cannot be read, a row does not have two cells, or a stem is repeated.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -104,7 +104,7 @@ def read_categories(path: Path) -> dict[str, str]:
 
 
 def _categories(references: Mapping[str, Path], gt: Path, file: Path | None) -> dict[str, str | None]:
-    """Every stem's category, or None for all."""
+    """Return the category of every stem, or None for all stems."""
     if file is not None:
         given = read_categories(file)
         if wrong := sorted(given.keys() ^ references.keys()):
@@ -122,7 +122,7 @@ def _categories(references: Mapping[str, Path], gt: Path, file: Path | None) -> 
 
 
 def _store(folder: Path, picture: Image.Image) -> str:
-    """Write a picture under the hash of its PNG file, unless it is there."""
+    """Write a picture under the hash of its PNG file, unless it exists, and return the hash."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     key = hash_bytes(buffer.getvalue())

@@ -1,4 +1,4 @@
-"""What a study shows: systems, images and the pictures themselves, fixed when the study is made.
+"""Definition of a study: its systems, images and pictures, fixed at creation.
 
 A study is a folder::
 
@@ -6,8 +6,8 @@ A study is a folder::
     pictures/       every picture as PNG without metadata, named by its SHA-256
     votes.sqlite    the votes, see tsdsr.study.votes
 
-It needs nothing else: it can be copied to the machine that serves it, and nobody's later work on the folders it was
-made from changes what voters see.
+The folder is self-contained: it can be copied to the machine that serves it, and later changes to the source folders
+do not affect it.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ FORMAT = 1
 DEFINITION = "study.json"
 VOTES = "votes.sqlite"
 MAX_SHOWN = 9
-"""Restorations a page can show: one a digit key, and more cannot be compared anyway."""
+"""Largest number of restorations per page: one per digit key 1 to 9."""
 
 
 @dataclass(frozen=True)
 class StudyImage:
-    """One image as it is shown.
+    """One image of a study.
 
     Attributes:
-        stem (str): its name.
-        category (str | None): what it belongs to.
-        input (str): SHA-256 of the low-resolution picture, enlarged.
-        reference (str): SHA-256 of the true picture.
+        stem (str): name of the image.
+        category (str | None): category of the image.
+        input (str): SHA-256 of the upscaled low-resolution picture.
+        reference (str): SHA-256 of the ground-truth picture.
         candidates (tuple of str): SHA-256 of the restorations, in the order of :attr:`Study.systems`.
     """
 
@@ -55,11 +55,11 @@ class Study:
 
     Attributes:
         title (str): heading of the page.
-        seed (str): secret that orders, positions and picture addresses are drawn from.
-        systems (tuple of str): names of what is compared; voters never see them.
+        seed (str): secret from which image order, positions and picture addresses are derived.
+        systems (tuple of str): names of the compared systems; voters never see them.
         images (tuple of StudyImage): all images.
-        shown (int): how many of the systems a voter sees beside each other.
-        per_voter (int): how many of the images a voter is asked about.
+        shown (int): number of systems shown side by side.
+        per_voter (int): number of images per voter.
     """
 
     title: str
@@ -84,21 +84,21 @@ class Study:
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Sorted; empty when images have none."""
+        """Categories of the images, sorted; empty if there are none."""
         return tuple(sorted({image.category for image in self.images if image.category is not None}))
 
     def save(self, folder: Path) -> None:
-        """Write ``study.json``; it appears complete or not at all."""
+        """Write ``study.json``. The write is atomic."""
         with atomic_path(folder / DEFINITION) as temporary:
             text = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False)
             temporary.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Study:
-        """Read what :meth:`save` wrote.
+        """Read a study written by :meth:`save`.
 
         Raises:
-            DatasetError: no such study, or not one of this format.
+            DatasetError: The study is missing, damaged, or of another format.
         """
         path = folder / DEFINITION
         try:
@@ -119,15 +119,15 @@ def _from_dict(data: Mapping[str, Any]) -> Study:
 
 
 def picture_path(folder: Path, key: str) -> Path:
-    """The file of a picture by its SHA-256."""
+    """Return the path of the picture with SHA-256 ``key``."""
     return folder / "pictures" / f"{key}.png"
 
 
 def check_pictures(study: Study, folder: Path) -> None:
-    """Make sure that every picture is there and is what it was.
+    """Check that every picture exists and is unchanged.
 
     Raises:
-        DatasetError: one is missing or changed.
+        DatasetError: A picture is missing or changed.
     """
     for image in study.images:
         for key in (image.input, image.reference, *image.candidates):

@@ -1,4 +1,4 @@
-"""A study's report for the terminal, as Markdown, and as a figure."""
+"""Study reports as terminal tables, Markdown, and a figure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _RANKING = ("", "chosen among all", "95 % interval", "over the next", "95 % inte
 
 
 def to_rich(report: StudyReport) -> Group:
-    """For the terminal: approval rates with intervals below, the highest of each group bold; the ranking; notes."""
+    """Render a report for the terminal: approval rates with intervals, the ranking, and notes.
+
+    The highest rate of each group is bold.
+    """
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
@@ -42,7 +45,7 @@ def to_rich(report: StudyReport) -> Group:
 
 
 def to_markdown(report: StudyReport) -> str:
-    """Both tables and the notes."""
+    """Render both tables and the notes as Markdown."""
 
     def table(rows: list[list[str]]) -> str:
         lines = [rows[0], ["---"] + ["---:"] * (len(rows[0]) - 1), *rows[1:]]
@@ -61,7 +64,7 @@ def to_markdown(report: StudyReport) -> str:
 
 
 def notes(report: StudyReport) -> list[str]:
-    """How many voted, how often which position was chosen, and what the intervals mean."""
+    """Return notes on the number of votes, the share of each position, and the meaning of the intervals."""
     shares = ", ".join(f"{100 * n / report.votes:.0f}" for n in report.positions)
     unit = (
         "whole sessions resampled"
@@ -77,7 +80,7 @@ def notes(report: StudyReport) -> list[str]:
 
 
 def write_figure(report: StudyReport, path: Path) -> None:
-    """Approval rates as bars by category with their intervals, the form of figure 8, as PNG.
+    """Draw approval rates by category as a bar chart with intervals, like figure 8 of the paper, and save it as PNG.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -116,7 +119,7 @@ def write_figure(report: StudyReport, path: Path) -> None:
 
 
 def _cell(report: StudyReport, group: str, system: str) -> tuple[str, str]:
-    """Rate and interval as text."""
+    """Format the rate and the interval."""
     found = report.approvals[group].get(system)
     return (ABSENT, "") if found is None else (f"{100 * found.rate:.1f}", _between(found.interval))
 

@@ -1,11 +1,11 @@
-"""The web page of a study and its small interface.
+"""Web server of a study.
 
 ::
 
     GET  /                  the page
-    GET  /api/session       what is still to be asked; before a session begins, only how much it will be
-    POST /api/session       begin; sets the cookie
-    POST /api/vote          {"choice": ADDRESS} → 201; 409 when this image has been voted on
+    GET  /api/session       the remaining questions; before a session begins, only their number
+    POST /api/session       begin a session; sets the cookie
+    POST /api/vote          {"choice": ADDRESS} → 201; 409 if this image already has a vote
     GET  /pictures/ADDRESS  a picture of this session
 """
 
@@ -39,7 +39,7 @@ except ImportError as error:
     ) from error
 
 BODY_LIMIT = 1024
-"""Bytes of a request's body; a vote has about 50."""
+"""Largest request body in bytes; a vote has about 50."""
 
 COOKIE_SECONDS = 30 * 86400
 
@@ -60,12 +60,12 @@ _HEADERS = {
 
 
 class StudyServer:
-    """Answers the requests of one study's voters.
+    """ASGI application that serves one study.
 
     Args:
-        study (Study): what is shown.
-        folder (Path): where its pictures are.
-        store (VoteStore): where votes go; stays the caller's to close.
+        study (Study): the study to serve.
+        folder (Path): folder of the study.
+        store (VoteStore): store of the votes; the caller closes it.
 
     Attributes:
         app (Starlette): the ASGI application.
@@ -73,7 +73,7 @@ class StudyServer:
 
     def __init__(self, study: Study, folder: Path, store: VoteStore) -> None:
         self.study, self.folder, self.store = study, folder, store
-        # Cookies know hosts but not ports: studies side by side must not overwrite each other's.
+        # Cookies are per host, not per port: studies on one host need different cookie names.
         self.cookie = f"study-{hash_text(study.seed)[:8]}"
         self.plan = lru_cache(maxsize=1024)(lambda session: plan_session(study, session))
         assets = files("tsdsr.study") / "assets"
@@ -88,11 +88,11 @@ class StudyServer:
         )
 
     async def show_session(self, request: Request) -> Response:
-        """What is still to be asked."""
+        """Return the remaining questions of the session."""
         return _json(await self._state(await self._session(request)))
 
     async def begin(self, request: Request) -> Response:
-        """A new session, or the one that the cookie belongs to."""
+        """Begin a session, or return the session of the cookie."""
         session = await self._session(request)
         if session is not None:
             return _json(await self._state(session))
@@ -103,11 +103,11 @@ class StudyServer:
         return response
 
     async def vote(self, request: Request) -> Response:
-        """Store a choice."""
+        """Store a vote."""
         session = await self._session(request)
         if session is None:
             return _problem(401, "no session; reload the page to begin")
-        # Another site's form cannot send this type without the browser asking here first.
+        # A form on another site cannot send this type without a CORS preflight request.
         if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
             return _problem(415, "a vote is application/json")
         body = await _limited_body(request)
@@ -127,7 +127,7 @@ class StudyServer:
         return _json({}, 201)
 
     async def picture(self, request: Request) -> Response:
-        """A picture, without a date or a tag that would be the same in other sessions."""
+        """Return a picture without Last-Modified or ETag headers, which would be the same in all sessions."""
         session = await self._session(request)
         key = None if session is None else self.plan(session).pictures.get(request.path_params["address"])
         if key is None:
@@ -156,32 +156,32 @@ def serve(folder: Path, host: str, port: int, on_ready: Callable[[str], None] | 
     """Serve a study until interrupted.
 
     Args:
-        folder (Path): of the study.
-        host (str): address to listen at; ``127.0.0.1`` is this machine only, ``0.0.0.0`` every network.
-        port (int): 0 takes any that is free.
-        on_ready (callable | None): called with the page's address once it can be opened.
+        folder (Path): folder of the study.
+        host (str): address to listen on; ``127.0.0.1`` is this machine only, ``0.0.0.0`` all network interfaces.
+        port (int): port to listen on; 0 selects a free port.
+        on_ready (callable | None): called with the URL of the page once it can be opened.
 
     Raises:
-        DatasetError: not a study, or its pictures have changed.
-        InvalidInputError: the port is taken, or the host is none of this machine's.
+        DatasetError: The folder is not a study, or its pictures have changed.
+        InvalidInputError: The port is in use, or the host is not an address of this machine.
     """
     study = Study.load(folder)
     check_pictures(study, folder)
     with closing(bind(host, port)) as listener, closing(VoteStore(folder / VOTES)) as store:
         app = StudyServer(study, folder, store).app
-        # No access log: it would hold the voters' network addresses.
+        # No access log: it would contain the voters' IP addresses.
         config = uvicorn.Config(app, access_log=False, log_level="warning", lifespan="off", ws="none")
-        if on_ready is not None:  # connections wait in the listener's queue until the server takes them
+        if on_ready is not None:  # the socket queues connections until the server accepts them
             shown = f"[{host}]" if ":" in host else host
             on_ready(f"http://{shown}:{listener.getsockname()[1]}/")
         uvicorn.Server(config).run(sockets=[listener])
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket.
+    """Open a listening socket.
 
     Raises:
-        InvalidInputError: the port is taken, or the host is none of this machine's.
+        InvalidInputError: The port is in use, or the host is not an address of this machine.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
@@ -205,7 +205,7 @@ def _file(content: bytes, kind: str) -> Callable[[Request], Response]:
 
 
 async def _limited_body(request: Request) -> bytes | None:
-    """The body, or None when it is longer than :data:`BODY_LIMIT`."""
+    """Read the request body. Return None if it is longer than :data:`BODY_LIMIT`."""
     body = b""
     async for chunk in request.stream():
         body += chunk
@@ -215,7 +215,7 @@ async def _limited_body(request: Request) -> bytes | None:
 
 
 def _parse_choice(body: bytes) -> str | None:
-    """The address in a vote's body, or None when it is no vote."""
+    """Return the address in the body of a vote, or None if the body is not a vote."""
     try:
         vote = json.loads(body)
     except (ValueError, RecursionError):

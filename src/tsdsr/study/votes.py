@@ -1,6 +1,7 @@
-"""Votes in SQLite: one connection writes, a vote that was acknowledged is on disk, a second one is refused.
+"""Vote store in SQLite.
 
-What is stored of a voter is a number, the time they began, and a hash of their cookie.
+One connection writes. An acknowledged vote is on disk, and a second vote on the same image is rejected. For each voter
+the store holds a number, the time the session began, and a hash of the cookie.
 """
 
 from __future__ import annotations
@@ -37,19 +38,19 @@ CREATE TABLE votes (
 
 
 class DoubleVoteError(DatasetError):
-    """This session has voted on this image."""
+    """The session has already voted on this image."""
 
 
 @dataclass(frozen=True)
 class Vote:
-    """One choice.
+    """One vote.
 
     Attributes:
-        session (int): whose.
-        image (str): stem.
-        shown (tuple of str): systems that were shown, by position.
-        choice (str): the one that was chosen.
-        voted (str): when, ISO 8601 in UTC.
+        session (int): number of the session.
+        image (str): stem of the image.
+        shown (tuple of str): systems shown, in order of position.
+        choice (str): chosen system.
+        voted (str): time of the vote, ISO 8601 in UTC.
     """
 
     session: int
@@ -60,24 +61,24 @@ class Vote:
 
     @property
     def position(self) -> int:
-        """Where the chosen one was, from 1."""
+        """Position of the chosen system, starting at 1."""
         return self.shown.index(self.choice) + 1
 
 
 class VoteStore:
-    """The writer of a study's votes; its methods may be called from any thread.
+    """Thread-safe writer of the votes of a study.
 
     Args:
-        path (Path): the database; made when missing.
+        path (Path): database file; created if missing.
 
     Raises:
-        DatasetError: not a database of votes, or it cannot be written.
+        DatasetError: The file is not a vote database or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         try:
-            # Every statement is a transaction of its own: isolation_level=None is autocommit.
+            # isolation_level=None is autocommit: every statement is its own transaction.
             self._connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
@@ -89,7 +90,7 @@ class VoteStore:
             raise DatasetError(f"{path}: cannot be used for votes ({error})") from error
 
     def begin(self) -> tuple[int, str]:
-        """A new session: its number, and the token that only its cookie knows."""
+        """Begin a session. Return its number and its token, which is stored only in the cookie."""
         token = secrets.token_urlsafe(32)
         with self._lock:
             row = self._connection.execute(
@@ -99,16 +100,16 @@ class VoteStore:
             return row.lastrowid, token
 
     def session_of(self, token: str) -> int | None:
-        """The session a token belongs to, if any."""
+        """Return the session of a token, or None if there is none."""
         with self._lock:
             row = self._connection.execute("SELECT id FROM sessions WHERE token = ?", (hash_text(token),)).fetchone()
         return None if row is None else int(row[0])
 
     def add(self, vote: Vote) -> None:
-        """Store a vote, stamped with the time; when this returns, it is on disk.
+        """Store a vote with the current time. The vote is on disk when this returns.
 
         Raises:
-            DoubleVoteError: the session has voted on this image.
+            DoubleVoteError: The session has already voted on this image.
         """
         row = (vote.session, vote.image, json.dumps(vote.shown), vote.choice, _now())
         with self._lock:
@@ -118,7 +119,7 @@ class VoteStore:
                 raise DoubleVoteError(f"session {vote.session} has voted on {vote.image}") from error
 
     def voted(self, session: int) -> set[str]:
-        """Stems of the images a session has voted on."""
+        """Return the stems of the images that a session has voted on."""
         with self._lock:
             rows = self._connection.execute("SELECT image FROM votes WHERE session = ?", (session,)).fetchall()
         return {row[0] for row in rows}
@@ -130,15 +131,15 @@ class VoteStore:
 
 
 def read_votes(path: Path) -> list[Vote]:
-    """All votes, also while a server writes more; none when nobody has been served yet.
+    """Read all votes. A server may write at the same time. Return an empty list if there is no database yet.
 
     Raises:
-        DatasetError: not a database of votes.
+        DatasetError: The file is not a vote database.
     """
     if not path.exists():
         return []
     try:
-        # "rw" makes no file that is missing and, unlike "ro", leaves no empty -wal and -shm files behind.
+        # "rw" does not create a missing file and, unlike "ro", leaves no empty -wal and -shm files behind.
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=10)) as connection:
             connection.execute("PRAGMA query_only = ON")
             _check_version(connection, path)
@@ -149,7 +150,7 @@ def read_votes(path: Path) -> list[Vote]:
 
 
 def votes_csv(study: Study, votes: Sequence[Vote]) -> str:
-    """A row a vote; the systems shown are in columns ``shown_1`` … by position."""
+    """Format votes as CSV, one row per vote. Columns ``shown_1`` … hold the systems by position."""
     category = {image.stem: image.category or "" for image in study.images}
     positions = range(1, study.shown + 1)
     out = io.StringIO()
@@ -161,7 +162,7 @@ def votes_csv(study: Study, votes: Sequence[Vote]) -> str:
 
 
 def votes_json(study: Study, votes: Sequence[Vote]) -> str:
-    """The study's title, systems and images, and every vote."""
+    """Format the study's title, systems and images, and all votes, as JSON."""
     category = {image.stem: image.category for image in study.images}
     data = {
         "title": study.title,
