@@ -1,1 +1,1 @@
-"""Scores as the papers compute them, published figures to compare with, and reports."""
+"""Evaluation: metrics as the papers compute them, published results for comparison, and reports."""

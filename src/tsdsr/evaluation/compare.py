@@ -1,4 +1,4 @@
-"""Several systems over one folder of low-resolution images: their outputs, their scores, their cost."""
+"""Comparison of several systems on one folder of low-resolution images: outputs, scores and cost."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ Restore = Callable[[Image.Image], Image.Image]
 
 @dataclass(frozen=True)
 class System:
-    """Something that restores images, or a folder where something has.
+    """A system to evaluate: a function that restores images, or a folder of its outputs.
 
     Attributes:
         name (str): label in tables and name of its output folder.
-        restore (callable | None): RGB image → enlarged image; None for a folder of ready outputs.
-        folder (Path | None): the ready outputs.
-        network (callable | None): image → seconds its network takes, without the autoencoder; None for systems
+        restore (callable | None): RGB image → upscaled image; None for a folder of outputs.
+        folder (Path | None): folder of existing outputs.
+        network (callable | None): image → seconds spent in the network, without the autoencoder; None for systems
             without an autoencoder.
-        parameters (int): number of weights.
-        device, dtype (str): where it runs and in which precision.
+        parameters (int): number of parameters.
+        device, dtype (str): device and precision.
     """
 
     name: str
@@ -66,27 +66,27 @@ def compare(
 ) -> Evaluation:
     """Run, time and score systems on the same images.
 
-    Outputs are written to ``output/NAME/STEM.png``; what lies there already is not made again, so an interrupted
-    comparison goes on with the same command.
+    Outputs are written to ``output/NAME/STEM.png``. Existing outputs are kept, so the same command resumes an
+    interrupted comparison.
 
     Args:
-        systems (sequence of System): in the order of the table.
+        systems (sequence of System): systems, in the order of the table.
         lr (Path): folder of inputs.
-        gt (Path | None): folder of true images; None with no-reference metrics only.
-        output (Path): where outputs go.
+        gt (Path | None): folder of ground-truth images; None if all metrics are no-reference.
+        output (Path): folder for outputs.
         settings (ScoringSettings): metrics and how to compute them.
-        suffixes (sequence of str): endings of stems to disregard.
-        runs (int): warm runs that a system's time is the median of; 0 measures no cost.
-        overwrite (bool): make existing outputs again.
-        on_image (callable | None): called with (what, finished, total) images.
+        suffixes (sequence of str): stem endings to ignore.
+        runs (int): number of warm runs; the time is their median. 0 skips the cost measurement.
+        overwrite (bool): recompute existing outputs.
+        on_image (callable | None): called with (step, finished images, total images).
 
     Returns:
-        Evaluation: with the cost of every system that was run here.
+        Evaluation: scores, with the cost of every system that was run.
 
     Raises:
-        InvalidInputError: two systems share a name.
-        DatasetError, ImageReadError: see :func:`tsdsr.evaluation.scoring.evaluate`.
-        TSDSRError: a system fails on an image; both are named.
+        InvalidInputError: Two systems share a name.
+        DatasetError, ImageReadError: See :func:`tsdsr.evaluation.scoring.evaluate`.
+        TSDSRError: A system fails on an image; the message names both.
     """
     names = [system.name for system in systems]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -112,7 +112,7 @@ def compare(
 
 
 def cost_of(system: System, image: Image.Image, runs: int) -> Cost:
-    """Time and memory of a system that restores, on one image."""
+    """Measure time and memory of a system on one image. The system must have a ``restore`` function."""
     assert system.restore is not None
     return measure(
         system.restore,

@@ -1,4 +1,4 @@
-"""Time and memory of a system on one image: warm, median, with what it ran on."""
+"""Time and memory of a system on one image: median of warm runs, with the device and precision."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def measure(
     dtype: str = "float32",
     runs: int = 5,
 ) -> Cost:
-    """What one image costs.
+    """Measure time and memory for one image.
 
     Args:
         restore (callable): the whole system.
-        image (PIL image): input to time with.
-        network (callable | None): runs the system once and gives the seconds spent in its network, without the
+        image (PIL image): input image.
+        network (callable | None): runs the system once and returns the seconds spent in its network, without the
             autoencoder.
-        parameters (int): number of weights.
-        device, dtype (str): where the system runs and in which precision.
-        runs (int): warm runs.
+        parameters (int): number of parameters.
+        device, dtype (str): device and precision of the system.
+        runs (int): number of warm runs.
     """
     where = torch.device(device)
     with peak_memory(where) as peak:

@@ -1,9 +1,9 @@
-"""An evaluation as one HTML file to look at: tables, bars, and the images side by side.
+"""HTML report of an evaluation in a single file: tables, bar charts, and images side by side.
 
-The page needs nothing but itself: no server, no network. Its numbers lie in it as the evaluation's own JSON, its
-pictures as base64 text which the browser decodes only when they are shown.
+The page is self-contained: it needs no server and no network. It embeds the evaluation's JSON, and pictures as base64
+text that the browser decodes only on display.
 
-Size: 6.7 MB for four of RealSR's images (512x512) with input, truth and three systems, and thumbnails of all hundred.
+Size: 6.7 MB for four RealSR images (512x512) with input, ground truth and three systems, and thumbnails of all hundred.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ TITLE = "Evaluation"
 MAX_IMAGES = 24
 
 _SCRIPTS = ("basics", "tables", "scores", "spectrum", "panels", "viewer", "start")
-"""Parts of the page's script, ``assets/report_*.js``; joined in this order."""
+"""Parts of the page's script, ``assets/report_*.js``, concatenated in this order."""
 
 PublishedRow = tuple[str, Mapping[str, float]]
-"""A row of somebody's table: the method and its value by metric name."""
+"""A row of a published table: the method, and metric name → value."""
 
 
 def write_report(
@@ -42,22 +42,22 @@ def write_report(
     max_images: int | None = MAX_IMAGES,
     image_quality: int | None = None,
 ) -> None:
-    """Write an evaluation as one HTML file, which appears complete or not at all.
+    """Write an evaluation as one HTML file. The write is atomic.
 
     Args:
         evaluation (Evaluation): scores and files; the files must still exist.
-        path (Path): the HTML file.
+        path (Path): path of the HTML file.
         title (str): heading of the page.
-        published (sequence | None): rows to compare with, (method, metric name → value); ranked together with the
-            evaluated systems and marked as published. Metrics that were not evaluated are not shown.
-        max_images (int | None): how many images are embedded with all their pictures: the worst and the best by the
-            first metric and some between. None is all, 0 leaves out thumbnails too. Numbers are always complete.
+        published (sequence | None): rows for comparison, (method, metric name → value). They are ranked together with
+            the evaluated systems and marked as published. Metrics that were not evaluated are not shown.
+        max_images (int | None): number of images embedded with all their pictures: the worst and the best by the first
+            metric, and some in between. None embeds all; 0 also omits thumbnails. Scores are always complete.
         image_quality (int | None): 1 to 100 embeds lossy WebP, several times smaller; difference and spectrum are then
             approximate, and the page says so. None is lossless.
 
     Raises:
-        InvalidInputError: a number out of range, or published values of a metric nobody knows.
-        DatasetError: a file is missing or broken, or the evaluation contradicts itself.
+        InvalidInputError: A number is out of range, or a published row has an unknown metric.
+        DatasetError: A file is missing or damaged, or the evaluation is inconsistent.
     """
     if max_images is not None and max_images < 0:
         raise InvalidInputError(f"max_images must be at least 0, got {max_images}; None embeds all images")
@@ -83,13 +83,13 @@ def write_report(
 
 
 def embeddable(data: Any) -> str:
-    """JSON that may stand inside a ``<script>`` element, whatever its strings contain."""
+    """Encode data as JSON that is safe inside a ``<script>`` element, whatever its strings contain."""
     text = json.dumps(data, allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _page(title: str, data: Mapping[str, Any]) -> tuple[str, str]:
-    """What comes before the pictures and what comes after."""
+    """Return the parts of the page before and after the pictures."""
     assets = files("tsdsr.evaluation") / "assets"
     read = {name: (assets / name).read_text(encoding="utf-8") for name in ("report.html", "report.css")}
     script = "\n".join((assets / f"report_{part}.js").read_text(encoding="utf-8") for part in _SCRIPTS)
@@ -101,7 +101,7 @@ def _page(title: str, data: Mapping[str, Any]) -> tuple[str, str]:
 def _pictures(
     evaluation: Evaluation, embedded: Sequence[int], quality: int | None, with_thumbnails: bool
 ) -> Iterator[tuple[str, str]]:
-    """Element ids and data URLs, one after the other so that memory holds few of them."""
+    """Yield element ids and data URLs one at a time, to limit memory use."""
     for index in embedded:
         for key, url in pictures_of(evaluation, index, quality).items():
             yield f"picture-{index}-{key}", url
@@ -111,7 +111,7 @@ def _pictures(
 
 
 def _describe(name: str) -> dict[str, Any]:
-    """What the page needs to know about a metric; one that this version does not know is shown, but not ranked."""
+    """Describe a metric for the page. A metric unknown to this version is shown but not ranked."""
     spec = METRICS.get(name)
     if spec is None:
         return {"label": name, "digits": 4, "higher": None}
@@ -126,11 +126,11 @@ def _published_rows(published: Sequence[PublishedRow]) -> list[dict[str, Any]]:
 
 
 def _finite(value: float) -> float | str:
-    return value if value - value == 0 else str(value)  # as Evaluation.to_dict writes infinities
+    return value if value - value == 0 else str(value)  # same encoding as Evaluation.to_dict
 
 
 def _check_lengths(evaluation: Evaluation) -> None:
-    """Make sure that every list has an entry for every image, or none at all where that is allowed."""
+    """Check that every list has one entry per image, or is empty where that is allowed."""
     lists = {"gt_files": evaluation.gt_files, "lr_files": evaluation.lr_files}
     for system in evaluation.systems:
         lists[f"files of {system.name}"] = system.files
@@ -143,7 +143,7 @@ def _check_lengths(evaluation: Evaluation) -> None:
 
 
 def _without_folders(evaluation: Evaluation) -> Evaluation:
-    """With bare file names: a report is made to be passed on, and folders are its author's business."""
+    """Reduce paths to file names, because reports are shared and folders are private."""
 
     def names(paths: Sequence[str]) -> tuple[str, ...]:
         return tuple(Path(p).name for p in paths)

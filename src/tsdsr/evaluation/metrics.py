@@ -1,4 +1,4 @@
-"""The papers' metrics: which pyiqa metric with which options stands behind each name."""
+"""Metric registry: the pyiqa metric and options for each metric of the papers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class MetricSpec:
     """One metric.
 
     Attributes:
-        name (str): as users type it.
-        label (str): as tables print it.
+        name (str): name on the command line.
+        label (str): name in tables.
         pyiqa_name (str): name in pyiqa's registry.
-        kind ("full" | "none" | "set"): judged against the ground truth, without it, or over whole folders.
-        higher_is_better (bool): direction.
-        digits (int): decimals in tables, as the paper prints them.
-        variant (str): how exactly it is computed, for the reader.
+        kind ("full" | "none" | "set"): full-reference, no-reference, or computed over whole folders.
+        higher_is_better (bool): whether higher values are better.
+        digits (int): decimals in tables, as in the paper.
+        variant (str): description of the exact variant, for the reader.
         options (mapping): arguments of ``pyiqa.create_metric``.
         border (bool): whether a border can be cropped.
     """
@@ -53,15 +53,15 @@ _SPECS = (
 )
 
 METRICS: Mapping[str, MetricSpec] = {spec.name: spec for spec in _SPECS}
-"""All metrics of the paper's tables, in the paper's order, in the variants that reproduce OSEDiff's published log;
-for those that could not be computed here, in the variants the baselines' public scoring scripts name."""
+"""All metrics of the paper's tables, in the paper's order. Variants reproduce OSEDiff's published log; where this could
+not be checked, they are those named by the baselines' public scoring scripts."""
 
 
 def select_metrics(names: Sequence[str] | None = None) -> tuple[MetricSpec, ...]:
-    """The metrics of the given names; None is all.
+    """Look up metrics by name; None selects all.
 
     Raises:
-        InvalidInputError: unknown name.
+        InvalidInputError: A name is unknown.
     """
     if names is None:
         return _SPECS

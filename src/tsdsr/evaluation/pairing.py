@@ -1,4 +1,4 @@
-"""Which file of one folder belongs to which of another: by stem, completely or not at all."""
+"""Matching of images across folders by file stem. Every image needs a match."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tsdsr.errors import DatasetError
 from tsdsr.images.reading import read_size
 
 DEFAULT_SUFFIXES = PAIR_SUFFIXES
-"""Endings of stems that do not count, such as ``_HR`` and ``_LR4`` of RealSR."""
+"""Stem endings to ignore, such as ``_HR`` and ``_LR4`` of RealSR."""
 
 _LISTED = 10
 
@@ -22,14 +22,14 @@ def match_folders(
 
     Args:
         folders (mapping): label → folder.
-        suffixes (sequence of str): endings of stems to disregard.
+        suffixes (sequence of str): stem endings to ignore.
 
     Returns:
-        list of (str, dict): stem and label → file, sorted by stem.
+        list of (str, dict): stem and mapping label → file, sorted by stem.
 
     Raises:
-        InvalidInputError: a folder is missing or holds no image.
-        DatasetError: images are missing in some folder; these are listed.
+        InvalidInputError: A folder is missing or contains no image.
+        DatasetError: Images are missing in a folder; the message lists them.
     """
     found = {label: files_by_stem(folder, suffixes) for label, folder in folders.items()}
     everything = sorted(set().union(*found.values()))
@@ -45,11 +45,11 @@ def match_folders(
 
 
 def check_sizes(pairs: Sequence[tuple[Path, Path]]) -> None:
-    """Make sure that both images of every pair have the same size, before hours go into scoring.
+    """Check that both images of every pair have the same size, before the slow scoring starts.
 
     Raises:
-        DatasetError: some have not; these are listed with their sizes.
-        ImageReadError: a file cannot be read.
+        DatasetError: Some sizes differ; the message lists the pairs with their sizes.
+        ImageReadError: A file cannot be read.
     """
     wrong = []
     for first, second in pairs:

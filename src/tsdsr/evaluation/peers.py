@@ -1,4 +1,4 @@
-"""Systems to compare with: plain interpolation, and the GAN and transformer peers that spandrel loads."""
+"""Baseline systems: interpolation, and GAN and transformer models loaded by spandrel."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tsdsr.images.color_modes import rgb_of
 from tsdsr.pixels import to_tensor, to_uint8
 
 INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
-"""Enlargement without a model."""
+"""Upscaling filters without a model."""
 
 PEER_SUFFIXES = frozenset({".pth", ".pt", ".ckpt", ".safetensors"})
-"""Weight files that are given to spandrel."""
+"""Suffixes of weight files that are loaded by spandrel."""
 
 
 def interpolation(name: str, scale: int) -> System:
-    """Enlargement by "bicubic" or "lanczos" through Pillow.
+    """Create a system that upscales with Pillow's bicubic or Lanczos filter.
 
     Args:
         name (str): key of :data:`INTERPOLATIONS`.
-        scale (int): enlargement.
+        scale (int): upscaling factor.
     """
 
     def restore(image: Image.Image) -> Image.Image:
@@ -34,28 +34,28 @@ def interpolation(name: str, scale: int) -> System:
 
 
 def load_peer(path: Path, scale: int, device: str = "cpu", name: str | None = None) -> System:
-    """Real-ESRGAN, BSRGAN, LDL, SwinIR and what else spandrel recognises by its weights.
+    """Load a baseline such as Real-ESRGAN, BSRGAN, LDL or SwinIR. spandrel detects the architecture from the weights.
 
     Args:
-        path (Path): weight file; pickles are read by spandrel's restricted unpickler.
-        scale (int): enlargement wanted; a model of another one is refused.
-        device (str): where to run, in float32.
-        name (str | None): label; default the file's stem.
+        path (Path): weight file; spandrel's restricted unpickler reads pickles.
+        scale (int): required upscaling factor; models with another factor are rejected.
+        device (str): device to run on, in float32.
+        name (str | None): label; default is the file's stem.
 
     Raises:
         MissingDependencyError: spandrel is not installed.
-        ModelNotFoundError: no such file.
-        WeightsError: not a super-resolution model of this scale that spandrel knows.
+        ModelNotFoundError: The file does not exist.
+        WeightsError: The file is not a super-resolution model of this scale that spandrel supports.
     """
     try:
         from spandrel import ImageModelDescriptor, ModelLoader
-    except (ImportError, RuntimeError) as error:  # torchvision of another build than torch raises the latter
+    except (ImportError, RuntimeError) as error:  # a torchvision that does not match torch raises RuntimeError
         raise MissingDependencyError(f"peers need spandrel: pip install 'tsdsr[eval]' ({error})") from error
     if not path.is_file():
         raise ModelNotFoundError(f"{path}: no such file")
     try:
         model = ModelLoader(device=torch.device(device)).load_from_file(path)
-    except Exception as error:  # spandrel, safetensors and pickle each have their own
+    except Exception as error:  # spandrel, safetensors and pickle raise different exceptions
         first_line = (str(error).strip() or repr(error)).splitlines()[0]
         raise WeightsError(f"{path}: spandrel cannot load it ({type(error).__name__}: {first_line})") from error
     if not isinstance(model, ImageModelDescriptor) or model.scale != scale or model.input_channels != 3:

@@ -1,4 +1,4 @@
-"""The paper's tables 1 to 7 as data (Dong et al., CVPR 2025, sections 4.2 to 4.4 and appendix A)."""
+"""Published results: tables 1 to 7 of the paper (Dong et al., CVPR 2025, sections 4.2 to 4.4 and appendix A)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ _ALL = "psnr ssim lpips dists fid niqe musiq maniqa clipiqa"
 _ABLATION = "lpips dists fid musiq maniqa clipiqa"
 
 DATASETS = ("DRealSR", "RealSR", "DIV2K-Val")
-"""The paper's test sets, all 128x128 to 512x512."""
+"""Test sets of the paper; all upscale 128x128 to 512x512."""
 
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One row of one table.
+    """One row of a table of the paper.
 
     Attributes:
-        table (int): 1 to 7.
+        table (int): table number, 1 to 7.
         dataset (str | None): one of :data:`DATASETS`; None for table 3.
-        method (str): name, the paper's own being "TSD-SR"; a suffix such as "-4s" gives the number of steps.
+        method (str): name of the method; the paper's own is "TSD-SR". A suffix such as "-4s" gives the number of steps.
         values (mapping): metric name as in :data:`tsdsr.evaluation.metrics.METRICS` → value; "steps" and "seconds" in
             table 3.
-        setting (mapping): what else tells rows apart: "base" in table 5, "N" and "s" in table 6.
+        setting (mapping): other settings that distinguish rows: "base" in table 5, "N" and "s" in table 6.
     """
 
     table: int
@@ -34,7 +34,7 @@ class PublishedRow:
     setting: Mapping[str, str] = field(default_factory=dict)
 
 
-# Columns, then the rows of each test set below its name; underscores stand for spaces.
+# Columns, then the name and the rows of each test set. Underscores stand for spaces.
 _GROUPED: Mapping[int, tuple[str, str]] = {
     1: (
         _ALL,
@@ -157,10 +157,10 @@ _WALK = """
 
 
 def published(table: int) -> tuple[PublishedRow, ...]:
-    """All rows of a table, in the paper's order.
+    """Return all rows of a table, in the paper's order.
 
     1. one-step diffusion models
-    2. multi-step diffusion models, and the paper's single step
+    2. multi-step diffusion models, and the paper's one-step model
     3. steps and seconds per image, 512x512 on an NVIDIA A100, without loading
     4. ablation: without target score matching, without distribution-aware sampling
     5. other base models, DRealSR
@@ -168,10 +168,10 @@ def published(table: int) -> tuple[PublishedRow, ...]:
     7. GAN-based models
 
     Args:
-        table (int): 1 to 7.
+        table (int): table number, 1 to 7.
 
     Raises:
-        InvalidInputError: no such table.
+        InvalidInputError: The table does not exist.
     """
     if table in _GROUPED:
         return _grouped(table)
@@ -193,14 +193,14 @@ def published(table: int) -> tuple[PublishedRow, ...]:
 
 
 def comparison(dataset: str, tables: Sequence[int] = (1, 2, 7)) -> tuple[PublishedRow, ...]:
-    """Every method the paper scores on a test set, each once.
+    """Return one row for every method that the paper scores on a test set.
 
     Args:
-        dataset (str): one of :data:`DATASETS`, in any case.
-        tables (sequence of int): where to look, in this order.
+        dataset (str): one of :data:`DATASETS`, case-insensitive.
+        tables (sequence of int): tables to search; the first row of a method is used.
 
     Raises:
-        InvalidInputError: no such test set.
+        InvalidInputError: The test set is unknown.
     """
     names = {name.lower(): name for name in DATASETS}
     if dataset.lower() not in names:

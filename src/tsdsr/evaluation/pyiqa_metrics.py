@@ -1,4 +1,4 @@
-"""pyiqa's metrics, made ready: the papers' variants, computed faster where the value stays the same."""
+"""Metrics computed by pyiqa, in the papers' variants, with faster implementations that give the same values."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tsdsr.errors import MissingDependencyError, TSDSRError
 from tsdsr.evaluation.metrics import MetricSpec
 
 Metric = Callable[[Tensor, "Tensor | None"], float]
-"""Restored image and ground truth, both (1, 3, H, W) in [0, 1] → score. No-reference metrics ignore the latter."""
+"""(restored image, ground truth) → score; both (1, 3, H, W) in [0, 1]. No-reference metrics ignore the ground truth."""
 
 
 class MetricUnavailableError(TSDSRError):
-    """A metric cannot be computed on this machine; the message says why."""
+    """The metric cannot be computed on this machine; the message gives the reason."""
 
 
 def make_metric(spec: MetricSpec, device: torch.device | str = "cpu", border: int = 0) -> Metric:
-    """One of the papers' metrics, as pyiqa computes it.
+    """Create a metric of single images.
 
     Args:
-        spec (MetricSpec): which; not one of whole sets.
-        device (torch.device | str): where to compute.
+        spec (MetricSpec): the metric; its kind must not be "set".
+        device (torch.device | str): device to compute on.
         border (int): pixels cropped on every side before PSNR and SSIM.
 
     Returns:
@@ -35,7 +35,7 @@ def make_metric(spec: MetricSpec, device: torch.device | str = "cpu", border: in
 
     Raises:
         MissingDependencyError: pyiqa is not installed.
-        MetricUnavailableError: its weights cannot be had.
+        MetricUnavailableError: The weights of the metric are not available.
     """
     options = {**spec.options, **({"crop_border": border} if spec.border else {})}
     network = create(spec, torch.device(device), **options)
@@ -53,18 +53,18 @@ def make_metric(spec: MetricSpec, device: torch.device | str = "cpu", border: in
 
 
 def create(spec: MetricSpec, device: torch.device, **options: Any) -> Any:
-    """``pyiqa.create_metric`` with its many kinds of failure turned into one that carries the reason.
+    """Call ``pyiqa.create_metric`` and convert all of its failures to one exception with the reason.
 
     Raises:
         MissingDependencyError: pyiqa is not installed.
-        MetricUnavailableError: its weights cannot be had.
+        MetricUnavailableError: The weights of the metric are not available.
     """
     pyiqa = load_pyiqa()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the habits of the packages below
+            warnings.simplefilter("ignore")  # from pyiqa's dependencies
             return pyiqa.create_metric(spec.pyiqa_name, device=device, **options)
-    except Exception as error:  # downloads fail in as many ways as there are hubs
+    except Exception as error:  # a failed download can raise any exception
         first_line = (str(error).strip() or repr(error)).splitlines()[0]
         raise MetricUnavailableError(
             f"pyiqa could not prepare {spec.pyiqa_name!r}: {type(error).__name__}: {first_line}"
@@ -72,16 +72,16 @@ def create(spec: MetricSpec, device: torch.device, **options: Any) -> Any:
 
 
 def load_pyiqa() -> Any:
-    """The package.
+    """Import pyiqa.
 
     Raises:
-        MissingDependencyError: it, or what it stands on, is absent or does not fit.
+        MissingDependencyError: pyiqa or one of its dependencies is missing or incompatible.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import pyiqa
-    except (ImportError, RuntimeError) as error:  # torchvision of another build than torch raises the latter
+    except (ImportError, RuntimeError) as error:  # a torchvision that does not match torch raises RuntimeError
         raise MissingDependencyError(
             f"scoring needs pyiqa and a torchvision that fits torch: pip install 'tsdsr[eval]' ({error})"
         ) from error
@@ -89,11 +89,10 @@ def load_pyiqa() -> Any:
 
 
 def remember_reference(network: Any) -> None:
-    """Let DISTS keep the features of the last two images, so that a true image that several systems are compared with
-    in turn is analysed once.
+    """Let DISTS cache the features of the last two images, so that each ground truth is analysed only once.
 
     Args:
-        network: pyiqa's DISTS; its ``forward_once`` is called with the restored image, then with the true one.
+        network: pyiqa's DISTS; its ``forward_once`` is called with the restored image, then with the ground truth.
     """
     features_of = network.forward_once
     kept: deque[tuple[Tensor, list[Tensor]]] = deque(maxlen=2)
@@ -102,25 +101,25 @@ def remember_reference(network: Any) -> None:
         features = next((known for image, known in kept if image is x), None)
         if features is None:
             features = features_of(x.contiguous(memory_format=torch.channels_last))
-        kept.append((x, features))  # a truth that was met again stays
+        kept.append((x, features))  # a ground truth that is used again stays cached
         return features
 
     network.forward_once = forward_once
 
 
 def _filter_separably() -> None:
-    """Let pyiqa's SSIM apply its Gaussian window along rows, then columns: 22 products a pixel instead of 121."""
+    """Let pyiqa's SSIM apply its Gaussian window separably: 22 products per pixel instead of 121."""
     from pyiqa.archs import ssim_arch
 
     ssim_arch.filter2 = separable_filter
 
 
 def separable_filter(x: Tensor, window: Tensor, shape: str = "valid") -> Tensor:
-    """Correlation with a window of rank one, without padding.
+    """Correlate images with a rank-one window, without padding.
 
     Args:
-        x (Tensor): (B, C, H, W).
-        window (Tensor): outer product of two vectors that sums to 1, (C, 1, k, k), the same for each channel.
+        x (Tensor): images (B, C, H, W).
+        window (Tensor): outer product of two vectors that sums to 1, (C, 1, k, k), equal for all channels.
         shape (str): only "valid".
 
     Returns:

@@ -1,4 +1,4 @@
-"""The pictures inside a report: which images are embedded, and how they become text."""
+"""Pictures embedded in an HTML report: selection of the images and encoding as data URLs."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from tsdsr.images.reading import read_rgb
 THUMBNAIL = 160
 """Longer side of a thumbnail in pixels."""
 
-_WEBP_LIMIT = 16383  # pixels a side; the format has no more
+_WEBP_LIMIT = 16383  # largest side in pixels
 
 
 def choose_images(evaluation: Evaluation, count: int | None) -> tuple[int, ...]:
-    """The images to embed: a third of them the worst, a third the best, the rest evenly spaced between.
+    """Select the images to embed: the worst third, the best third, and the rest evenly spaced in between.
 
-    They are ordered by the first metric that has values of single images, averaged over the systems; without one they
-    are evenly spaced in the order given.
+    Images are ranked by the first metric with per-image values, averaged over the systems. Without such a metric, the
+    selection is evenly spaced in the given order.
 
     Args:
         evaluation (Evaluation): images and scores.
-        count (int | None): how many; None is all.
+        count (int | None): number of images; None selects all.
 
     Returns:
         tuple of int: indices into :attr:`Evaluation.images`, ascending.
@@ -48,19 +48,19 @@ def choose_images(evaluation: Evaluation, count: int | None) -> tuple[int, ...]:
 
 
 def pictures_of(evaluation: Evaluation, index: int, quality: int | None) -> dict[str, str]:
-    """The pictures of one image as data URLs.
+    """Encode all pictures of one image as data URLs.
 
     Args:
-        evaluation (Evaluation): the files.
-        index (int): which image.
-        quality (int | None): 1 to 100 of lossy WebP; None is lossless.
+        evaluation (Evaluation): the evaluation with its files.
+        index (int): index of the image.
+        quality (int | None): quality of lossy WebP, 1 to 100; None is lossless.
 
     Returns:
-        dict: ``lr`` as it is, ``bicubic`` the same enlarged to the size of the results, ``gt``, and each system's
-        picture under its number; what the evaluation does not have is left out.
+        dict: ``lr`` is the input, ``bicubic`` the input upscaled to the size of the results, ``gt`` the ground truth,
+        and each system's output has the system's index as key. Missing pictures have no entry.
 
     Raises:
-        DatasetError: a file is missing or broken.
+        DatasetError: A file is missing or damaged.
     """
     pictures = {str(k): open_picture(s.files[index]) for k, s in enumerate(evaluation.systems) if s.files}
     if evaluation.gt_files:
@@ -74,13 +74,13 @@ def pictures_of(evaluation: Evaluation, index: int, quality: int | None) -> dict
 
 
 def thumbnails(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
-    """A small lossy picture of every image of every system.
+    """Encode a small lossy thumbnail of every output of every system.
 
     Yields:
-        (str, str): ``image-system`` as numbers, and a data URL.
+        (str, str): key ``IMAGE-SYSTEM`` of indices, and a data URL.
 
     Raises:
-        DatasetError: a file is missing or broken.
+        DatasetError: A file is missing or damaged.
     """
     for k, system in enumerate(evaluation.systems):
         for index, file in enumerate(system.files):
@@ -90,10 +90,10 @@ def thumbnails(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
 
 
 def open_picture(file: str) -> Image.Image:
-    """An image file as :func:`~tsdsr.images.reading.read_rgb` reads it.
+    """Open an image file with :func:`~tsdsr.images.reading.read_rgb`.
 
     Raises:
-        DatasetError: missing or broken.
+        DatasetError: The file is missing or damaged.
     """
     path = Path(file)
     if not path.is_file():
@@ -105,7 +105,7 @@ def open_picture(file: str) -> Image.Image:
 
 
 def data_url(picture: Image.Image, quality: int | None) -> str:
-    """A picture as text: lossy WebP of the given quality, or, for None, the smaller of PNG and lossless WebP."""
+    """Encode a picture as a data URL: lossy WebP of a quality, or for None the smaller of PNG and lossless WebP."""
     fits_webp = max(picture.size) <= _WEBP_LIMIT
     if quality is not None and fits_webp:
         candidates = {"webp": _encoded(picture, "WEBP", quality=quality)}
@@ -134,6 +134,6 @@ def _from_worst_to_best(evaluation: Evaluation) -> list[int] | None:
 
 
 def _evenly(candidates: range | list[int], count: int) -> list[int]:
-    """``count`` of the candidates, the first and the last among them when there are two or more."""
+    """Select ``count`` evenly spaced candidates. If ``count`` is two or more, include the first and the last."""
     last = len(candidates) - 1
     return [candidates[round(i * last / max(1, count - 1))] for i in range(count)]

@@ -1,4 +1,4 @@
-"""What an evaluation found: scores of every image, means with their uncertainty, costs; stored as JSON."""
+"""Results of an evaluation: per-image scores, means with intervals, and costs, stored as JSON."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Scores:
-    """One metric over the images of one system.
+    """Scores of one metric for one system.
 
     Attributes:
-        mean (float | None): mean over the images, or the value itself for a metric of whole sets (FID); None when the
-            metric was unavailable.
-        values (tuple of float): one an image, in the order of :attr:`Evaluation.images`; empty for a metric of sets.
+        mean (float | None): mean over the images, or the value itself for a set metric (FID); None if the metric was
+            unavailable.
+        values (tuple of float): one value per image, in the order of :attr:`Evaluation.images`; empty for set metrics.
         interval (tuple | None): 95 % bootstrap interval of the mean.
-        unavailable (str | None): why there is no value.
+        unavailable (str | None): reason why there is no value.
     """
 
     mean: float | None = None
@@ -36,16 +36,16 @@ class Scores:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one image costs a system.
+    """Time and memory that a system needs for one image.
 
     Attributes:
         seconds (float): median over the warm runs, from image in memory to image in memory.
         seconds_network (float | None): the same without the autoencoder; None for systems without one.
-        runs (int): how many warm runs the median is of.
-        device, dtype (str): where and in which precision.
-        input_size (tuple): width and height of the image that was timed.
-        parameters (int): number of weights.
-        peak_memory (int | None): most bytes the process (CPU) or the allocator (CUDA) held; None where unknown.
+        runs (int): number of warm runs.
+        device, dtype (str): device and precision.
+        input_size (tuple): width and height of the input image.
+        parameters (int): number of parameters.
+        peak_memory (int | None): peak memory of the process (CPU) or the allocator (CUDA) in bytes; None if unknown.
     """
 
     seconds: float
@@ -60,13 +60,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class SystemResult:
-    """One system.
+    """Results of one system.
 
     Attributes:
         name (str): label in tables.
-        files (tuple of str): its output for each image, in the order of :attr:`Evaluation.images`.
-        scores (mapping): metric name → :class:`Scores`, in the order asked for.
-        cost (Cost | None): when it was run here.
+        files (tuple of str): output for each image, in the order of :attr:`Evaluation.images`.
+        scores (mapping): metric name → :class:`Scores`, in the requested order.
+        cost (Cost | None): time and memory; None if the system was not run.
     """
 
     name: str
@@ -77,15 +77,15 @@ class SystemResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Systems scored on the same images.
+    """Results of several systems on the same images.
 
     Attributes:
-        images (tuple of str): stems of the pairs.
-        gt_files (tuple of str): ground truth of each image; empty when only no-reference metrics were asked for.
-        lr_files (tuple of str): low-resolution input of each image; empty when not given.
-        systems (tuple of SystemResult): in the order given.
-        variants (mapping): metric name → how exactly it is computed.
-        settings (mapping): versions, crop, device, time taken; for the reader.
+        images (tuple of str): stems of the images.
+        gt_files (tuple of str): ground truth of each image; empty if there is none.
+        lr_files (tuple of str): low-resolution input of each image; empty if not given.
+        systems (tuple of SystemResult): results, in the given order of systems.
+        variants (mapping): metric name → description of the exact variant.
+        settings (mapping): versions, crop, device and duration, for the reader.
     """
 
     images: tuple[str, ...]
@@ -97,11 +97,11 @@ class Evaluation:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics, in the order asked for."""
+        """Names of the metrics, in the requested order."""
         return tuple(self.variants)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; values that are not finite become strings, which JSON has no numbers for."""
+        """Convert to JSON types. Non-finite values become strings, because JSON has no numbers for them."""
         data: dict[str, Any] = _plain({"format": FORMAT, **dataclasses.asdict(self)})
         return data
 
@@ -110,7 +110,7 @@ class Evaluation:
         """The inverse of :meth:`to_dict`.
 
         Raises:
-            DatasetError: another format.
+            DatasetError: The data have another format.
         """
         try:
             if data["format"] != FORMAT:
@@ -130,16 +130,16 @@ class Evaluation:
             raise DatasetError(f"not the results of an evaluation ({error!r})") from error
 
     def save(self, path: Path) -> None:
-        """Write as JSON; the file appears complete or not at all."""
+        """Write the results as JSON. The write is atomic."""
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:
-        """Read what :meth:`save` wrote.
+        """Read results written by :meth:`save`.
 
         Raises:
-            DatasetError: missing or not such a file.
+            DatasetError: The file is missing or not a result file.
         """
         try:
             return cls.from_dict(json.loads(path.read_text()))
@@ -162,7 +162,7 @@ def _number(value: float | str) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """JSON's own types; infinities (the PSNR of equal images) and NaN as strings."""
+    """Convert to JSON types, with infinities (the PSNR of equal images) and NaN as strings."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Scoring folders: every image decoded once, all metrics in one pass, several processes where they help."""
+"""Scoring of image folders: each image is decoded once for all metrics, in one or several processes."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from tsdsr.pixels import to_tensor
 logger = logging.getLogger(__name__)
 
 GT, LR = "ground truth", "low resolution"
-"""Labels of the folders that are no systems."""
+"""Labels of the folders that are not systems."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image: its ground truth and what every system made of it.
+    """One image: its ground truth and the output of every system.
 
     Attributes:
-        gt (Path | None): true image; None without full-reference metrics.
-        outputs (tuple of Path): one a system.
+        gt (Path | None): ground truth; None without full-reference metrics.
+        outputs (tuple of Path): one output per system.
     """
 
     gt: Path | None
@@ -48,13 +48,13 @@ class Item:
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """How to score.
+    """Settings for scoring.
 
     Attributes:
-        metrics (tuple of MetricSpec): see :func:`tsdsr.evaluation.metrics.select_metrics`.
-        device (str): "cpu", "cuda" …
+        metrics (tuple of MetricSpec): metrics, see :func:`tsdsr.evaluation.metrics.select_metrics`.
+        device (str): "cpu", "cuda", …
         border (int): pixels cropped on every side before PSNR and SSIM.
-        workers (int): processes; 0 scores in this one. Each gets an equal share of the threads.
+        workers (int): number of processes, which share the threads equally; 0 scores in the current process.
     """
 
     metrics: tuple[MetricSpec, ...]
@@ -70,7 +70,7 @@ class ScoringSettings:
 
     @property
     def needs_gt(self) -> bool:
-        """Whether any metric compares with the true images."""
+        """Whether any metric needs the ground truth."""
         return any(spec.kind != "none" for spec in self.metrics)
 
 
@@ -86,20 +86,20 @@ def evaluate(
     """Score folders of restored images.
 
     Args:
-        systems (mapping): name → folder of its outputs.
-        gt (Path | None): folder of true images; None with no-reference metrics only.
+        systems (mapping): name → folder of outputs.
+        gt (Path | None): folder of ground-truth images; None if all metrics are no-reference.
         settings (ScoringSettings): metrics and how to compute them.
         lr (Path | None): folder of the inputs, for reports.
-        suffixes (sequence of str): endings of stems to disregard when files are matched.
+        suffixes (sequence of str): stem endings to ignore when matching files.
         on_image (callable | None): called with (finished, total) images.
 
     Returns:
-        Evaluation: a metric that cannot be computed here is in it with the reason.
+        Evaluation: the scores. A metric that cannot be computed is included with the reason.
 
     Raises:
-        InvalidInputError: full-reference metrics without ``gt``, or folders without images.
-        DatasetError: files without a partner or pairs of different sizes, all named.
-        ImageReadError: a file that cannot be read.
+        InvalidInputError: A full-reference metric has no ``gt``, or a folder has no images.
+        DatasetError: Files are unmatched or pairs differ in size; the message lists them.
+        ImageReadError: A file cannot be read.
     """
     matched = match_folders(_named_folders(systems, gt, lr, settings), suffixes)
     items = [Item(files.get(GT), tuple(files[name] for name in systems)) for _, files in matched]
@@ -137,7 +137,7 @@ def evaluate(
 def _named_folders(
     systems: Mapping[str, Path], gt: Path | None, lr: Path | None, settings: ScoringSettings
 ) -> dict[str, Path]:
-    """All folders by name, those of true images and inputs under names that no system may have."""
+    """Return all folders by name. Ground truth and inputs have reserved names that no system may use."""
     if gt is None and settings.needs_gt:
         wanting = ", ".join(spec.name for spec in settings.metrics if spec.kind != "none")
         raise InvalidInputError(f"{wanting} compare with true images: give --gt, or choose no-reference metrics")
@@ -148,15 +148,15 @@ def _named_folders(
 
 
 def summarise(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> Scores:
-    """Mean and its 95 % interval by the percentile bootstrap over images.
+    """Compute the mean and its 95 % interval by the percentile bootstrap over images.
 
     Args:
-        values (sequence of float): one an image.
-        resamples (int): how many samples with replacement.
-        seed (int): of the draws, so that the interval is the same each time.
+        values (sequence of float): one value per image.
+        resamples (int): number of bootstrap samples.
+        seed (int): random seed, for a reproducible interval.
 
     Returns:
-        Scores: without an interval for a single image or values that are not finite.
+        Scores: the mean, without an interval for a single image or non-finite values.
     """
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean())
@@ -168,13 +168,13 @@ def summarise(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> 
 
 
 class Scorer:
-    """All metrics of single images, built once.
+    """Computes all metrics of single images; the metrics are created once.
 
     Args:
-        settings (ScoringSettings): which, and where.
+        settings (ScoringSettings): metrics and device.
 
     Attributes:
-        unavailable (dict): metric name → why it cannot be computed here.
+        unavailable (dict): metric name → reason why it cannot be computed.
     """
 
     def __init__(self, settings: ScoringSettings) -> None:
@@ -189,18 +189,18 @@ class Scorer:
                     self.unavailable[spec.name] = str(error)
 
     def load(self, path: Path) -> Tensor:
-        """(1, 3, H, W) in [0, 1]."""
+        """Load an image as a tensor (1, 3, H, W) in [0, 1]."""
         return to_tensor(read_rgb(path))[None].to(self.device)
 
     def decode(self, item: Item) -> list[Tensor | None]:
-        """The true image, then every output."""
+        """Load the ground truth, then every output."""
         return [self.load(item.gt) if item.gt else None, *(self.load(path) for path in item.outputs)]
 
     def score(self, item: Item, images: Sequence[Tensor | None] | None = None) -> list[dict[str, float]]:
-        """Metric name → value, one mapping a system.
+        """Score the outputs of all systems; return one mapping (metric name → value) per system.
 
         Raises:
-            DatasetError: a metric refuses an image, such as one too small for it.
+            DatasetError: A metric rejects an image, for example because it is too small.
         """
         x_hq, *outputs = images or self.decode(item)
         found = []
@@ -219,18 +219,18 @@ class Scorer:
 def score_items(
     items: Sequence[Item], settings: ScoringSettings, on_image: Callable[[int, int], None] | None = None
 ) -> tuple[list[list[dict[str, float]]], dict[str, str]]:
-    """Score single images with all metrics but those of whole sets.
+    """Score single images with all metrics except set metrics.
 
     Args:
-        items (sequence of Item): at least one.
+        items (sequence of Item): images, at least one.
         settings (ScoringSettings): see :func:`evaluate`.
         on_image (callable | None): called with (finished, total) items.
 
     Returns:
-        tuple: for every item a list with one mapping (metric name → value) a system; and metric name → why it is
-        unavailable.
+        tuple: for every item, a list with one mapping (metric name → value) per system; and for every unavailable
+        metric, the reason.
     """
-    scorer = Scorer(settings)  # first here, so that weights are fetched once
+    scorer = Scorer(settings)  # created before the workers, so that weights are downloaded once
     found: list[list[dict[str, float]]] = [[] for _ in items]
     in_order = _in_processes if settings.workers > 1 and len(items) > 1 else _in_turn
     for done, (number, scores) in enumerate(in_order(items, settings, scorer), 1):
@@ -243,7 +243,7 @@ def score_items(
 def _in_turn(
     items: Sequence[Item], settings: ScoringSettings, scorer: Scorer
 ) -> Iterator[tuple[int, list[dict[str, float]]]]:
-    """One after the other; the next images are decoded meanwhile."""
+    """Score items in order, and decode the next images in the background."""
     with ThreadPoolExecutor(1) as decoder:
         ahead = decoder.submit(scorer.decode, items[0])
         for number, item in enumerate(items):
@@ -253,7 +253,7 @@ def _in_turn(
             yield number, scorer.score(item, images)
 
 
-_worker: Scorer | None = None  # one in each process of the pool
+_worker: Scorer | None = None  # one per process of the pool
 
 
 def _start_worker(settings: ScoringSettings, threads: int) -> None:
@@ -270,7 +270,7 @@ def _work(item: Item) -> list[dict[str, float]]:
 def _in_processes(
     items: Sequence[Item], settings: ScoringSettings, scorer: Scorer
 ) -> Iterator[tuple[int, list[dict[str, float]]]]:
-    """Spread over processes; in the order in which they finish."""
+    """Score items in several processes, and yield them in the order in which they finish."""
     available = tuple(spec for spec in settings.metrics if spec.name in scorer.metrics)
     if not available:
         yield from _in_turn(items, settings, scorer)
@@ -290,7 +290,7 @@ def _in_processes(
 def _score_sets(
     items: Sequence[Item], settings: ScoringSettings, systems: int
 ) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Metrics of whole sets: name → value of every system, and what is unavailable."""
+    """Compute set metrics: metric name → values of all systems, and unavailable metrics with the reason."""
     found: dict[str, list[float]] = {}
     missing: dict[str, str] = {}
     for spec in settings.metrics:
@@ -311,10 +311,10 @@ def _distance(network: Callable[..., Tensor | float], items: Sequence[Item], sys
 
 @contextmanager
 def gathered(files: Sequence[Path]) -> Iterator[Path]:
-    """A folder with exactly these files, numbered: what metrics of folders look at.
+    """Create a temporary folder with exactly these files, numbered, for metrics that read folders.
 
-    Such metrics decode the files themselves. A file that their decoder could read differently from ours (16 bits,
-    transparency, an orientation) is therefore stored as plain PNG; the others are links.
+    Such metrics decode the files themselves. A file that their decoder may read differently from ours (16 bits,
+    transparency, an orientation) is therefore rewritten as plain PNG; other files are symbolic links.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""Measured and published rows in one table: best and second best marked, for the terminal, Markdown, CSV and LaTeX."""
+"""Tables of measured and published results, with best and second best marked: terminal, Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Row:
     """One line of a table.
 
     Attributes:
-        label (str): the system.
-        measured (bool): here, rather than published.
-        values (mapping): metric name → value; absent or None where there is none.
+        label (str): name of the system.
+        measured (bool): True for measured rows, False for published rows.
+        values (mapping): metric name → value; None or no entry if there is no value.
         intervals (mapping): metric name → 95 % interval.
-        cost (Cost | None): time and memory, when it was run here.
+        cost (Cost | None): time and memory, if measured.
     """
 
     label: str
@@ -45,11 +45,11 @@ _COSTS: Mapping[str, Callable[[Cost], str]] = {
     "parameters": lambda c: f"{c.parameters / 1e6:,.2f} M" if c.parameters else "0",
     "on": lambda c: f"{c.device}, {c.dtype}",
 }
-"""Columns of cost: how a :class:`Cost` reads."""
+"""Cost columns: heading → function that formats a :class:`Cost`."""
 
 
 def table_rows(found: Evaluation, published: Sequence[PublishedRow] = ()) -> list[Row]:
-    """Rows of an evaluation, then published ones."""
+    """Return the rows of an evaluation, followed by published rows."""
     measured = [
         Row(
             system.name,
@@ -64,15 +64,15 @@ def table_rows(found: Evaluation, published: Sequence[PublishedRow] = ()) -> lis
 
 
 def rank(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, tuple[float | None, float | None]]:
-    """Best and second best value of each metric; equal values share a rank.
+    """Find the best and second-best value of each metric; equal values share a rank.
 
     Args:
-        rows (sequence of Row): all that compete.
+        rows (sequence of Row): rows to rank.
         metrics (sequence of str): names in :data:`tsdsr.evaluation.metrics.METRICS`.
 
     Returns:
-        dict: metric → (best, second best); None where fewer values differ. Values are compared as printed, so that two
-        that look the same are marked the same.
+        dict: metric → (best, second best); None if there are too few distinct values. Values are compared as printed,
+        so values that look equal get the same mark.
     """
     ranked: dict[str, tuple[float | None, float | None]] = {}
     for name in metrics:
@@ -84,7 +84,7 @@ def rank(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, tuple[float |
 
 
 def to_rich(found: Evaluation, published: Sequence[PublishedRow] = ()) -> Group:
-    """For the terminal: best bold, second best underlined, intervals below measured means; costs apart."""
+    """Render for the terminal: best bold, second best underlined, intervals below the means, a table of costs."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
@@ -123,7 +123,7 @@ def to_rich(found: Evaluation, published: Sequence[PublishedRow] = ()) -> Group:
 
 
 def to_markdown(found: Evaluation, published: Sequence[PublishedRow] = ()) -> str:
-    """Best **bold**, second best <u>underlined</u>, with the notes below."""
+    """Render as Markdown: best **bold**, second best <u>underlined</u>, followed by the notes."""
 
     def mark(text: str, style: str) -> str:
         return {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[style]
@@ -135,7 +135,7 @@ def to_markdown(found: Evaluation, published: Sequence[PublishedRow] = ()) -> st
 
 
 def to_latex(found: Evaluation, published: Sequence[PublishedRow] = ()) -> str:
-    r"""A ``tabular`` for booktabs; best ``\textbf``, second best ``\underline``."""
+    r"""Render as a LaTeX ``tabular`` for booktabs: best ``\textbf``, second best ``\underline``."""
 
     def mark(text: str, style: str) -> str:
         return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", "": text}[style]
@@ -150,7 +150,7 @@ def to_latex(found: Evaluation, published: Sequence[PublishedRow] = ()) -> str:
 
 
 def to_csv(found: Evaluation, published: Sequence[PublishedRow] = ()) -> str:
-    """All digits, intervals in columns of their own, empty where there is no value."""
+    """Render as CSV with all digits; intervals have their own columns, and missing values are empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     sides = [f"{name}_{side}" for name in found.metrics for side in ("low", "high")]
@@ -165,7 +165,7 @@ def to_csv(found: Evaluation, published: Sequence[PublishedRow] = ()) -> str:
 
 
 def notes(found: Evaluation) -> list[str]:
-    """How each metric was computed, and why some could not be."""
+    """Return notes on how each metric was computed and why some are unavailable."""
     reasons = {
         name: system.scores[name].unavailable
         for system in found.systems
@@ -192,7 +192,7 @@ def _cells(
     suffix: str,
     escape: Callable[[str], str] = str,
 ) -> list[list[str]]:
-    """Header and rows as marked text."""
+    """Return header and rows as marked text."""
     rows, costs = table_rows(found, published), _cost_columns(found)
     marks = rank(rows, found.metrics)
     cells = [["", *(_heading(name, up, down) for name in found.metrics), *costs]]
