@@ -1,1 +1,1 @@
-"""Degradation, datasets and the shared resize. Imports no sibling package."""
+"""Training data: image sources, degradations, datasets, shards and test sets."""

@@ -1,4 +1,4 @@
-"""Tensors on disk, keyed by content: text embeddings and latents that are expensive to make and used every epoch."""
+"""Disk cache of tensors, keyed by content, for text embeddings and latents that are slow to compute."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _HEADER = "cache.json"
 
 
 class TensorCache:
-    """A growing set of entries, each a few named tensors, in safetensors shards.
+    """Append-only cache in safetensors shards; each entry is a set of named tensors.
 
-    Entries become durable a shard at a time; a run that is killed loses at most the unfinished shard and goes on from
-    there. The cache remembers what it was made with and refuses anything else. Use as a context manager to write.
+    Entries are written one shard at a time, so a killed run loses at most the unfinished shard. The cache stores the
+    settings of its entries and rejects other settings. Use it as a context manager to write.
 
     Args:
-        folder (Path): where the shards lie; created by the first write.
-        maker (mapping): what the entries were made with: model, fingerprint, crop, precision …
-        per_shard (int): entries a shard.
+        folder (Path): folder of the shards; created by the first write.
+        maker (mapping): settings that produced the entries, such as model, fingerprint, crop and precision.
+        per_shard (int): number of entries per shard.
 
     Raises:
-        DatasetError: the folder holds entries of another maker, or a shard is damaged.
+        DatasetError: The entries in the folder have other settings, or a shard is damaged.
     """
 
     def __init__(self, folder: Path, maker: Mapping[str, str], per_shard: int = 256) -> None:
@@ -60,10 +60,10 @@ class TensorCache:
         return iter([*self._shard_of, *self._pending])
 
     def __getitem__(self, key: str) -> dict[str, Tensor]:
-        """The tensors of an entry.
+        """Load the tensors of an entry.
 
         Raises:
-            KeyError: there is no such entry.
+            KeyError: The entry does not exist.
         """
         if key in self._pending:
             return dict(self._pending[key])
@@ -73,7 +73,7 @@ class TensorCache:
             return {name.rpartition("/")[2]: file.get_tensor(name) for name in names}
 
     def add(self, key: str, tensors: Mapping[str, Tensor]) -> None:
-        """Store an entry; one that exists is left as it is."""
+        """Add an entry. An existing entry is not changed."""
         if key in self:
             return
         self._pending[key] = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -81,7 +81,7 @@ class TensorCache:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is pending as a shard."""
+        """Write the pending entries as a shard."""
         if not self._pending:
             return
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a digital camera does to a scene: lens blur in linear light, a sensor behind a colour mosaic, development."""
+"""Camera degradation: lens blur in linear light, Bayer sensor with noise, demosaicing, sharpening and JPEG."""
 
 from __future__ import annotations
 
@@ -24,25 +24,27 @@ _GRADIENT = (
     [[0, 0, 0.5, 0, 0], [0, -1, 0, -1, 0], [-1, 4, 5, 4, -1], [0, -1, 0, -1, 0], [0, 0, 0.5, 0, 0]],
     [[0, 0, -1.5, 0, 0], [0, 2, 0, 2, 0], [-1.5, 0, 6, 0, -1.5], [0, 2, 0, 2, 0], [0, 0, -1.5, 0, 0]],
 )
-"""Filters, times eight, that give green at red and blue sites, a colour between two sites of a row, a colour between
-four diagonal sites: averages, and the gradient-corrected ones of Malvar, He and Cutler (2004)."""
+"""Demosaicing filters, times eight: green at red and blue sites, a colour between two sites of a row, a colour between
+four diagonal sites. Bilinear averages, and the gradient-corrected filters of Malvar, He and Cutler (2004)."""
 
 
 @dataclass(frozen=True)
 class CameraDegradation:
-    """Ranges of a simulated camera; call it on one image.
+    """Degradation of one image by a simulated camera.
 
     Attributes:
-        blur_sigma (tuple): standard deviation of the lens's point spread along each axis, in pixels of the sharp image.
+        blur_sigma (tuple): range of the standard deviation of the lens's point spread function along each axis, in
+            pixels of the sharp image.
         isotropic_prob (float): probability that both axes share one sigma.
-        defocus_prob (float): probability of a flat-topped point spread, as of a lens out of focus, not a Gaussian.
-        photons (tuple): a white pixel's photons, drawn evenly by logarithm; few make much noise.
-        read_noise (tuple): standard deviation of the sensor's own noise, of white.
+        defocus_prob (float): probability of a flat-topped (out-of-focus) instead of a Gaussian point spread function.
+        photons (tuple): range of the photon count of a white pixel, sampled log-uniformly; fewer photons mean more
+            noise.
+        read_noise (tuple): range of the standard deviation of the read noise, relative to white.
         gradient_prob (float): probability of gradient-corrected instead of bilinear demosaicing.
-        sharpen_prob (float): probability of unsharp masking in the end.
+        sharpen_prob (float): probability of unsharp masking after demosaicing.
         sharpen_amount (tuple): see :class:`~tsdsr.data.first_order.FirstOrderDegradation`.
         jpeg_prob (float): probability of JPEG compression.
-        jpeg_quality (tuple): its quality, inclusive.
+        jpeg_quality (tuple): range of the JPEG quality, inclusive.
     """
 
     blur_sigma: tuple[float, float] = (0.6, 3.0)
@@ -61,7 +63,7 @@ class CameraDegradation:
         check_ranges(self, "blur_sigma", "photons", "read_noise", "sharpen_amount", "jpeg_quality")
 
     def __call__(self, hq: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
-        """Photograph one image.
+        """Degrade one image.
 
         Args:
             hq (Tensor): sharp image, shape (3, H, W), sRGB in [0, 1].
@@ -76,7 +78,7 @@ class CameraDegradation:
         """
         check_size(hq, size)
         light = filter2d(to_linear(hq[None]), self._point_spread(rng)[None])
-        light = resize(light, size, "area", antialias=True).clamp(0, 1)  # a sensor's pixels collect what falls on them
+        light = resize(light, size, "area", antialias=True).clamp(0, 1)  # sensor pixels integrate light over their area
         top, left = (int(v) for v in rng.integers(2, size=2))
         raw = self._noisy(mosaic(light, top, left), rng)
         colours = demosaic(raw, top, left, gradient=bool(rng.random() < self.gradient_prob))
@@ -86,12 +88,12 @@ class CameraDegradation:
         return jpeg_roundtrip(x[0], self.jpeg_quality, self.jpeg_prob, rng)
 
     def _point_spread(self, rng: np.random.Generator) -> Tensor:
-        """A kernel (k, k), k odd."""
+        """Draw the point spread function, a kernel (k, k) with k odd."""
         ellipse = draw_ellipse(self.blur_sigma, self.isotropic_prob, rng)
         return defocus_kernel(*ellipse) if rng.random() < self.defocus_prob else gaussian_kernel(*ellipse)
 
     def _noisy(self, raw: Tensor, rng: np.random.Generator) -> Tensor:
-        """Photon noise, as a Gaussian of its variance, and the sensor's own."""
+        """Add photon noise, approximated by a Gaussian of the same variance, and read noise."""
         photons = np.exp(rng.uniform(*np.log(self.photons)))
         variance = raw / photons + rng.uniform(*self.read_noise) ** 2
         noise = torch.from_numpy(rng.standard_normal(tuple(raw.shape), dtype=np.float32))
@@ -100,15 +102,15 @@ class CameraDegradation:
 
 
 def defocus_kernel(sigma_x: float, sigma_y: float, angle: float = 0.0) -> Tensor:
-    """A flat-topped, elliptic kernel (k, k), k odd, with the standard deviations a Gaussian would have.
+    """Create a flat-topped elliptic kernel (k, k), k odd, with given standard deviations.
 
     Args:
         sigma_x (float): standard deviation along the first principal axis, in pixels, > 0.
-        sigma_y (float): along the second.
+        sigma_y (float): standard deviation along the second principal axis.
         angle (float): rotation of the first axis, in radians.
     """
     size = 2 * max(1, int(np.ceil(3 * max(sigma_x, sigma_y)))) + 1
-    # exp(-q^4 / 2) is nearly a disc; its standard deviation along an axis is 0.55 of its sigma.
+    # exp(-q^4 / 2) approximates a disc; its standard deviation along an axis is 0.55 sigma.
     sigma = torch.tensor([[sigma_x, sigma_y]]) / 0.55
     return smooth_kernels(
         ["generalized"], sigma, torch.tensor([angle]), torch.tensor([4.0]), torch.tensor([size]), max_size=size
@@ -116,21 +118,21 @@ def defocus_kernel(sigma_x: float, sigma_y: float, angle: float = 0.0) -> Tensor
 
 
 def to_linear(x: Tensor) -> Tensor:
-    """sRGB values in [0, 1] → linear light in [0, 1] (IEC 61966-2-1)."""
+    """Convert sRGB values in [0, 1] to linear light in [0, 1] (IEC 61966-2-1)."""
     return torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055).clamp(min=0) ** 2.4)
 
 
 def to_srgb(light: Tensor) -> Tensor:
-    """Linear light in [0, 1] → sRGB values in [0, 1]."""
+    """Convert linear light in [0, 1] to sRGB values in [0, 1]."""
     return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
 
 
 def mosaic(x: Tensor, top: int, left: int) -> Tensor:
-    """One colour a pixel, as behind a Bayer filter.
+    """Sample one colour per pixel, as a sensor with a Bayer filter does.
 
     Args:
         x (Tensor): images (B, 3, H, W), RGB.
-        top, left (int): 0 or 1, the row and column of the first red site; blue lies diagonal to red.
+        top, left (int): 0 or 1, row and column of the first red site; blue sites are diagonal to red ones.
 
     Returns:
         Tensor: shape (B, 1, H, W).
@@ -140,19 +142,19 @@ def mosaic(x: Tensor, top: int, left: int) -> Tensor:
 
 
 def demosaic(raw: Tensor, top: int, left: int, gradient: bool) -> Tensor:
-    """All three colours of every pixel, from :func:`mosaic`'s result.
+    """Reconstruct all three colours of every pixel from the result of :func:`mosaic`.
 
     Args:
         raw (Tensor): shape (B, 1, H, W), H and W at least 3.
-        top, left (int): where red is.
-        gradient (bool): gradient-corrected filters (Malvar, He and Cutler 2004) instead of averages.
+        top, left (int): row and column of the first red site, as in :func:`mosaic`.
+        gradient (bool): use gradient-corrected filters (Malvar, He and Cutler 2004) instead of averages.
 
     Returns:
-        Tensor: shape (B, 3, H, W), may leave [0, 1].
+        Tensor: shape (B, 3, H, W); values may exceed [0, 1].
     """
     between, along, diagonal = (torch.tensor(k, dtype=raw.dtype) / 8 for k in (_GRADIENT if gradient else _BILINEAR))
     filters = torch.stack([between, along, along.T, diagonal])[:, None]
-    padded = F.pad(raw, (2, 2, 2, 2), mode="reflect")  # mirrored without the border, colours keep their sites
+    padded = F.pad(raw, (2, 2, 2, 2), mode="reflect")  # reflection without repeating the border keeps the Bayer pattern
     green, in_row, in_column, crossed = F.conv2d(padded, filters).chunk(4, 1)
     red, blue = _sites(raw, top, left)
     red_row = red.any(-1, keepdim=True)
@@ -169,7 +171,7 @@ def demosaic(raw: Tensor, top: int, left: int, gradient: bool) -> Tensor:
 
 
 def _sites(x: Tensor, top: int, left: int) -> tuple[Tensor, Tensor]:
-    """Where red and blue are, (H, W) each."""
+    """Return boolean masks (H, W) of the red and the blue sites."""
     rows = (torch.arange(x.shape[-2], device=x.device) + top) % 2 == 0
     columns = (torch.arange(x.shape[-1], device=x.device) + left) % 2 == 0
     return rows[:, None] & columns, ~rows[:, None] & ~columns

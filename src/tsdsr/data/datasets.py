@@ -1,4 +1,4 @@
-"""Photographs on disk → endless, reproducible streams of crops and (low-quality, high-quality) pairs."""
+"""Datasets of random crops and of (low-quality, high-quality) training pairs, reproducible by seed and index."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ from tsdsr.resize import upsample_bicubic
 
 @dataclass(frozen=True)
 class CropSettings:
-    """How a crop is cut from a photograph.
+    """Settings for cropping photographs.
 
     Attributes:
-        size (int): edge in pixels. Photographs with a smaller side are left out.
-        shrink_prob (float): probability of shrinking the photograph first, for sharper and denser detail.
-        min_shrink (float): the strongest shrink factor.
-        enlarge_prob (float): probability of enlarging instead, which makes the crop as soft as cameras' own pixels are.
-        max_enlarge (float): the strongest factor of that.
-        min_std (float): crops whose grey values deviate less than this (of 1) are redrawn, up to eight times.
-        flip (bool): mirror every other crop.
-        rotate (bool): turn by a random multiple of 90 degrees.
+        size (int): edge in pixels. Photographs with a smaller side are skipped.
+        shrink_prob (float): probability of downscaling the photograph first, for sharper and denser detail.
+        min_shrink (float): smallest downscaling factor.
+        enlarge_prob (float): probability of upscaling instead, for crops as soft as native camera pixels.
+        max_enlarge (float): largest upscaling factor.
+        min_std (float): crops with a standard deviation of grey values (in [0, 1]) below this are redrawn, with at most
+            eight attempts.
+        flip (bool): mirror crops with probability 0.5.
+        rotate (bool): rotate by a random multiple of 90 degrees.
     """
 
     size: Annotated[int, Between(16)] = 128
@@ -62,17 +63,17 @@ Scale = Annotated[float, Between(1)]
 
 @dataclass(frozen=True)
 class PairSettings:
-    """How a training pair is cut and degraded.
+    """Settings for training pairs.
 
     Attributes:
-        crops (CropSettings): the high-quality crop.
-        degradation (FirstOrderDegradation | CameraDegradation | DegradationSettings): what becomes of it.
-        others (tuple): other degradations, each with the probability that it takes the place of ``degradation``.
-        truth (tuple | None): a probability and a camera; with it the truth is that camera's picture of the crop, as in
-            benchmarks of real photographs. The low-quality image is made from the crop itself.
-        scale (float): the scale the low-quality image is made for.
-        other_scale_prob (float): probability of a scale drawn from ``other_scales`` instead.
-        other_scales (tuple): range of those scales.
+        crops (CropSettings): settings for the high-quality crop.
+        degradation (FirstOrderDegradation | CameraDegradation | DegradationSettings): degradation of the crop.
+        others (tuple): (probability, degradation) pairs; each replaces ``degradation`` with its probability.
+        truth (tuple | None): probability and camera. With this probability, the ground truth is the camera's picture of
+            the crop, as in benchmarks of real photographs. The low-quality image is made from the crop itself.
+        scale (float): scale factor of the low-quality image.
+        other_scale_prob (float): probability of a scale factor from ``other_scales`` instead.
+        other_scales (tuple): range of those scale factors.
     """
 
     crops: CropSettings = field(default_factory=CropSettings)
@@ -91,7 +92,7 @@ class PairSettings:
             raise ConfigError("the probabilities of others must not exceed 1 together")
 
     def choose(self, rng: np.random.Generator) -> AnyDegradation:
-        """One of the degradations; draws nothing where there is only one."""
+        """Choose a degradation at random. If there is only one, no random number is drawn."""
         if not self.others:
             return self.degradation
         left = rng.random()
@@ -103,10 +104,10 @@ class PairSettings:
 
 
 class CropDataset(Dataset[Tensor]):
-    """Item ``i`` is a random high-quality crop (3, size, size) in [0, 1]; it depends on ``(seed, i)`` only.
+    """Dataset of random high-quality crops (3, size, size) in [0, 1]. Item ``i`` depends only on ``(seed, i)``.
 
-    Which images are broken or too small is found out on the way: they are reported once, left out and counted, and too
-    many of them are an error. Leaving one out means drawing again from the same item's randomness.
+    Damaged or too small images are detected on the fly: they are reported once, skipped and counted, and too many of
+    them are an error. After a skipped image, another one is drawn with the item's own generator.
 
     Args:
         sources (sequence of Source): images, mixed by weight.
@@ -140,15 +141,15 @@ class CropDataset(Dataset[Tensor]):
         return self.crop(self.generator(index))
 
     def generator(self, index: int) -> np.random.Generator:
-        """The randomness of one item."""
+        """Create the random generator of an item."""
         return np.random.default_rng((self.seed, index))
 
     def crop(self, rng: np.random.Generator) -> Tensor:
-        """Cut one crop, drawing everything from ``rng``."""
+        """Cut one random crop; ``rng`` is the only source of randomness."""
         return self.crop_and_path(rng)[0]
 
     def crop_and_path(self, rng: np.random.Generator) -> tuple[Tensor, Path]:
-        """As :meth:`crop`, with the photograph it was cut from."""
+        """Cut one random crop and return it with the path of its photograph."""
         taken: list[Path] = []
 
         def photo() -> np.ndarray:
@@ -159,7 +160,7 @@ class CropDataset(Dataset[Tensor]):
         return cut_crop(photo, self.settings, rng), taken[-1]
 
     def _photo(self, rng: np.random.Generator) -> tuple[Path, np.ndarray]:
-        """A random usable photograph and its pixels."""
+        """Choose a random usable photograph and return its path and pixels."""
         while True:
             images = self.sources[int(rng.choice(len(self.sources), p=self._shares))].images
             path = images[int(rng.integers(len(images)))]
@@ -171,10 +172,10 @@ class CropDataset(Dataset[Tensor]):
 
 
 class PairDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Item ``i`` is a pair made from a random crop; it depends on ``(seed, i)`` only, never on workers or order.
+    """Dataset of training pairs. Item ``i`` depends only on ``(seed, i)``, not on workers or order.
 
-    Each item is ``(x_lq, x_hq)``: two tensors (3, size, size), RGB in [0, 1], ``x_lq`` already enlarged to the crop's
-    size by the same bicubic filter the pipeline uses.
+    An item is ``(x_lq, x_hq)``: two tensors (3, size, size), RGB in [0, 1]. ``x_lq`` is already upscaled to the size of
+    the crop, with the bicubic filter that the pipeline uses.
 
     Args:
         sources (sequence of Source): images, mixed by weight.
@@ -202,7 +203,7 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
         return self.pair_and_path(index)[:2]
 
     def pair_and_path(self, index: int) -> tuple[Tensor, Tensor, Path]:
-        """Item ``index`` with the photograph it was cut from."""
+        """Return item ``index`` with the path of its photograph."""
         s, rng = self.settings, self.crops.generator(index)
         x_hq, path = self.crops.crop_and_path(rng)
         edge = s.crops.size
@@ -222,11 +223,11 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 def cut_crop(photo: Callable[[], np.ndarray], settings: CropSettings, rng: np.random.Generator) -> Tensor:
-    """Cut one crop from a photograph, with some detail in it if that can be had.
+    """Cut one crop from a photograph, preferably with detail.
 
     Args:
-        photo (callable): gives pixels (H, W, 3) uint8, no side below ``settings.size``; asked again for each attempt.
-        settings (CropSettings): how to cut.
+        photo (callable): returns pixels (H, W, 3) uint8, no side below ``settings.size``; called once per attempt.
+        settings (CropSettings): crop settings.
         rng (numpy Generator): the only source of randomness.
 
     Returns:
@@ -255,10 +256,10 @@ def _cut(photo: np.ndarray, s: CropSettings, rng: np.random.Generator) -> Tensor
 
 
 class PhotoCache:
-    """Decoded photographs (H, W, 3) uint8, the least recently used dropped first.
+    """LRU cache of decoded photographs (H, W, 3) uint8.
 
     Args:
-        max_bytes (int): how much the decoded pixels may take together.
+        max_bytes (int): total size limit of the decoded pixels.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -267,7 +268,7 @@ class PhotoCache:
         self._bytes = 0
 
     def read(self, path: Path) -> np.ndarray:
-        """What :func:`~tsdsr.images.reading.read_rgb` gives, which also says what it raises."""
+        """Read a photograph with :func:`~tsdsr.images.reading.read_rgb`, or return it from the cache."""
         if path in self._photos:
             self._photos.move_to_end(path)
             return self._photos[path]

@@ -16,16 +16,16 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class KernelSettings:
-    """Ranges of one order's blur kernels.
+    """Settings for the blur kernels of one order.
 
     Attributes:
         kinds (tuple): (family, isotropic) pairs to choose from.
         kind_prob (tuple): their probabilities.
-        sizes (tuple): smallest and largest odd edge.
+        sizes (tuple): smallest and largest kernel edge, both odd.
         sinc_prob (float): probability of a sinc filter instead.
-        sigma (tuple): standard deviation along each axis, in pixels.
-        beta_generalized (tuple): shape range of the generalised Gaussian; must contain 1.
-        beta_plateau (tuple): shape range of the plateau; must contain 1.
+        sigma (tuple): range of the standard deviation along each axis, in pixels.
+        beta_generalized (tuple): range of the shape parameter of the generalised Gaussian; must contain 1.
+        beta_plateau (tuple): range of the shape parameter of the plateau kernel; must contain 1.
     """
 
     kinds: tuple[tuple[Family, bool], ...] = (
@@ -58,18 +58,18 @@ class KernelSettings:
 
 @dataclass(frozen=True)
 class StageSettings:
-    """Ranges of one order: blur, resize, noise, JPEG.
+    """Settings for one order: blur, resize, noise, JPEG.
 
     Attributes:
         kernels (KernelSettings): blur kernels.
         blur_prob (float): probability of the blur.
-        resize_prob (tuple): probabilities of enlarging, shrinking and keeping.
-        resize_range (tuple): smallest and largest factor.
+        resize_prob (tuple): probabilities of upscaling, downscaling and no resize.
+        resize_range (tuple): smallest and largest resize factor.
         gaussian_prob (float): probability of Gaussian noise; otherwise the noise is Poisson.
-        gaussian_sigma (tuple): its standard deviation in units of 1/255.
-        poisson_scale (tuple): strength of the Poisson noise.
+        gaussian_sigma (tuple): range of the standard deviation of Gaussian noise, in units of 1/255.
+        poisson_scale (tuple): range of the strength of Poisson noise.
         grey_prob (float): probability that noise is the same in all channels.
-        jpeg_quality (tuple): JPEG quality.
+        jpeg_quality (tuple): range of the JPEG quality.
     """
 
     kernels: KernelSettings
@@ -97,15 +97,15 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class DegradationSettings:
-    """Everything that is random in the recipe, and how.
+    """Settings for the second-order degradation.
 
     Attributes:
         first (StageSettings): the first order.
         second (StageSettings): the second order.
         final_sinc_prob (float): probability of the final sinc filter.
-        scale (int): how much smaller the result is.
-        sharpen_target (bool): whether the ground truth (and so the input) is unsharp-masked first.
-        antialias (bool): whether bilinear and bicubic shrinking is antialiased; the published code does not.
+        scale (int): downscaling factor of the result.
+        sharpen_target (bool): unsharp-mask the ground truth, and therefore the input, first.
+        antialias (bool): antialias bilinear and bicubic downscaling; the published code does not.
     """
 
     first: StageSettings
@@ -180,6 +180,6 @@ PRESETS: Mapping[str, DegradationSettings] = MappingProxyType(
 """Published settings by name.
 
 * ``realesrgan``: Real-ESRGAN x4plus (Wang et al. 2021), ground truth sharpened.
-* ``osediff``: the same ranges with the ground truth left as it is, as SeeSR, OSEDiff and TSD-SR train.
-* ``stablesr``: the milder ranges StableSR trains with and its DIV2K validation set was made with.
+* ``osediff``: the same ranges without sharpening, as in the training of SeeSR, OSEDiff and TSD-SR.
+* ``stablesr``: the milder ranges of StableSR's training and of its DIV2K validation set.
 """

@@ -1,4 +1,4 @@
-"""A first-order degradation: blur, resize, noise, JPEG. Mild and quick; the first `mini` was trained with it."""
+"""First-order degradation: blur, resize, noise, JPEG. It is mild and fast; the first `mini` was trained with it."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _SHARPEN_SIGMA = 0.8
 
 @dataclass(frozen=True)
 class FirstOrderDegradation:
-    """Ranges of a blur–resize–noise–JPEG degradation; call it on one image.
+    """Degradation of one image by blur, resize, noise and JPEG.
 
     Attributes:
         blur_prob (float): probability of a blur before the resize.
-        blur_sigma (tuple): standard deviation of the Gaussian along each axis, in pixels of the sharp image.
+        blur_sigma (tuple): range of the Gaussian's standard deviation along each axis, in pixels of the sharp image.
         isotropic_prob (float): probability that both axes share one sigma.
         resize_modes (tuple): antialiased filters to choose from: "area", "bilinear", "bicubic".
         noise_prob (float): probability of additive Gaussian noise.
-        noise_sigma (tuple): its standard deviation, in units of 1/255.
+        noise_sigma (tuple): range of the standard deviation of the noise, in units of 1/255.
         grey_noise_prob (float): probability that the noise is the same in all channels.
         sharpen_prob (float): probability of unsharp masking after the noise, as cameras do.
-        sharpen_amount (tuple): share of the detail finer than a Gaussian of 0.8 pixels, in the small image, that is
-            added once more.
+        sharpen_amount (tuple): range of the unsharp-masking weight, for a Gaussian with a sigma of 0.8 pixels of the
+            small image.
         jpeg_prob (float): probability of JPEG compression.
-        jpeg_quality (tuple): its quality, inclusive.
+        jpeg_quality (tuple): range of the JPEG quality, inclusive.
     """
 
     blur_prob: Probability = 0.9
@@ -82,10 +82,10 @@ class FirstOrderDegradation:
 
 
 def check_ranges(settings: object, *names: str) -> None:
-    """Check ranges of a degradation, ``jpeg_quality`` among them.
+    """Check the named ranges of a degradation.
 
     Raises:
-        ConfigError: one is not ``0 < low <= high``, or the quality exceeds 100.
+        ConfigError: A range does not satisfy ``0 < low <= high``, or ``jpeg_quality`` exceeds 100.
     """
     for name in names:
         low, high = getattr(settings, name)
@@ -95,10 +95,10 @@ def check_ranges(settings: object, *names: str) -> None:
 
 
 def check_size(hq: Tensor, size: tuple[int, int]) -> None:
-    """Check that an image (C, H, W) is to become no larger.
+    """Check that the target size (height, width) does not exceed the image (C, H, W).
 
     Raises:
-        InvalidInputError: ``size``, height and width, exceeds it.
+        InvalidInputError: ``size`` exceeds the size of the image.
     """
     if size[0] > hq.shape[-2] or size[1] > hq.shape[-1]:
         raise InvalidInputError(f"size {size} exceeds the image's {tuple(hq.shape[-2:])}")
@@ -107,7 +107,10 @@ def check_size(hq: Tensor, size: tuple[int, int]) -> None:
 def draw_ellipse(
     sigma: tuple[float, float], isotropic_prob: float, rng: np.random.Generator
 ) -> tuple[float, float, float]:
-    """Standard deviations along both axes, alike with ``isotropic_prob``, and the angle of the first in radians."""
+    """Draw the standard deviations along both axes and the angle of the first axis in radians.
+
+    With probability ``isotropic_prob`` both standard deviations are equal.
+    """
     sigma_x, sigma_y = rng.uniform(*sigma, 2)
     if rng.random() < isotropic_prob:
         sigma_y = sigma_x
@@ -115,22 +118,22 @@ def draw_ellipse(
 
 
 def jpeg_roundtrip(x: Tensor, quality: tuple[int, int], jpeg_prob: float, rng: np.random.Generator) -> Tensor:
-    """An image (3, H, W) as a file gives it back: through JPEG of a random quality or rounded to 8 bits."""
+    """Compress an image (3, H, W) with JPEG of random quality with probability ``jpeg_prob``, else round to 8 bits."""
     drawn = int(rng.integers(quality[0], quality[1] + 1))
     return jpeg_pillow(x, drawn) if rng.random() < jpeg_prob else quantise(x)
 
 
 def sharpened(x: Tensor, amount: float) -> Tensor:
-    """Unsharp masking of one image (1, C, H, W): a share of what is finer than a Gaussian of 0.8 pixels once more."""
+    """Unsharp-mask an image (1, C, H, W) with a Gaussian with a sigma of 0.8 pixels and weight ``amount``."""
     return x + amount * (x - filter2d(x, gaussian_kernel(_SHARPEN_SIGMA, _SHARPEN_SIGMA)[None]))
 
 
 def gaussian_kernel(sigma_x: float, sigma_y: float, angle: float = 0.0) -> Tensor:
-    """A normalised anisotropic Gaussian, shape (k, k) with k odd and at least three sigmas to each side.
+    """Create a normalised anisotropic Gaussian (k, k), k odd, that extends at least three sigmas to each side.
 
     Args:
         sigma_x (float): standard deviation along the first principal axis, in pixels, > 0.
-        sigma_y (float): along the second.
+        sigma_y (float): standard deviation along the second principal axis.
         angle (float): rotation of the first axis, in radians.
     """
     size = 2 * max(1, int(np.ceil(3 * max(sigma_x, sigma_y)))) + 1

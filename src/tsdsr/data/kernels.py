@@ -1,6 +1,6 @@
-r"""Blur kernels of the Real-ESRGAN recipe (Wang et al. 2021), a whole batch at a time.
+r"""Batched blur kernels of the Real-ESRGAN degradation (Wang et al. 2021).
 
-With :math:`q = x^\top \Sigma^{-1} x` the squared Mahalanobis distance from the centre, the families are
+With the squared Mahalanobis distance :math:`q = x^\top \Sigma^{-1} x` from the centre, the families are
 
 ================  ==========================================  =======
 family            unnormalised value                          beta
@@ -11,7 +11,7 @@ plateau           ``1 / (1 + q^beta)``                        1 – 2
 sinc              ``w J1(w r) / (2 pi r)``, low-pass at ``w``  –
 ================  ==========================================  =======
 
-Kernels of different sizes share one array: a smaller kernel is surrounded by zeros.
+Kernels of different sizes share one array; smaller kernels are padded with zeros.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def smooth_kernels(
     sizes: Tensor,
     max_size: int = 21,
 ) -> Tensor:
-    """Gaussian, generalised Gaussian and plateau kernels, isotropic or not.
+    """Create isotropic or anisotropic Gaussian, generalised Gaussian and plateau kernels.
 
     Args:
-        families (list of str): family of each kernel, N of them.
+        families (list of str): family of each of the N kernels.
         sigma (Tensor): standard deviations along the two principal axes in pixels, shape (N, 2), > 0.
         angle (Tensor): rotation of the first axis in radians, shape (N,).
         beta (Tensor): shape parameter, shape (N,); ignored for the Gaussian.
@@ -49,7 +49,7 @@ def smooth_kernels(
         Tensor: shape (N, max_size, max_size), float32, each summing to one.
 
     Raises:
-        InvalidInputError: even or too large sizes, an unknown family.
+        InvalidInputError: A size is even or too large, or a family is unknown.
     """
     _check_sizes(sizes, max_size)
     if unknown := set(families) - set(FAMILIES):
@@ -71,10 +71,10 @@ def smooth_kernels(
 
 
 def sinc_kernels(cutoff: Tensor, sizes: Tensor, max_size: int = 21) -> Tensor:
-    """Circular low-pass filters: they ring and overshoot, as sharpened or compressed pictures do.
+    """Create circular low-pass (sinc) filters, which cause the ringing of sharpened or compressed images.
 
     Args:
-        cutoff (Tensor): angular cutoff frequency ``w`` in radians a pixel, shape (N,), in (0, pi].
+        cutoff (Tensor): angular cutoff frequency ``w`` in radians per pixel, shape (N,), in (0, pi].
         sizes (Tensor): odd edge of each kernel, int, shape (N,), at most ``max_size``.
         max_size (int): odd edge of the result.
 
@@ -82,7 +82,7 @@ def sinc_kernels(cutoff: Tensor, sizes: Tensor, max_size: int = 21) -> Tensor:
         Tensor: shape (N, max_size, max_size), float32, each summing to one.
 
     Raises:
-        InvalidInputError: even or too large sizes, cutoffs out of range.
+        InvalidInputError: A size is even or too large, or a cutoff is out of range.
     """
     _check_sizes(sizes, max_size)
     if not bool(((cutoff > 0) & (cutoff <= torch.pi + 1e-6)).all()):
@@ -95,14 +95,14 @@ def sinc_kernels(cutoff: Tensor, sizes: Tensor, max_size: int = 21) -> Tensor:
 
 
 def delta_kernels(count: int, max_size: int = 21) -> Tensor:
-    """Kernels that change nothing, shape (count, max_size, max_size)."""
+    """Create identity kernels, shape (count, max_size, max_size)."""
     kernels = torch.zeros(count, max_size, max_size)
     kernels[:, max_size // 2, max_size // 2] = 1
     return kernels
 
 
 def _grid(size: int) -> tuple[Tensor, Tensor]:
-    """Row and column offsets from the centre, float64, shape (size, size) each."""
+    """Return row and column offsets from the centre, float64, shape (size, size) each."""
     axis = torch.arange(size, dtype=torch.float64) - size // 2
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     return y, x

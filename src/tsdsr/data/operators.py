@@ -1,7 +1,7 @@
-"""The operators of the degradation recipe on batches (B, 3, H, W) in [0, 1]; each sample with its own parameters.
+"""Degradation operators on batches (B, 3, H, W) in [0, 1], with separate parameters for each sample.
 
-Randomness comes in as a generator, never from the global state. All operators run on CPU and GPU;
-:mod:`tsdsr.data.operators_cpu` has faster ones for the CPU.
+Random operators take a generator and do not use the global state. All operators run on CPU and GPU;
+:mod:`tsdsr.data.operators_cpu` has faster versions for the CPU.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from tsdsr.pixels import to_tensor, to_uint8
 
 ResizeMode = Literal["area", "bilinear", "bicubic"]
 RESIZE_MODES: tuple[ResizeMode, ...] = ("area", "bilinear", "bicubic")
-_DIRECT_LIMIT = 9  # kernels up to this edge are convolved directly, larger ones through the Fourier transform
+_DIRECT_LIMIT = 9  # kernels up to this edge are applied by direct convolution, larger ones by FFT
 _GREY = (0.2989, 0.587, 0.114)
 
 
 def filter2d(x: Tensor, kernels: Tensor) -> Tensor:
-    """Filter each image with its own kernel; borders are reflected (replicated where the image is too small).
+    """Filter each image with its own kernel. Padding is reflection, or replication if the image is too small.
 
     Args:
         x (Tensor): images (B, C, H, W).
-        kernels (Tensor): shape (B, k, k), k odd. Correlation, as in OpenCV and deep learning.
+        kernels (Tensor): shape (B, k, k), k odd; applied as correlation, as in OpenCV and torch.
 
     Returns:
         Tensor: shape of ``x``.
 
     Raises:
-        InvalidInputError: even kernels or another batch size.
+        InvalidInputError: Kernel sizes are even, or the batch sizes differ.
     """
     check_kernels(x, kernels)
     kernels = _trimmed(kernels.to(x.device, x.dtype))
@@ -57,7 +57,7 @@ def filter2d(x: Tensor, kernels: Tensor) -> Tensor:
 
 
 def check_kernels(x: Tensor, kernels: Tensor) -> None:
-    """Raise InvalidInputError unless ``kernels`` (B, k, k) fit the batch ``x``."""
+    """Check that ``kernels`` are (B, k, k), k odd, with the batch size of ``x``; raise InvalidInputError otherwise."""
     if kernels.ndim != 3 or kernels.shape[0] != x.shape[0] or kernels.shape[-1] % 2 == 0:
         raise InvalidInputError(
             f"kernels must be (B, k, k) with k odd, got {tuple(kernels.shape)} for {tuple(x.shape)}"
@@ -65,7 +65,7 @@ def check_kernels(x: Tensor, kernels: Tensor) -> None:
 
 
 def _trimmed(kernels: Tensor) -> Tensor:
-    """Cut borders that are zero in every kernel: a small kernel in a large frame costs as little as a small one."""
+    """Crop borders that are zero in every kernel, so that zero padding costs no time."""
     centre = kernels.shape[-1] // 2
     used = (kernels != 0).any(0).nonzero()
     reach = int((used - centre).abs().max()) if len(used) else 0
@@ -73,7 +73,7 @@ def _trimmed(kernels: Tensor) -> Tensor:
 
 
 def fast_length(n: int) -> int:
-    """The next length of the form 2^a 3^b 5^c, for which Fourier transforms are quick."""
+    """Return the next length of the form 2^a 3^b 5^c, for which the FFT is fast."""
     while True:
         rest = n
         for factor in (2, 3, 5):
@@ -85,13 +85,14 @@ def fast_length(n: int) -> int:
 
 
 def resize(x: Tensor, size: tuple[int, int], mode: ResizeMode, antialias: bool = False) -> Tensor:
-    """Resize images to ``size`` = (height, width).
+    """Resize images.
 
     Args:
         x (Tensor): images (B, C, H, W).
         size (tuple): target height and width.
-        mode ("area" | "bilinear" | "bicubic"): filter.
-        antialias (bool): widen the filter when shrinking. The published recipes do not: aliasing is part of the damage.
+        mode ("area" | "bilinear" | "bicubic"): interpolation filter.
+        antialias (bool): widen the filter when downscaling. The published recipes do not: aliasing is part of the
+            degradation.
     """
     if tuple(x.shape[-2:]) == tuple(size):
         return x
@@ -101,12 +102,12 @@ def resize(x: Tensor, size: tuple[int, int], mode: ResizeMode, antialias: bool =
 
 
 def add_gaussian_noise(x: Tensor, sigma: Tensor, grey: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Add white noise.
+    """Add white Gaussian noise.
 
     Args:
         x (Tensor): images (B, 3, H, W).
-        sigma (Tensor): standard deviation of each sample in units of 1/255, shape (B,).
-        grey (Tensor): which samples get the same noise in all channels, bool, shape (B,).
+        sigma (Tensor): standard deviation for each sample in units of 1/255, shape (B,).
+        grey (Tensor): whether a sample gets the same noise in all channels, bool, shape (B,).
         generator: source of the noise, on ``x``'s device.
     """
     noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
@@ -117,13 +118,13 @@ def add_gaussian_noise(x: Tensor, sigma: Tensor, grey: Tensor, generator: torch.
 def add_poisson_noise(x: Tensor, scale: Tensor, grey: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Add shot noise: the deviation of a Poisson count from its mean, times ``scale``.
 
-    As in Real-ESRGAN the photon count of full intensity is the number of distinct 8-bit values in the image, rounded up
-    to a power of two. Grey noise is that of the luminance, added to all channels.
+    As in Real-ESRGAN, the photon count at full intensity is the number of distinct 8-bit values in the image, rounded
+    up to a power of two. Grey noise is computed from the luminance and added to all channels.
 
     Args:
         x (Tensor): images (B, 3, H, W).
-        scale (Tensor): strength of each sample, shape (B,).
-        grey (Tensor): which samples get grey noise, bool, shape (B,).
+        scale (Tensor): noise strength for each sample, shape (B,).
+        grey (Tensor): whether a sample gets grey noise, bool, shape (B,).
         generator: source of the noise, on ``x``'s device.
     """
     noise = torch.empty_like(x)
@@ -137,24 +138,24 @@ def add_poisson_noise(x: Tensor, scale: Tensor, grey: Tensor, generator: torch.G
 
 
 def photon_count(histogram: Tensor | NDArray[Any]) -> int:
-    """Number of occupied bins, rounded up to a power of two."""
+    """Return the number of non-empty histogram bins, rounded up to a power of two."""
     return 1 << max(0, int((histogram > 0).sum()) - 1).bit_length()
 
 
 def luminance(x: Tensor) -> Tensor:
-    """ITU-R BT.601 luma of (B, 3, H, W), shape (B, 1, H, W)."""
+    """Compute the ITU-R BT.601 luma (B, 1, H, W) of images (B, 3, H, W)."""
     return (x * x.new_tensor(_GREY)[:, None, None]).sum(1, keepdim=True)
 
 
 def jpeg(x: Tensor, quality: Tensor) -> Tensor:
-    """Compress and decompress: Pillow (libjpeg, 4:2:0) on the CPU, kornia's codec elsewhere.
+    """Compress and decompress with JPEG: Pillow (libjpeg, 4:2:0) on the CPU, kornia's codec on other devices.
 
     Args:
         x (Tensor): images (B, 3, H, W), clamped to [0, 1] first.
-        quality (Tensor): 1 to 100, shape (B,); Pillow takes the nearest whole number.
+        quality (Tensor): 1 to 100, shape (B,); rounded to an integer for Pillow.
 
     Raises:
-        MissingDependencyError: kornia is needed and absent.
+        MissingDependencyError: kornia is needed but not installed.
     """
     if x.device.type == "cpu":
         return torch.stack([jpeg_pillow(image, round(float(q))) for image, q in zip(x, quality, strict=True)])
@@ -162,7 +163,7 @@ def jpeg(x: Tensor, quality: Tensor) -> Tensor:
 
 
 def jpeg_pillow(x: Tensor, quality: int) -> Tensor:
-    """One image (3, H, W) through libjpeg with 4:2:0 chroma, on the CPU."""
+    """Compress and decompress one image (3, H, W) with libjpeg and 4:2:0 chroma, on the CPU."""
     buffer = io.BytesIO()
     Image.fromarray(to_uint8(x)).save(buffer, format="JPEG", quality=quality, subsampling="4:2:0")
     with Image.open(buffer) as image:
@@ -170,7 +171,7 @@ def jpeg_pillow(x: Tensor, quality: int) -> Tensor:
 
 
 def jpeg_kornia(x: Tensor, quality: Tensor) -> Tensor:
-    """A batch through kornia's JPEG codec, on any device; sides are padded to multiples of 16 inside."""
+    """Compress and decompress a batch with kornia's codec, on any device; pads sides to multiples of 16 internally."""
     try:
         from kornia.enhance import jpeg_codec_differentiable
     except ImportError as error:
@@ -182,13 +183,13 @@ def jpeg_kornia(x: Tensor, quality: Tensor) -> Tensor:
 
 
 def unsharp_mask(x: Tensor, weight: float = 0.5, size: int = 51, threshold: float = 10.0) -> Tensor:
-    """Sharpen where there is detail (Real-ESRGAN's ground truth): a soft mask keeps flat regions as they are.
+    """Unsharp-mask as Real-ESRGAN does for its ground truth. A soft mask keeps flat regions unchanged.
 
     Args:
         x (Tensor): images (B, 3, H, W).
-        weight (float): how much of the detail is added again.
+        weight (float): weight of the added detail.
         size (int): odd edge of the Gaussian; its sigma is ``0.3 (size / 2 - 1.5) + 0.8``, OpenCV's rule.
-        threshold (float): detail above this many grey levels counts.
+        threshold (float): the mask selects detail above this many grey levels.
     """
     sigma = 0.3 * ((size - 1) * 0.5 - 1) + 0.8
     axis = torch.arange(size, device=x.device, dtype=x.dtype) - size // 2
@@ -214,5 +215,5 @@ def quantise(x: Tensor) -> Tensor:
 
 
 def _column(values: Tensor, x: Tensor) -> Tensor:
-    """(B,) → (B, 1, 1, 1) on ``x``'s device."""
+    """Reshape (B,) to (B, 1, 1, 1) on the device of ``x``."""
     return values.to(x.device).reshape(-1, 1, 1, 1)

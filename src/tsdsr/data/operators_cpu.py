@@ -1,7 +1,7 @@
-"""The operators of :mod:`tsdsr.data.operators` on the CPU, through OpenCV: the same meaning, less time.
+"""Faster CPU versions of :mod:`tsdsr.data.operators`, based on OpenCV.
 
-The functions take and give tensors (B, 3, H, W) in [0, 1], but work on one picture after the other in the layout height
-× width × channels; a tensor in ``channels_last`` format passes from one to the next without a copy.
+The functions take and return tensors (B, 3, H, W) in [0, 1] and process one picture (H, W, C) at a time. Tensors in
+``channels_last`` format pass from one function to the next without a copy.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ except ImportError as error:
 
 Picture = NDArray[np.float32]
 
-_DIRECT_LIMIT = 11  # beyond it OpenCV's direct filter turns to a Fourier transform slower than torch's
+_DIRECT_LIMIT = 11  # for larger kernels OpenCV uses an FFT that is slower than torch's
 _CHROMA = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
-_NEGLIGIBLE = 1e-5  # of a kernel's weight: a four-hundredth of a grey level
+_NEGLIGIBLE = 1e-5  # share of a kernel's weight: a four-hundredth of a grey level
 _INTERPOLATION = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
 
 def filter2d(x: Tensor, kernels: Tensor) -> Tensor:
-    """See :func:`tsdsr.data.operators.filter2d`; borders that weigh less than 1e-5 together are cut off the kernels."""
+    """See :func:`tsdsr.data.operators.filter2d`. Kernel borders with a total weight below 1e-5 are cropped."""
     operators.check_kernels(x, kernels)
     return _batch(_filter(p, k) for p, k in zip(_pictures(x), kernels.float(), strict=True))
 
@@ -47,7 +47,7 @@ def _filter(picture: Picture, kernel: Tensor) -> Picture:
     pad = size // 2
     border = cv2.BORDER_REFLECT_101 if pad < min(height, width) else cv2.BORDER_REPLICATE
     columns, rows, total = weights.sum(0), weights.sum(1), weights.sum()
-    if np.abs(np.outer(rows, columns) - total * weights).max() < 1e-7 * total:  # rank one, as isotropic Gaussians have
+    if np.abs(np.outer(rows, columns) - total * weights).max() < 1e-7 * total:  # rank one, such as isotropic Gaussians
         return _as_picture(cv2.sepFilter2D(picture, -1, columns, rows / total, borderType=border))
     if size <= _DIRECT_LIMIT:
         return _as_picture(cv2.filter2D(picture, -1, weights, borderType=border))
@@ -64,11 +64,11 @@ def _filter(picture: Picture, kernel: Tensor) -> Picture:
 
 
 def _trimmed(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cut rings off a kernel (k, k) as long as what they weigh together is negligible."""
+    """Crop outer rings of a kernel (k, k) while their total weight is negligible."""
     middle = len(kernel) // 2
     axis = np.abs(np.arange(len(kernel)) - middle)
     rings = np.bincount(np.maximum(axis[:, None], axis).ravel(), np.abs(kernel).ravel())
-    outside = np.cumsum(rings[::-1])[::-1]  # weight of ring i and all beyond it
+    outside = np.cumsum(rings[::-1])[::-1]  # weight of ring i and of all rings outside it
     reach = max(0, int((outside > _NEGLIGIBLE * outside[0]).sum()) - 1)
     return kernel[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1]
 
@@ -79,13 +79,13 @@ def resize(x: Tensor, size: tuple[int, int], mode: ResizeMode, antialias: bool =
         return x
     if mode == "area" and size[0] >= x.shape[-2] and size[1] >= x.shape[-1]:
         return _batch(_enlarge_by_area(p, size) for p in _pictures(x))
-    if antialias or mode == "area":  # OpenCV's area filter weighs partly covered pixels, which is another filter
+    if antialias or mode == "area":  # OpenCV's area filter differs: it weights partly covered pixels
         return operators.resize(x.contiguous(), size, mode, antialias)
     return _batch(_as_picture(cv2.resize(p, size[::-1], interpolation=_INTERPOLATION[mode])) for p in _pictures(x))
 
 
 def _enlarge_by_area(picture: Picture, size: tuple[int, int]) -> Picture:
-    """Each pixel is the mean of the one or two by one or two that it touches: what lies half-way between them."""
+    """Upscale with the area filter: each pixel is the mean of the source pixels it touches, one or two per axis."""
 
     def middles(source: int, target: int) -> NDArray[np.float32]:
         i = np.arange(target)
@@ -124,7 +124,7 @@ def add_poisson_noise(x: Tensor, scale: Tensor, grey: Tensor, generator: torch.G
 
 
 def jpeg(x: Tensor, quality: Tensor) -> Tensor:
-    """See :func:`tsdsr.data.operators.jpeg`; the quality is rounded to a whole number."""
+    """See :func:`tsdsr.data.operators.jpeg`; the quality is rounded to an integer."""
 
     def coded(picture: Picture, quality: int) -> Picture:
         pixels = cv2.cvtColor(_to_bytes(picture), cv2.COLOR_RGB2BGR)
@@ -157,17 +157,17 @@ def quantise(x: Tensor) -> Tensor:
 
 
 def _pictures(x: Tensor) -> list[Picture]:
-    """Views (H, W, C) of a batch, float32; copies where it is not in channels_last format or of another type."""
+    """Return views (H, W, C), float32, of a batch; copies if its memory format or dtype differs."""
     return list(x.float().permute(0, 2, 3, 1).contiguous().numpy())
 
 
 def _as_picture(array: NDArray[Any]) -> Picture:
-    """What OpenCV gives back, with the axis of a single channel that it drops."""
+    """Restore the channel axis, which OpenCV drops for a single channel."""
     return array.reshape(*array.shape[:2], -1)
 
 
 def _batch(pictures: Iterable[Picture]) -> Tensor:
-    """Pictures (H, W, C) → one tensor (B, C, H, W) in channels_last format; a single one is not copied."""
+    """Stack pictures (H, W, C) to a tensor (B, C, H, W) in channels_last format. A single picture is not copied."""
     tensors = [torch.from_numpy(p) for p in pictures]
     return (tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)).permute(0, 3, 1, 2)
 
@@ -185,6 +185,6 @@ def _to_float(pixels: NDArray[Any]) -> Picture:
 
 
 def _sum(picture: Picture, noise: Picture) -> Picture:
-    """Their sum, clipped to [0, 1]; writes into ``noise`` where the shapes allow."""
+    """Add noise and clip to [0, 1]. Writes into ``noise`` if the shapes are equal."""
     total = np.add(picture, noise, out=noise if noise.shape == picture.shape else None)
     return np.clip(total, 0, 1, out=total)

@@ -1,7 +1,7 @@
-"""Poisson counts on the CPU by table: several times as fast as drawing each with its own mean.
+"""Table-based Poisson sampling on the CPU, several times as fast as sampling with a separate mean per pixel.
 
-Shot noise on 8-bit images knows 256 means only. For each of them an alias table (Walker 1977) of 256 entries turns one
-random integer into a count: its low bits choose an entry, its high bits decide between the entry and its alias.
+Shot noise on 8-bit images has only 256 different means. For each mean, an alias table (Walker 1977) of 256 entries maps
+a random integer to a count: the low bits select an entry, the high bits select the entry or its alias.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_SLOTS = 256  # counts considered for each mean; the largest mean is 256, so that 8 deviations fit on either side
-_BITS = 22  # of the acceptance threshold; with 8 bits of alias they fit an int32
+_SLOTS = 256  # counts per mean; the largest mean is 256, so 8 standard deviations fit on either side
+_BITS = 22  # bits of the acceptance threshold; with 8 bits for the alias they fit an int32
 
 
 def poisson_counts(
     levels: NDArray[np.uint8], photons: int, generator: torch.Generator | None = None
 ) -> NDArray[np.float32]:
-    """Poisson samples with means ``levels * photons / 255``.
+    """Draw Poisson samples with means ``levels * photons / 255``.
 
     Args:
         levels (array): 8-bit intensities, any shape.
         photons (int): mean count at intensity 255, at most 256.
-        generator (torch.Generator): on the CPU.
+        generator (torch.Generator): CPU generator.
 
     Returns:
         array: counts, float32, shape of ``levels``. Probabilities are exact to 2⁻²².
@@ -44,7 +44,7 @@ def poisson_counts(
 
 @functools.cache
 def _tables(photons: int) -> tuple[Tensor, NDArray[np.int32]]:
-    """(threshold << 8 | alias) of every level and entry, flat; the count that entry 0 stands for, per level."""
+    """Return (threshold << 8 | alias) for every level and entry, flat, and the count of entry 0 for every level."""
     means = np.arange(256) * (photons / 255)
     first = np.maximum(0, means.astype(int) - _SLOTS // 2)
     counts = first[:, None] + np.arange(_SLOTS)
@@ -56,7 +56,7 @@ def _tables(photons: int) -> tuple[Tensor, NDArray[np.int32]]:
     alias = np.tile(np.arange(_SLOTS), (256, 1))
     threshold = np.ones_like(share)
     rows, open_entries = np.arange(256), np.ones(share.shape, bool)
-    for _ in range(_SLOTS - 1):  # give to the poorest from the richest until every entry holds one share
+    for _ in range(_SLOTS - 1):  # move weight from the largest to the smallest entry until all are equal
         poor = np.where(open_entries, share, np.inf).argmin(1)
         rich = np.where(open_entries, share, -np.inf).argmax(1)
         threshold[rows, poor] = share[rows, poor]

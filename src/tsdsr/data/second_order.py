@@ -1,8 +1,8 @@
-"""The second-order degradation of Real-ESRGAN (Wang et al. 2021): every operator, per-sample parameters, replayable.
+"""Second-order degradation of Real-ESRGAN (Wang et al. 2021), with per-sample parameters that can be replayed.
 
-A run has two steps. :meth:`SecondOrderDegradation.draw` draws every random number of a sample and returns them as a
-plain record; :meth:`SecondOrderDegradation.apply` applies the record. A record in a manifest therefore reproduces its
-image, and records drawn from ``(seed, number)`` do not depend on batches or workers.
+:meth:`SecondOrderDegradation.draw` draws all random parameters of a sample and returns them as a record;
+:meth:`SecondOrderDegradation.apply` applies the record. A stored record therefore reproduces its image, and records
+drawn from ``(seed, number)`` do not depend on batches or workers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tsdsr.errors import InvalidInputError
 
 @dataclass(frozen=True)
 class KernelRecord:
-    """One kernel. ``family`` "none" changes nothing; "sinc" uses ``cutoff``, the others sigma, angle and beta."""
+    """Parameters of a kernel. Family "none" is the identity, "sinc" uses ``cutoff``, others use sigma, angle, beta."""
 
     family: Family | Literal["sinc", "none"] = "none"
     size: int = 21
@@ -37,7 +37,10 @@ class KernelRecord:
 
 @dataclass(frozen=True)
 class StageRecord:
-    """Blur, resize and noise of one order. ``strength`` is in units of 1/255 (Gaussian) or a factor (Poisson)."""
+    """Parameters of one order: blur, resize and noise.
+
+    ``strength`` is a standard deviation in units of 1/255 (Gaussian) or a factor (Poisson).
+    """
 
     kernel: KernelRecord
     size: tuple[int, int]
@@ -49,16 +52,16 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class SampleRecord:
-    """Everything random about one sample.
+    """All random parameters of one sample.
 
     Attributes:
         first (StageRecord): the first order.
-        first_quality (float): JPEG quality after it.
+        first_quality (float): JPEG quality after the first order.
         second (StageRecord): the second order.
-        second_quality (float): JPEG quality of the end.
+        second_quality (float): JPEG quality of the second compression.
         final_kernel (KernelRecord): the final sinc filter, or "none".
         final_mode (str): filter of the resize to the final size.
-        jpeg_last (bool): whether the second JPEG comes after the final resize and sinc filter.
+        jpeg_last (bool): whether the second JPEG compression comes after the final resize and sinc filter.
         size (tuple): height and width of the result.
         noise_seed (int): seed of the pixel noise.
     """
@@ -74,7 +77,7 @@ class SampleRecord:
     noise_seed: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dictionaries, for JSON."""
+        """Convert to a dictionary for JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -92,7 +95,7 @@ class SampleRecord:
 
 
 class SecondOrderDegradation:
-    """The recipe with one set of ranges.
+    """The second-order degradation with given settings.
 
     Args:
         settings (DegradationSettings): ranges and probabilities, see :data:`tsdsr.data.degradation_presets.PRESETS`.
@@ -106,17 +109,17 @@ class SecondOrderDegradation:
 
         Args:
             x_hq (Tensor): sharp images (B, 3, H, W) in [0, 1], on any device.
-            generator (torch.Generator): on the CPU; the only source of randomness.
+            generator (torch.Generator): CPU generator; the only source of randomness.
 
         Returns:
-            tuple: low-quality images (B, 3, H // scale, W // scale) on the 8-bit grid of [0, 1]; the targets
-            (B, 3, H, W), sharpened if the settings say so; the records.
+            tuple: low-quality images (B, 3, H // scale, W // scale) on the 8-bit grid of [0, 1]; targets
+            (B, 3, H, W), sharpened if ``sharpen_target`` is set; and the records.
         """
         records = [self.draw((x_hq.shape[-2], x_hq.shape[-1]), generator) for _ in range(len(x_hq))]
         return self.apply(x_hq, records), self.target(x_hq), records
 
     def target(self, x_hq: Tensor) -> Tensor:
-        """The ground truth: ``x_hq``, or its unsharp-masked version."""
+        """Return the ground truth: ``x_hq``, or its unsharp-masked version if ``sharpen_target`` is set."""
         if not self.settings.sharpen_target:
             return x_hq
         sharp: Tensor = operators_for(x_hq.device).unsharp_mask(x_hq)
@@ -125,11 +128,11 @@ class SecondOrderDegradation:
     def draw(
         self, size: tuple[int, int], generator: torch.Generator, low: tuple[int, int] | None = None
     ) -> SampleRecord:
-        """Decide on everything random for one image.
+        """Draw all random parameters for one image.
 
         Args:
             size (tuple): height and width of the sharp image.
-            generator (torch.Generator): on the CPU.
+            generator (torch.Generator): CPU generator.
             low (tuple | None): height and width of the result; default ``size // scale``.
         """
         s, g = self.settings, generator
@@ -150,29 +153,29 @@ class SecondOrderDegradation:
 
     @torch.no_grad()
     def apply(self, x_hq: Tensor, records: Sequence[SampleRecord]) -> Tensor:
-        """Do what the records say.
+        """Degrade images as the records specify.
 
         Args:
-            x_hq (Tensor): sharp images (B, 3, H, W) in [0, 1], unsharpened.
-            records (sequence of SampleRecord): B of them, all for one size of result.
+            x_hq (Tensor): sharp images (B, 3, H, W) in [0, 1], before unsharp masking.
+            records (sequence of SampleRecord): one record per image, all with the same result size.
 
         Returns:
             Tensor: (B, 3, h, w) on the 8-bit grid of [0, 1].
 
         Raises:
-            InvalidInputError: another number of records than images, or results of different sizes.
+            InvalidInputError: The number of records differs from the number of images, or the result sizes differ.
         """
         if len(records) != len(x_hq) or len({r.size for r in records}) != 1:
             raise InvalidInputError(f"{len(x_hq)} images need as many records, all of one size; got {len(records)}")
         kernels = make_kernels([k for r in records for k in (r.first.kernel, r.second.kernel, r.final_kernel)])
         triples = kernels.reshape(len(records), 3, 1, *kernels.shape[-2:])
-        # One image at a time: after the first resize their sizes differ.
+        # One image at a time: sizes differ after the first resize.
         images = (image[None] for image in self.target(x_hq))
         results = [self._one(*each) for each in zip(images, triples, records, strict=True)]
         return torch.cat(results).contiguous()
 
     def _one(self, x: Tensor, kernels: Tensor, r: SampleRecord) -> Tensor:
-        """One image (1, 3, H, W) with the kernels (3, 1, k, k) of its record."""
+        """Degrade one image (1, 3, H, W) with the kernels (3, 1, k, k) of its record."""
         ops = operators_for(x.device)
         generator = torch.Generator(x.device).manual_seed(r.noise_seed)
 
@@ -194,20 +197,20 @@ class SecondOrderDegradation:
 
 
 def operators_for(device: torch.device) -> ModuleType:
-    """The operators to use on a device.
+    """Return the operator module for a device.
 
     Raises:
-        MissingDependencyError: OpenCV is needed and absent.
+        MissingDependencyError: OpenCV is needed but not installed.
     """
     if device.type != "cpu":
         return operators
-    from tsdsr.data import operators_cpu  # OpenCV comes with an extra
+    from tsdsr.data import operators_cpu  # imported here because OpenCV is an optional dependency
 
     return operators_cpu
 
 
 def make_kernels(records: Sequence[KernelRecord], max_size: int = 21) -> Tensor:
-    """The kernels of some records, shape (N, max_size, max_size)."""
+    """Create the kernels of N records, shape (N, max_size, max_size)."""
     kernels = delta_kernels(len(records), max_size)
     sinc = [i for i, r in enumerate(records) if r.family == "sinc"]
     smooth = [i for i, r in enumerate(records) if r.family not in ("sinc", "none")]
@@ -252,13 +255,13 @@ def _draw_kernel(s: KernelSettings, g: torch.Generator) -> KernelRecord:
     sigma_y = sigma_x if isotropic else _uniform(g, *s.sigma)
     angle = 0.0 if isotropic else _uniform(g, -torch.pi, torch.pi)
     low, high = s.beta_plateau if family == "plateau" else s.beta_generalized
-    # Half of the shapes are flatter than a Gaussian, half are more peaked.
+    # Half of the kernels are flatter than a Gaussian, half are more peaked.
     beta = _uniform(g, low, 1) if _coin(g, 0.5) else _uniform(g, 1, high)
     return KernelRecord(family, _draw_size(s, g), (sigma_x, sigma_y), angle, 1.0 if family == "gaussian" else beta)
 
 
 def _draw_sinc(s: KernelSettings, lowest: float | None, g: torch.Generator) -> KernelRecord:
-    """A low-pass filter; without a given lowest cutoff, small kernels start at pi/3 and large ones at pi/5."""
+    """Draw a sinc filter. The default lowest cutoff is pi/3 for small and pi/5 for large kernels."""
     size = _draw_size(s, g)
     low = lowest if lowest is not None else torch.pi / (3 if size < 13 else 5)
     return KernelRecord("sinc", size, cutoff=_uniform(g, low, torch.pi))

@@ -1,7 +1,7 @@
-"""WebDataset shards: tar files in which the files of a sample share a name. Written once, streamed from anywhere.
+"""WebDataset shards: writing image folders to tar files, and streaming them from local or remote storage.
 
-A folder of shards has an ``index.json`` with the number of samples in each, which is what makes streaming exact: any
-position can be found without reading what comes before it.
+In a shard, the files of a sample share a name. A folder of shards has an ``index.json`` with the number of samples in
+each shard, so that a stream can start at any position without reading the samples before it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class ShardSample:
     """One sample of a shard.
 
     Attributes:
-        key (str): its name, unique in the dataset.
-        epoch (int): how often the dataset was gone through before.
-        image (bytes): the image file as it was.
-        suffix (str): the image's suffix, such as ".png".
-        prompt (str | None): its text.
+        key (str): name, unique in the dataset.
+        epoch (int): number of completed passes over the dataset.
+        image (bytes): content of the image file, unchanged.
+        suffix (str): suffix of the image file, such as ".png".
+        prompt (str | None): text prompt.
     """
 
     key: str
@@ -50,10 +50,10 @@ class ShardSample:
     epoch: int = 0
 
     def pixels(self) -> np.ndarray:
-        """Decoded pixels (H, W, 3) uint8, as :func:`~tsdsr.images.reading.read_rgb` gives them.
+        """Decode the image to pixels (H, W, 3) uint8, as :func:`~tsdsr.images.reading.read_rgb` does.
 
         Raises:
-            DatasetError: the image cannot be decoded.
+            DatasetError: The image cannot be decoded.
         """
         try:
             return decode_rgb(self.image, f"sample {self.key}")
@@ -69,24 +69,24 @@ def write_shards(
     prompts: Path | None = None,
     min_side: int = 1,
 ) -> Iterator[Path]:
-    """Pack images, bytes unchanged, into ``000000.tar``, ``000001.tar`` … and write the index at the end.
+    """Pack image files, unchanged, into ``000000.tar``, ``000001.tar``, … and write the index at the end.
 
-    Each image is decoded once to see that it can be; the others are reported, left out, and too many of them an error.
+    Each image is decoded once as a check. Unusable images are reported and skipped; too many of them are an error.
 
     Args:
-        images (iterable of Path): files.
-        output (Path): folder of the shards; finished shards there are kept when they are complete.
-        root (Path): keys are the images' paths relative to it, without suffix.
-        per_shard (int): samples a shard.
-        prompts (Path | None): folder with a text file a key; an image without one has no prompt.
-        min_side (int): images with a shorter side are left out.
+        images (iterable of Path): image files.
+        output (Path): folder of the shards; complete shards in it are kept.
+        root (Path): keys are the paths of the images relative to this folder, without suffix.
+        per_shard (int): number of samples per shard.
+        prompts (Path | None): folder with one text file per key; an image without one has no prompt.
+        min_side (int): images with a shorter side are skipped.
 
     Yields:
         Path: each shard when it is complete.
 
     Raises:
-        InvalidInputError: two images share a key.
-        DatasetError: too many images cannot be used.
+        InvalidInputError: Two images share a key.
+        DatasetError: Too many images cannot be used.
     """
     paths, keys = _usable(list(images), min_side), set()
     entries = []
@@ -108,7 +108,7 @@ def write_shards(
 
 
 def _holds(shard: Path, keys: set[str]) -> bool:
-    """Whether a finished shard holds just these samples."""
+    """Return whether a finished shard holds exactly these samples."""
     if not shard.is_file():
         return False
     with tarfile.open(shard, "r:") as tar:
@@ -116,7 +116,7 @@ def _holds(shard: Path, keys: set[str]) -> bool:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Member name → key and suffix; the suffix begins at the first dot of the last part."""
+    """Split a member name into key and suffix. The suffix begins at the first dot of the last path component."""
     path = PurePosixPath(name)
     stem, _, suffix = path.name.partition(".")
     return str(path.with_name(stem)), f".{suffix}"
@@ -128,7 +128,7 @@ def _usable(paths: list[Path], min_side: int) -> list[Path]:
 
 
 def sample_key(path: Path, root: Path) -> str:
-    """Name of an image's sample: its path below ``root`` without suffix. WebDataset splits at dots: a key has none."""
+    """Return an image's key: its path relative to ``root``, without suffix and dots (WebDataset splits at dots)."""
     return path.relative_to(root).with_suffix("").as_posix().replace(".", "_")
 
 
@@ -144,10 +144,10 @@ def _add(tar: tarfile.TarFile, path: Path, key: str, prompts: Path | None) -> No
 
 
 def read_index(url: str) -> list[tuple[str, int]]:
-    """(URL, number of samples) of each shard of a folder, local or any address fsspec opens.
+    """Read (URL, number of samples) of each shard in a folder, local or at any URL that fsspec supports.
 
     Raises:
-        DatasetError: the index is missing or broken.
+        DatasetError: The index is missing or damaged.
     """
     base = url.rstrip("/")
     try:
@@ -159,11 +159,11 @@ def read_index(url: str) -> list[tuple[str, int]]:
 
 
 class ShardReader:
-    """Random access to the samples of one shard, in the order they were written.
+    """Random access to the samples of one shard, numbered in the order of writing.
 
     Args:
         file (binary file): the tar file, seekable.
-        url (str): for messages.
+        url (str): URL used in messages.
     """
 
     def __init__(self, file: IO[bytes], url: str) -> None:
@@ -181,7 +181,7 @@ class ShardReader:
         return len(self._keys)
 
     def read(self, number: int) -> ShardSample:
-        """The sample with this number."""
+        """Read the sample with this number."""
         key = self._keys[number]
         members = self._samples[key]
         suffix = next((s for s in members if s in PHOTO_SUFFIXES), None)
@@ -197,23 +197,24 @@ class ShardReader:
 
 
 class ShardStream(IterableDataset[ShardSample]):
-    """Streams the samples of shards, split by rank and loader process without overlap or loss, resumable at a batch.
+    """Resumable stream of the samples of all shards, split by rank and loader process without overlap or loss.
 
-    Each epoch visits every sample once. Shards are dealt out to the loader processes of all ranks in an order that
-    changes with the epoch; within a shard the order is shuffled too. To resume, give the number of batches this rank
-    has consumed: the next one is what would have come, as long as ranks and loader processes are as many as before.
+    Each epoch visits every sample once. Shards are distributed over the loader processes of all ranks in an order that
+    changes with the epoch; the samples of a shard are shuffled too. To resume, pass the number of batches that this
+    rank has consumed. The stream then continues exactly, provided that the numbers of ranks and loader processes are
+    unchanged.
 
     Args:
         url (str): folder of the shards.
-        seed (int): of the shuffling.
-        rank (int): this process among ``world``.
+        seed (int): random seed of the shuffling.
+        rank (int): rank of this process, below ``world``.
         world (int): number of training processes.
-        batch_size (int): of the DataLoader this goes into.
-        skip_batches (int): batches consumed already on this rank.
-        epochs (int | None): how many; None never ends.
+        batch_size (int): batch size of the DataLoader.
+        skip_batches (int): number of batches already consumed on this rank.
+        epochs (int | None): number of epochs; None streams forever.
 
     Raises:
-        DatasetError: the index cannot be read.
+        DatasetError: The index cannot be read.
     """
 
     def __init__(
@@ -233,14 +234,14 @@ class ShardStream(IterableDataset[ShardSample]):
         self.batch_size, self.skip_batches, self.epochs = batch_size, skip_batches, epochs
 
     def __len__(self) -> int:
-        """Samples in one epoch, over all ranks."""
+        """Number of samples in one epoch, over all ranks."""
         return sum(samples for _, samples in self.shards)
 
     def __iter__(self) -> Iterator[ShardSample]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        # The loader asks its processes in turn, from process 0; after a resume process 0 takes over the role of the one
-        # whose turn it is.
+        # The loader polls its processes in turn, starting at process 0. After a resume, process 0 takes the role of the
+        # process whose turn is next.
         role = (worker + self.skip_batches) % workers
         delivered = (self.skip_batches - role + workers - 1) // workers
         consumer, consumers = self.rank * workers + role, self.world * workers
@@ -277,12 +278,12 @@ class ShardStream(IterableDataset[ShardSample]):
 class ShardCrops(IterableDataset[dict[str, Any]]):
     """Crops from a :class:`ShardStream`: ``{"key": str, "image": Tensor (3, size, size), "prompt": str}``.
 
-    A crop depends on the seed, the epoch and the sample's key only. Images are checked when shards are written; one
-    that cannot be used here is an error, because leaving it out would shift every later position.
+    A crop depends only on the seed, the epoch and the key of the sample. Images are checked when shards are written. An
+    unusable image here is an error, because skipping it would shift all later positions.
 
     Args:
-        stream (ShardStream): where samples come from.
-        settings (CropSettings): how crops are cut.
+        stream (ShardStream): source of the samples.
+        settings (CropSettings): crop settings.
     """
 
     def __init__(self, stream: ShardStream, settings: CropSettings) -> None:
@@ -304,10 +305,10 @@ def _same(pixels: np.ndarray) -> np.ndarray:
 
 
 def shard_loader(dataset: ShardCrops, workers: int) -> torch.utils.data.DataLoader[dict[str, Any]]:
-    """A DataLoader whose batches :class:`ShardStream` can resume.
+    """Create a DataLoader whose batches :class:`ShardStream` can resume.
 
     Args:
-        dataset (ShardCrops): its stream's batch size is used.
-        workers (int): loader processes.
+        dataset (ShardCrops): the dataset; its stream defines the batch size.
+        workers (int): number of loader processes.
     """
     return torch.utils.data.DataLoader(dataset, dataset.stream.batch_size, num_workers=workers, drop_last=True)

@@ -1,4 +1,4 @@
-"""Where images lie: folders, lists, the layouts of the usual datasets, and low/high-quality pairs by file name."""
+"""Image sources: folders, file lists, layouts of common datasets, and pairing of files by name."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ LAYOUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "ffhq": ("images1024x1024", "ffhq/images1024x1024", "images512x512"),
     }
 )
-"""Dataset → folders below its root that hold the high-quality images, the first that exists counts."""
+"""Dataset → folders of its high-quality images, relative to the root. The first existing one is used."""
 
 PAIR_SUFFIXES = ("_LR4", "_LR", "_HR", "_lq", "_hq", "x4")
-"""Endings of file stems that do not count when low- and high-quality files are matched."""
+"""Stem endings to ignore when matching low- and high-quality files."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Images that belong together.
+    """A set of training images.
 
     Attributes:
-        name (str): for messages.
-        images (tuple of Path): the files, sorted.
-        weight (float): share of the samples, relative to other sources.
+        name (str): name used in messages.
+        images (tuple of Path): image files, sorted.
+        weight (float): sampling weight relative to other sources.
     """
 
     name: str
@@ -58,15 +58,15 @@ class Source:
 
     @property
     def root(self) -> Path:
-        """The folder that keys of the images are relative to."""
+        """The common folder of the images; their keys are relative to it."""
         return Path(os.path.commonpath([path.parent for path in self.images]))
 
 
 def list_photos(folder: Path) -> list[Path]:
-    """All image files below ``folder``, sorted.
+    """List all image files below ``folder``, sorted.
 
     Raises:
-        InvalidInputError: the folder is missing or holds no image.
+        InvalidInputError: The folder is missing or contains no image.
     """
     photos = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
     if not photos:
@@ -75,10 +75,10 @@ def list_photos(folder: Path) -> list[Path]:
 
 
 def read_list(file: Path) -> list[Path]:
-    """Image paths from a text file, one a line, relative to the file's folder; ``#`` begins a comment.
+    """Read image paths from a text file: one per line, relative to the file's folder; ``#`` starts a comment.
 
     Raises:
-        DatasetError: a listed file does not exist.
+        DatasetError: A listed file does not exist.
     """
     lines = (line.split("#")[0].strip() for line in file.read_text().splitlines())
     paths = [file.parent / line for line in lines if line]
@@ -89,14 +89,14 @@ def read_list(file: Path) -> list[Path]:
 
 
 def open_source(spec: str) -> Source:
-    """A source from its short description ``[LAYOUT:]PATH[,limit=N][,weight=W]``.
+    """Open a source given as ``[LAYOUT:]PATH[,limit=N][,weight=W]``.
 
-    ``folder:photos``, ``div2k:/data/DIV2K``, ``ffhq:/data/FFHQ,limit=10000,weight=0.5``. A path to a text file is a
-    list. FFHQ is limited to its first N images in numerical order by ``limit``.
+    Examples: ``folder:photos``, ``div2k:/data/DIV2K``, ``ffhq:/data/FFHQ,limit=10000,weight=0.5``. A path to a text
+    file is a list, see :func:`read_list`. ``limit`` keeps the first N images in sorted order.
 
     Raises:
-        InvalidInputError: the description is wrong, or there are no images.
-        DatasetError: the layout's folder or a listed file is missing.
+        InvalidInputError: The specification is invalid, or there are no images.
+        DatasetError: The folder of the layout or a listed file is missing.
     """
     head, *options = spec.split(",")
     layout, colon, rest = head.partition(":")
@@ -129,17 +129,17 @@ def _layout_folder(layout: str, root: Path) -> Path:
 
 
 def split_photos(photos: Sequence[Path], validation_share: float) -> tuple[list[Path], list[Path]]:
-    """Split into (training, validation) by a hash of the file name: stable whatever is added or removed."""
+    """Split into (training, validation) by a hash of the file name. Adding or removing files moves no other file."""
     held_out = {p for p in photos if zlib.crc32(p.name.encode()) % 10_000 < validation_share * 10_000}
     return [p for p in photos if p not in held_out], [p for p in photos if p in held_out]
 
 
 def files_by_stem(folder: Path, suffixes: Sequence[str] = PAIR_SUFFIXES) -> dict[str, Path]:
-    """Stem without its customary ending → image file below the folder, sorted by file.
+    """Map stems without ignored endings to the image files below a folder, sorted by file.
 
     Raises:
-        InvalidInputError: the folder is missing or holds no image.
-        DatasetError: two files share a stem.
+        InvalidInputError: The folder is missing or contains no image.
+        DatasetError: Two files share a stem.
     """
     found: dict[str, Path] = {}
     for path in list_photos(folder):
@@ -155,13 +155,13 @@ def files_by_stem(folder: Path, suffixes: Sequence[str] = PAIR_SUFFIXES) -> dict
 
 
 class UnreadableFiles:
-    """Remembers which files of a dataset cannot be used; shared by all loader processes.
+    """Tracks unusable files of a dataset. The state is shared by all loader processes.
 
-    Each bad file is reported once and left out from then on.
+    Each bad file is reported once and skipped from then on.
 
     Args:
         files (sequence of Path): all files of the dataset.
-        limit (float): largest tolerated share of bad files.
+        limit (float): largest accepted share of bad files.
     """
 
     def __init__(self, files: Sequence[Path], limit: float = 0.05) -> None:
@@ -172,7 +172,7 @@ class UnreadableFiles:
 
     @property
     def count(self) -> int:
-        """How many files were found bad."""
+        """Number of bad files so far."""
         return int(self._bad.sum())
 
     def is_bad(self, path: Path) -> bool:
@@ -181,15 +181,15 @@ class UnreadableFiles:
     def read(
         self, path: Path, min_side: int, read: Callable[[Path], NDArray[np.uint8]] = read_rgb
     ) -> NDArray[np.uint8] | None:
-        """The pixels (H, W, 3) of a file; None, and the file reported, where it cannot be read or is too small.
+        """Read the pixels (H, W, 3) of a file. If it is unreadable or too small, report it and return None.
 
         Args:
             path (Path): one of the files.
-            min_side (int): smallest height and width that can be used.
-            read (callable): reads a file.
+            min_side (int): smallest usable height and width.
+            read (callable): function that reads a file.
 
         Raises:
-            DatasetError: too many files are bad.
+            DatasetError: Too many files are bad.
         """
         try:
             pixels = read(path)
@@ -203,10 +203,10 @@ class UnreadableFiles:
         return pixels
 
     def report(self, path: Path, reason: str) -> None:
-        """Leave a file out from now on.
+        """Mark a file as bad and log the reason.
 
         Raises:
-            DatasetError: too many files are bad.
+            DatasetError: Too many files are bad.
         """
         if self.is_bad(path):
             return

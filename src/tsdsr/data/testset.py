@@ -1,4 +1,4 @@
-"""Degraded test sets with a manifest of every drawn parameter, so that they can be made again exactly."""
+"""Synthetic test sets with a manifest of all drawn parameters, from which they can be reproduced exactly."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class PairItem:
 
     Attributes:
         name (str): stem of both files.
-        source (str): image file, relative to the folder of sharp images.
-        sha256 (str): of that file's pixels, to notice another version of it.
+        source (str): source image, relative to the folder of sharp images.
+        sha256 (str): SHA-256 of the source image's pixels, to detect another version of the file.
         box (tuple): left, top, width, height of the crop in pixels.
-        record (SampleRecord): how it is degraded.
+        record (SampleRecord): parameters of the degradation.
     """
 
     name: str
@@ -44,7 +44,7 @@ class PairItem:
     record: SampleRecord
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Convert to a dictionary for JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -56,21 +56,21 @@ class PairItem:
 def plan_test_set(
     root: Path, images: list[Path], settings: DegradationSettings, seed: int, crop: int | None, count: int | None
 ) -> Iterator[PairItem]:
-    """Draw the items of a test set; item ``i`` depends on ``(seed, i)`` and its image only.
+    """Draw the items of a test set. Item ``i`` depends only on ``(seed, i)`` and its image.
 
     Args:
         root (Path): folder of the sharp images.
-        images (list of Path): files below it.
-        settings (DegradationSettings): the recipe.
+        images (list of Path): image files below ``root``.
+        settings (DegradationSettings): degradation settings.
         seed (int): base seed.
-        crop (int | None): edge of random crops; None takes whole images, cut to a multiple of the scale.
-        count (int | None): number of items, going round through the images; None is one an image.
+        crop (int | None): edge of random crops; None uses whole images, cropped to a multiple of the scale.
+        count (int | None): number of items, cycling through the images; None is one item per image.
 
     Yields:
-        PairItem: in order.
+        PairItem: items, in order.
 
     Raises:
-        InvalidInputError: the crop does not fit an image or the scale.
+        InvalidInputError: The crop is larger than an image or not a multiple of the scale.
     """
     if crop is not None and crop % settings.scale:
         raise InvalidInputError(f"a crop of {crop} is not a multiple of the scale {settings.scale}")
@@ -93,19 +93,19 @@ def plan_test_set(
 
 
 def write_test_set(root: Path, items: Iterator[PairItem], settings: DegradationSettings, output: Path) -> Iterator[str]:
-    """Write ``lr/NAME.png``, ``hr/NAME.png`` and, at the end, the manifest. Finished pairs are not made again.
+    """Write ``lr/NAME.png``, ``hr/NAME.png`` and, at the end, the manifest. Existing pairs are kept.
 
     Args:
         root (Path): folder of the sharp images.
         items (iterator of PairItem): see :func:`plan_test_set` and :func:`read_manifest`.
-        settings (DegradationSettings): the recipe.
-        output (Path): folder of the set.
+        settings (DegradationSettings): degradation settings.
+        output (Path): folder of the test set.
 
     Yields:
-        str: name of each pair when it is done.
+        str: name of each pair when it is complete.
 
     Raises:
-        DatasetError: an image is not the one the manifest was made with, or two items share a name.
+        DatasetError: A source image differs from the one in the manifest, or two items share a name.
     """
     recipe, written = SecondOrderDegradation(settings), []
     names: set[str] = set()
@@ -131,10 +131,10 @@ def write_test_set(root: Path, items: Iterator[PairItem], settings: DegradationS
 
 
 def read_manifest(path: Path) -> tuple[DegradationSettings, list[PairItem]]:
-    """Settings and items of a test set.
+    """Read settings and items of a test set from its manifest.
 
     Raises:
-        DatasetError: the file is missing, broken, or made with settings this version does not know.
+        DatasetError: The file is missing, damaged, or uses settings unknown to this version.
     """
     try:
         header, *lines = path.read_text().splitlines()
