@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tsdsr.errors import DatasetError
+from tsdsr.errors import DatasetError, MissingDependencyError
 from tsdsr.study.votes import Vote
 
 Array = NDArray[np.float64]
@@ -27,8 +27,6 @@ RESAMPLES = 2000
 PRIOR = 0.5
 """Votes that every system is given beforehand, against all others: Jeffreys' prior. A system nobody chose keeps a
 strength above zero, and strengths exist even when some systems were never chosen over some others."""
-
-_Z = 1.959963984540054  # 97.5 % of a normal distribution lie below
 
 
 @dataclass(frozen=True)
@@ -79,17 +77,17 @@ def tally(votes: Sequence[Vote], systems: Sequence[str], by_session: bool) -> Ta
 
 
 def wilson(chosen: float, shown: float) -> Interval:
-    """Wilson's 95 % score interval of a share, for independent votes.
-
-    (p + z²/2n ± z √(p(1 - p)/n + z²/4n²)) / (1 + z²/n), z = 1.96; Wilson, JASA 22, 1927.
+    """Wilson's 95 % score interval of a share, for independent votes (JASA 22, 1927).
 
     Args:
-        chosen (float): successes.
-        shown (float): trials, above 0.
+        chosen (float): successes, a whole number.
+        shown (float): trials, a whole number above 0.
+
+    Raises:
+        MissingDependencyError: scipy is not installed.
     """
-    p, z2 = chosen / shown, _Z**2 / shown
-    centre, half = p + z2 / 2, math.sqrt(z2 * (p * (1 - p) + z2 / 4))
-    return max(0.0, (centre - half) / (1 + z2)), min(1.0, (centre + half) / (1 + z2))
+    interval = _stats().binomtest(round(chosen), round(shown)).proportion_ci(0.95, "wilson")
+    return float(interval.low), float(interval.high)
 
 
 def approval_interval(counts: Tally, system: int, seed: int = 0) -> Interval:
@@ -167,11 +165,16 @@ def interval(draws: Array, units: int) -> Interval:
         draws (Array): (:data:`RESAMPLES`,), resampled values.
         units (int): how many sessions or votes were resampled.
     """
-    freedom = max(units - 1, 1)
-    z, t = _Z, _Z  # Cornish and Fisher's series of t, right to 0.3 % from four degrees of freedom on
-    t += (z**3 + z) / (4 * freedom)
-    t += (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-    t += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
-    tail = NormalDist().cdf(-t * math.sqrt((freedom + 1) / freedom))
+    stats, freedom = _stats(), max(units - 1, 1)
+    tail = float(stats.norm.cdf(-stats.t.ppf(0.975, freedom) * math.sqrt((freedom + 1) / freedom)))
     low, high = np.quantile(draws, (tail, 1 - tail))
     return float(low), float(high)
+
+
+def _stats() -> Any:
+    """scipy.stats."""
+    try:
+        from scipy import stats
+    except ImportError as error:
+        raise MissingDependencyError("statistics of a study need scipy: pip install 'tsdsr[study]'") from error
+    return stats
