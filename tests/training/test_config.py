@@ -189,8 +189,9 @@ def test_lora_targets_and_network_arguments_are_checked_without_loading_anything
                 networks=NetworkSettings(model="sd3", lora_rank=2, base_precision="bf16", fake_targets=("nope",)),
             )
         )
-    with pytest.raises(ConfigError, match="mini cannot be built with"):
-        networks_without_storage(config(networks=NetworkSettings(config={"channels": "abc"})))
+    for channels in ("abc", [0, 8, 8], 8):
+        with pytest.raises(ConfigError, match=r"networks\.config=.*: mini cannot be built with it"):
+            networks_without_storage(config(networks=NetworkSettings(config={"channels": channels})))
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -83,7 +83,10 @@ def test_until_zero_trains_nothing(photo_folder: Path, tmp_path: Path) -> None:
     run.run(until=0)
     assert run.step == 0
     assert_same(before, weights(run))
-    assert list(tmp_path.glob("checkpoint-*")) == []
+    with pytest.raises(TrainingError, match="seed: 0 before, 1 now"):  # what the run is was recorded all the same
+        trainer(photo_folder, tmp_path, config(seed=1))
+    with pytest.raises(ConfigError, match="until must be at least 0"):
+        run.run(until=-1)
 
 
 def test_other_settings_are_named(photo_folder: Path, tmp_path: Path) -> None:

@@ -103,6 +103,14 @@ def test_settings_are_checked_before_photographs(tmp_path: Path) -> None:
         train_student(wrong, "/nodir", tmp_path, **CPU)
 
 
+def test_a_student_that_diverged_is_not_stored(photo_folder: Path, tmp_path: Path) -> None:
+    recipe = student_recipe("mini_smoke")
+    phase = dataclasses.replace(recipe.phases[0], lr=(1e12, 1e12), warmup=0)
+    with pytest.raises(TrainingError, match="the run has diverged"):
+        train_student(dataclasses.replace(recipe, phases=(phase,)), photo_folder, tmp_path, **CPU)
+    assert list(tmp_path.glob("pipeline-*")) == []
+
+
 def test_missing_photographs_are_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="/nodir: no such folder"):
         train_student(student_recipe("mini_smoke"), "/nodir", tmp_path, **CPU)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,12 @@ def test_psnr_and_l1_of_a_known_difference(tmp_path: Path) -> None:
     assert figures["psnr"] == pytest.approx(20, abs=1e-3)
     assert figures["l1"] == pytest.approx(0.1, abs=1e-5)
     assert (tmp_path / "sheet.png").is_file()
+
+
+def test_values_that_are_not_finite_have_no_psnr(tmp_path: Path) -> None:
+    x_hq = torch.full((1, 3, 64, 64), 0.5)
+    figures = validation_figures([(x_hq, x_hq * float("nan"), x_hq)], {}, (), tmp_path / "sheet.png")
+    assert math.isnan(figures["psnr"])
 
 
 def test_without_photographs_there_are_no_figures(tmp_path: Path) -> None:

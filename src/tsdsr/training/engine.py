@@ -87,7 +87,7 @@ class Engine(ABC):
             )
         self.run_log = RunLog(self.output, accelerator, config.total_steps)
         self.roles: dict[str, RoleOptimizer] = {}
-        self.step, self.skipped, self._saved = 0, 0, 0
+        self.step, self.skipped, self._saved = 0, 0, -1
         self._stop = StopRequest(lambda: self.run_log.note("stopping after this step; Ctrl-C again stops at once"))
         self._stopping = False  # agreed by all processes
         self.ema: EMAModel | None = None
@@ -124,12 +124,15 @@ class Engine(ABC):
         Ctrl-C ends the run after the current step, with a checkpoint.
 
         Raises:
+            ConfigError: ``until`` is negative.
             TrainingError: another run uses the folder, or more consecutive steps than allowed had a non-finite loss or
                 gradient.
             KeyboardInterrupt: Ctrl-C, after the checkpoint was saved.
         """
         until = self.config.total_steps if until is None else min(until, self.config.total_steps)
-        if self.step < until:
+        if until < 0:
+            raise ConfigError(f"until must be at least 0, got {until}")
+        if self.step < until or self._saved < 0:  # until=0 still records what the run is
             lock = run_lock(self.output) if self.accelerator.is_main_process else nullcontext()
             with lock, self.run_log, self._stop.listening():
                 self._begin()
@@ -147,9 +150,7 @@ class Engine(ABC):
         """Check that the folder is as this run left it, and report what will be missing."""
         facts = load_checkpoint_facts(self.output) if self.accelerator.is_main_process else None
         if facts is not None and facts["step"] != self._saved:
-            raise TrainingError(
-                f"{self.output}: another run is at step {facts['step']}; start again to go on from there"
-            )
+            raise TrainingError(f"{self.output}: another run is at step {facts['step']}; start again to go on there")
         self.run_log.cut(self.step)
         if not self.data.validation:
             self.run_log.note("no photograph is held out: there are no validation figures and pictures")

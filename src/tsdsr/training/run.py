@@ -15,7 +15,7 @@ import torch
 
 from tsdsr.data.sources import Source, open_source
 from tsdsr.devices import choose_device, choose_dtype
-from tsdsr.errors import ConfigError
+from tsdsr.errors import ConfigError, TrainingError
 from tsdsr.models.conditioning import FixedPrompt
 from tsdsr.models.zoo import get_spec
 from tsdsr.pipeline.convert import convert_released, save_pipeline
@@ -138,6 +138,7 @@ def train_teacher(
     target = Path(output)
     if trainer.accelerator.is_main_process:
         with trainer.averaged():
+            _require_finite(trainer.network, trainer.output, torch.float32)
             target = store_teacher(trainer.network, config, Path(output))
     trainer.close()
     return target
@@ -270,10 +271,25 @@ def resolve_precision(dtype: str, device: torch.device, config: RunConfig, outpu
     return choose_dtype("auto", device)
 
 
+def _require_finite(network: torch.nn.Module, folder: Path, dtype: torch.dtype) -> None:
+    """Raise unless all weights are finite in the precision they are stored in."""
+    bad = [name for name, p in network.named_parameters() if not bool(torch.isfinite(p.to(dtype)).all())]
+    if bad:
+        raise TrainingError(
+            f"{folder}: the run has diverged, {len(bad)} tensors are not finite ({bad[0]} …), and nothing is stored; "
+            f"start again in another folder with a lower learning rate"
+        )
+
+
 def _store_student(trainer: StudentTrainer, files: RunFiles, target: Path) -> None:
-    """Store the averaged student as a pipeline folder, and its LoRA, if any, in the released layout."""
+    """Store the averaged student as a pipeline folder, and its LoRA, if any, in the released layout.
+
+    Raises:
+        TrainingError: the weights are not finite.
+    """
     net, spec = trainer.networks.student, trainer.spec
     with trainer.averaged():
+        _require_finite(net, trainer.output, torch.float16)
         if trainer.config.networks.lora_rank is None:
             prompt = FixedPrompt.from_conditioning(trainer.prompts.fixed())
             save_pipeline(OneStepSRPipeline(net.denoiser, net.vae, prompt, spec.name), target, torch.float16)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -55,7 +54,8 @@ def validation_figures(
     pairs: list[tuple[Tensor, Tensor]] = []
     scores: dict[str, list[float]] = {"psnr": [], "l1": [], **{name: [] for name in distances}}
     for x_lq, x_hat, x_hq in results:
-        scores["psnr"].append(-10 * math.log10(max(1e-10, torch.mean((x_hat - x_hq) ** 2).item())))
+        mse = torch.mean((x_hat - x_hq) ** 2)
+        scores["psnr"].append(-10 * mse.clamp(min=1e-10).log10().item())  # clamp keeps NaN
         scores["l1"].append((x_hat - x_hq).abs().mean().item())
         for name, distance in distances.items():
             scores[name].append(distance(x_hat, x_hq).item())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -53,11 +54,15 @@ def networks_without_storage(config: RunConfig) -> tuple[list[nn.Module], dict[s
     """
     build = _student if isinstance(config, StudentConfig) else _teacher
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of layers without elements; what does not work raises
             return build(config, get_spec(config.networks.model))
-    except (WeightsError, TypeError, ValueError, RuntimeError) as error:
-        changed = {"config": config.networks.config, "fake_targets": config.networks.fake_targets}
-        raise ConfigError(f"networks: {config.networks.model} cannot be built with {changed}: {error}") from error
+    except (WeightsError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        settings = config.networks
+        name = "config" if settings.lora_rank is None else "fake_targets"
+        raise ConfigError(
+            f"networks.{name}={getattr(settings, name)!r}: {settings.model} cannot be built with it ({error})"
+        ) from error
 
 
 def _student(config: RunConfig, spec: ModelSpec) -> tuple[list[nn.Module], dict[str, nn.Module]]:
