@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from tsdsr.errors import DatasetError, ImageError, InvalidInputError, MissingDependencyError
-from tsdsr.images.reading import read_rgb
+from tsdsr.images.reading import FORMATS, read_rgb
 
 logger = logging.getLogger(__name__)
 
-PHOTO_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
+PHOTO_SUFFIXES = frozenset(FORMATS)
+"""Suffixes of photographs in folders: every format that can be read."""
 
 LAYOUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -70,7 +71,7 @@ def list_photos(folder: Path) -> list[Path]:
     """
     photos = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
     if not photos:
-        raise InvalidInputError(f"{folder}: no photographs found; give a folder with PNG, JPEG, WebP or TIFF files")
+        raise InvalidInputError(f"{folder}: no photographs found; known suffixes: {', '.join(FORMATS)}")
     return photos
 
 
