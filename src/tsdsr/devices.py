@@ -1,4 +1,4 @@
-"""Devices: choosing one and its precision, free memory, copies to and from it."""
+"""Devices: choice of device and precision, free memory, copies to and from a device."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tsdsr.errors import ModelError
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
-    """The named device, or the best one there is.
+    """Return the named device, or the best available one.
 
     Raises:
-        ModelError: the device does not exist here.
+        ModelError: the device is not available.
     """
     if device == "auto":
         if torch.cuda.is_available():
@@ -30,7 +30,7 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """The named precision; "auto" is bfloat16 where the hardware computes in it, float16 on older GPUs, else float32.
+    """Return the named precision. "auto" is bfloat16 if the hardware supports it, float16 on older GPUs, else float32.
 
     Raises:
         ModelError: unknown name.
@@ -53,13 +53,13 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
 
 
 def _cpu_has_bf16() -> bool:
-    """Whether the processor multiplies in bfloat16; elsewhere it is emulated and slower than float32."""
+    """Whether the processor multiplies in bfloat16; otherwise it is emulated and slower than float32."""
     probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(bool(probe()) for probe in probes if probe is not None)
 
 
 def wait_for(device: torch.device) -> None:
-    """Return when everything queued on the device is done."""
+    """Wait until all work queued on the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -67,7 +67,7 @@ def wait_for(device: torch.device) -> None:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can be allocated on a device now: VRAM, or RAM within the limits of this process's control groups."""
+    """Return the free bytes on a device: VRAM, or RAM within the limits of this process's control groups."""
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -79,9 +79,9 @@ def free_memory(device: torch.device) -> int:
 
 
 def control_group_memory(root: Path = Path("/")) -> int | None:
-    """Bytes left below the tightest memory limit of this process's control groups (v1 or v2); None without a limit.
+    """Return the bytes left below the tightest memory limit of the control groups (v1 or v2); None without a limit.
 
-    File pages that the kernel drops on demand count as free.
+    The control groups are those of this process. Page cache that the kernel can reclaim counts as free.
 
     Args:
         root (Path): the root of the file system.
@@ -120,7 +120,7 @@ def _left_in(folder: Path, limit: str, usage: str, reclaimable: str) -> int | No
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception is one of the faces of "out of memory"."""
+    """Whether an exception means that memory ran out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()
@@ -128,7 +128,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def without_frames(error: BaseException) -> BaseException:
-    """Drop the frames of an exception, and of those that led to it: they would keep their tensors alive."""
+    """Remove the tracebacks of an exception and its causes, because their frames keep tensors alive."""
     link: BaseException | None = error
     while link is not None:
         link.__traceback__ = None
@@ -137,17 +137,17 @@ def without_frames(error: BaseException) -> BaseException:
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
-    """``x`` on a device. From the host to a GPU through pinned memory, without waiting for the GPU."""
+    """Move ``x`` to a device. Copies from the host to a GPU use pinned memory and do not wait for the GPU."""
     if device.type == "cuda" and x.device.type == "cpu":
         return x.contiguous().pin_memory().to(device, non_blocking=True)
     return x.to(device)
 
 
 class HostCopies:
-    """Puts computed values into their places in the result.
+    """Copy computed values into the result.
 
-    From a GPU to the host each copy goes to pinned memory in the background, and arrives in the result once the next
-    one is under way.
+    A copy from a GPU goes to pinned host memory in the background, and is stored in the result after the next copy has
+    started.
     """
 
     def __init__(self) -> None:
@@ -166,7 +166,7 @@ class HostCopies:
         self._pending = (place, staged, event)
 
     def flush(self) -> None:
-        """Wait for the copy under way."""
+        """Finish the pending copy."""
         if self._pending is not None:
             place, staged, event = self._pending
             self._pending = None

@@ -1,7 +1,7 @@
-"""Checks of a settings dataclass against its own annotations, and settings from plain JSON values.
+"""Check settings dataclasses against their annotations, and build settings from plain JSON values.
 
-A field says what it allows by its type: ``Literal["a", "b"]``, ``Probability``, ``tuple[Positive, Positive]``. One call
-of :func:`check_fields` in ``__post_init__`` checks them all, so that no field can be forgotten.
+The type of a field defines its allowed values: ``Literal["a", "b"]``, ``Probability``, ``tuple[Positive, Positive]``.
+One call of :func:`check_fields` in ``__post_init__`` checks all fields, so none can be forgotten.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from tsdsr.errors import ConfigError
 
 @dataclass(frozen=True)
 class Between:
-    """The range that a number must lie in; used in ``Annotated``.
+    """Allowed range of a number; used in ``Annotated``.
 
     Attributes:
-        low, high (float): bounds; infinity is no bound.
+        low, high (float): bounds; infinity means no bound.
         open_low, open_high (bool): whether the bound itself is excluded.
     """
 
@@ -61,7 +61,7 @@ def check_fields(settings: Any) -> None:
     """Check every field of a dataclass against its annotation.
 
     Raises:
-        ConfigError: a value does not fit; the message names the field and what it allows.
+        ConfigError: a value is not allowed; the message names the field and the allowed values.
     """
     for name, kind in _hints(settings.__class__).items():
         value = getattr(settings, name)
@@ -75,11 +75,11 @@ def from_plain(kind: Any, value: Any, where: str = "") -> Any:
 
     Args:
         kind: annotation of the setting, or a dataclass.
-        value: numbers, texts, lists and dicts, as ``json.loads`` gives them.
+        value: numbers, texts, lists and dicts, as returned by ``json.loads``.
         where (str): path of the setting, for messages.
 
     Raises:
-        ConfigError: an object has other fields than every dataclass that ``kind`` allows, or a value does not fit.
+        ConfigError: an object's fields match no dataclass that ``kind`` allows, or a value is not allowed.
     """
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
@@ -107,7 +107,7 @@ def _hints(settings: Any) -> dict[str, Any]:
 
 
 def _element_kinds(kind: Any, length: int) -> tuple[Any, ...]:
-    """Annotations of a tuple's elements; one that has another length gets ``Any``, and fails its check later."""
+    """Return the annotations of a tuple's elements; ``Any`` if the length differs, which fails its check later."""
     kinds = get_args(kind)
     if len(kinds) == 2 and kinds[1] is Ellipsis:
         return (kinds[0],) * length

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all."""
+"""Atomic writing of files and folders."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from tsdsr.errors import InvalidInputError
 
 StrPath = str | os.PathLike[str]
-"""What public functions take as the name of a file or folder."""
+"""Type of file and folder arguments of public functions."""
 
 
 def require_new(path: StrPath) -> Path:
-    """The path, unless something exists there.
+    """Return the path if nothing exists there.
 
     Raises:
-        InvalidInputError: it exists.
+        InvalidInputError: the path exists.
     """
     path = Path(path)
     if path.exists():
@@ -29,15 +29,15 @@ def require_new(path: StrPath) -> Path:
 
 @contextmanager
 def atomic_path(path: StrPath) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes when it does not.
+    """Write to a temporary path beside ``path``; rename it if the block succeeds, delete it if the block fails.
 
-    The folder is created when missing. The data is on disk before the name is.
+    The folder is created if missing. The data is flushed to disk before the rename.
 
     Args:
-        path (str | PathLike): the final name of a file.
+        path (str | PathLike): final path of the file.
 
     Yields:
-        Path: where to write; hidden, with the suffix ``.tmp``.
+        Path: the path to write to; hidden, with the suffix ``.tmp``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,29 +48,29 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
-        with suppress(OSError):  # gone already after the rename, or never made
+        with suppress(OSError):  # already renamed, or never created
             temporary.unlink()
 
 
 @contextmanager
 def atomic_folder(path: StrPath) -> Iterator[Path]:
-    """A temporary folder beside ``path`` that takes its place when the block ends well, and vanishes when it does not.
+    """Write to a temporary folder beside ``path``; rename it if the block succeeds, delete it if the block fails.
 
     Args:
-        path (str | PathLike): the final name of a folder that does not exist; its parents are created when missing.
+        path (str | PathLike): final path of the folder, which must not exist; parents are created if missing.
 
     Yields:
         Path: the folder to write into; hidden.
 
     Raises:
-        OSError: ``path`` came into being meanwhile.
+        OSError: ``path`` was created in the meantime.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield temporary
-        temporary.chmod(0o755)  # mkdtemp's folders are private
+        temporary.chmod(0o755)  # mkdtemp creates private folders
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

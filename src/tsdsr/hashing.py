@@ -1,7 +1,6 @@
-"""Hashes of content: texts, bytes, pixels, and the files of a folder.
+"""Content hashes of texts, bytes, pixels, and the files of a folder.
 
-Caches, manifests, studies and exported models store these values, so what a function returns for given content never
-changes.
+Caches, manifests, studies and exported models store these values, so the hash of given content must never change.
 """
 
 from __future__ import annotations
@@ -20,26 +19,26 @@ _CHUNK = 2**24
 
 
 def hash_bytes(data: bytes) -> str:
-    """SHA-256 of bytes, in hexadecimal."""
+    """Return the SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def hash_text(text: str) -> str:
-    """SHA-256 of a text in UTF-8."""
+    """Return the SHA-256 of a text in UTF-8."""
     return hash_bytes(text.encode())
 
 
 def hash_pixels(pixels: NDArray[Any]) -> str:
-    """SHA-256 of an array's shape and values; the layout in memory does not count."""
+    """Return the SHA-256 of an array's shape and values, independent of the memory layout."""
     return hash_bytes(repr(pixels.shape).encode() + pixels.tobytes())
 
 
 def hash_folder(folder: Path, made_with: str) -> str:
-    """BLAKE2b, 10 bytes, of all files below a folder: names and content.
+    """Return a 10-byte BLAKE2b hash of all files below a folder: names and content.
 
     Args:
         folder (Path): read in full.
-        made_with (str): hashed first; what else the product of these files depends on.
+        made_with (str): hashed first; anything else that the product of these files depends on.
     """
     digest = hashlib.blake2b(made_with.encode(), digest_size=10)
     for path in _files(folder):
@@ -51,7 +50,7 @@ def hash_folder(folder: Path, made_with: str) -> str:
 
 
 def fingerprint_folder(folder: Path, subfolders: Iterable[str]) -> str:
-    """SHA-256 of the files in some subfolders of a model: names, sizes, and both ends of the large ones.
+    """Return the SHA-256 of the files in some subfolders of a model: names, sizes, and both ends of the large ones.
 
     Raises:
         DatasetError: a subfolder is missing or empty.
@@ -68,12 +67,12 @@ def fingerprint_folder(folder: Path, subfolders: Iterable[str]) -> str:
 
 
 def fingerprint_file(path: Path) -> str:
-    """SHA-256 of a file's size, and of its content or, for a large file, of both its ends."""
+    """Return the SHA-256 of a file's size and content; of a large file, only both ends of the content."""
     return hash_bytes(f"{path.stat().st_size}\n".encode() + _both_ends(path))
 
 
 def _both_ends(path: Path) -> bytes:
-    """The first bytes of a file and, if it is large, its last bytes too."""
+    """Return the first bytes of a file and, if it is large, its last bytes."""
     with path.open("rb") as file:
         ends = file.read(_SAMPLE)
         if path.stat().st_size > 2 * _SAMPLE:

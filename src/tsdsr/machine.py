@@ -1,4 +1,4 @@
-"""What a figure was measured with: hardware and versions."""
+"""Description of the machine that measurements were made on: hardware and versions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import torch
 from tsdsr.devices import choose_dtype
 
 PACKAGES = ("tsdsr", "torch", "diffusers", "transformers", "peft", "safetensors", "huggingface_hub", "Pillow", "numpy")
-"""The packages that every figure depends on."""
+"""Packages that all measurements depend on."""
 
 
 def describe_machine() -> dict[str, str | int | float | list[str]]:
-    """Processor, cores, torch's vector instructions, whether it multiplies in bf16, GPUs, memory in GB (1e9 bytes)."""
+    """Return processor, cores, torch's vector instructions, bf16 support, GPUs and memory in GB (1e9 bytes)."""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     found: dict[str, str | int | float | list[str]] = {
         "cpu": _processor(),
@@ -33,7 +33,7 @@ def describe_machine() -> dict[str, str | int | float | list[str]]:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Versions of packages, those that are installed; default Python's and those of :data:`PACKAGES`."""
+    """Return the versions of installed packages; default: Python and :data:`PACKAGES`."""
     found = {} if packages else {"python": platform.python_version()}
     for name in packages or PACKAGES:
         with suppress(PackageNotFoundError):

@@ -1,4 +1,4 @@
-"""Wall time by stage and peak memory, of whatever runs on whatever device."""
+"""Wall time by stage and peak memory, on any device."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _PROC = Path("/proc/self")
 
 
 def seconds_of(call: Callable[[], Any], device: torch.device, runs: int, warmup: int = 1) -> float:
-    """Median wall time of a call in seconds, after ``warmup`` calls that do not count.
+    """Measure the median wall time of a call in seconds, after ``warmup`` untimed calls.
 
     Args:
-        call (callable): without arguments; its result is thrown away.
-        device (torch.device): waited for before the clock is read.
-        runs (int): how many calls count.
-        warmup (int): calls before.
+        call (callable): takes no arguments; its result is discarded.
+        device (torch.device): synchronised before the clock is read.
+        runs (int): number of timed calls.
+        warmup (int): number of untimed calls before.
     """
 
     def timed() -> float:
@@ -43,10 +43,10 @@ def seconds_of(call: Callable[[], Any], device: torch.device, runs: int, warmup:
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[list[int]]:
-    """Within the block, watch the most bytes held: by the allocator on CUDA, by the whole process on Linux.
+    """Measure peak memory within the block: of the allocator on CUDA, of the whole process on Linux.
 
     Yields:
-        list of int: empty at first; holds the figure after the block, or stays empty where nothing can be known.
+        list of int: empty at first; contains the peak in bytes after the block, or stays empty if unknown.
     """
     found: list[int] = []
     if device.type == "cuda":
@@ -60,7 +60,7 @@ def peak_memory(device: torch.device) -> Iterator[list[int]]:
 
 
 def peak_memory_so_far(device: torch.device) -> int:
-    """Most bytes held so far: by the allocator on CUDA, by the whole process otherwise."""
+    """Return the peak bytes so far: of the allocator on CUDA, of the whole process otherwise."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     mark = _high_water_mark()
@@ -77,7 +77,7 @@ def peak_memory_so_far(device: torch.device) -> int:
 
 
 def _high_water_mark() -> int | None:
-    """The process's largest resident size in bytes since it was reset last; None where the kernel does not tell."""
+    """Return the process's peak resident size in bytes since the last reset; None if the kernel does not report it."""
     with suppress(OSError, StopIteration, ValueError):
         line = next(s for s in (_PROC / "status").read_text().splitlines() if s.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
@@ -85,9 +85,9 @@ def _high_water_mark() -> int | None:
 
 
 class Stopwatch:
-    """Sums seconds by stage, waiting for the device at both ends of each.
+    """Sum seconds by stage, synchronising the device at both ends of each.
 
-    A stage within another is taken from it, so that all stages together give the time of the whole::
+    The time of a nested stage is subtracted from the outer one, so that all stages add up to the total time::
 
         watch = Stopwatch(device)
         with watch.listening():
@@ -95,8 +95,8 @@ class Stopwatch:
         watch.seconds                 # {"encode": 0.2, "denoise": 1.3, ..., "other": 0.1}
 
     Args:
-        device (torch.device): where the work is queued.
-        clock (callable): gives seconds; default wall time.
+        device (torch.device): device on which the work is queued.
+        clock (callable): returns seconds; default: wall time.
     """
 
     def __init__(self, device: torch.device, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -107,7 +107,7 @@ class Stopwatch:
 
     @contextmanager
     def listening(self, rest: str = "other") -> Iterator[None]:
-        """Within the block, count every :func:`stage`, and what is in none of them as ``rest``."""
+        """Time every :func:`stage` within the block, and the remaining time as ``rest``."""
         token = _listener.set(self)
         try:
             with self.stage(rest):
@@ -117,7 +117,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the block for a stage."""
+        """Add the time of the block to a stage."""
         self._count()
         self._open.append(name)
         try:
@@ -127,7 +127,7 @@ class Stopwatch:
             self._open.pop()
 
     def _count(self) -> None:
-        """Count the time since the last change of stage for the innermost stage that is open."""
+        """Add the time since the last change of stage to the innermost open stage."""
         wait_for(self.device)
         now = self.clock()
         if self._open:
@@ -140,7 +140,7 @@ _listener: ContextVar[Stopwatch | None] = ContextVar("listener", default=None)
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Name the block as a stage of its run, for the :class:`Stopwatch` that listens; without one nothing happens."""
+    """Mark the block as a named stage for the listening :class:`Stopwatch`; a no-op without one."""
     watch = _listener.get()
     if watch is None:
         yield

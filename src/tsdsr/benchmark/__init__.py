@@ -1,1 +1,1 @@
-"""Timing of models, part by part."""
+"""Time models, part by part."""

@@ -1,4 +1,4 @@
-"""What ``tsdsr bench`` can time, by name: models that enlarge a file, in named stages."""
+"""Models that ``tsdsr bench`` can time, by name. Each enlarges a file in named stages."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from tsdsr.pipeline.upstream import upscale_like_upstream
 from tsdsr.pixels import to_tensor, to_uint8
 
 PARTS = ("read", "encode", "denoise", "decode", "colour", "write", "other")
-"""Parts of a run, in seconds that add up to its total; "other" is every other stage: enlarging, blending, storing."""
+"""Parts of a run, whose seconds add up to the total; "other" is all other stages: enlarging, blending, storing."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of a benchmark and how it runs.
+    """A model of a benchmark, and how to run it.
 
     Attributes:
         model (str): see :func:`open_entry`.
         device, dtype (str): as for :func:`tsdsr.pipeline.loading.load_pipeline`.
-        fold (bool): whether it is folded.
-        quantize (str | None): whether it is quantised, and how: see :func:`tsdsr.optimize.quantize.quantize`.
-        compile (bool): whether its networks are compiled.
-        threads (int | None): of torch; None leaves its choice.
+        fold (bool): whether to fold it.
+        quantize (str | None): quantisation mode, see :func:`tsdsr.optimize.quantize.quantize`; None: none.
+        compile (bool): whether to compile its networks.
+        threads (int | None): torch threads; None uses torch's default.
         name (str): column of the table.
     """
 
@@ -72,10 +72,12 @@ class Entry:
             raise InvalidInputError(f"{self.model}: the only peer with a built-in architecture is 'peer:realesrgan'")
 
     def parsed(self, text: str) -> Entry:
-        """``MODEL[,dtype=bf16][,device=cpu][,threads=2][,fold][,quantize=int8][,compile]``, the rest from this entry.
+        """Parse ``MODEL[,dtype=bf16][,device=cpu][,threads=2][,fold][,quantize=int8][,compile]``.
+
+        Options that are not given come from this entry.
 
         Raises:
-            InvalidInputError: an option that does not exist or a value it cannot have.
+            InvalidInputError: unknown option or invalid value.
         """
         model, *options = text.split(",")
         values: dict[str, Any] = {}
@@ -98,10 +100,10 @@ class Entry:
 
 
 class BenchModel(Protocol):
-    """A model that is timed.
+    """A model to time.
 
     Attributes:
-        device (torch.device): where it runs.
+        device (torch.device): device it runs on.
         dtype (torch.dtype): precision of its network.
         parameters (int): number of weights.
     """
@@ -116,11 +118,11 @@ class BenchModel(Protocol):
 
 
 class BenchPipeline:
-    """A pipeline that is timed, from file to file.
+    """A pipeline to time, from file to file.
 
     Args:
-        pipe (OneStepSRPipeline): ready.
-        restore (callable): (pipe, picture, scale) → picture; default the pipeline itself.
+        pipe (OneStepSRPipeline): a loaded pipeline.
+        restore (callable): (pipe, picture, scale) → picture; default: the pipeline itself.
     """
 
     def __init__(
@@ -149,12 +151,12 @@ def _restored_as_released(pipe: OneStepSRPipeline, picture: Picture, scale: floa
 
 
 class BenchNetwork:
-    """A network that is timed, from file to file: it maps an image to an enlarged image, in float32 and eager mode.
+    """A network to time, from file to file. It maps an image to an enlarged image in float32 and eager mode.
 
     Args:
         network (nn.Module): (1, 3, h, w) in [0, 1] → (1, 3, h * scale, w * scale).
-        scale (int): its enlargement.
-        device (torch.device): where to run.
+        scale (int): enlargement of the network.
+        device (torch.device): device to run on.
     """
 
     def __init__(self, network: nn.Module, scale: int, device: torch.device) -> None:
@@ -177,18 +179,18 @@ class BenchNetwork:
 
 
 def open_entry(entry: Entry) -> BenchModel:
-    """Make what an entry names ready to run.
+    """Load the model of an entry.
 
     Args:
-        entry (Entry): with a model that is
+        entry (Entry): its model is one of
 
-            * whatever :func:`tsdsr.pipeline.loading.load_pipeline` takes: "mini", a folder, a hub id;
+            * an argument of :func:`tsdsr.pipeline.loading.load_pipeline`: "mini", a folder, a hub id;
             * ``random:NAME``: a base model's architecture with random weights;
-            * ``released:NAME``: the same as the released code runs it, whose precision and sizes are its own;
+            * ``released:NAME``: the same, run like the released code, in its precision and sizes;
             * ``peer:realesrgan``: the network of Real-ESRGAN x4plus with random weights, float32, for scale 4.
 
     Raises:
-        InvalidInputError: an unknown kind, or a compiled one of those that run as they are.
+        InvalidInputError: unknown kind, or an option that this kind does not support.
         MissingDependencyError: spandrel, or a compiler, is not installed.
         ModelError: the model, device or precision cannot be used.
     """
@@ -210,15 +212,15 @@ def open_entry(entry: Entry) -> BenchModel:
 
 
 def count_parameters(networks: Sequence[nn.Module]) -> int:
-    """Number of weights."""
+    """Count the weights."""
     return sum(parameter.numel() for network in networks for parameter in network.parameters())
 
 
 def _rrdbnet() -> nn.Module:
-    """Real-ESRGAN x4plus: 23 blocks, 64 features."""
+    """Build Real-ESRGAN x4plus: 23 blocks, 64 features."""
     try:
         from spandrel.architectures import ESRGAN
-    except (ImportError, RuntimeError) as error:  # torchvision of another build than torch raises the latter
+    except (ImportError, RuntimeError) as error:  # torchvision built for another torch raises RuntimeError
         raise MissingDependencyError(f"peer:realesrgan needs spandrel: pip install 'tsdsr[eval]' ({error})") from error
     module = __import__(f"{ESRGAN.__name__}.__arch.RRDB", fromlist=["RRDBNet"])
     network: nn.Module = module.RRDBNet(in_nc=3, out_nc=3, num_filters=64, num_blocks=23, scale=4)

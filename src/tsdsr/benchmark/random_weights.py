@@ -1,4 +1,4 @@
-"""Full-size pipelines with random weights: they cost what trained ones cost, and nobody has to download anything."""
+"""Full-size pipelines with random weights: the same cost as trained ones, without a download."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 _NOISE = 1 << 20
 RELEASED_RANK = 64
-"""Rank of the released LoRAs, of the denoiser and of the autoencoder's encoder."""
+"""Rank of the released LoRAs of the denoiser and of the autoencoder's encoder."""
 
 
 def random_pipeline(model: str, device: torch.device, dtype: torch.dtype) -> OneStepSRPipeline:
-    """The architecture of a base model at full size, made directly in the wanted precision.
+    """Build a base model's architecture at full size with random weights, directly in the given precision.
 
     Args:
         model (str): key of :data:`tsdsr.models.zoo.SPECS`.
-        device (torch.device): where to.
-        dtype (torch.dtype): of all weights; no copy in another precision is ever held.
+        device (torch.device): device of the weights.
+        dtype (torch.dtype): precision of all weights; no copy in another precision is made.
 
     Raises:
         ModelNotFoundError: unknown base model.
@@ -32,11 +32,11 @@ def random_pipeline(model: str, device: torch.device, dtype: torch.dtype) -> One
 
 
 def released_pipeline(model: str, device: torch.device) -> OneStepSRPipeline:
-    """The same as the released code runs it: LoRA of rank 64 not merged, fp32 on a CPU and fp16 elsewhere, NCHW.
+    """Build the same as run by the released code: unmerged LoRA of rank 64, fp32 on a CPU, fp16 elsewhere, NCHW.
 
     Raises:
         ModelNotFoundError: unknown base model.
-        InvalidInputError: nothing was released for it.
+        InvalidInputError: there is no released model for it.
     """
     spec = get_spec(model)
     if not spec.lora_targets:
@@ -45,7 +45,7 @@ def released_pipeline(model: str, device: torch.device) -> OneStepSRPipeline:
     pipe = _random(spec, device, dtype)
     for network, targets in ((pipe.denoiser, spec.lora_targets), (pipe.vae, spec.vae_lora_targets)):
         new_lora(network, targets, RELEASED_RANK, "default", torch.Generator().manual_seed(1))
-        network.to(dtype)  # as there: the adapters run in the precision of the base
+        network.to(dtype)  # as in the released code: adapters in the precision of the base
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -66,9 +66,9 @@ def _random(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> OneSte
 
 @torch.no_grad()
 def fill_with_noise(network: nn.Module) -> None:
-    """Give every weight and buffer repeated Gaussian noise that keeps activations near unit variance.
+    """Fill every weight and buffer with repeated Gaussian noise that keeps activations near unit variance.
 
-    Drawing two billion numbers would take longer than the run that is timed.
+    The noise is repeated because drawing two billion numbers would take longer than the timed run.
 
     Args:
         network (nn.Module): on its final device.

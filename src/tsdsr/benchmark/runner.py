@@ -1,7 +1,7 @@
-"""Timing of several models in turn, each in a process of its own, part by part.
+"""Time several models in turn, each in its own process, part by part.
 
-With a process each, models do not share memory, threads, caches or compiled code. They take turns run by run, so that
-a machine that slows down slows all of them.
+In separate processes, models do not share memory, threads, caches or compiled code. They alternate run by run, so that
+a slowdown of the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from tsdsr.pipeline.tile_plan import check_scale
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What every model is timed on.
+    """Settings common to all models.
 
     Attributes:
         size (int): edge of the input in pixels.
         scale (float): enlargement.
-        runs (int): runs that count.
-        warmup (int): runs before, reported apart; the first one compiles what is compiled.
+        runs (int): number of timed runs.
+        warmup (int): runs before, reported separately; the first one includes compilation.
     """
 
     size: int = 128
@@ -56,21 +56,21 @@ class BenchSettings:
 
 @dataclass(frozen=True)
 class Timing:
-    """One model's figures.
+    """Measurements of one model.
 
     Attributes:
         name (str): column of the table.
-        entry (Entry): how it ran.
-        device, dtype (str): where, and in which precision its network computed.
-        threads (int): of torch.
+        entry (Entry): how it was run.
+        device, dtype (str): device and precision of its network.
+        threads (int): torch threads.
         parameters (int): number of weights.
-        load_seconds (float): from its name to ready, imports not included.
-        warmup_seconds (tuple of float): whole runs that do not count.
-        runs (tuple of dict): for each run that counts, seconds of each part, their sum "total", and "cpu", the
-            processor time of all threads.
-        peak_memory (int | None): most bytes the process (CPU) or the allocator (CUDA) held in a run, weights included;
-            None where unknown.
-        peak_memory_loading (int | None): the same while the model was made ready.
+        load_seconds (float): loading time, without imports.
+        warmup_seconds (tuple of float): duration of each warm-up run.
+        runs (tuple of dict): for each timed run, seconds of each part, their sum "total", and "cpu", the processor time
+            of all threads.
+        peak_memory (int | None): peak bytes of the process (CPU) or the allocator (CUDA) in a run, weights included;
+            None if unknown.
+        peak_memory_loading (int | None): the same during loading.
     """
 
     name: str
@@ -86,18 +86,18 @@ class Timing:
     peak_memory_loading: int | None
 
     def median(self, part: str = "total") -> float:
-        """Median seconds of a part."""
+        """Return the median seconds of a part."""
         return statistics.median(run[part] for run in self.runs)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON: the runs, and of each part the median, the extremes and the quartiles."""
+        """Return JSON values: the runs, and the median, extremes and quartiles of each part."""
         names = (*PARTS, "total", "cpu")
         return {**asdict(self), "seconds": {name: spread([run[name] for run in self.runs]) for name in names}}
 
 
 @dataclass(frozen=True)
 class BenchResult:
-    """A whole benchmark; ratios are to the first model."""
+    """Result of a benchmark. Ratios are relative to the first model."""
 
     machine: dict[str, Any]
     versions: dict[str, str]
@@ -105,7 +105,7 @@ class BenchResult:
     timings: tuple[Timing, ...]
 
     def speedups(self) -> list[float]:
-        """How many times as fast as the first model each one is: the median over the rounds of the ratio of totals."""
+        """Return each model's speed relative to the first: the median over rounds of the ratio of totals."""
         first = [run["total"] for run in self.timings[0].runs]
         return [
             statistics.median(a / run["total"] for a, run in zip(first, timing.runs, strict=True))
@@ -113,7 +113,7 @@ class BenchResult:
         ]
 
     def memory_ratios(self) -> list[float | None]:
-        """Peak memory of each model over the first one's."""
+        """Return the peak memory of each model divided by that of the first."""
         first = self.timings[0].peak_memory
         return [t.peak_memory / first if t.peak_memory and first else None for t in self.timings]
 
@@ -132,7 +132,7 @@ class BenchResult:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, smallest, largest, and the quartiles (inclusive method)."""
+    """Return median, minimum, maximum and quartiles (inclusive method)."""
     quartiles = statistics.quantiles(values, method="inclusive") if len(values) > 1 else [values[0]] * 3
     return {
         "median": quartiles[1], "min": min(values), "max": max(values), "q1": quartiles[0], "q3": quartiles[2],
@@ -142,16 +142,16 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def bench(
     entries: Sequence[Entry], settings: BenchSettings, on_run: Callable[[str, int, int], None] | None = None
 ) -> BenchResult:
-    """Time models in turn: every one once, then every one again.
+    """Time models in turn: each once, then each again.
 
     Args:
-        entries (sequence of Entry): the first is what the others are compared with.
+        entries (sequence of Entry): the others are compared with the first.
         settings (BenchSettings): sizes and numbers of runs.
         on_run (callable | None): called with (what, finished, total) before each step.
 
     Raises:
-        InvalidInputError: no entry, or two of one name.
-        OutOfMemoryError: a model's process was ended by the system.
+        InvalidInputError: no entry, or two with the same name.
+        OutOfMemoryError: the system killed a model's process.
         TSDSRError: a model cannot be loaded or fails; see :func:`tsdsr.benchmark.entries.open_entry`.
     """
     names = [entry.name or entry.model for entry in entries]
@@ -183,14 +183,14 @@ def bench(
 
 
 def example_image(size: int) -> Image.Image:
-    """A deterministic picture with a gradient and grain, RGB, ``size`` squared."""
+    """Create a deterministic RGB image with a gradient and grain, ``size`` squared."""
     ramp = np.linspace(0, 200, size)
     grain = np.random.default_rng(0).uniform(0, 55, (size, size, 3))
     return Image.fromarray((ramp[:, None, None] * 0.5 + ramp[None, :, None] * 0.5 + grain).astype(np.uint8))
 
 
 class _Worker:
-    """A model in a process of its own."""
+    """A model in its own process."""
 
     def __init__(self, name: str, entry: Entry) -> None:
         self.name, self.entry = name, entry
@@ -239,11 +239,11 @@ class _Worker:
             ) from error
 
 
-_opened: list[BenchModel] = []  # of a worker's process: its one model
+_opened: list[BenchModel] = []  # the one model of a worker process
 
 
 def _open(entry: Entry) -> dict[str, Any]:
-    disable_progress_bar()  # diffusers' own, over the parts of a folder
+    disable_progress_bar()  # the bar of diffusers over the parts of a folder
     if entry.threads is not None:
         torch.set_num_threads(entry.threads)
     started = time.perf_counter()
@@ -262,7 +262,7 @@ def _open(entry: Entry) -> dict[str, Any]:
 
 
 def _run(source: Path, target: Path, scale: float) -> tuple[dict[str, float], list[int]]:
-    """Seconds of each part of one run, and its peak memory."""
+    """Run once; return the seconds of each part, and the peak memory."""
     model = _opened[0]
     watch = Stopwatch(model.device)
     with peak_memory(model.device) as peak:
@@ -274,7 +274,7 @@ def _run(source: Path, target: Path, scale: float) -> tuple[dict[str, float], li
 
 
 def by_part(stages: Mapping[str, float]) -> dict[str, float]:
-    """Seconds of each stage → seconds of each of :data:`PARTS` and their sum, "total"."""
+    """Convert seconds per stage to seconds for each of :data:`PARTS` and their sum, "total"."""
     seconds = {part: stages.get(part, 0.0) for part in PARTS}
     seconds["other"] += sum(value for name, value in stages.items() if name not in PARTS)
     return {**seconds, "total": sum(seconds.values())}

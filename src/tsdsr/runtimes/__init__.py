@@ -1,1 +1,1 @@
-"""Models outside PyTorch: export, sessions of ONNX Runtime and OpenVINO, pipelines over exported graphs."""
+"""Models outside PyTorch: export, ONNX Runtime and OpenVINO sessions, pipelines over exported graphs."""

@@ -1,7 +1,7 @@
-"""Pipelines as folders for ONNX Runtime and OpenVINO.
+"""Export pipelines to folders for ONNX Runtime and OpenVINO.
 
 A folder holds the three graphs of :mod:`tsdsr.runtimes.graphs` as ``encoder``, ``denoiser`` and ``decoder`` (``.onnx``,
-or ``.xml`` and ``.bin``), and ``tsdsr.json``, which says how to use them (:class:`ExportIndex`).
+or ``.xml`` and ``.bin``), and ``tsdsr.json``, which describes them (:class:`ExportIndex`).
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from tsdsr.runtimes.graphs import GRAPHS, GraphInfo, write_onnx
 
 Backend = Literal["onnx", "openvino"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
-"""The runtimes there is an export for."""
+"""Supported export runtimes."""
 
 SUFFIXES: dict[Backend, str] = {"onnx": ".onnx", "openvino": ".xml"}
-"""How each runtime's graph files end."""
+"""File suffix of each runtime's graphs."""
 
 STORED: dict[torch.dtype, str] = {torch.float32: "fp32", torch.float16: "fp16"}
-"""Precisions an export may store, by the name in the index."""
+"""Supported precisions of an export, by their name in the index."""
 
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
 class ExportIndex:
-    """What ``tsdsr.json`` says about an exported model.
+    """Content of ``tsdsr.json``, which describes an exported model.
 
     Attributes:
-        backend ("onnx" | "openvino"): whose files these are.
+        backend ("onnx" | "openvino"): runtime of the files.
         model (str): name of the base model in :data:`tsdsr.models.zoo.SPECS`.
         dtype ("fp32" | "fp16"): precision of the stored weights.
-        scaling_factor (float): what the encoder's latents are multiplied by for the denoiser, and divided by for the
-            decoder.
-        vae_scale_factor (int): pixels a latent position, along each axis.
+        scaling_factor (float): factor by which the encoder's latents are multiplied for the denoiser and divided for
+            the decoder.
+        vae_scale_factor (int): pixels per latent position along each axis.
         size_multiple (int): image sides must be multiples of this many pixels.
-        format (int): version of this description.
+        format (int): version of this format.
     """
 
     backend: Backend
@@ -62,8 +62,8 @@ class ExportIndex:
         """Read and check the index of an exported model.
 
         Raises:
-            ModelNotFoundError: ``folder`` holds no exported model, or a graph is missing.
-            ModelError: the index is broken, or of a later version.
+            ModelNotFoundError: ``folder`` contains no exported model, or a graph is missing.
+            ModelError: the index is broken, or from a later version.
         """
         folder = Path(folder)
         path = folder / EXPORT_INDEX
@@ -83,17 +83,17 @@ class ExportIndex:
         return index
 
     def graph(self, folder: Path, name: str) -> Path:
-        """The file of one of the three graphs."""
+        """Return the file of one of the three graphs."""
         return folder / f"{name}{SUFFIXES[self.backend]}"
 
 
 def export_pipeline(pipe: OneStepSRPipeline, output: StrPath, backend: Backend = "onnx") -> tuple[GraphInfo, ...]:
-    """Write a pipeline as a folder that another runtime can use; it appears complete or not at all.
+    """Export a pipeline to a folder for another runtime. The folder is written completely or not at all.
 
     Args:
-        pipe (OneStepSRPipeline): on the CPU, in float32 or float16, which becomes the precision of the files.
-        output (str | PathLike): the folder to make.
-        backend ("onnx" | "openvino"): for which runtime.
+        pipe (OneStepSRPipeline): on the CPU; its precision, float32 or float16, is that of the files.
+        output (str | PathLike): the folder to create.
+        backend ("onnx" | "openvino"): target runtime.
 
     Returns:
         tuple of GraphInfo: the size of each graph as ONNX.
@@ -116,7 +116,7 @@ def export_pipeline(pipe: OneStepSRPipeline, output: StrPath, backend: Backend =
 
 
 def _write(pipe: OneStepSRPipeline, graph: str, path: Path) -> GraphInfo:
-    """One graph, through ONNX when it is for OpenVINO."""
+    """Write one graph; for OpenVINO, via ONNX."""
     if path.suffix == ".onnx":
         return write_onnx(pipe, graph, path)
     openvino = import_openvino()
@@ -128,10 +128,10 @@ def _write(pipe: OneStepSRPipeline, graph: str, path: Path) -> GraphInfo:
 
 
 def import_openvino() -> Any:
-    """The package.
+    """Import OpenVINO.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: OpenVINO is not installed.
     """
     try:
         import openvino

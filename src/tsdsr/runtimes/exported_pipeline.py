@@ -1,4 +1,4 @@
-"""Exported models behind the interface of the pipeline: tiling, colours and files work as with any other model."""
+"""Exported models with the pipeline's interface: tiling, colours and files work as with any other model."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tsdsr.runtimes.sessions import Graph, opener, runtime_dtype
 
 
 class ExportedPart:
-    """What the pipeline asks of every component. There are no parameters: the weights are the runtime's.
+    """Interface that the pipeline needs from each component. Has no parameters: the runtime holds the weights.
 
     Args:
-        dtype (torch.dtype): what the runtime computes in; tensors that come and go are float32 on the CPU.
+        dtype (torch.dtype): compute precision of the runtime; inputs and outputs are float32 on the CPU.
     """
 
     device = torch.device("cpu")
@@ -38,10 +38,10 @@ class ExportedPart:
 
 
 class ExportedDenoiser(ExportedPart):
-    """The whole step as one graph.
+    """The denoising step as one graph.
 
     Args:
-        graph (callable): ``z_lq`` → ``z_hat``, one sample a call.
+        graph (callable): ``z_lq`` → ``z_hat``, one sample per call.
         dtype (torch.dtype): see :class:`ExportedPart`.
     """
 
@@ -50,17 +50,17 @@ class ExportedDenoiser(ExportedPart):
         self.graph = graph
 
     def __call__(self, z_lq: Tensor) -> Tensor:
-        """Scaled latents (B, C, h, w) → restored ones, same shape."""
+        """Map scaled latents (B, C, h, w) to restored latents, same shape."""
         return _each(self.graph, z_lq)
 
 
 class ExportedAutoencoder(ExportedPart):
-    """The autoencoder as two graphs, called as ``diffusers.AutoencoderKL`` is.
+    """The autoencoder as two graphs, with the interface of ``diffusers.AutoencoderKL``.
 
     Args:
-        encoder (callable): image in [-1, 1] → latent, one a call.
+        encoder (callable): image in [-1, 1] → latent, one per call.
         decoder (callable): latent → image.
-        scaling_factor (float): of the latents.
+        scaling_factor (float): scaling factor of the latents.
         dtype (torch.dtype): see :class:`ExportedPart`.
     """
 
@@ -70,11 +70,11 @@ class ExportedAutoencoder(ExportedPart):
         self.config = SimpleNamespace(scaling_factor=scaling_factor)
 
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
-        """Images (B, 3, H, W) in [-1, 1] → distributions over latents (B, C, H/f, W/f) that know only their mode."""
+        """Encode images (B, 3, H, W) in [-1, 1] to distributions of latents (B, C, H/f, W/f) with only a mode."""
         return AutoencoderKLOutput(latent_dist=_ModeOnly(_each(self.encoder, x)))
 
     def decode(self, z: Tensor, return_dict: bool = False) -> tuple[Tensor]:
-        """Latents (B, C, h, w) → images (B, 3, h f, w f), nominally in [-1, 1]."""
+        """Decode latents (B, C, h, w) to images (B, 3, h f, w f), nominally in [-1, 1]."""
         return (_each(self.decoder, z),)
 
 
@@ -88,18 +88,18 @@ class ExportedPipeline(OneStepSRPipeline):
     """:class:`OneStepSRPipeline` over an exported model, see :func:`load_exported`."""
 
     def __init__(self, denoiser: ExportedDenoiser, vae: ExportedAutoencoder, model: str = "mini") -> None:
-        DiffusionPipeline.__init__(self)  # the parent's has a prompt, which here is part of the graph
+        DiffusionPipeline.__init__(self)  # the parent's takes a prompt, which is part of the graph here
         self.register_modules(denoiser=denoiser, vae=vae)
         self.register_to_config(model=model)
 
     def denoise(self, z_lq: Tensor) -> Tensor:
-        """The one step, by the exported graph; see the parent's."""
+        """Take the one step with the exported graph; see the parent class."""
         with stage("denoise"):
             z_hat: Tensor = self.denoiser(z_lq)
         return z_hat
 
     def save_pretrained(self, save_directory: StrPath, **kwargs: object) -> None:
-        """Not possible; copy the exported folder."""
+        """Not supported; copy the exported folder instead."""
         raise InvalidInputError("an exported model has no weights to save: copy its folder")
 
 
@@ -109,18 +109,18 @@ def load_exported(
     dtype: str | torch.dtype = "auto",
     threads: int | None = None,
 ) -> ExportedPipeline:
-    """Open a model that ``tsdsr export`` or :func:`~tsdsr.runtimes.export.export_pipeline` made.
+    """Open a model made by ``tsdsr export`` or :func:`~tsdsr.runtimes.export.export_pipeline`.
 
     Args:
         folder: the exported model.
         device (str): see :func:`tsdsr.runtimes.sessions.opener`.
         dtype: see :func:`tsdsr.runtimes.sessions.runtime_dtype`.
-        threads (int | None): on the CPU; default PyTorch's number.
+        threads (int | None): CPU threads; default: PyTorch's number.
 
     Raises:
-        ModelNotFoundError: no exported model there, or one of its files is missing.
+        ModelNotFoundError: the folder contains no exported model, or a file is missing.
         WeightsError: a file is broken.
-        ModelError: no such device.
+        ModelError: the device does not exist.
         InvalidInputError: the model cannot compute in that precision.
         MissingDependencyError: the runtime is not installed.
     """
@@ -134,6 +134,6 @@ def load_exported(
 
 
 def _each(graph: Graph, x: Tensor) -> Tensor:
-    """Graphs take one sample; a batch goes through one by one."""
+    """Run a graph on each sample of a batch, because graphs take one sample."""
     results = [graph(x[i : i + 1]) for i in range(len(x))]
     return results[0] if len(results) == 1 else torch.cat(results)

@@ -1,16 +1,16 @@
-"""A pipeline's networks as ONNX graphs.
+"""Export a pipeline's networks as ONNX graphs.
 
-Three graphs make a pipeline, float32 in and out whatever the networks compute in, for one image of any size:
+A pipeline is three graphs for one image of any size. Inputs and outputs are float32 in any compute precision:
 
 * ``encoder``: image in [-1, 1], (1, 3, H, W) → latent, (1, C, H/f, W/f), the posterior's mode, not scaled;
 * ``denoiser``: scaled latent ``z_lq`` → scaled latent ``z_hat``, the whole step;
 * ``decoder``: latent, not scaled → image, nominally in [-1, 1].
 
-A graph with more than 256 MB of weights keeps them in a second file, ``.onnx.data``.
+A graph with more than 256 MB of weights stores them in a second file, ``.onnx.data``.
 
-H and W are multiples of the model's ``size_multiple``. The batch is one, so that time and prompt are constants of the
-graph, and with them everything that depends on nothing else: the embeddings and each modulation's linear layer are
-computed once, during the export, and their weights are left out.
+H and W are multiples of the model's ``size_multiple``. The batch size is one, so time and prompt are constants of
+the graph, and so is everything that depends only on them: the embeddings and each modulation's linear layer are
+computed once, during export, and their weights are dropped.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class GraphInfo:
 
     Attributes:
         name (str): encoder, denoiser or decoder.
-        nodes (int): operations.
-        constants (int): stored numbers.
-        parameters (int): numbers the network had in PyTorch.
+        nodes (int): number of operations.
+        constants (int): number of stored values.
+        parameters (int): number of parameters in PyTorch.
     """
 
     name: str
@@ -99,7 +99,7 @@ def write_onnx(pipe: OneStepSRPipeline, name: str, path: StrPath) -> GraphInfo:
     """Write one of :data:`GRAPHS`.
 
     Args:
-        pipe (OneStepSRPipeline): on the CPU; the precision of its networks becomes the graph's. It stays as it is.
+        pipe (OneStepSRPipeline): on the CPU; the precision of its networks becomes the graph's. It is not changed.
         name (str): which graph.
         path (str | PathLike): a file with the suffix ``.onnx``.
 
@@ -110,7 +110,7 @@ def write_onnx(pipe: OneStepSRPipeline, name: str, path: StrPath) -> GraphInfo:
     wrapper, source, result = _PARTS[name]
     module = wrapper(pipe)
     spec = pipe.spec
-    # The schedule is kept by the process; were it first asked for below, a tracer's stand-in would be kept instead.
+    # The process caches the schedule. If it were first computed below, the cache would hold a tracer's proxy instead.
     spec.process.coefficients(torch.tensor(spec.timestep))
     example, sizes = _example(pipe, name)
     with _quiet(), _evaluating(module):
@@ -122,14 +122,14 @@ def write_onnx(pipe: OneStepSRPipeline, name: str, path: StrPath) -> GraphInfo:
         optimizer.remove_unused_nodes(exported.model)
         graph = exported.model.graph
         tensors = [value.const_value for value in graph.initializers.values()]
-        # Weights beside the graph are written as they are; weights within it are copied three times on the way.
+        # Weights beside the graph are written directly; weights within it would be copied three times.
         exported.save(path, external_data=sum(tensor.nbytes for tensor in tensors) > _LARGEST_SINGLE_FILE)
     constants = sum(tensor.size for tensor in tensors)
     return GraphInfo(name, len(list(graph)), constants, sum(p.numel() for p in _used(pipe, name).parameters()))
 
 
 def _example(pipe: OneStepSRPipeline, name: str) -> tuple[Tensor, dict[int, Any]]:
-    """An input to trace with, and its axes of any size: multiples of what the model needs."""
+    """Return an input for tracing and its dynamic axes, multiples of what the model needs."""
     spec = pipe.spec
     multiple, channels = spec.size_multiple, 3
     if name != "encoder":
@@ -142,7 +142,7 @@ def _example(pipe: OneStepSRPipeline, name: str) -> tuple[Tensor, dict[int, Any]
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Within the block, the module is in evaluation mode."""
+    """Put the module into evaluation mode within the block."""
     modes = {part: part.training for part in module.modules()}
     try:
         module.eval()
@@ -153,7 +153,7 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def _used(pipe: OneStepSRPipeline, name: str) -> nn.Module:
-    """The network behind a graph."""
+    """Return the network of a graph."""
     whole: nn.Module = pipe.denoiser if name == "denoiser" else pipe.vae
     return getattr(whole, name, whole)
 
@@ -168,7 +168,7 @@ def _exporter() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' notes: folds they skip, domains they do not know, their own deprecated calls."""
+    """Silence the exporters' notes on skipped folds, unknown domains and their own deprecated calls."""
     loggers = [logging.getLogger(name) for name in ("onnxscript", "torch.onnx")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Any model in any runtime: exported ones are opened, others are exported on first use and kept."""
+"""Open any model in any runtime. Models that are not exported yet are exported on first use and cached."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def open_pipeline(
     cache: StrPath | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> OneStepSRPipeline:
-    """A ready pipeline in the wanted runtime.
+    """Open a pipeline in the given runtime.
 
     Args:
-        model: what :func:`~tsdsr.pipeline.loading.load_pipeline` takes, or an exported folder.
+        model: argument of :func:`~tsdsr.pipeline.loading.load_pipeline`, or an exported folder.
         backend ("auto" | "torch" | "onnx" | "openvino"): "auto" is an exported folder's own runtime, and PyTorch for
             every other model. A model that is not exported yet is exported on first use, in float32 unless ``dtype`` is
             "fp16" with ONNX Runtime.
-        device, dtype (str): as the runtime understands them.
-        cache (str | PathLike | None): where exports are kept; default ``$TSDSR_CACHE``, then ``~/.cache/tsdsr``.
-        say (callable): told when an export begins.
+        device, dtype (str): in the form the runtime expects.
+        cache (str | PathLike | None): folder of cached exports; default: ``$TSDSR_CACHE``, then ``~/.cache/tsdsr``.
+        say (callable): called with a message when an export begins.
 
     Raises:
-        InvalidInputError: unknown backend, or the exported model is another runtime's.
-        TSDSRError: as :func:`~tsdsr.pipeline.loading.load_pipeline` and :func:`load_exported` raise.
+        InvalidInputError: unknown backend, or the model was exported for another runtime.
+        TSDSRError: see :func:`~tsdsr.pipeline.loading.load_pipeline` and :func:`load_exported`.
     """
     if backend not in ("auto", "torch", *BACKENDS):
         raise InvalidInputError(f"unknown backend {backend!r}; choose from auto, torch, {', '.join(BACKENDS)}")
@@ -60,9 +60,9 @@ def cached_export(
     cache: StrPath | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """The folder of a model's export, made unless it exists; named after the content of the model's files.
+    """Return the folder of a model's export, named by a hash of the model's files. Export if it does not exist.
 
-    Args: as :func:`open_pipeline`.
+    Args: see :func:`open_pipeline`.
 
     Raises:
         TSDSRError: the model cannot be loaded or exported.
@@ -77,6 +77,6 @@ def cached_export(
         try:
             export_pipeline(load_pipeline(model, "cpu", stored), target, backend)
         except (OSError, InvalidInputError):
-            if not (target / EXPORT_INDEX).is_file():  # another process was first
+            if not (target / EXPORT_INDEX).is_file():  # unless another process was faster
                 raise
     return target

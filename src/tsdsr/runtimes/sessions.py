@@ -1,6 +1,6 @@
-"""Runtimes other than PyTorch: a graph file → a function of one tensor.
+"""Runtimes other than PyTorch: open a graph file as a function of one tensor.
 
-Tensors are float32 on the CPU and share memory with the arrays that the runtimes see; PyTorch computes nothing.
+Tensors are float32 on the CPU and share memory with the runtimes' arrays. PyTorch does no computation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, 
 from tsdsr.runtimes.export import Backend, import_openvino
 
 Graph = Callable[[Tensor], Tensor]
-"""A network in some runtime: (1, C, h, w) → (1, C', h', w'), float32, on the CPU."""
+"""A network in a runtime: (1, C, h, w) → (1, C', h', w'), float32, on the CPU."""
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -31,16 +31,16 @@ _OUT_OF_MEMORY = ("out of memory", "failed to allocate", "can't allocate", "bad_
 
 
 def runtime_dtype(backend: Backend, stored: str, dtype: str | torch.dtype, device: str) -> torch.dtype:
-    """The precision a runtime will compute in.
+    """Return the precision in which a runtime will compute.
 
-    ONNX Runtime computes in the precision of the file; OpenVINO in the one it is asked for.
+    ONNX Runtime computes in the precision of the file, OpenVINO in the requested one.
 
     Args:
         backend ("onnx" | "openvino"): the runtime.
         stored ("fp32" | "fp16"): precision of the file.
-        dtype: "auto", "fp32", "fp16", "bf16" or a torch dtype. "auto" is what the file has with ONNX Runtime, and with
-            OpenVINO what :func:`tsdsr.pipeline.loading.choose_dtype` says of the CPU, float16 on other devices.
-        device (str): where.
+        dtype: "auto", "fp32", "fp16", "bf16" or a torch dtype. With ONNX Runtime, "auto" is the precision of the file.
+            With OpenVINO it is that of :func:`tsdsr.devices.choose_dtype` on the CPU, float16 on other devices.
+        device (str): device to compute on.
 
     Raises:
         InvalidInputError: ONNX Runtime cannot compute in that precision.
@@ -59,18 +59,18 @@ def runtime_dtype(backend: Backend, stored: str, dtype: str | torch.dtype, devic
 
 
 def opener(backend: Backend, device: str, dtype: torch.dtype, threads: int) -> Callable[[Path], Graph]:
-    """A function that opens graph files.
+    """Return a function that opens graph files.
 
     Args:
         backend ("onnx" | "openvino"): the runtime.
         device (str): "auto", "cpu" or, for ONNX Runtime, "cuda", "cuda:1", "directml", "coreml", for OpenVINO "gpu",
-            "gpu.1", "npu". "auto" takes CUDA when ONNX Runtime has it, else the CPU.
-        dtype (torch.dtype): precision for OpenVINO to compute in.
-        threads (int): on the CPU.
+            "gpu.1", "npu". "auto" selects CUDA if ONNX Runtime supports it, else the CPU.
+        dtype (torch.dtype): compute precision of OpenVINO.
+        threads (int): CPU threads.
 
     Raises:
         MissingDependencyError: the runtime is not installed.
-        ModelError: it does not know the device.
+        ModelError: the runtime does not support the device.
     """
     return _onnx_opener(device, threads) if backend == "onnx" else _openvino_opener(device, dtype, threads)
 
@@ -90,7 +90,7 @@ def _onnx_opener(device: str, threads: int) -> Callable[[Path], Graph]:
     provider = (_PROVIDERS[kind], {"device_id": number} if number else {})
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # errors come as exceptions
+    options.log_severity_level = 4  # errors are raised as exceptions
 
     def open_graph(path: Path) -> Graph:
         session = _reported(path, lambda: onnxruntime.InferenceSession(path, options, providers=[provider]))
@@ -119,12 +119,12 @@ def _openvino_opener(device: str, dtype: torch.dtype, threads: int) -> Callable[
 def _reported(path: Path, load: Callable[[], Any]) -> Any:
     try:
         return load()
-    except Exception as error:  # the runtimes' own errors share no base class
+    except Exception as error:  # the runtimes' errors have no common base class
         raise WeightsError(f"{path}: cannot be loaded ({_summary(error)}); export the model again") from error
 
 
 def _guarded(path: Path, run: Callable[[Any], Any]) -> Graph:
-    """Tensor in, tensor out; the runtimes' errors as ours, except for a lack of memory."""
+    """Wrap a runtime call: convert tensors, and raise its errors as ours except for a lack of memory."""
 
     def call(x: Tensor) -> Tensor:
         try:
@@ -139,6 +139,6 @@ def _guarded(path: Path, run: Callable[[Any], Any]) -> Graph:
 
 
 def _summary(error: Exception) -> str:
-    """The last line of a message: the first ones tell where in the runtime's own sources it came up."""
+    """Return the last line of a message: the first ones give locations in the runtime's own sources."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
