@@ -1,4 +1,4 @@
-"""Low- and high-quality images show the same thing at the same place, by any degradation and at any scale."""
+"""Low- and high-quality images are aligned, for every degradation and scale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where crops come from, how they are turned and scaled, and what size a pair's low-quality image has."""
+"""Position, orientation and scale of crops, and the size of a pair's low-quality image."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_low_quality_image_has_the_scale_asked_for(
 
 
 def test_photographs_of_one_name_fall_on_the_same_side_of_the_split() -> None:
-    """Wherever a data set lies, and whatever else is in it."""
+    """Independent of the folder and of other files in the dataset."""
     names = [f"{i:04d}.jpg" for i in range(300)]
     held = [{p.name for p in split_photos([Path(folder) / n for n in names], 0.2)[1]} for folder in ("a", "b/c", "/d")]
     assert held[0] == held[1] == held[2]

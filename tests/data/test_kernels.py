@@ -1,4 +1,4 @@
-"""Kernels: moments, closed forms, and the published recipe's own formulas written out."""
+"""Blur kernels against their moments, closed forms, and the formulas of the published recipe."""
 
 from __future__ import annotations
 

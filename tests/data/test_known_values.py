@@ -1,4 +1,4 @@
-"""Degradations against values worked out by hand, where strength and order matter."""
+"""Strength and order of degradation operators, against values computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each operator: it runs, keeps shapes, refuses nonsense, repeats under a seed, and gives known values."""
+"""Each operator: shapes, invalid input, reproducibility by seed, and known values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenCV operators mean the same as the torch ones, and the table of Poisson counts holds the distribution."""
+"""The OpenCV operators agree with the torch operators, and tabulated Poisson counts follow the distribution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The second-order recipe: replayable, independent of batches and workers, and within the published ranges."""
+"""Second-order degradation: replay, independence of batches and workers, and the published ranges."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_epochs_and_seeds_change_the_order(shards: str) -> None:
 
 
 def test_shards_come_in_another_order_in_every_epoch(photos: Path, tmp_path: Path) -> None:
-    """With one sample a shard, nothing but the order of shards is left."""
+    """With one sample per shard, only the order of shards remains."""
     two = [s.key for s in ShardStream(pack(photos, tmp_path, per_shard=1), seed=1, epochs=2)]
     assert sorted(two[:COUNT]) == sorted(two[COUNT:])
     assert two[:COUNT] != two[COUNT:]

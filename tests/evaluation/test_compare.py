@@ -1,4 +1,4 @@
-"""Comparisons: systems are run, timed and scored on the same images; nothing is made twice."""
+"""Comparisons: systems are run, timed and scored on the same images, and existing outputs are kept."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_results_in_other_modes_are_stored_as_they_look(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "deep" / "grey16.png")), shown)
 
 
-def test_what_exists_is_not_made_again(pairs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_existing_outputs_are_kept(pairs: tuple[Path, Path], tmp_path: Path) -> None:
     calls = []
     system = System("s", lambda image: (calls.append(1), nearest(image))[1])
     for overwrite, expected in ((False, 2), (False, 2), (True, 4)):
@@ -97,7 +97,7 @@ def test_names_stay_inside_the_output_folder(name: str) -> None:
         System(name, nearest)
 
 
-def test_systems_need_names_of_their_own(pairs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_systems_need_unique_names(pairs: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="two systems are called a"):
         compare([System("a", nearest), System("a", nearest)], *pairs, tmp_path, SETTINGS)
     with pytest.raises(InvalidInputError, match="either restores or is a folder"):

@@ -1,4 +1,4 @@
-"""The page of an evaluation: complete, self-contained, and what its controls do in a real browser."""
+"""The HTML report: complete, self-contained, with controls that work in a real browser."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def found(tmp_path: Path) -> Evaluation:
     return Evaluation(NAMES, tuple(paths["gt"]), tuple(paths["lr"]), systems, variants, {"pyiqa": "0"})
 
 
-def test_the_page_needs_nothing_but_itself(found: Evaluation, tmp_path: Path) -> None:
+def test_the_page_is_self_contained(found: Evaluation, tmp_path: Path) -> None:
     write_report(found, tmp_path / "r.html", title="A & <B>")
     page = (tmp_path / "r.html").read_text()
     assert "<title>A &amp; &lt;B&gt;</title>" in page
@@ -68,7 +68,7 @@ def test_the_page_needs_nothing_but_itself(found: Evaluation, tmp_path: Path) ->
     assert stored
     data = json.loads(stored[1])
     assert data["evaluation"]["images"] == list(NAMES)
-    assert str(tmp_path) not in page  # folders are their owner's business
+    assert str(tmp_path) not in page  # folders are private
 
 
 def test_embedded_text_cannot_end_its_element() -> None:
@@ -271,7 +271,7 @@ def test_phones_need_no_sideways_scrolling(found: Evaluation, opened: Open, sche
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
-def test_little_is_enough(found: Evaluation, opened: Open) -> None:
+def test_a_minimal_evaluation_makes_a_page(found: Evaluation, opened: Open) -> None:
     """One system, neither truth nor input, a metric of whole sets only."""
     system = SystemResult("s", found.systems[0].files, {"fid": Scores(12.5)})
     page = opened(Evaluation(found.images, (), (), (system,), {"fid": ""}))

@@ -1,4 +1,4 @@
-"""The paper's figures, against the paper's text when it is there."""
+"""Published results against the paper's text, where that is available."""
 
 from __future__ import annotations
 

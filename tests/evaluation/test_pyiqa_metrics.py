@@ -1,4 +1,4 @@
-"""The real metrics: known scores, the same values on the fast path, and honest absence. Needs pyiqa."""
+"""Real pyiqa metrics: known scores, equal values on the fast path, and reported absence. Needs pyiqa."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def pyiqa() -> Any:
 
 
 def ready(name: str, **options: Any) -> Any:
-    """The metric, or a skipped test where its weights cannot be had."""
+    """Create the metric, or skip the test if its weights are not available."""
     try:
         return make_metric(METRICS[name], **options)
     except MetricUnavailableError as error:
@@ -107,7 +107,7 @@ def test_processes_give_the_same_as_one(tmp_path: Path) -> None:
     assert one.settings["pyiqa"]
 
 
-def test_weights_that_cannot_be_had_are_reported(monkeypatch: pytest.MonkeyPatch, pyiqa: Any, tmp_path: Path) -> None:
+def test_unavailable_weights_are_reported(monkeypatch: pytest.MonkeyPatch, pyiqa: Any, tmp_path: Path) -> None:
     def no_network(name: str, **_: Any) -> Any:
         raise OSError(f"cannot download {name}\nlong story")
 

@@ -1,4 +1,4 @@
-"""Stored results come back as they were."""
+"""Round trip of stored results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scoring with stand-ins for pyiqa: what is compared with what, in which order, and what a reader is told."""
+"""Scoring with stand-ins for pyiqa: pairing, order, and messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PSNR is the mean difference in grey levels, NIQE the mean level; LPIPS cannot be had."""
+    """PSNR is the mean difference in grey levels, NIQE the mean level; LPIPS is unavailable."""
 
     def make_metric(spec: Any, device: Any, border: int) -> Any:
         if spec.name == "lpips":
@@ -87,7 +87,7 @@ def test_broken_images_are_named(folders: tuple[Path, Path]) -> None:
         evaluate({"a": folders[0]}, folders[1], ScoringSettings(select_metrics(["psnr"])))
 
 
-def test_full_reference_metrics_want_true_images(folders: tuple[Path, Path]) -> None:
+def test_full_reference_metrics_need_ground_truth(folders: tuple[Path, Path]) -> None:
     with pytest.raises(InvalidInputError, match="psnr, fid compare with true images"):
         evaluate({"a": folders[0]}, None, ScoringSettings(select_metrics(["psnr", "niqe", "fid"])))
 

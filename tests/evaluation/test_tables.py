@@ -1,4 +1,4 @@
-"""Tables: what is marked as best, in every format."""
+"""Tables: marks for best and second best, in every format."""
 
 from __future__ import annotations
 

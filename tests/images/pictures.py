@@ -1,4 +1,4 @@
-"""Pictures of every kind with all metadata, for the tests of files."""
+"""Test pictures of every kind, with all metadata."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_cmyk_goes_through_its_profile_when_it_has_one(photo: Image.Image, tmp_p
     picture = read_picture(tmp_path / "cmyk.jpg")
     assert "approximate" in picture.notices[0]
     assert np.abs(picture.pixels.astype(int) - np.asarray(photo)).mean() < 3
-    # A file that says it is CMYK and is not: the profile is of no use, the pixels are.
+    # A profile that claims to be CMYK and is not: the profile is unusable, the pixels are not.
     icc = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     icc[16:20] = b"CMYK"
     photo.convert("CMYK").save(tmp_path / "wrong.jpg", icc_profile=bytes(icc))
@@ -89,7 +89,7 @@ def test_every_orientation_is_applied_and_reset(tmp_path: Path, orientation: int
 
 
 def test_real_files(tmp_path: Path) -> None:
-    """Files as scikit-image ships them, read from where they lie."""
+    """Files shipped with scikit-image, read in place."""
     folder = Path(skimage.data.__file__).parent
     paths = [p for p in folder.glob("*") if p.suffix.lower() in FORMATS and not p.name.startswith("multipage")]
     if not paths:
@@ -163,7 +163,7 @@ def test_a_heif_without_its_package_says_what_to_install(tmp_path: Path, monkeyp
 
 
 def without(monkeypatch: pytest.MonkeyPatch, package: str, name: str) -> None:
-    """As if a package had never been there."""
+    """Simulate that a package is not installed."""
     real: Callable[..., Any] = builtins.__import__
 
     def refuse(module: str, *args: Any, **kwargs: Any) -> Any:

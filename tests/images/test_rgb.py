@@ -1,4 +1,4 @@
-"""What a file shows as 8-bit RGB: :func:`read_rgb` and its kin."""
+"""Decoding to 8-bit RGB: :func:`read_rgb`, :func:`read_size` and related functions."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_results_may_be_larger_than_inputs(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("name", [name for name in UNUSUAL if name not in ("rgb16.png", "transparent16.png")])
 def test_pillow_images_show_the_same(tmp_path: Path, name: str) -> None:
-    """But for 16-bit colour, which Pillow does not keep, and the orientation, which belongs to the file."""
+    """Except 16-bit colour, which Pillow does not keep, and the orientation, which belongs to the file."""
     if name == "planar16.tif":
         pytest.skip("Pillow reads 16-bit planes wrongly")
     path, shown = write_unusual(tmp_path, name)

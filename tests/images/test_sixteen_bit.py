@@ -1,4 +1,4 @@
-"""16 bits in and out."""
+"""Reading and writing of 16-bit images."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_one_transparent_colour(tmp_path: Path) -> None:
     assert np.array_equal(alpha[0] == 0, (RGB[0] == RGB[0, 5]).all(-1))
 
 
-def test_kinds_nobody_reads_are_refused(tmp_path: Path) -> None:
+def test_unsupported_kinds_are_rejected(tmp_path: Path) -> None:
     tifffile.imwrite(
         tmp_path / "a.tif", np.zeros((4, 4, 7), np.uint16), photometric="minisblack", planarconfig="contig"
     )

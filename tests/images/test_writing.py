@@ -154,7 +154,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 
 
 class Full:
-    """A disk that is full after some bytes."""
+    """A file on a disk that is full after some bytes."""
 
     def __init__(self, file: Any, error: BaseException) -> None:
         self.file, self.error, self.room = file, error, 3000

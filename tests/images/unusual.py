@@ -1,4 +1,4 @@
-"""Image files that a plain decoder reads wrongly, written by other libraries, with the 8-bit RGB that they show."""
+"""Image files that a simple decoder reads wrongly, written by other libraries, with their expected 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SIZE = 48
 
 
 def write_unusual(folder: Path, name: str) -> tuple[Path, Pixels]:
-    """Write one of :data:`UNUSUAL`; gives the file and what it shows (:data:`SIZE`, :data:`SIZE`, 3), uint8."""
+    """Write one of :data:`UNUSUAL`; return the file and its RGB (:data:`SIZE`, :data:`SIZE`, 3), uint8."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
     colours, alpha = np.ascontiguousarray(rgb(SIZE, SIZE)), ramp(SIZE, SIZE)
@@ -68,7 +68,7 @@ def write_unusual(folder: Path, name: str) -> tuple[Path, Pixels]:
 
 
 def write_float(folder: Path) -> Path:
-    """A TIFF of floating-point values, whose range nobody knows."""
+    """Write a TIFF of floating-point values, whose range is not defined."""
     folder.mkdir(parents=True, exist_ok=True)
     tifffile.imwrite(folder / "float.tif", rgb(SIZE, SIZE)[..., 1].astype(np.float32) / 255)
     return folder / "float.tif"

@@ -1,4 +1,4 @@
-"""A small study whose systems can be told apart by colour, and its server."""
+"""Fixtures: a small study whose systems differ in colour, and its server."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Client:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[int]:
-    """Serve a study from a thread; gives the port."""
+    """Serve a study from a thread; yield the port."""
     pytest.importorskip("starlette")
     uvicorn = pytest.importorskip("uvicorn")
     from tsdsr.study.server import StudyServer, bind

@@ -1,4 +1,4 @@
-"""Reports: the paper's numbers from votes that give them, tables, the figure."""
+"""Study reports: the paper's approval rates from matching votes, tables, and the figure."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_ranking_follows_the_votes(report: StudyReport) -> None:
     assert last.over_next is last.over_next_interval is None
 
 
-def test_what_is_missing_is_said() -> None:
+def test_incomplete_votes_are_reported() -> None:
     with pytest.raises(DatasetError, match="no votes yet"):
         study_report(STUDY, [])
     with pytest.raises(DatasetError, match="does not have: fish"):

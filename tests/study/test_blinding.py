@@ -1,4 +1,4 @@
-"""Order, positions and addresses: fixed for a session, evenly random over sessions, and telling nothing."""
+"""Order, positions and addresses: fixed within a session, uniform over sessions, and revealing nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study as it is made: the pictures, what is refused, what is noticed later."""
+"""Creation of a study: pictures, rejected input, and detection of later changes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_floating_point_files_are_refused_by_name(tmp_path: Path) -> None:
         create_study(tmp_path / "study", folder, folder, {"a": folder, "b": folder})
 
 
-def test_what_cannot_be_shown_is_refused_before_anything_is_written(
+def test_invalid_input_is_rejected_before_anything_is_written(
     make: Make, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     alpha, beta = folders["alpha"], folders["beta"]

@@ -1,4 +1,4 @@
-"""The page in a real browser: choosing, confirming, enlarging, coming back; on a desk and on a phone."""
+"""The study page in a real browser: choosing, confirming, zooming and resuming, on desktop and phone."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def votes(tmp_path: Path) -> Callable[[], list[Vote]]:
 
 
 def confirm(page: Any, by: Callable[[], None]) -> None:
-    """Confirm by some means and wait until the next trial, or the end, is shown."""
+    """Confirm with ``by`` and wait until the next trial, or the end, is shown."""
     before = page.get_attribute("#pictures", "data-trial")
     by()
     page.wait_for_function(

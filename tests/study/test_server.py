@@ -1,4 +1,4 @@
-"""The interface behind the page: what it refuses, and that it gives no system away."""
+"""The study server: rejected requests, and blinding of the systems."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_votes_that_are_refused(port: int, tmp_path: Path) -> None:
     assert len(read_votes(tmp_path / "study" / VOTES)) == 1
 
 
-def test_nothing_gives_a_system_away(port: int) -> None:
+def test_responses_do_not_reveal_systems(port: int) -> None:
     voter = Client(port)
     trials = voter.state("POST")["trials"]
     sent = []
@@ -96,7 +96,7 @@ def test_pictures_belong_to_their_session(port: int) -> None:
     assert voter.ask("GET", "/study.json")[0] == 404
 
 
-def test_a_taken_port_is_said(port: int) -> None:
+def test_a_port_in_use_is_reported(port: int) -> None:
     from tsdsr.study.server import bind
 
     with pytest.raises(InvalidInputError, match=f"port {port} .*--port"):

@@ -1,4 +1,4 @@
-"""The store of votes: once each, on disk, readable by others."""
+"""The vote store: one vote per image, durability, and concurrent readers."""
 
 from __future__ import annotations
 
