@@ -1,4 +1,4 @@
-"""What is checked before a model is loaded, and what the help says."""
+"""Argument checks before a model is loaded, and help texts."""
 
 from __future__ import annotations
 

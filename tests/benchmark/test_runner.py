@@ -1,4 +1,4 @@
-"""Benchmarks: what is timed, how runs alternate, what a result says."""
+"""Benchmarks: timed parts, alternation of runs, contents of a result."""
 
 from __future__ import annotations
 

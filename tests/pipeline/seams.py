@@ -1,4 +1,4 @@
-"""How visible the borders of tiles are."""
+"""Measure the visibility of tile borders."""
 
 from __future__ import annotations
 

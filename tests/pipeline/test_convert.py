@@ -1,4 +1,4 @@
-"""Pipelines from the released layout, and pipelines into folders."""
+"""Build pipelines from the released layout, and save pipelines to folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory a run takes, and what happens when there is too little."""
+"""Memory use of a run, and behaviour when memory runs out."""
 
 from __future__ import annotations
 

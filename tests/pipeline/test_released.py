@@ -1,4 +1,4 @@
-"""Parity with the released code's pictures."""
+"""Parity with the output of the released code."""
 
 from __future__ import annotations
 

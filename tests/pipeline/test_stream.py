@@ -1,4 +1,4 @@
-"""The streaming path against the whole image at once."""
+"""Streaming by tiles gives the same result as the whole image at once."""
 
 from __future__ import annotations
 

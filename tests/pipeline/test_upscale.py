@@ -1,4 +1,4 @@
-"""From file to file."""
+"""Upscaling from file to file."""
 
 from __future__ import annotations
 

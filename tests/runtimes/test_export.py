@@ -1,4 +1,4 @@
-"""Exported models give the picture that PyTorch gives, at sizes that the export never saw."""
+"""Exported models match PyTorch, also at sizes not used during export."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""Ten steps of a tiny model for each kind of recipe, measured; ``golden_runs.json`` holds what they gave.
+"""Run ten steps of a tiny model for each kind of recipe; ``golden_runs.json`` stores the results.
 
-After a change that is meant to alter results, remake the file and look at what moved::
+After a change that intentionally alters results, regenerate the file and review the differences::
 
     PYTHONPATH=src python -m tests.training.golden_runs
 
-The runs see made-up images, no files, so that only a change of the trainer, its networks or its randomness moves them.
+The runs use synthetic images and no files, so results change only with the trainer, its networks or its random numbers.
 The trainer computes in float32, so values are compared with a tolerance: :data:`TOLERANCE` is ten times the largest
-deviation seen between torch versions and with other convolution kernels (oneDNN off), and a small part of what a wrong
-sign or factor does.
+deviation between torch versions and with other convolution kernels (oneDNN off), and a small fraction of the effect of
+a wrong sign or factor.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One or two steps of a tiny student, and what could be seen of them."""
+"""Run one or two steps of a tiny student and record observable values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the trainer hands to whom: encoders, noise, prompts, photographs, and the weights that are stored."""
+"""Inputs that the trainer passes on: encoders, noise, prompts, photographs, and the stored weights."""
 
 from __future__ import annotations
 

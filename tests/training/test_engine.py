@@ -1,4 +1,4 @@
-"""Checkpoints and what a run refuses."""
+"""Checkpoints, and inputs that a run rejects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every kind of recipe still trains as it did: figures and weights of ten steps against stored ones.
+"""Regression test of every kind of recipe: metrics and weights of ten steps against stored ones.
 
 These runs guard how the trainer is put together: a loss left out, a wrong sign, factor, role, prompt or stream of
 randomness moves a figure. How the stored values are made and remade stands in :mod:`tests.training.golden_runs`.

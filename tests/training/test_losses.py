@@ -1,4 +1,4 @@
-"""Losses on images: LPIPS, DISTS, and the term against grids."""
+"""Losses on images: LPIPS, DISTS, and the penalty on grid artefacts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Monitors against cases whose answer is known."""
+"""Monitors on cases with known results."""
 
 from __future__ import annotations
 

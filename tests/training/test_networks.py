@@ -1,4 +1,4 @@
-"""Roles: who answers, who shares weights with whom, and that batching changes nothing."""
+"""Roles: which network predicts, which networks share weights, and that batching changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two processes on the CPU (gloo) do what one does with the double batch."""
+"""Two processes on the CPU (gloo) give the same result as one process with the full batch."""
 
 from __future__ import annotations
 

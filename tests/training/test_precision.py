@@ -1,4 +1,4 @@
-"""What mixed precision leaves of the distillation residuals."""
+"""Accuracy of the distillation residuals in mixed precision."""
 
 from __future__ import annotations
 

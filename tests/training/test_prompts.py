@@ -1,4 +1,4 @@
-"""Which text stands for an image, for the student and for no prompt at all."""
+"""Prompts of images, the student's fixed prompt, and the empty prompt."""
 
 from __future__ import annotations
 

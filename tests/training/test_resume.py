@@ -1,4 +1,4 @@
-"""Resumed runs equal runs that were not interrupted, to the bit."""
+"""Resumed runs are bit-identical to uninterrupted runs."""
 
 from __future__ import annotations
 

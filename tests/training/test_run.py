@@ -1,4 +1,4 @@
-"""Whole runs through the public functions."""
+"""Complete runs through the public functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run in one folder at a time."""
+"""Only one run at a time may use a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each setting of a run, its schedule and its networks changes what it should; of a teacher's run too."""
+"""Each setting of a run, its schedule and its networks has the intended effect, also for teachers."""
 
 from __future__ import annotations
 

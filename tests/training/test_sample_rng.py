@@ -1,4 +1,4 @@
-"""Randomness that belongs to a sample."""
+"""Random numbers per sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each setting of losses and of distillation changes what it should, by as much as it should."""
+"""Each setting of losses and distillation has the intended effect, of the right size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One step of the student's trainer: what it costs, and that all roles take it or none."""
+"""One step of the student trainer: its cost, and that all roles take it or none does."""
 
 from __future__ import annotations
 

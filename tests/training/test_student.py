@@ -1,4 +1,4 @@
-"""The student's trainer: gradients arrive, losses fall, bad steps are counted."""
+"""The student trainer: gradients reach the weights, losses decrease, bad steps are counted."""
 
 from __future__ import annotations
 

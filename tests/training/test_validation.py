@@ -1,4 +1,4 @@
-"""Validation of a student: fixed crops at the main scale, figures with values worked out by hand."""
+"""Validation of a student: fixed crops at the main scale, metrics with values computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny runs for the tests of training."""
+"""Tiny runs for training tests."""
 
 from __future__ import annotations
 
