@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -76,6 +77,27 @@ class BicubicWeights:
         for k in range(1, 4):
             result.addcmul_(crop.index_select(dim, self.index[k]), weight[k])
         return result
+
+
+class BicubicWindow:
+    """A window of an enlarged image: the part of the source it reads, and its pixels.
+
+    Args:
+        rows, cols (Tensor): target positions, integers (n,) and (m,).
+        source (tuple): height and width of the source image in pixels.
+        size (tuple): height and width of the enlarged image, each at least the source's.
+    """
+
+    def __init__(self, rows: Tensor, cols: Tensor, source: Sequence[int], size: Sequence[int]) -> None:
+        self._rows = BicubicWeights.at(rows, source[0], size[0])
+        self._cols = BicubicWeights.at(cols, source[1], size[1])
+        self.crop = (..., slice(self._rows.first, self._rows.stop), slice(self._cols.first, self._cols.stop))
+        """Index of the part of the source, (B, C, H, W), that the window reads."""
+
+    def enlarge(self, crop: Tensor) -> Tensor:
+        """Enlarge the part of the source named by :attr:`crop`, in [0, 1]: (B, C, n, m), clamped to [0, 1]."""
+        rows, cols = (weights.to(crop.device) for weights in (self._rows, self._cols))
+        return rows.apply(cols.apply(crop, -1), -2).clamp_(0, 1)
 
 
 _A = -0.75

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +83,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         dtype: torch.dtype = self.denoiser.dtype
         return dtype
 
-    @property
+    @cached_property
     def spec(self) -> ModelSpec:
         """Specification of the base model."""
         return get_spec(self.config["model"])

@@ -27,7 +27,7 @@ from tsdsr.pipeline.color import ColorFix
 from tsdsr.pipeline.tensors import padded_positions
 from tsdsr.pipeline.tile_plan import TilePlan
 from tsdsr.pixels import to_unit
-from tsdsr.resize import BicubicWeights
+from tsdsr.resize import BicubicWindow
 
 Place = tuple[int, int]
 """Row and column of a tile's first pixel in the enlarged image."""
@@ -54,12 +54,10 @@ class EnlargedImage:
 
     def window(self, rows: range, cols: range) -> Tensor:
         """Return a window (B, 3, rows, columns) of the enlarged and padded image, float32 in [0, 1]."""
-        height, width = self.pixels.shape[-2:]
+        y, x = self._rows[rows.start : rows.stop], self._cols[cols.start : cols.stop]
         with stage("enlarge"):
-            y = BicubicWeights.at(self._rows[rows.start : rows.stop], height, self.size[0])
-            x = BicubicWeights.at(self._cols[cols.start : cols.stop], width, self.size[1])
-            crop = to_unit(to_device(self.pixels[..., y.first : y.stop, x.first : x.stop], self.device))
-            enlarged = y.to(self.device).apply(x.to(self.device).apply(crop, -1), -2).clamp_(0, 1)
+            window = BicubicWindow(y, x, self.pixels.shape[-2:], self.size)
+            enlarged = window.enlarge(to_unit(to_device(self.pixels[window.crop], self.device)))
         return enlarged.expand(-1, 3, -1, -1)
 
     def reduced(self, edge: int) -> Tensor:
