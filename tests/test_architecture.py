@@ -266,3 +266,35 @@ def test_the_architecture_page_states_the_allowed_imports() -> None:
     }
     shared = " ".join(text.split()).partition("may also import these modules:")[2].partition(".")[0]
     assert set(re.findall(r"`(\w+)`", shared)) == EVERYONES
+
+
+def test_functions_for_users_take_strings_as_paths() -> None:
+    """Files and folders that a user names are ``str | os.PathLike``."""
+    modules = {
+        "data.sources": ("list_photos", "read_list"),
+        "data.shards": ("write_shards",),
+        "data.testset": ("write_test_set", "read_manifest"),
+        "evaluation.compare": ("compare",),
+        "evaluation.html_report": ("write_report",),
+        "evaluation.peers": ("load_peer",),
+        "evaluation.scoring": ("evaluate",),
+        "models.lora": ("read_released_lora", "read_embeddings"),
+        "pipeline.convert": ("convert_released", "save_pipeline"),
+        "pipeline.upscale": ("upscale_file",),
+        "runtimes.export": ("export_pipeline",),
+        "study.create": ("create_study",),
+        "study.server": ("serve",),
+        "study.votes": ("read_votes",),
+        "training.caching": ("cache_prompts", "cache_latents"),
+        "training.run": ("train_student", "train_teacher", "measure_figures"),
+    }
+    only_paths = []
+    for module, names in modules.items():
+        tree = ast.parse((ROOT / "src" / "tsdsr" / f"{module.replace('.', '/')}.py").read_text())
+        found = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+        for name in names:
+            for argument in (*found[name].args.args, *found[name].args.kwonlyargs):
+                annotation = ast.unparse(argument.annotation) if argument.annotation else ""
+                if annotation in ("Path", "Path | None"):
+                    only_paths.append(f"{module}.{name}({argument.arg})")
+    assert only_paths == []

@@ -25,7 +25,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from tsdsr.data.datasets import CropSettings, cut_crop
 from tsdsr.data.sources import PHOTO_SUFFIXES, UnreadableFiles
 from tsdsr.errors import DatasetError, ImageError, InvalidInputError
-from tsdsr.files import atomic_path
+from tsdsr.files import StrPath, atomic_path
 from tsdsr.images.reading import decode_rgb
 
 INDEX = "index.json"
@@ -63,10 +63,10 @@ class ShardSample:
 
 def write_shards(
     images: Iterable[Path],
-    output: Path,
-    root: Path,
+    output: StrPath,
+    root: StrPath,
     per_shard: int = 200,
-    prompts: Path | None = None,
+    prompts: StrPath | None = None,
     min_side: int = 1,
 ) -> Iterator[Path]:
     """Pack image files, unchanged, into ``000000.tar``, ``000001.tar``, … and write the index at the end.
@@ -75,10 +75,10 @@ def write_shards(
 
     Args:
         images (iterable of Path): image files.
-        output (Path): folder of the shards; complete shards in it are kept.
-        root (Path): keys are the paths of the images relative to this folder, without suffix.
+        output (str | PathLike): folder of the shards; complete shards in it are kept.
+        root (str | PathLike): keys are the paths of the images relative to this folder, without suffix.
         per_shard (int): number of samples per shard.
-        prompts (Path | None): folder with one text file per key; an image without one has no prompt.
+        prompts (str | PathLike | None): folder with one text file per key; an image without one has no prompt.
         min_side (int): images with a shorter side are skipped.
 
     Yields:
@@ -88,6 +88,9 @@ def write_shards(
         InvalidInputError: Two images share a key.
         DatasetError: Too many images cannot be used.
     """
+    output = Path(output)
+    root = Path(root)
+    prompts = None if prompts is None else Path(prompts)
     paths, keys = _usable(list(images), min_side), set()
     entries = []
     for number, start in enumerate(range(0, len(paths), per_shard)):

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from tsdsr.errors import DatasetError, ImageError, InvalidInputError, MissingDependencyError
+from tsdsr.files import StrPath
 from tsdsr.images.reading import FORMATS, read_rgb
 
 logger = logging.getLogger(__name__)
@@ -63,24 +64,26 @@ class Source:
         return Path(os.path.commonpath([path.parent for path in self.images]))
 
 
-def list_photos(folder: Path) -> list[Path]:
+def list_photos(folder: StrPath) -> list[Path]:
     """List all image files below ``folder``, sorted.
 
     Raises:
         InvalidInputError: The folder is missing or contains no image.
     """
+    folder = Path(folder)
     photos = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
     if not photos:
         raise InvalidInputError(f"{folder}: no photographs found; known suffixes: {', '.join(FORMATS)}")
     return photos
 
 
-def read_list(file: Path) -> list[Path]:
+def read_list(file: StrPath) -> list[Path]:
     """Read image paths from a text file: one per line, relative to the file's folder; ``#`` starts a comment.
 
     Raises:
         DatasetError: A listed file does not exist.
     """
+    file = Path(file)
     lines = (line.split("#")[0].strip() for line in file.read_text().splitlines())
     paths = [file.parent / line for line in lines if line]
     missing = [p for p in paths if not p.is_file()]
@@ -135,13 +138,14 @@ def split_photos(photos: Sequence[Path], validation_share: float) -> tuple[list[
     return [p for p in photos if p not in held_out], [p for p in photos if p in held_out]
 
 
-def files_by_stem(folder: Path, suffixes: Sequence[str] = PAIR_SUFFIXES) -> dict[str, Path]:
+def files_by_stem(folder: StrPath, suffixes: Sequence[str] = PAIR_SUFFIXES) -> dict[str, Path]:
     """Map stems without ignored endings to the image files below a folder, sorted by file.
 
     Raises:
         InvalidInputError: The folder is missing or contains no image.
         DatasetError: Two files share a stem.
     """
+    folder = Path(folder)
     found: dict[str, Path] = {}
     for path in list_photos(folder):
         stem = path.stem

@@ -17,7 +17,7 @@ from torch import Tensor
 from tsdsr.data.degradation_presets import PRESETS, DegradationSettings
 from tsdsr.data.second_order import SampleRecord, SecondOrderDegradation
 from tsdsr.errors import DatasetError, InvalidInputError
-from tsdsr.files import atomic_path
+from tsdsr.files import StrPath, atomic_path
 from tsdsr.hashing import hash_pixels
 from tsdsr.images.reading import read_rgb
 from tsdsr.pixels import to_tensor, to_uint8
@@ -92,14 +92,16 @@ def plan_test_set(
         yield PairItem(name, path.relative_to(root).as_posix(), hash_pixels(pixels), box, record)
 
 
-def write_test_set(root: Path, items: Iterator[PairItem], settings: DegradationSettings, output: Path) -> Iterator[str]:
+def write_test_set(
+    root: StrPath, items: Iterator[PairItem], settings: DegradationSettings, output: StrPath
+) -> Iterator[str]:
     """Write ``lr/NAME.png``, ``hr/NAME.png`` and, at the end, the manifest. Existing pairs are kept.
 
     Args:
-        root (Path): folder of the sharp images.
+        root (str | PathLike): folder of the sharp images.
         items (iterator of PairItem): see :func:`plan_test_set` and :func:`read_manifest`.
         settings (DegradationSettings): degradation settings.
-        output (Path): folder of the test set.
+        output (str | PathLike): folder of the test set.
 
     Yields:
         str: name of each pair when it is complete.
@@ -107,6 +109,8 @@ def write_test_set(root: Path, items: Iterator[PairItem], settings: DegradationS
     Raises:
         DatasetError: A source image differs from the one in the manifest, or two items share a name.
     """
+    root = Path(root)
+    output = Path(output)
     recipe, written = SecondOrderDegradation(settings), []
     names: set[str] = set()
     for item in items:
@@ -130,12 +134,13 @@ def write_test_set(root: Path, items: Iterator[PairItem], settings: DegradationS
         temporary.write_text("\n".join(lines) + "\n")
 
 
-def read_manifest(path: Path) -> tuple[DegradationSettings, list[PairItem]]:
+def read_manifest(path: StrPath) -> tuple[DegradationSettings, list[PairItem]]:
     """Read settings and items of a test set from its manifest.
 
     Raises:
         DatasetError: The file is missing, damaged, or uses settings unknown to this version.
     """
+    path = Path(path)
     try:
         header, *lines = path.read_text().splitlines()
         stored = json.loads(header)["settings"]

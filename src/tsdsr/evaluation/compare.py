@@ -16,7 +16,7 @@ from tsdsr.errors import InvalidInputError, TSDSRError
 from tsdsr.evaluation.cost import measure
 from tsdsr.evaluation.results import Cost, Evaluation
 from tsdsr.evaluation.scoring import ScoringSettings, evaluate
-from tsdsr.files import atomic_path
+from tsdsr.files import StrPath, atomic_path
 from tsdsr.images.color_modes import rgb_of
 from tsdsr.images.reading import read_rgb
 
@@ -54,9 +54,9 @@ class System:
 
 def compare(
     systems: Sequence[System],
-    lr: Path,
-    gt: Path | None,
-    output: Path,
+    lr: StrPath,
+    gt: StrPath | None,
+    output: StrPath,
     settings: ScoringSettings,
     *,
     suffixes: Sequence[str] = PAIR_SUFFIXES,
@@ -71,9 +71,9 @@ def compare(
 
     Args:
         systems (sequence of System): systems, in the order of the table.
-        lr (Path): folder of inputs.
-        gt (Path | None): folder of ground-truth images; None if all metrics are no-reference.
-        output (Path): folder for outputs.
+        lr (str | PathLike): folder of inputs.
+        gt (str | PathLike | None): folder of ground-truth images; None if all metrics are no-reference.
+        output (str | PathLike): folder for outputs.
         settings (ScoringSettings): metrics and how to compute them.
         suffixes (sequence of str): stem endings to ignore.
         runs (int): number of warm runs; the time is their median. 0 skips the cost measurement.
@@ -88,6 +88,9 @@ def compare(
         DatasetError, ImageReadError: See :func:`tsdsr.evaluation.scoring.evaluate`.
         TSDSRError: A system fails on an image; the message names both.
     """
+    lr = Path(lr)
+    gt = None if gt is None else Path(gt)
+    output = Path(output)
     names = [system.name for system in systems]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InvalidInputError(f"two systems are called {', '.join(sorted(twice))}; name them with NAME=…")

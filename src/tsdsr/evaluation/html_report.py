@@ -21,7 +21,7 @@ from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.evaluation.metrics import METRICS
 from tsdsr.evaluation.report_images import choose_images, pictures_of, thumbnails
 from tsdsr.evaluation.results import Evaluation
-from tsdsr.files import atomic_path
+from tsdsr.files import StrPath, atomic_path
 
 TITLE = "Evaluation"
 MAX_IMAGES = 24
@@ -35,7 +35,7 @@ PublishedRow = tuple[str, Mapping[str, float]]
 
 def write_report(
     evaluation: Evaluation,
-    path: Path,
+    path: StrPath,
     *,
     title: str = TITLE,
     published: Sequence[PublishedRow] | None = None,
@@ -46,7 +46,7 @@ def write_report(
 
     Args:
         evaluation (Evaluation): scores and files; the files must still exist.
-        path (Path): path of the HTML file.
+        path (str | PathLike): path of the HTML file.
         title (str): heading of the page.
         published (sequence | None): rows for comparison, (method, metric name → value). They are ranked together with
             the evaluated systems and marked as published. Metrics that were not evaluated are not shown.
@@ -59,6 +59,7 @@ def write_report(
         InvalidInputError: A number is out of range, or a published row has an unknown metric.
         DatasetError: A file is missing or damaged, or the evaluation is inconsistent.
     """
+    path = Path(path)
     if max_images is not None and max_images < 0:
         raise InvalidInputError(f"max_images must be at least 0, got {max_images}; None embeds all images")
     if image_quality is not None and not 1 <= image_quality <= 100:

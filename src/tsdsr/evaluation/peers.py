@@ -9,6 +9,7 @@ from PIL import Image
 
 from tsdsr.errors import MissingDependencyError, ModelNotFoundError, WeightsError
 from tsdsr.evaluation.compare import System
+from tsdsr.files import StrPath
 from tsdsr.images.color_modes import rgb_of
 from tsdsr.pixels import to_tensor, to_uint8
 
@@ -33,11 +34,11 @@ def interpolation(name: str, scale: int) -> System:
     return System(name, restore)
 
 
-def load_peer(path: Path, scale: int, device: str = "cpu", name: str | None = None) -> System:
+def load_peer(path: StrPath, scale: int, device: str = "cpu", name: str | None = None) -> System:
     """Load a baseline such as Real-ESRGAN, BSRGAN, LDL or SwinIR. spandrel detects the architecture from the weights.
 
     Args:
-        path (Path): weight file; spandrel's restricted unpickler reads pickles.
+        path (str | PathLike): weight file; spandrel's restricted unpickler reads pickles.
         scale (int): required upscaling factor; models with another factor are rejected.
         device (str): device to run on, in float32.
         name (str | None): label; default is the file's stem.
@@ -47,6 +48,7 @@ def load_peer(path: Path, scale: int, device: str = "cpu", name: str | None = No
         ModelNotFoundError: The file does not exist.
         WeightsError: The file is not a super-resolution model of this scale that spandrel supports.
     """
+    path = Path(path)
     try:
         from spandrel import ImageModelDescriptor, ModelLoader
     except (ImportError, RuntimeError) as error:  # a torchvision that does not match torch raises RuntimeError

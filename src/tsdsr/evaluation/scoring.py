@@ -23,6 +23,7 @@ from tsdsr.evaluation.metrics import MetricSpec
 from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES, check_sizes, match_folders
 from tsdsr.evaluation.pyiqa_metrics import Metric, MetricUnavailableError, create, make_metric
 from tsdsr.evaluation.results import Evaluation, Scores, SystemResult
+from tsdsr.files import StrPath
 from tsdsr.images.reading import is_plain, read_rgb
 from tsdsr.machine import versions
 from tsdsr.pixels import to_tensor
@@ -75,11 +76,11 @@ class ScoringSettings:
 
 
 def evaluate(
-    systems: Mapping[str, Path],
-    gt: Path | None,
+    systems: Mapping[str, StrPath],
+    gt: StrPath | None,
     settings: ScoringSettings,
     *,
-    lr: Path | None = None,
+    lr: StrPath | None = None,
     suffixes: Sequence[str] = DEFAULT_SUFFIXES,
     on_image: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -87,9 +88,9 @@ def evaluate(
 
     Args:
         systems (mapping): name → folder of outputs.
-        gt (Path | None): folder of ground-truth images; None if all metrics are no-reference.
+        gt (str | PathLike | None): folder of ground-truth images; None if all metrics are no-reference.
         settings (ScoringSettings): metrics and how to compute them.
-        lr (Path | None): folder of the inputs, for reports.
+        lr (str | PathLike | None): folder of the inputs, for reports.
         suffixes (sequence of str): stem endings to ignore when matching files.
         on_image (callable | None): called with (finished, total) images.
 
@@ -135,7 +136,7 @@ def evaluate(
 
 
 def _named_folders(
-    systems: Mapping[str, Path], gt: Path | None, lr: Path | None, settings: ScoringSettings
+    systems: Mapping[str, StrPath], gt: StrPath | None, lr: StrPath | None, settings: ScoringSettings
 ) -> dict[str, Path]:
     """Return all folders by name. Ground truth and inputs have reserved names that no system may use."""
     if gt is None and settings.needs_gt:
@@ -144,7 +145,7 @@ def _named_folders(
     others = {label: folder for label, folder in ((GT, gt), (LR, lr)) if folder is not None}
     if clash := others.keys() & systems.keys():
         raise InvalidInputError(f"no system may be called {', '.join(sorted(clash))!r}")
-    return {**systems, **others}
+    return {name: Path(folder) for name, folder in {**systems, **others}.items()}
 
 
 def summarise(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> Scores:

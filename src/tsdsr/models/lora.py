@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tsdsr.errors import ModelNotFoundError, WeightsError
-from tsdsr.files import atomic_path
+from tsdsr.files import StrPath, atomic_path
 from tsdsr.models.adapters import LORA_A, LORA_B, attach_lora
 
 RELEASED_PREFIX = "transformer."
@@ -23,11 +23,11 @@ RELEASED_PROMPT_FILES = {"prompt_embeds": "prompt_embeds", "pooled_prompt_embeds
 """Field of :class:`tsdsr.models.conditioning.Conditioning` → stem of the released file that holds it."""
 
 
-def read_released_lora(path: Path) -> dict[str, Tensor]:
+def read_released_lora(path: StrPath) -> dict[str, Tensor]:
     """Read a LoRA file in the released layout.
 
     Args:
-        path (Path): safetensors file with keys ``transformer.<module>.lora_A.weight`` and ``….lora_B.weight``.
+        path (str | PathLike): safetensors file, keys ``transformer.<module>.lora_A.weight`` and ``….lora_B.weight``.
 
     Returns:
         dict: the tensors with the prefix removed.
@@ -36,6 +36,7 @@ def read_released_lora(path: Path) -> dict[str, Tensor]:
         ModelNotFoundError: no such file.
         WeightsError: the file is not safetensors, its keys have another layout, or an A or a B is missing.
     """
+    path = Path(path)
     if not path.is_file():
         raise ModelNotFoundError(f"{path}: no such LoRA file")
     try:
@@ -91,16 +92,17 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), leaf, module)
 
 
-def read_embeddings(path: Path) -> Tensor:
+def read_embeddings(path: StrPath) -> Tensor:
     """Read prompt embeddings from a safetensors file, or from a pickle opened with ``weights_only``.
 
     Args:
-        path (Path): file that holds one tensor.
+        path (str | PathLike): file that holds one tensor.
 
     Raises:
         ModelNotFoundError: no such file.
         WeightsError: the file cannot be read or does not hold a tensor.
     """
+    path = Path(path)
     if not path.is_file():
         raise ModelNotFoundError(f"{path}: no such file; the released prompt embeddings belong there")
     try:

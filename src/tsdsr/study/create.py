@@ -12,20 +12,20 @@ from PIL import Image
 
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES, check_sizes, match_folders
-from tsdsr.files import atomic_path
+from tsdsr.files import StrPath, atomic_path
 from tsdsr.hashing import hash_bytes
 from tsdsr.images.reading import read_rgb
 from tsdsr.study.definition import DEFINITION, MAX_SHOWN, Study, StudyImage, picture_path
 
 
 def create_study(
-    folder: Path,
-    lr: Path,
-    gt: Path,
-    systems: Mapping[str, Path],
+    folder: StrPath,
+    lr: StrPath,
+    gt: StrPath,
+    systems: Mapping[str, StrPath],
     *,
     title: str = "Which restoration is best?",
-    categories: Path | None = None,
+    categories: StrPath | None = None,
     shown: int | None = None,
     per_voter: int | None = None,
     suffixes: Sequence[str] = DEFAULT_SUFFIXES,
@@ -34,13 +34,13 @@ def create_study(
     """Create a study from images matched by stem. ``study.json`` is written last.
 
     Args:
-        folder (Path): folder of the study; must not contain a study yet.
-        lr (Path): folder of low-resolution images, shown after bicubic upscaling to the size of the ground truth.
-        gt (Path): folder of ground-truth images.
+        folder (str | PathLike): folder of the study; must not contain a study yet.
+        lr (str | PathLike): folder of low-resolution images, shown enlarged (bicubic) to the size of the ground truth.
+        gt (str | PathLike): folder of ground-truth images.
         systems (mapping): name → folder of restorations of the same size as the ground truth.
         title (str): heading of the page.
-        categories (Path | None): see :func:`read_categories`. None takes the name of an image's subfolder of ``gt`` as
-            its category; if there are no subfolders, images have no category.
+        categories (str | PathLike | None): see :func:`read_categories`. None takes the name of an image's subfolder of
+            ``gt`` as its category; if there are no subfolders, images have no category.
         shown (int | None): number of restorations shown at a time; default all, up to nine.
         per_voter (int | None): number of images per voter, drawn for each voter; default all.
         suffixes (sequence of str): stem endings to ignore.
@@ -51,10 +51,11 @@ def create_study(
         DatasetError: Files are unmatched, differ in size, or have no category.
         ImageReadError: A file cannot be decoded.
     """
+    folder, lr, gt = Path(folder), Path(lr), Path(gt)
     if (folder / DEFINITION).exists():
         raise InvalidInputError(f"{folder}: holds a study already; give another folder")
     names = tuple(systems)
-    matched = match_folders({"input": lr, "reference": gt, **{f"={n}": systems[n] for n in names}}, suffixes)
+    matched = match_folders({"input": lr, "reference": gt, **{f"={n}": Path(systems[n]) for n in names}}, suffixes)
     # Validate the definition without pictures first, so that errors appear before the slow encoding.
     of_stem = _categories({stem: files["reference"] for stem, files in matched}, gt, categories)
     blank = tuple(StudyImage(stem, of_stem[stem], "", "", ()) for stem, _ in matched)
@@ -77,7 +78,7 @@ def create_study(
     return study
 
 
-def read_categories(path: Path) -> dict[str, str]:
+def read_categories(path: StrPath) -> dict[str, str]:
     """Read a mapping from stem to category from a two-column file.
 
     A ``.tsv`` file is separated by tabs, any other file by commas. A first row ``image,category`` is a header.
@@ -85,6 +86,7 @@ def read_categories(path: Path) -> dict[str, str]:
     Raises:
         DatasetError: The file cannot be read, a row does not have two cells, or a stem is repeated.
     """
+    path = Path(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
@@ -103,7 +105,7 @@ def read_categories(path: Path) -> dict[str, str]:
     return found
 
 
-def _categories(references: Mapping[str, Path], gt: Path, file: Path | None) -> dict[str, str | None]:
+def _categories(references: Mapping[str, Path], gt: Path, file: StrPath | None) -> dict[str, str | None]:
     """Return the category of every stem, or None for all stems."""
     if file is not None:
         given = read_categories(file)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsdsr.errors import MissingDependencyError
-from tsdsr.files import atomic_path
+from tsdsr.files import StrPath, atomic_path
 from tsdsr.study.approval import OVERALL, Strength, StudyReport
 from tsdsr.study.statistics import MIN_SESSIONS, Interval
 
@@ -79,12 +79,13 @@ def notes(report: StudyReport) -> list[str]:
     ]
 
 
-def write_figure(report: StudyReport, path: Path) -> None:
+def write_figure(report: StudyReport, path: StrPath) -> None:
     """Draw approval rates by category as a bar chart with intervals, like figure 8 of the paper, and save it as PNG.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
+    path = Path(path)
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

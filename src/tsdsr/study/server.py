@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tsdsr.errors import InvalidInputError, MissingDependencyError
+from tsdsr.files import StrPath
 from tsdsr.hashing import hash_text
 from tsdsr.study.blinding import plan_session
 from tsdsr.study.definition import VOTES, Study, check_pictures, picture_path
@@ -152,11 +153,11 @@ class StudyServer:
         return {**about, "started": True, "trials": trials}
 
 
-def serve(folder: Path, host: str, port: int, on_ready: Callable[[str], None] | None = None) -> None:
+def serve(folder: StrPath, host: str, port: int, on_ready: Callable[[str], None] | None = None) -> None:
     """Serve a study until interrupted.
 
     Args:
-        folder (Path): folder of the study.
+        folder (str | PathLike): folder of the study.
         host (str): address to listen on; ``127.0.0.1`` is this machine only, ``0.0.0.0`` all network interfaces.
         port (int): port to listen on; 0 selects a free port.
         on_ready (callable | None): called with the URL of the page once it can be opened.
@@ -165,6 +166,7 @@ def serve(folder: Path, host: str, port: int, on_ready: Callable[[str], None] | 
         DatasetError: The folder is not a study, or its pictures have changed.
         InvalidInputError: The port is in use, or the host is not an address of this machine.
     """
+    folder = Path(folder)
     study = Study.load(folder)
     check_pictures(study, folder)
     with closing(bind(host, port)) as listener, closing(VoteStore(folder / VOTES)) as store:

@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from tsdsr.errors import DatasetError
+from tsdsr.files import StrPath
 from tsdsr.hashing import hash_text
 from tsdsr.study.definition import Study
 
@@ -130,12 +131,13 @@ class VoteStore:
             self._connection.close()
 
 
-def read_votes(path: Path) -> list[Vote]:
+def read_votes(path: StrPath) -> list[Vote]:
     """Read all votes. A server may write at the same time. Return an empty list if there is no database yet.
 
     Raises:
         DatasetError: The file is not a vote database.
     """
+    path = Path(path)
     if not path.exists():
         return []
     try:

@@ -14,7 +14,7 @@ from torch import nn
 
 from tsdsr.data.sources import Source, split_photos
 from tsdsr.errors import ConfigError
-from tsdsr.files import atomic_path
+from tsdsr.files import StrPath, atomic_path
 from tsdsr.models.adapters import adapter_state, attach_lora, new_lora, use_adapter
 from tsdsr.models.lora import RELEASED_PROMPT_FILES, read_released_lora, write_released_lora
 from tsdsr.models.mini import expand_network
@@ -190,12 +190,13 @@ def write_student_lora(denoiser: nn.Module, vae: nn.Module, spec: ModelSpec, pro
             save_file({field: tensor.float().contiguous()}, temporary)
 
 
-def store_teacher(network: nn.Module, config: TeacherConfig, output: Path) -> Path:
+def store_teacher(network: nn.Module, config: TeacherConfig, output: StrPath) -> Path:
     """Store a teacher as a diffusers folder or, for a base model, as a LoRA in the released layout.
 
     Returns:
         Path: the path to pass as ``--teacher``.
     """
+    output = Path(output)
     if config.networks.lora_rank is None:
         assert isinstance(network, ModelMixin)
         network.save_pretrained(output / TEACHER)

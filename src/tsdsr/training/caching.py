@@ -14,6 +14,7 @@ from tsdsr.data.cache import TensorCache
 from tsdsr.data.shards import sample_key
 from tsdsr.data.sources import UnreadableFiles
 from tsdsr.errors import DatasetError, InvalidInputError
+from tsdsr.files import StrPath
 from tsdsr.hashing import fingerprint_folder, hash_pixels, hash_text
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.latents import encode_images
@@ -37,9 +38,9 @@ def text_cache(output: Path, part: TextPart, spec: ModelSpec, base: Path, dtype:
 
 def cache_prompts(
     prompts: Sequence[str],
-    base: Path,
+    base: StrPath,
     spec: ModelSpec,
-    output: Path,
+    output: StrPath,
     device: torch.device | str,
     dtype: torch.dtype,
     batch: int = 8,
@@ -50,9 +51,9 @@ def cache_prompts(
 
     Args:
         prompts (sequence of str): texts.
-        base (Path): diffusers folder with the text encoders.
+        base (str | PathLike): diffusers folder with the text encoders.
         spec (ModelSpec): the base model.
-        output (Path): folder of the cache.
+        output (str | PathLike): folder of the cache.
         device, dtype: where to encode, and the precision to encode and store in.
         batch (int): prompts per call.
         t5 (bool): whether to run SD3's T5.
@@ -65,6 +66,8 @@ def cache_prompts(
         InvalidInputError: the base model takes no text.
         DatasetError: the cache was made with another model or precision.
     """
+    base = Path(base)
+    output = Path(output)
     parts = [part for part in spec.text_parts if t5 or part.kind != "t5"]
     if not parts:
         raise InvalidInputError(f"{spec.name!r} takes no text")
@@ -123,9 +126,9 @@ def read_prompt_files(images: Sequence[Path], root: Path, folder: Path) -> list[
 
 def cache_latents(
     images: Sequence[Path],
-    base: Path,
+    base: StrPath,
     spec: ModelSpec,
-    output: Path,
+    output: StrPath,
     crop: int,
     device: torch.device | str,
     dtype: torch.dtype,
@@ -138,9 +141,9 @@ def cache_latents(
 
     Args:
         images (sequence of Path): files.
-        base (Path): diffusers folder with the autoencoder.
+        base (str | PathLike): diffusers folder with the autoencoder.
         spec (ModelSpec): the base model.
-        output (Path): folder of the cache.
+        output (str | PathLike): folder of the cache.
         crop (int): edge of the crops in pixels.
         device, dtype: where to encode, and the precision to encode and store in.
         batch (int): images per call.
@@ -153,6 +156,8 @@ def cache_latents(
         InvalidInputError: the crop is not a multiple of the edge that the model needs.
         DatasetError: the cache was made with another model, crop or precision, or too many images are unusable.
     """
+    base = Path(base)
+    output = Path(output)
     if crop % spec.size_multiple:
         raise InvalidInputError(f"a crop of {crop} is not a multiple of {spec.size_multiple}, which {spec.name} needs")
     maker = {
