@@ -44,6 +44,7 @@ RELATED = {
         *(f"tests/training/test_{name}.py" for name in ("step", "adversarial", "student")),
     ],
     "training/teacher.py": [*GUARDS, "tests/training/test_teacher.py"],
+    "training/perceptual_choice.py": [*GUARDS, "tests/training/test_student.py"],
     "training/losses.py": ["tests/training/test_losses.py", *GUARDS],
     "training/sample_rng.py": ["tests/training/test_sample_rng.py", *GUARDS, "tests/training/test_student.py"],
     "training/prompts.py": ["tests/training/test_prompts.py", *GUARDS],

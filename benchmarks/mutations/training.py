@@ -8,6 +8,8 @@ STUDENT, TEACHER, ENGINE = "training/student.py", "training/teacher.py", "traini
 NETWORKS, ADVERSARY, BUILD = "training/networks.py", "training/adversarial.py", "training/build.py"
 BATCHES, RUNNING = "training/batches.py", "training/run.py"
 CONFIG, OPTIM, IMAGE_LOSSES = "training/config.py", "training/optim.py", "training/losses.py"
+CHOICE, WEAVE = "training/perceptual_choice.py", "training/weave.py"
+PIXEL, VGG = "training/pixel_adversary.py", "training/vgg_features.py"
 LATENTS = "models/latents.py"
 
 STEP = (
@@ -19,9 +21,17 @@ STEP = (
           "value_at(phase.gamma_rec, progress)"),
     Fault("sign of the grid term", STUDENT, 'loss = loss + value_at(phase.grid_weight, progress) * new["loss/grid"]',
           'loss = loss - value_at(phase.grid_weight, progress) * new["loss/grid"]'),
-    Fault("grid term of half the period", STUDENT, "grid_loss(x_hat, batch.x_hq, 2 * self.spec.vae_scale_factor,",
-          "grid_loss(x_hat, batch.x_hq, self.spec.vae_scale_factor,"),
+    Fault("grid term of half the period", STUDENT, "grid_loss(x_hat, x_hq, 2 * self.spec.vae_scale_factor,",
+          "grid_loss(x_hat, x_hq, self.spec.vae_scale_factor,"),
     Fault("grid_relative ignored", STUDENT, ", phase.grid_relative)", ", False)"),
+    Fault("sharpen_truth ignored", STUDENT, "if phase.sharpen_truth else batch.x_hq", "if False else batch.x_hq"),
+    Fault("the grid term compares with the truth as it is", STUDENT, "grid_loss(x_hat, x_hq,",
+          "grid_loss(x_hat, batch.x_hq,"),
+    Fault("the discriminator's truth is sharpened", STUDENT,
+          "z_hq = encode_images(self.vae, batch.x_hq)\n        x_hat, z_hat",
+          "z_hq = encode_images(self.vae, unsharp_mask(batch.x_hq, phase.sharpen_truth))\n        x_hat, z_hat"),
+    Fault("sign of the weave term", STUDENT, 'loss = loss + value_at(phase.weave_weight, progress) * new["loss/weave"]',
+          'loss = loss - value_at(phase.weave_weight, progress) * new["loss/weave"]'),
     Fault("sign of the adversarial weight", STUDENT,
           "loss = loss + value_at(phase.adversarial_weight, progress) * adversarial",
           "loss = loss - value_at(phase.adversarial_weight, progress) * adversarial"),
@@ -73,10 +83,10 @@ STEP = (
     Fault("the student always sees the fixed prompt", STUDENT, "return mix(fixed, prompt, chosen)", "return fixed"),
     Fault("teacher and fake see the fixed prompt", STUDENT, "prompt, self.null, tsd.guidance",
           "self.fixed.expand(len(t)), self.null, tsd.guidance"),
-    Fault("perceptual distances do not take turns", STUDENT, "phase.perceptual[self.step % len(phase.perceptual)]",
+    Fault("perceptual distances do not take turns", CHOICE, "phase.perceptual[step % len(phase.perceptual)]",
           "phase.perceptual[0]"),
-    Fault("perceptual_crop ignored", STUDENT, "if edge is None or edge >= size:", "if True:"),
-    Fault("the perceptual crop of the truth elsewhere", STUDENT, "x_hq[..., y : y + edge, x : x + edge])",
+    Fault("perceptual_crop ignored", CHOICE, "if edge is None or edge >= size:", "if True:"),
+    Fault("the perceptual crop of the truth elsewhere", CHOICE, "x_hq[..., y : y + edge, x : x + edge])",
           "x_hq[..., x : x + edge, y : y + edge])"),
     Fault("accumulated figures are sums", STUDENT, "{name: value / len(batches) for name, value in figures.items()}",
           "dict(figures)"),
@@ -97,6 +107,9 @@ ROLES = (
     Fault("features are taken at all times", ADVERSARY, "draws.integers(400, 950)", "draws.integers(0, 999)"),
     Fault("the latent adversary looks at noised latents", ADVERSARY, "        return z\n",
           "        return z + torch.randn_like(z)\n"),
+    Fault("the pixel adversary sees [-1, 1]", PIXEL, "return decode_latents(self.vae, z)",
+          "return 2 * decode_latents(self.vae, z) - 1"),
+    Fault("the U-Net forgets the fine features", PIXEL, "_activated(layer(x)) + skips.pop()", "_activated(layer(x))"),
     Fault("the fake answers for the teacher", NETWORKS, 'teacher_hat, teacher_hq = ask("teacher", z_hat_t, z_hq_t)',
           'teacher_hat, teacher_hq = ask("fake", z_hat_t, z_hq_t)'),
     Fault("z_hat_t and z_hq_t swapped for the teacher", NETWORKS, 'ask("teacher", z_hat_t, z_hq_t)',
@@ -189,6 +202,13 @@ RUN = (
           "(pattern - pattern.mean((-2, -1), keepdim=True)).abs().mean()", "pattern.abs().mean()"),
     Fault("the relative grid term differentiates its own scale", IMAGE_LOSSES, "local_strength(residual.detach(),",
           "local_strength(residual,"),
+    Fault("the weave term ignores colour", WEAVE, "luma.abs()).mean() + (finest - luma).abs().mean()",
+          "luma.abs()).mean()"),
+    Fault("invented luma counts in texture too", WEAVE, "(smoothness(x_hq) * luma.abs()).mean()", "luma.abs().mean()"),
+    Fault("VGG features include the finest detail", VGG, "restored = self.features(without_finest_detail(x_hat))",
+          "restored = self.features(x_hat)"),
+    Fault("VGG's ReLUs overwrite the outputs", VGG, "F.relu(x) if isinstance(layer, nn.ReLU) else layer(x)",
+          "layer(x)"),
     Fault("prompts of another photograph", "training/samples.py",
           'return TrainingSample(index, x_lq, x_hq, self.prompts.get(path, ""))',
           'return TrainingSample(index, x_lq, x_hq, next(iter(self.prompts.values()), ""))'),

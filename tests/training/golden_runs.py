@@ -177,6 +177,11 @@ CONFIGS: dict[str, StudentConfig | TeacherConfig] = {
         {"l1_weight": 1.0, "adversarial_weight": 0.1, "adversary": "latent", "grid_weight": 1.0},
         {"l1_weight": 1.0, "adversarial_weight": (0.1, 0.9), "adversary": "latent", "discriminator_lr": (3e-4, 1e-5)},
     ),
+    "mini pixel adversary": two_phases(
+        {"l1_weight": 1.0, "sharpen_truth": 0.5, "perceptual_weight": 0.5, "perceptual": ("vgg",), "weave_weight": 2.0,
+         "adversarial_weight": 0.1, "adversary": "pixel"},
+        {"l1_weight": 1.0, "weave_weight": (1.0, 4.0), "adversarial_weight": (0.1, 0.9), "adversary": "pixel"},
+    ),
     "mini feature adversary": two_phases(
         {"lr": (1e-3, 1e-3), "l1_weight": 1.0, "adversarial_weight": (0.2, 0.5), "tsd": TSDSettings(points=2)},
         {"lr": (1e-3, 5e-4), "l1_weight": 1.0, "adversarial_weight": 0.5, "discriminator_lr": (3e-4, 1e-5)},

@@ -113,7 +113,8 @@ def test_recipes_of_the_shipped_mini_are_as_long_as_its_model_card_says() -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["mini_adversarial", "mini_camera_tsd", "mini_fine", "mini_sensor", "mini_twin", "mini_large_both"]
+    "name",
+    ["mini_adversarial", "mini_camera_tsd", "mini_fine", "mini_sensor", "mini_twin", "mini_large_both", "mini_pixel"],
 )
 def test_recipes_of_trials_construct(name: str) -> None:
     assert student_recipe(f"{TRIALS}:{name}").total_steps > 0

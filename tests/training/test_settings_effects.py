@@ -14,6 +14,8 @@ from tests.training import test_run_settings
 from tests.training.golden_runs import MadeUpSamples, student
 from tests.training.observe import SHOWN, Seen, observe, shows, single
 from tests.training.test_run_settings import ELSEWHERE
+from tests.training.tiny import distance
+from tsdsr.data.operators import unsharp_mask
 from tsdsr.diffusion.losses import WalkPoint
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.denoiser import as_denoiser
@@ -28,16 +30,19 @@ from tsdsr.training.config import (
     TSDSettings,
 )
 from tsdsr.training.losses import grid_loss
+from tsdsr.training.pixel_adversary import PixelAdversary
 from tsdsr.training.prompts import LabelPrompts
 from tsdsr.training.student import StudentTrainer
+from tsdsr.training.weave import weave_loss
 
 PLAIN = TSDSettings(guidance=1.5, points=2, first=300, last=700)
-ALL = {"l1_weight": 0.5, "perceptual_weight": 0.5, "latent_mse_weight": 0.5, "grid_weight": 0.5}
+ALL = {"l1_weight": 0.5, "perceptual_weight": 0.5, "latent_mse_weight": 0.5, "grid_weight": 0.5, "weave_weight": 0.5}
 PARTS = {
     "l1_weight": "loss/l1",
     "perceptual_weight": "loss/perceptual",
     "latent_mse_weight": "loss/latent_mse",
     "grid_weight": "loss/grid",
+    "weave_weight": "loss/weave",
     "adversarial_weight": "loss/adversarial",
     "gamma_reg": "loss/tsd",
 }
@@ -148,6 +153,26 @@ def test_the_grid_term_is_that_of_two_latent_positions(tmp_path: Path, relative:
     assert record["loss/grid"] == pytest.approx(grid_loss(x_lq, x_hq, 8, relative).item(), rel=1e-4)
 
 
+@shows("Phase.sharpen_truth")
+def test_losses_on_images_compare_with_a_sharpened_truth_and_the_others_with_the_truth(tmp_path: Path) -> None:
+    """A new `mini` gives its input back, so that the losses are known."""
+    kinds: dict[str, Any] = {**ALL, "tsd": PLAIN, "adversarial_weight": 0.5, "adversary": "pixel"}
+    plain, sharp = (observe(single(**kinds, sharpen_truth=amount), tmp_path).records[0] for amount in (0.0, 0.5))
+    samples = [MadeUpSamples(2)[i] for i in range(2)]
+    x_lq, x_hq = (torch.stack([getattr(s, name) for s in samples]) for name in ("x_lq", "x_hq"))
+    target = unsharp_mask(x_hq, 0.5)
+    for name, expected in {
+        "loss/l1": (x_lq - target).abs().mean(),
+        "loss/perceptual": distance(x_lq, target),
+        "loss/grid": grid_loss(x_lq, target, 8),
+        "loss/weave": weave_loss(x_lq, target),
+    }.items():
+        assert sharp[name] == pytest.approx(expected.item(), rel=1e-4), name
+        assert sharp[name] != pytest.approx(plain[name], rel=1e-3), name
+    for name in ("loss/latent_mse", "loss/tsd", "loss/adversarial", "loss/discriminator"):
+        assert sharp[name] == pytest.approx(plain[name], rel=1e-5), name
+
+
 @shows("Phase.perceptual_crop")
 def test_the_perceptual_distance_sees_one_square_of_both_images(tmp_path: Path) -> None:
     pairs: list[tuple[Tensor, Tensor]] = []
@@ -178,6 +203,9 @@ def test_the_adversary_is_the_kind_asked_for(tmp_path: Path) -> None:
     latent = student(single(adversarial_weight=1.0, adversary="latent"), tmp_path / "a")
     assert isinstance(latent.adversary, LatentAdversary)
     assert latent.scores is None
+    pixel = student(single(adversarial_weight=1.0, adversary="pixel"), tmp_path / "c")
+    assert isinstance(pixel.adversary, PixelAdversary)
+    assert pixel.scores is None
     features = student(single(adversarial_weight=1.0), tmp_path / "b")
     assert isinstance(features.adversary, FeatureAdversary)
 

@@ -12,15 +12,7 @@ from typing import Annotated, Any, Literal, Union
 from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.diffusion.losses import Omega, Space
 from tsdsr.errors import ConfigError
-from tsdsr.field_checks import (
-    Between,
-    Count,
-    CountOrZero,
-    NonNegative,
-    Positive,
-    check_fields,
-    from_plain,
-)
+from tsdsr.field_checks import Between, Count, CountOrZero, NonNegative, Positive, check_fields, from_plain
 from tsdsr.models.zoo import SPECS, get_spec
 
 Ramp = Union[NonNegative, tuple[NonNegative, NonNegative]]  # noqa: UP007  (Annotated has no `|` in Python 3.10)
@@ -33,8 +25,8 @@ Share = Annotated[float, Between(0, 1, open_high=True)]
 """A share or a decay, below 1."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
-PerceptualName = Literal["lpips", "dists"]
-AdversaryName = Literal["features", "latent"]
+PerceptualName = Literal["lpips", "dists", "vgg"]
+AdversaryName = Literal["features", "latent", "pixel"]
 
 
 def value_at(ramp: Ramp, progress: float) -> float:
@@ -133,14 +125,18 @@ class Phase(Schedule):
         latent_mse_weight (Ramp): weight of the latent MSE.
         l1_weight (Ramp): weight of the pixel L1 term, which is not in the paper.
         perceptual_crop (int | None): edge of a random square to compute LPIPS on instead of the whole crop, for speed.
-        perceptual (tuple): perceptual distances, one per step in turn: "lpips", "dists".
+        perceptual (tuple): perceptual distances, one per step in turn: "lpips", "dists", "vgg" (raw features).
+        sharpen_truth (float): weight of an unsharp mask on the ground truth of all losses on images; TSD, the latent
+            MSE and the discriminator get the truth as it is. 0 disables it; Real-ESRGAN uses 0.5.
         grid_weight (Ramp): weight of the loss on grid artefacts, which is not in the paper.
         grid_relative (bool): compute that loss per image and relative to the local strength of the residual, see
             :func:`~tsdsr.training.losses.grid_loss`.
+        weave_weight (Ramp): weight of the loss on patterns of single pixels and on coloured fringes, see
+            :func:`~tsdsr.training.weave.weave_loss`.
         tsd (TSDSettings | None): None trains with reconstruction losses only and needs no teacher.
-        adversarial_weight (Ramp): weight of the adversarial latent loss, which is not in the paper.
-        adversary ("features" | "latent"): input of the discriminator: the fake network's features, or the latents
-            themselves, which needs no teacher. The same in all phases of a run.
+        adversarial_weight (Ramp): weight of the adversarial loss, which is not in the paper.
+        adversary ("features" | "latent" | "pixel"): input of the discriminator: the fake network's features, or the
+            latents or the decoded images, which need no teacher. The same in all phases of a run.
         diverse_prompts (Ramp): probability that the student sees the image's prompt instead of the fixed one.
     """
 
@@ -153,8 +149,10 @@ class Phase(Schedule):
     l1_weight: Ramp = 0.0
     perceptual_crop: Annotated[int, Between(16)] | None = None
     perceptual: tuple[PerceptualName, ...] = ("lpips",)
+    sharpen_truth: NonNegative = 0.0
     grid_weight: Ramp = 0.0
     grid_relative: bool = False
+    weave_weight: Ramp = 0.0
     tsd: TSDSettings | None = None
     adversarial_weight: Ramp = 0.0
     adversary: AdversaryName = "features"

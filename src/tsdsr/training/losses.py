@@ -67,11 +67,6 @@ def dists_distance(device: torch.device | str = "cpu") -> Callable[[Tensor, Tens
     return distance
 
 
-def perceptual_distance(name: str, device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
-    """Load the distance named "lpips" (with VGG16) or "dists"."""
-    return dists_distance(device) if name == "dists" else lpips_distance("vgg", device)
-
-
 def grid_loss(x_hat: Tensor, x_hq: Tensor, period: int, relative: bool = False) -> Tensor:
     """Measure the part of the residual that repeats with a period.
 

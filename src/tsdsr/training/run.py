@@ -34,9 +34,10 @@ from tsdsr.training.checkpoint import load_checkpoint_facts
 from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig, config_from_json
 from tsdsr.training.networks import build_networks
 from tsdsr.training.paper_figures import FIGURES, measure, write_figure
+from tsdsr.training.perceptual_choice import Perceptual
 from tsdsr.training.provenance import RunFiles
 from tsdsr.training.run_log import TrackerName, make_accelerator
-from tsdsr.training.student import Perceptual, StudentTrainer
+from tsdsr.training.student import StudentTrainer
 from tsdsr.training.teacher import TeacherTrainer
 from tsdsr.training.weight_memory import networks_without_storage
 

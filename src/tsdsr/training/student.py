@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from tsdsr.data.operators import unsharp_mask
 from tsdsr.diffusion.losses import (
     Predictions,
     WalkPoint,
@@ -28,9 +28,16 @@ from tsdsr.models.zoo import get_spec
 from tsdsr.training.adversarial import Adversary, FeatureAdversary, LatentAdversary, discriminator_loss
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings, value_at
 from tsdsr.training.engine import Engine
-from tsdsr.training.losses import grid_loss, perceptual_distance
+from tsdsr.training.losses import grid_loss
 from tsdsr.training.monitors import ScoreGapByTime, direction_cosines, score_gap
 from tsdsr.training.networks import Networks, channels_last
+from tsdsr.training.perceptual_choice import (
+    Perceptual,
+    perceptual_distance,
+    perceptual_names,
+    perceptual_of_step,
+)
+from tsdsr.training.pixel_adversary import PixelAdversary
 from tsdsr.training.precision import autocast
 from tsdsr.training.prompts import LabelPrompts, Prompts, join, mix
 from tsdsr.training.provenance import RunFiles
@@ -38,11 +45,10 @@ from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.sample_rng import SampleRNG
 from tsdsr.training.samples import PairSamples, TrainingData, TrainingSample
 from tsdsr.training.validation import validation_figures, validation_pairs
-
-Perceptual = Callable[[Tensor, Tensor], Tensor]
+from tsdsr.training.weave import weave_loss
 
 # Random streams of a sample: removing one use does not change another.
-_WALK, _FAKE, _PROMPT, _CROP = 1, 2, 3, 7
+_WALK, _FAKE, _PROMPT = 1, 2, 3
 
 
 class StepLatents(NamedTuple):
@@ -113,9 +119,8 @@ class StudentTrainer(Engine):
             self.adversary = self._make_adversary()
             self._head = self.prepare("discriminator", self.adversary.head)
         self.average("student")
-        names = {name for phase in config.phases if phase.perceptual_weight for name in phase.perceptual}
         self.distances: dict[str, Perceptual] = {
-            name: perceptual or perceptual_distance(name, self.device) for name in sorted(names)
+            name: perceptual or perceptual_distance(name, self.device) for name in perceptual_names(config)
         }
         self.gaps = ScoreGapByTime()
         self._first_point: WalkPoint | None = None
@@ -157,18 +162,23 @@ class StudentTrainer(Engine):
         with torch.no_grad(), autocast(self.device, self.dtype):
             z_hq = encode_images(self.vae, batch.x_hq)
         x_hat, z_hat = x_hat.float(), z_hat.float()
+        x_hq = unsharp_mask(batch.x_hq, phase.sharpen_truth) if phase.sharpen_truth else batch.x_hq
         with autocast(self.device, self.dtype):
             weights = (phase.perceptual_weight, phase.latent_mse_weight, phase.l1_weight)
             now = (value_at(weight, progress) for weight in weights)
-            rec = reconstruction_loss(x_hat, batch.x_hq, z_hat, z_hq, self._perceptual_of(phase), *now)
+            perceptual = perceptual_of_step(self.config, phase, self.step, self.distances)
+            rec = reconstruction_loss(x_hat, x_hq, z_hat, z_hq, perceptual, *now)
         loss = value_at(phase.gamma_rec, progress) * rec.total
         new = {"loss/l1": rec.l1, "loss/perceptual": rec.perceptual, "loss/latent_mse": rec.latent_mse}
         if phase.tsd is not None:
             tsd = self._tsd_loss(phase.tsd, progress, items, z_hat, z_hq, prompt, new)
             loss = loss + value_at(phase.gamma_reg, progress) * tsd
         if phase.grid_weight:
-            new["loss/grid"] = grid_loss(x_hat, batch.x_hq, 2 * self.spec.vae_scale_factor, phase.grid_relative)
+            new["loss/grid"] = grid_loss(x_hat, x_hq, 2 * self.spec.vae_scale_factor, phase.grid_relative)
             loss = loss + value_at(phase.grid_weight, progress) * new["loss/grid"]
+        if phase.weave_weight:
+            new["loss/weave"] = weave_loss(x_hat, x_hq)
+            loss = loss + value_at(phase.weave_weight, progress) * new["loss/weave"]
         if phase.adversarial_weight:
             assert self.adversary is not None
             stack.enter_context(self.adversary.frozen())  # until after the backward pass
@@ -285,6 +295,8 @@ class StudentTrainer(Engine):
     def _make_adversary(self) -> Adversary:
         if "latent" in self.config.adversaries:
             return LatentAdversary(self.networks.student.denoiser.config["in_channels"], self.config.seed)
+        if "pixel" in self.config.adversaries:
+            return PixelAdversary(self.vae, self.config.seed)
         assert self.scores is not None
         return FeatureAdversary(self.scores, self.process, self.config.seed)
 
@@ -298,22 +310,6 @@ class StudentTrainer(Engine):
             return fixed
         chosen = SampleRNG(self.config.seed, _PROMPT, items).uniform() < share
         return mix(fixed, prompt, chosen)
-
-    def _perceptual_of(self, phase: Phase) -> Perceptual | None:
-        """Return the phase's perceptual loss: none, on whole crops, or on a random square given by (seed, step)."""
-        if not phase.perceptual_weight:
-            return None
-        perceptual, edge = self.distances[phase.perceptual[self.step % len(phase.perceptual)]], phase.perceptual_crop
-        size = self.config.pairs.crops.size
-        if edge is None or edge >= size:
-            return perceptual
-        rng = np.random.default_rng((self.config.seed, _CROP, self.step))
-        y, x = (int(v) for v in rng.integers(size - edge + 1, size=2))
-
-        def cropped(x_hat: Tensor, x_hq: Tensor) -> Tensor:
-            return perceptual(x_hat[..., y : y + edge, x : x + edge], x_hq[..., y : y + edge, x : x + edge])
-
-        return cropped
 
     def dataset(self, length: int) -> Dataset[TrainingSample]:
         return PairSamples(self.data.sources, length, self.config.pairs, self.config.seed, self.data.prompts)

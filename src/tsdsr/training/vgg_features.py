@@ -1,0 +1,85 @@
+"""A perceptual distance on raw VGG16 features, without the finest detail of luma and chroma."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tsdsr.errors import MissingDependencyError
+from tsdsr.training.networks import channels_last
+from tsdsr.training.weave import without_finest_detail
+
+LAYER_WEIGHTS: Mapping[int, float] = MappingProxyType({2: 0.1, 7: 0.1, 14: 1.0, 21: 1.0, 28: 1.0})
+"""Position in torchvision's ``vgg16().features`` → weight: the last convolution of each of the five resolutions, with
+the weights that Real-ESRGAN (Wang et al. 2021) gives the same layers of VGG19."""
+
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class FeatureDistance(nn.Module):
+    """Weighted mean absolute difference of features before activation (ESRGAN, Wang et al. 2018).
+
+    LPIPS normalises the features of every position, so that a faint pattern in a flat region hardly counts; here
+    features keep their size. They are computed on :func:`~tsdsr.training.weave.without_finest_detail`, so that patterns
+    of single pixels and coloured fringes, which lower any distance of features, gain nothing. The term for those is
+    :func:`~tsdsr.training.weave.weave_loss`.
+
+    Args:
+        layers (nn.Sequential): convolutions, ReLUs and poolings, as ``torchvision.models.vgg16().features``.
+        weights (mapping): position of a layer → weight of its output.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, layers: nn.Sequential, weights: Mapping[int, float] = LAYER_WEIGHTS) -> None:
+        super().__init__()
+        self.weights = dict(weights)
+        self.layers = layers[: max(self.weights) + 1].eval().requires_grad_(False)
+        self.register_buffer("mean", torch.tensor(_MEAN).reshape(1, 3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(_DEVIATION).reshape(1, 3, 1, 1))
+
+    def features(self, x: Tensor) -> dict[int, Tensor]:
+        """Map images (B, 3, H, W) in [0, 1], sides at least 16, to the weighted layers' outputs by position."""
+        x = ((x - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
+        outputs: dict[int, Tensor] = {}
+        for number, layer in enumerate(self.layers):
+            # torchvision's ReLUs work in place and would change the outputs that are kept.
+            x = F.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
+            if number in self.weights:
+                outputs[number] = x
+        return outputs
+
+    def forward(self, x_hat: Tensor, x_hq: Tensor) -> Tensor:
+        """Compute the distance of two batches (B, 3, H, W) in [0, 1], a scalar; gradients reach ``x_hat`` only."""
+        with torch.no_grad():
+            target = self.features(without_finest_detail(x_hq))
+        restored = self.features(without_finest_detail(x_hat))
+        total = x_hat.new_zeros(())
+        for number, weight in self.weights.items():
+            total = total + weight * F.l1_loss(restored[number].float(), target[number].float())
+        return total
+
+
+def vgg_distance(device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
+    """Load :class:`FeatureDistance` on torchvision's VGG16; torchvision downloads the weights at the first use.
+
+    Args:
+        device (torch.device | str): where to run.
+
+    Raises:
+        MissingDependencyError: torchvision is absent, or does not fit torch.
+    """
+    try:
+        from torchvision.models import VGG16_Weights, vgg16
+    except (ImportError, RuntimeError) as error:  # torchvision of another build than torch raises the latter
+        raise MissingDependencyError(
+            f"VGG features need a torchvision that fits torch: pip install 'tsdsr[train]' ({error})"
+        ) from error
+    layers = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features
+    distance: FeatureDistance = channels_last(FeatureDistance(layers).to(device))
+    return distance
