@@ -48,7 +48,7 @@ RELATED = {
     "training/losses.py": ["tests/training/test_losses.py", *GUARDS],
     "training/sample_rng.py": ["tests/training/test_sample_rng.py", *GUARDS, "tests/training/test_student.py"],
     "training/prompts.py": ["tests/training/test_prompts.py", *GUARDS],
-    "training/build.py": [*GUARDS, "tests/training/test_teacher.py", "tests/test_cli_train.py"],
+    "training/build.py": [*GUARDS, "tests/training/test_teacher.py", "tests/cli/test_train.py"],
     "models/zoo.py": ["tests/models/test_zoo.py", *GUARDS, "tests/training/test_networks.py"],
     "models/latents.py": ["tests/models/test_latents.py", *GUARDS],
     "training/run.py": ["tests/training/test_assembly.py", "tests/training/test_run.py"],

@@ -14,8 +14,8 @@ from tsdsr.cli.data import data_app
 from tsdsr.cli.evaluate import compare, evaluate
 from tsdsr.cli.export import export
 from tsdsr.cli.figures import figures
+from tsdsr.cli.fold import fold
 from tsdsr.cli.models import convert, info
-from tsdsr.cli.optimize import fold
 from tsdsr.cli.study import study_app
 from tsdsr.cli.train import train_app
 from tsdsr.cli.upscale import upscale

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tsdsr.cli.common import DtypeChoice, errors_reported
-from tsdsr.cli.optimize import fold_and_report
+from tsdsr.cli.fold import fold_and_report
 
 
 def convert(

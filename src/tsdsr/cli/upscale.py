@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tsdsr.cli.common import DtypeChoice, errors_reported
-from tsdsr.cli.optimize import QuantizeChoice, quantize_pipeline
+from tsdsr.cli.fold import QuantizeChoice, quantize_pipeline
 from tsdsr.cli.progress import ProgressBars
 from tsdsr.errors import InvalidInputError
 

@@ -14,7 +14,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.test_cli import run
+from tests.cli.command import run
 from tsdsr.cli import app
 from tsdsr.cli.common import SOURCE_HELP
 from tsdsr.pipeline.convert import save_pipeline

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.cli.command import run
 from tests.conftest import tiny_vae
 from tests.models.text_models import write_blip, write_sd3_text
-from tests.test_cli import run
 from tsdsr.data.shards import ShardStream
 from tsdsr.data.sources import list_photos
 

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 import tsdsr
+from tests.cli.command import run
 from tests.images.pictures import deep, metadata, ramp, rgb
-from tsdsr.cli import app
 from tsdsr.images.picture import Picture
 from tsdsr.images.reading import read_picture
 from tsdsr.images.writing import write_picture
@@ -22,20 +21,11 @@ from tsdsr.pipeline.convert import save_pipeline
 from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
-runner = CliRunner()
-
 
 @pytest.fixture
 def model(mini_pipe: OneStepSRPipeline, tmp_path: Path) -> str:
     save_pipeline(mini_pipe, tmp_path / "model")
     return str(tmp_path / "model")
-
-
-def run(*args: object) -> tuple[int, str]:
-    result = runner.invoke(app, [str(a) for a in args])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
 
 
 def test_a_folder_is_upscaled_with_its_structure(model: str, photo_folder: Path, tmp_path: Path) -> None:

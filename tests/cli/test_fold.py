@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.test_cli import run
+from tests.cli.command import run
 from tsdsr.models.folded import FoldedMMDiT
 from tsdsr.pipeline.convert import save_pipeline
 from tsdsr.pipeline.loading import load_pipeline
