@@ -12,7 +12,9 @@ from tsdsr.images.picture import Metadata, Picture, Pixels
 from tsdsr.images.reading import FORMATS, codecs
 
 SUFFIXES = [
-    suffix for suffix, name in FORMATS.items() if name in codecs() and suffix not in (".jpeg", ".tiff", ".heif")
+    suffix
+    for suffix, name in FORMATS.items()
+    if name in codecs() and suffix not in (".jpeg", ".jfif", ".jpe", ".tiff", ".heif")
 ]
 """One suffix for each format that can be used here."""
 

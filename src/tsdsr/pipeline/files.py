@@ -19,6 +19,7 @@ from tsdsr.errors import (
     TSDSRError,
 )
 from tsdsr.files import StrPath
+from tsdsr.images.listing import list_images
 from tsdsr.images.picture import Picture, Pixels
 from tsdsr.images.reading import DEFAULT_MAX_PIXELS, FORMATS, image_format, read_picture, read_size, require_codec
 from tsdsr.images.transparency import enlarge_alpha, fill_transparent
@@ -216,8 +217,8 @@ def _expand(name: str) -> Iterator[tuple[Path, Path]]:
     """Yield (source, path below the output folder) for every image of an input."""
     path = Path(name)
     if path.is_dir():
-        for source in sorted(p for p in path.rglob("*") if p.suffix.lower() in FORMATS and p.is_file()):
-            yield source, source.relative_to(path)
+        for relative in list_images(path).images:
+            yield path / relative, relative
     elif not path.exists() and any(c in name for c in "*?["):
         for match in sorted(glob.glob(name, recursive=True)):
             if Path(match).is_file() and Path(match).suffix.lower() in FORMATS:

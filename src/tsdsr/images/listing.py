@@ -1,0 +1,119 @@
+"""List the images of a folder: which files count as images, and which are left out."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsdsr.errors import ImageReadError
+from tsdsr.files import StrPath
+from tsdsr.images.reading import FORMATS
+
+HIDDEN = "hidden or system"
+"""Key of :attr:`Listing.skipped` for hidden images and folders; a folder counts as one."""
+
+LINKED = "linked folder"
+"""Key of :attr:`Listing.skipped` for links to folders, which are not followed."""
+
+_SYSTEM_NAMES = {
+    "__macosx",  # resource forks in archives made by macOS
+    "@eadir",  # thumbnails of Synology
+    "@tmp",
+    "#recycle",
+    "#snapshot",
+    "@__thumb",  # thumbnails of QNAP
+    "@recycle",
+    "@recently-snapshot",
+    "$recycle.bin",
+    "system volume information",
+    "recycler",
+    "lost+found",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "picasa.ini",
+}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images below a folder.
+
+    Attributes:
+        images (tuple of Path): paths relative to the folder, sorted.
+        skipped (mapping): number of files left out, by suffix in lower case ("" if there is none). :data:`HIDDEN`
+            and :data:`LINKED` are keys too.
+    """
+
+    images: tuple[Path, ...]
+    skipped: Mapping[str, int]
+
+
+def list_images(
+    folder: StrPath, leave_out: Iterable[StrPath] = (), on_error: Callable[[ImageReadError], None] | None = None
+) -> Listing:
+    """List the image files below a folder. Every command lists folders with this function.
+
+    A file is an image if its suffix is in :data:`~tsdsr.images.reading.FORMATS`; links that lead nowhere are listed,
+    so that reading them reports it. Hidden and system files and folders are skipped.
+
+    Args:
+        folder (str | PathLike): the folder; its own name may be hidden.
+        leave_out (iterable of str | PathLike): folders below it that are not entered.
+        on_error (callable | None): called with the error of each subfolder that cannot be read; None raises it.
+
+    Raises:
+        ImageReadError: the folder is missing or cannot be read, or a subfolder cannot and ``on_error`` is None.
+    """
+    root = Path(folder)
+    closed = {os.path.realpath(path) for path in leave_out}
+    images: list[Path] = []
+    skipped: Counter[str] = Counter()
+    waiting = [Path()]
+    while waiting:
+        inner = waiting.pop()
+        try:
+            with os.scandir(root / inner) as entries:
+                for entry in entries:
+                    _sort_in(entry, inner, images, skipped, waiting)
+        except OSError as error:
+            failure = ImageReadError(f"{root / inner}: the folder cannot be read ({error.strerror or error})")
+            if on_error is None or inner == Path():
+                raise failure from error
+            on_error(failure)
+        if closed:
+            waiting = [path for path in waiting if os.path.realpath(root / path) not in closed]
+    return Listing(tuple(sorted(images)), dict(sorted(skipped.items())))
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether the name of a file or folder is hidden, or one that operating systems and NAS devices create."""
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+
+
+def describe_skipped(skipped: Mapping[str, int]) -> str:
+    """Return :attr:`Listing.skipped` in words, such as "2 .gif, 1 .mov"."""
+    return ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in skipped.items())
+
+
+def _sort_in(
+    entry: os.DirEntry[str], inner: Path, images: list[Path], skipped: Counter[str], waiting: list[Path]
+) -> None:
+    """Add an entry of a folder to the images, to the folders still to be read, or to what is left out."""
+    path = inner / entry.name
+    suffix = path.suffix.lower()
+    is_folder = entry.is_dir(follow_symlinks=False)
+    if is_hidden(entry.name):
+        if is_folder or suffix in FORMATS:
+            skipped[HIDDEN] += 1
+    elif is_folder:
+        waiting.append(path)
+    elif entry.is_symlink() and os.path.isdir(entry.path):
+        skipped[LINKED] += 1
+    elif suffix in FORMATS:
+        images.append(path)
+    else:
+        skipped[suffix] += 1
