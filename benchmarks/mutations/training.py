@@ -7,7 +7,7 @@ from mutations.fault import Fault
 STUDENT, TEACHER, ENGINE = "training/student.py", "training/teacher.py", "training/engine.py"
 NETWORKS, ADVERSARY, BUILD = "training/networks.py", "training/adversarial.py", "training/build.py"
 BATCHES, RUNNING = "training/batches.py", "training/run.py"
-CONFIG, OPTIM, IMAGE_LOSSES = "training/config.py", "training/optim.py", "training/losses.py"
+CONFIG, OPTIM, IMAGE_LOSSES = "training/config.py", "training/optim.py", "training/image_losses.py"
 CHOICE, WEAVE = "training/perceptual_choice.py", "training/weave.py"
 PIXEL, VGG = "training/pixel_adversary.py", "training/vgg_features.py"
 LATENTS = "models/latents.py"

@@ -29,7 +29,7 @@ from tsdsr.training.config import (
     TeacherConfig,
     TSDSettings,
 )
-from tsdsr.training.losses import grid_loss
+from tsdsr.training.image_losses import grid_loss
 from tsdsr.training.pixel_adversary import PixelAdversary
 from tsdsr.training.prompts import LabelPrompts
 from tsdsr.training.student import StudentTrainer

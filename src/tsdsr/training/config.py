@@ -130,7 +130,7 @@ class Phase(Schedule):
             MSE and the discriminator get the truth as it is. 0 disables it; Real-ESRGAN uses 0.5.
         grid_weight (Ramp): weight of the loss on grid artefacts, which is not in the paper.
         grid_relative (bool): compute that loss per image and relative to the local strength of the residual, see
-            :func:`~tsdsr.training.losses.grid_loss`.
+            :func:`~tsdsr.training.image_losses.grid_loss`.
         weave_weight (Ramp): weight of the loss on patterns of single pixels and on coloured fringes, see
             :func:`~tsdsr.training.weave.weave_loss`.
         tsd (TSDSettings | None): None trains with reconstruction losses only and needs no teacher.

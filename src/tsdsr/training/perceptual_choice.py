@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tsdsr.training.config import PerceptualName, Phase, StudentConfig
-from tsdsr.training.losses import dists_distance, lpips_distance
+from tsdsr.training.image_losses import dists_distance, lpips_distance
 from tsdsr.training.vgg_features import vgg_distance
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]

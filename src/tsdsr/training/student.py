@@ -28,7 +28,7 @@ from tsdsr.models.zoo import get_spec
 from tsdsr.training.adversarial import Adversary, FeatureAdversary, LatentAdversary, discriminator_loss
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings, value_at
 from tsdsr.training.engine import Engine
-from tsdsr.training.losses import grid_loss
+from tsdsr.training.image_losses import grid_loss
 from tsdsr.training.monitors import ScoreGapByTime, direction_cosines, score_gap
 from tsdsr.training.networks import Networks, channels_last
 from tsdsr.training.perceptual_choice import (

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tsdsr.data.operators import luminance
-from tsdsr.training.losses import local_strength
+from tsdsr.training.image_losses import local_strength
 
 HALF_WEIGHT_STRENGTH = 1.5 / 255
 """Strength of the truth's finest luma detail at which :func:`smoothness` is one half."""

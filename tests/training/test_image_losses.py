@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tsdsr.errors import MissingDependencyError
-from tsdsr.training.losses import dists_distance, grid_loss, lpips_distance
+from tsdsr.training.image_losses import dists_distance, grid_loss, lpips_distance
 
 
 def test_its_absence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

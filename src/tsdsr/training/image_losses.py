@@ -1,4 +1,7 @@
-"""Losses on images: LPIPS, DISTS, and a penalty on grid artefacts."""
+"""Losses on decoded images: LPIPS, DISTS, and a penalty on grid artefacts.
+
+The losses on latents, the equations of the paper, are in :mod:`tsdsr.diffusion.losses`.
+"""
 
 from __future__ import annotations
 
