@@ -56,7 +56,7 @@ RELATED = {
     "data/poisson.py": ["tests/data/test_operators_cpu.py"],
     "resize.py": ["tests/test_resize.py", *DATA],
     "pixels.py": DATA,
-    "hashing.py": ["tests/test_hashing.py", "tests/data/test_cache.py"],
+    "hashing.py": ["tests/test_hashing.py", "tests/data/test_tensor_cache.py"],
 }
 """Module → its tests, the quick ones first; package → tests that run after the one with the module's own name."""
 

@@ -285,7 +285,7 @@ def test_functions_for_users_take_strings_as_paths() -> None:
         "study.create": ("create_study",),
         "study.server": ("serve",),
         "study.votes": ("read_votes",),
-        "training.caching": ("cache_prompts", "cache_latents"),
+        "training.encoder_cache": ("cache_prompts", "cache_latents"),
         "training.run": ("train_student", "train_teacher", "measure_figures"),
     }
     only_paths = []

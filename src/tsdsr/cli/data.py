@@ -127,7 +127,7 @@ def cache(
         from tsdsr.devices import choose_device, choose_dtype
         from tsdsr.models.conditioning import DEFAULT_PROMPT, NULL_PROMPT
         from tsdsr.models.zoo import get_spec
-        from tsdsr.training.caching import cache_latents, cache_prompts, read_prompt_files
+        from tsdsr.training.encoder_cache import cache_latents, cache_prompts, read_prompt_files
 
         images = open_source(source)
         spec, where = get_spec(model), choose_device(device)

@@ -10,11 +10,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tsdsr.data.cache import TensorCache
+from tsdsr.data.tensor_cache import TensorCache
 from tsdsr.errors import DatasetError
 from tsdsr.models.conditioning import DEFAULT_PROMPT, NULL_PROMPT, Conditioning
 from tsdsr.models.zoo import ModelSpec
-from tsdsr.training.caching import read_conditioning, text_cache
+from tsdsr.training.encoder_cache import read_conditioning, text_cache
 
 
 class Prompts(Protocol):

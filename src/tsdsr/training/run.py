@@ -29,9 +29,9 @@ from tsdsr.training.build import (
     training_data,
     write_student_lora,
 )
-from tsdsr.training.caching import read_prompt_files
 from tsdsr.training.checkpoint import load_checkpoint_facts
 from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig, config_from_json
+from tsdsr.training.encoder_cache import read_prompt_files
 from tsdsr.training.networks import build_networks
 from tsdsr.training.paper_figures import FIGURES, measure, write_figure
 from tsdsr.training.perceptual_choice import Perceptual

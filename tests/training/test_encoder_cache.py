@@ -8,14 +8,14 @@ from PIL import Image
 
 from tests.conftest import tiny_vae
 from tests.models.text_models import write_sd3_text
-from tsdsr.data.cache import TensorCache
 from tsdsr.data.sources import list_photos
+from tsdsr.data.tensor_cache import TensorCache
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.hashing import hash_pixels, hash_text
 from tsdsr.images.reading import read_rgb
 from tsdsr.models.text import assemble, encode_prompts
 from tsdsr.models.zoo import MINI, get_spec
-from tsdsr.training.caching import cache_latents, cache_prompts, read_conditioning, read_prompt_files, text_cache
+from tsdsr.training.encoder_cache import cache_latents, cache_prompts, read_conditioning, read_prompt_files, text_cache
 
 SD3 = get_spec("sd3")
 CPU, FP32 = "cpu", torch.float32

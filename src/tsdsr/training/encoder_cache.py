@@ -1,4 +1,4 @@
-"""Cached outputs of the frozen encoders: text embeddings and high-quality latents."""
+"""Outputs of the frozen encoders in the tensor cache: text embeddings and high-quality latents."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsdsr.data.cache import TensorCache
 from tsdsr.data.shards import sample_key
 from tsdsr.data.sources import UnreadableFiles
+from tsdsr.data.tensor_cache import TensorCache
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.files import StrPath
 from tsdsr.hashing import fingerprint_folder, hash_pixels, hash_text

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tsdsr.data.cache import TensorCache
+from tsdsr.data.tensor_cache import TensorCache
 from tsdsr.errors import DatasetError
 from tsdsr.hashing import hash_text
 
