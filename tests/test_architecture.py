@@ -28,9 +28,21 @@ PAGES = sorted(
 )
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 
-EVERYONES = {"errors", "files", "devices", "hashing", "machine", "measuring", "pixels", "resize", "field_checks"}
+EVERYONES = {
+    "errors",
+    "files",
+    "result_records",
+    "devices",
+    "hashing",
+    "machine",
+    "measuring",
+    "pixels",
+    "resize",
+    "field_checks",
+}
 MAY_IMPORT = {
     **{name: {"errors"} for name in EVERYONES},
+    "result_records": {"errors", "files"},
     "machine": {"devices"},
     "measuring": {"devices"},
     "__main__": {"cli"},

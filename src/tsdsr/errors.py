@@ -5,10 +5,11 @@
     TSDSRError
     ├── InvalidInputError (ValueError)      an argument or setting is invalid
     │   └── ConfigError                     settings contradict each other
+    ├── FileWriteError                      a file or folder cannot be written
     ├── ImageError                          one image file cannot be used
     │   ├── ImageReadError                  missing, not an image, or truncated
     │   ├── ImageTooLargeError              more pixels than the safety limit
-    │   └── ImageWriteError                 the result cannot be written
+    │   └── ImageWriteError                 the result cannot be written; also a FileWriteError
     ├── DatasetError                        dataset files are missing, unpaired or corrupt
     ├── ModelError                          a model cannot be used
     │   ├── ModelNotFoundError              no such name, folder or hub id
@@ -36,6 +37,10 @@ class ConfigError(InvalidInputError):
     """Settings of a configuration contradict each other."""
 
 
+class FileWriteError(TSDSRError):
+    """A file or folder cannot be written: no space, no permission, or its name is taken by something else."""
+
+
 class ImageError(TSDSRError):
     """One image cannot be used; a batch can continue with the others."""
 
@@ -48,7 +53,7 @@ class ImageTooLargeError(ImageError):
     """The image has more pixels than the safety limit allows."""
 
 
-class ImageWriteError(ImageError):
+class ImageWriteError(ImageError, FileWriteError):
     """The result cannot be written."""
 
 

@@ -182,7 +182,7 @@ def test_a_full_disk_or_an_interruption_leaves_nothing_behind(
     with pytest.raises((ImageWriteError, KeyboardInterrupt)) as caught:
         write_picture(Picture(rgb()), path)
     if isinstance(error, OSError):
-        assert str(caught.value) == f"{path}: cannot be written ({error})"
+        assert str(caught.value) == f"{path}: cannot be written ({error.strerror})"
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == [path.name]
 

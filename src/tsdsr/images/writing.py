@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from tsdsr.errors import ImageWriteError, InvalidInputError
+from tsdsr.errors import FileWriteError, ImageWriteError, InvalidInputError
 from tsdsr.files import StrPath, atomic_path
 from tsdsr.images.icc import to_srgb
 from tsdsr.images.metadata import fitted, with_resolution
@@ -87,6 +87,8 @@ def write_picture(picture: Picture, path: StrPath, options: WriteOptions | None 
                 _image(picture).save(file, format=name, **_arguments(picture.metadata, name, options))
     except MemoryError:
         raise
+    except FileWriteError as error:
+        raise ImageWriteError(str(error)) from error
     except Exception as error:  # encoders raise many kinds of exceptions
         raise ImageWriteError(f"{path}: cannot be written ({error})") from error
     return notices
