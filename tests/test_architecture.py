@@ -39,6 +39,7 @@ EVERYONES = {
     "pixels",
     "resize",
     "field_checks",
+    "wording",
 }
 MAY_IMPORT = {
     **{name: {"errors"} for name in EVERYONES},

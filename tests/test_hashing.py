@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tsdsr.errors import DatasetError
-from tsdsr.hashing import fingerprint_folder, hash_bytes, hash_folder, hash_pixels, hash_text
+from tsdsr.hashing import fingerprint_folder, hash_bytes, hash_file, hash_folder, hash_pixels, hash_text
 
 WEIGHTS = bytes(range(256)) * 1200
 
@@ -54,3 +54,19 @@ def test_fingerprints_notice_other_weights(model: Path) -> None:
         assert fingerprint_folder(model, ["vae"]) != before
     with pytest.raises(DatasetError, match=r"unet: no model there"):
         fingerprint_folder(model, ["unet"])
+
+
+def test_files_count_with_every_byte(tmp_path: Path) -> None:
+    """Also those in the middle, which a fingerprint does not read."""
+    path = tmp_path / "photo.bmp"
+    path.write_bytes(WEIGHTS)
+    assert hash_file(path) == hash_bytes(WEIGHTS)
+    path.write_bytes(WEIGHTS[:150_000] + b"x" + WEIGHTS[150_001:])
+    assert hash_file(path) != hash_bytes(WEIGHTS)
+
+
+def test_names_that_are_not_unicode_have_a_hash(model: Path) -> None:
+    before = hash_folder(model, ""), fingerprint_folder(model, ["vae"])
+    name = b"caf\xe9.json".decode("utf-8", "surrogateescape")
+    (model / "vae" / name).write_text("{}")
+    assert before != (hash_folder(model, ""), fingerprint_folder(model, ["vae"]))

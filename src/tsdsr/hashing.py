@@ -33,6 +33,19 @@ def hash_pixels(pixels: NDArray[Any]) -> str:
     return hash_bytes(repr(pixels.shape).encode() + pixels.tobytes())
 
 
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file's content, read in full.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def hash_folder(folder: Path, made_with: str) -> str:
     """Return a 10-byte BLAKE2b hash of all files below a folder: names and content.
 
@@ -42,7 +55,7 @@ def hash_folder(folder: Path, made_with: str) -> str:
     """
     digest = hashlib.blake2b(made_with.encode(), digest_size=10)
     for path in _files(folder):
-        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(_name(path, folder))
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
@@ -61,7 +74,7 @@ def fingerprint_folder(folder: Path, subfolders: Iterable[str]) -> str:
         if not files:
             raise DatasetError(f"{folder / subfolder}: no model there; check the model's folder")
         for path in files:
-            digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+            digest.update(_name(path, folder) + f" {path.stat().st_size}\n".encode())
             digest.update(_both_ends(path))
     return digest.hexdigest()
 
@@ -79,6 +92,11 @@ def _both_ends(path: Path) -> bytes:
             file.seek(-_SAMPLE, 2)
             ends += file.read()
     return ends
+
+
+def _name(path: Path, folder: Path) -> bytes:
+    """Return the relative name of a file, which need not be Unicode."""
+    return path.relative_to(folder).as_posix().encode("utf-8", "surrogateescape")
 
 
 def _files(folder: Path) -> list[Path]:

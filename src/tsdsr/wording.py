@@ -1,0 +1,14 @@
+"""Numbers with nouns in messages."""
+
+from __future__ import annotations
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun in the right number: "1 shard", "2 shards".
+
+    Args:
+        count (int): the number.
+        noun (str): the noun in the singular.
+        plural (str): its plural; the singular with an "s" if empty.
+    """
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
