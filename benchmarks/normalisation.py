@@ -24,7 +24,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from tsdsr.models.groupnorm import SharedGroupNorms
-from tsdsr.pipeline.color import ColorFix
+from tsdsr.pipeline.options import ColorFix
 from tsdsr.pipeline.stream import EnlargedImage, TileStream
 from tsdsr.pipeline.tile_plan import TilePlan
 from tsdsr.pixels import to_tensor

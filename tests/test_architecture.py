@@ -147,6 +147,14 @@ def test_images_need_no_torch() -> None:
     assert result.stdout.strip() == "False"
 
 
+def test_checking_arguments_needs_no_torch() -> None:
+    """A wrong argument is reported before torch is imported, which takes seconds."""
+    code = "import sys, tsdsr.pipeline.options, tsdsr.pipeline.files; print('torch' in sys.modules)"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout.strip() == "False"
+
+
 def test_files_and_functions_stay_readable() -> None:
     """350 lines a file, 60 a function; the signature of a command lists its options and does not count."""
     long = []

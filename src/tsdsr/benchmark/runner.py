@@ -29,7 +29,7 @@ from tsdsr.errors import InvalidInputError, OutOfMemoryError
 from tsdsr.files import StrPath, atomic_path
 from tsdsr.machine import describe_machine, versions
 from tsdsr.measuring import Stopwatch, peak_memory
-from tsdsr.pipeline.tile_plan import check_scale
+from tsdsr.pipeline.options import check_scale
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from tsdsr.images.picture import Picture
     from tsdsr.images.writing import WriteOptions
     from tsdsr.pipeline.files import Job, Restore
-    from tsdsr.pipeline.options import RestoreOptions
+    from tsdsr.pipeline.options import RestoreOptions, Tile
     from tsdsr.pipeline.pipeline import OneStepSRPipeline
-    from tsdsr.pipeline.tile_plan import Tile
 
 
 class ColorFixChoice(str, Enum):

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from tsdsr.devices import HostCopies, free_memory
 from tsdsr.measuring import stage
-from tsdsr.pipeline.color import WAVELET_RADIUS, ColorFix, Moments, adain, wavelet_color_fix
+from tsdsr.pipeline.color import WAVELET_RADIUS, Moments, adain, wavelet_color_fix
+from tsdsr.pipeline.options import ColorFix
 from tsdsr.pixels import from_unit
 
 Source = Callable[[range, range], Tensor]

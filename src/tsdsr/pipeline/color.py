@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +11,6 @@ from torch import Tensor
 from tsdsr.errors import InvalidInputError
 from tsdsr.measuring import stage
 
-ColorFix = Literal["wavelet", "adain", "none"]
-COLOR_FIXES: tuple[ColorFix, ...] = ("wavelet", "adain", "none")
 WAVELET_RADIUS = 1 + 2 + 4 + 8 + 16
 """Radius of the wavelet fix in pixels, with its five levels."""
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from tsdsr.devices import is_out_of_memory, without_frames
 from tsdsr.errors import (
     ImageReadError,
     ImageWriteError,
@@ -168,6 +167,8 @@ def restore_file(
         _add_name(error, source)
         raise
     except (MemoryError, RuntimeError) as error:  # raised outside the tiled part, which retries with smaller tiles
+        from tsdsr.devices import is_out_of_memory, without_frames  # imports torch, which planning does without
+
         if not is_out_of_memory(error):
             raise
         message = f"{source}: out of memory; free some, or choose a smaller scale"

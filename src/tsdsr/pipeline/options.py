@@ -1,13 +1,23 @@
-"""Options of a restoration, checked before a model is loaded."""
+"""Options of a restoration and the size of the result.
+
+They are checked before a model is loaded. Importing torch takes seconds, so this module does without.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from tsdsr.errors import InvalidInputError
-from tsdsr.pipeline.color import COLOR_FIXES, ColorFix
-from tsdsr.pipeline.tile_plan import SMALLEST_TILE, Tile, check_scale, output_size
+
+Tile = int | Literal["auto"] | None
+SMALLEST_TILE = 64
+"""Smallest edge of a tile for any model."""
+MAX_SCALE = 8.0
+"""Largest enlargement in one run."""
+ColorFix = Literal["wavelet", "adain", "none"]
+COLOR_FIXES: tuple[ColorFix, ...] = ("wavelet", "adain", "none")
 
 
 class RestoreKeywords(TypedDict, total=False):
@@ -75,6 +85,40 @@ class RestoreOptions:
             InvalidInputError: this input cannot be enlarged to the target size.
         """
         return output_size(height, width, self.scale, self.target_size)
+
+
+def output_size(height: int, width: int, scale: float, target_size: tuple[int, int] | None) -> tuple[int, int]:
+    """Compute height and width of the result.
+
+    Args:
+        height, width (int): size of the input.
+        scale (float): enlargement, 1 to 8.
+        target_size (tuple | None): wanted (width, height); overrides ``scale``.
+
+    Raises:
+        InvalidInputError: the enlargement is not within 1 to 8 along both axes.
+    """
+    if target_size is not None:
+        width_out, height_out = target_size
+        scales = (width_out / width, height_out / height)
+        if not all(1 <= s <= MAX_SCALE for s in scales):
+            raise InvalidInputError(
+                f"target {width_out}x{height_out} is {min(scales):.3g} to {max(scales):.3g} times the input's "
+                f"{width}x{height}; both sides must grow by 1 to {MAX_SCALE:g}"
+            )
+        return height_out, width_out
+    check_scale(scale)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def check_scale(scale: float) -> None:
+    """Check that images can be enlarged by ``scale``.
+
+    Raises:
+        InvalidInputError: ``scale`` is not within 1 to 8.
+    """
+    if not (math.isfinite(scale) and 1 <= scale <= MAX_SCALE):
+        raise InvalidInputError(f"scale must lie between 1 and {MAX_SCALE:g}, got {scale:g}")
 
 
 def _is_count(value: object, least: int) -> bool:

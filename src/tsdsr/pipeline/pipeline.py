@@ -23,9 +23,8 @@ from tsdsr.models.groupnorm import SharedGroupNorms
 from tsdsr.models.latents import Noise, decode_latents, encode_images
 from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.pipeline.canvas import make_canvas
-from tsdsr.pipeline.color import ColorFix
 from tsdsr.pipeline.noise import NoiseField, noise_at
-from tsdsr.pipeline.options import RestoreKeywords, RestoreOptions
+from tsdsr.pipeline.options import ColorFix, RestoreKeywords, RestoreOptions, Tile
 from tsdsr.pipeline.stream import EnlargedImage, Place, TileStream
 from tsdsr.pipeline.tensors import (
     ImageInput,
@@ -36,7 +35,7 @@ from tsdsr.pipeline.tensors import (
     result_dtype,
     to_pixels,
 )
-from tsdsr.pipeline.tile_plan import Tile, TilePlan, largest_tile, next_smaller_plan, plan_tiles
+from tsdsr.pipeline.tile_plan import TilePlan, largest_tile, next_smaller_plan, plan_tiles
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -23,7 +23,7 @@ from tsdsr.errors import TSDSRError
 from tsdsr.measuring import stage
 from tsdsr.pipeline.blending import AxisTiles, BandBlender, grouped
 from tsdsr.pipeline.canvas import CANVAS_WRITERS
-from tsdsr.pipeline.color import ColorFix
+from tsdsr.pipeline.options import ColorFix
 from tsdsr.pipeline.tensors import padded_positions
 from tsdsr.pipeline.tile_plan import TilePlan
 from tsdsr.pixels import to_unit

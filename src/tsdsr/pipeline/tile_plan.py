@@ -1,31 +1,27 @@
-"""Size of the result, and how it is tiled."""
+"""How a result is tiled."""
 
 from __future__ import annotations
 
 import logging
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
 from tsdsr.devices import is_out_of_memory, without_frames
 from tsdsr.errors import InvalidInputError, OutOfMemoryError
+from tsdsr.pipeline.options import SMALLEST_TILE, Tile
 
 if TYPE_CHECKING:
     from tsdsr.models.zoo import ModelSpec
 
 logger = logging.getLogger(__name__)
 
-Tile = int | Literal["auto"] | None
 TILE_SHARE = 0.4
 """Share of free memory for tiles; the rest is for the result and for errors of the estimate."""
 _BAND_BYTES = 16
 """Bytes per pixel of a row of tiles: blended float32 values, and those being written to the canvas."""
-SMALLEST_TILE = 64
-"""Smallest edge of a tile for any model."""
-MAX_SCALE = 8.0
-"""Largest enlargement in one run."""
 
 
 @dataclass(frozen=True)
@@ -59,40 +55,6 @@ class TilePlan:
             return None
         overlap = min(self.overlap or spec.tile_overlap, half // 2) // multiple * multiple
         return replace(self, tile=half, overlap=overlap, least=min(self.least, half))
-
-
-def output_size(height: int, width: int, scale: float, target_size: tuple[int, int] | None) -> tuple[int, int]:
-    """Compute height and width of the result.
-
-    Args:
-        height, width (int): size of the input.
-        scale (float): enlargement, 1 to 8.
-        target_size (tuple | None): wanted (width, height); overrides ``scale``.
-
-    Raises:
-        InvalidInputError: the enlargement is not within 1 to 8 along both axes.
-    """
-    if target_size is not None:
-        width_out, height_out = target_size
-        scales = (width_out / width, height_out / height)
-        if not all(1 <= s <= MAX_SCALE for s in scales):
-            raise InvalidInputError(
-                f"target {width_out}x{height_out} is {min(scales):.3g} to {max(scales):.3g} times the input's "
-                f"{width}x{height}; both sides must grow by 1 to {MAX_SCALE:g}"
-            )
-        return height_out, width_out
-    check_scale(scale)
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def check_scale(scale: float) -> None:
-    """Check that images can be enlarged by ``scale``.
-
-    Raises:
-        InvalidInputError: ``scale`` is not within 1 to 8.
-    """
-    if not (math.isfinite(scale) and 1 <= scale <= MAX_SCALE):
-        raise InvalidInputError(f"scale must lie between 1 and {MAX_SCALE:g}, got {scale:g}")
 
 
 def plan_tiles(

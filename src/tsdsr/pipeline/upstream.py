@@ -22,7 +22,8 @@ from torch import Tensor
 
 from tsdsr.errors import InvalidInputError
 from tsdsr.models.zoo import ModelSpec
-from tsdsr.pipeline.color import ColorFix, adain_color_fix, wavelet_color_fix
+from tsdsr.pipeline.color import adain_color_fix, wavelet_color_fix
+from tsdsr.pipeline.options import ColorFix
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.tensors import upright
 from tsdsr.pixels import to_tensor
