@@ -123,7 +123,7 @@ class Small:
     ("change", "message"),
     [
         ({"name": "c"}, "name must be one of 'a', 'b', got 'c'"),
-        ({"count": 0}, "count must be a whole number of at least 1, got 0"),
+        ({"count": 0}, "count must be a whole number of at least 1 and at most 2,147,483,647, got 0"),
         ({"count": 1.0}, "count must be a whole number"),
         ({"share": 1.1}, r"share must be a finite number in \[0, 1\], got 1.1"),
         ({"pair": (1.0, 0.0)}, "pair must be a list of 2: each a finite number above 0"),

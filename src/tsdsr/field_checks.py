@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tsdsr.errors import ConfigError
+
+_LARGEST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,18 @@ class Between:
     def __str__(self) -> str:
         if self.high == math.inf:
             return f"{'above' if self.open_low else 'of at least'} {self.low:g}"
+        if self.high >= _LARGEST:
+            return f"of at least {self.low:g} and at most {self.high:,}"
         return f"in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
 
 
 Probability = Annotated[float, Between(0, 1)]
 NonNegative = Annotated[float, Between(0)]
 Positive = Annotated[float, Between(0, open_low=True)]
-Count = Annotated[int, Between(1)]
-CountOrZero = Annotated[int, Between(0)]
+Count = Annotated[int, Between(1, _LARGEST)]
+CountOrZero = Annotated[int, Between(0, _LARGEST)]
+Seed = Annotated[int, Between(0, 2**32 - 1)]
+"""A seed that NumPy's and torch's generators take."""
 
 _NAMES: dict[Any, str] = {
     bool: "true or false",
@@ -66,8 +73,23 @@ def check_fields(settings: Any) -> None:
     for name, kind in _hints(settings.__class__).items():
         value = getattr(settings, name)
         if not _fits(kind, value):
-            shown = repr(value) if len(repr(value)) < 100 else f"{repr(value)[:100]}…"
-            raise ConfigError(f"{name} must be {_describe(kind)}, got {shown}")
+            hint = "; in Python, write a list as a tuple" if isinstance(value, list) and tuple in _origins(kind) else ""
+            raise ConfigError(f"{name} must be {_describe(kind)}, got {shown(value)}{hint}")
+
+
+def shown(value: Any) -> str:
+    """Return a value as it is shown in messages, on one line and cut to 100 characters."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python converts no whole number with thousands of digits
+        text = "a number with thousands of digits"
+    return text if len(text) < 100 else f"{text[:100]}…"
+
+
+def _origins(kind: Any) -> list[Any]:
+    """Return the generic types that a setting may have: ``tuple`` for a list."""
+    choices = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    return [get_origin(choice) for choice in choices]
 
 
 def from_plain(kind: Any, value: Any, where: str = "") -> Any:
@@ -134,7 +156,7 @@ def _fits(kind: Any, value: Any) -> bool:
         key, inner = get_args(kind)
         return isinstance(value, Mapping) and all(_fits(key, k) and _fits(inner, v) for k, v in value.items())
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, kind)

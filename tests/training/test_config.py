@@ -148,7 +148,7 @@ def test_memory_is_counted_without_allocating_it(recipe: str, frozen: str, train
 
 
 WRONG = [
-    (lambda: Schedule(0, 1, (1, 1)), "steps must be a whole number of at least 1, got 0"),
+    (lambda: Schedule(0, 1, (1, 1)), "steps must be a whole number of at least 1 and at most .*, got 0"),
     (lambda: Schedule(1, 1, (1, 1), warmup=2), "warmup must lie within"),
     (lambda: Schedule(1, 1, (1, 1), cycles=0), "cycles"),
     (lambda: TSDSettings(guidance=0.5), "guidance must be a finite number of at least 1"),
@@ -159,7 +159,7 @@ WRONG = [
     (lambda: NetworkSettings(lora_rank=4), "mini is trained whole"),
     (lambda: NetworkSettings(base_precision="bf16"), "stored in fp32"),
     (lambda: NetworkSettings(model="sd4"), "model must be one of 'mini', 'sd3'"),
-    (lambda: NetworkSettings(config={"chanels": 3}), "config has no 'chanels'; mini's network takes in_channels"),
+    (lambda: NetworkSettings(config={"chanels": 3}), "config has no 'chanels'; mini's network takes channels"),
     (lambda: NetworkSettings(model="sd3", lora_rank=4, config={"num_layers": 2}), "no effect"),
     (lambda: NetworkSettings(model="sd3", lora_rank=4, fake_targets=()), "fake_targets"),
     (lambda: config(phases=()), "at least one phase"),
@@ -190,9 +190,6 @@ def test_lora_targets_and_network_arguments_are_checked_without_loading_anything
                 networks=NetworkSettings(model="sd3", lora_rank=2, base_precision="bf16", fake_targets=("nope",)),
             )
         )
-    for channels in ("abc", [0, 8, 8], 8):
-        with pytest.raises(ConfigError, match=r"networks\.config=.*: mini cannot be built with it"):
-            networks_without_storage(config(networks=NetworkSettings(config={"channels": channels})))
 
 
 @pytest.mark.parametrize("name", RECIPES)

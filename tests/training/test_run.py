@@ -98,7 +98,7 @@ def test_exports() -> None:
 
 
 def test_settings_are_checked_before_photographs(tmp_path: Path) -> None:
-    wrong = dataclasses.replace(plain(), networks=NetworkSettings(config={"channels": "abc"}))
+    wrong = dataclasses.replace(plain(), networks=NetworkSettings(config={"channels": (8, 16)}))
     with pytest.raises(ConfigError, match="mini cannot be built"):
         train_student(wrong, "/nodir", tmp_path, **CPU)
 

@@ -42,7 +42,7 @@ class CropSettings:
         rotate (bool): rotate by a random multiple of 90 degrees.
     """
 
-    size: Annotated[int, Between(16)] = 128
+    size: Annotated[int, Between(16, 2**31 - 1)] = 128
     shrink_prob: Probability = 0.5
     min_shrink: Annotated[float, Between(0, 1, open_low=True)] = 0.5
     enlarge_prob: Probability = 0.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import math
 from dataclasses import dataclass, field
@@ -12,8 +11,9 @@ from typing import Annotated, Any, Literal, Union
 from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.diffusion.losses import Omega, Space
 from tsdsr.errors import ConfigError
-from tsdsr.field_checks import Between, Count, CountOrZero, NonNegative, Positive, check_fields, from_plain
+from tsdsr.field_checks import Between, Count, CountOrZero, NonNegative, Positive, Seed, check_fields, from_plain
 from tsdsr.models.zoo import SPECS, get_spec
+from tsdsr.training.network_arguments import check_network_arguments
 
 Ramp = Union[NonNegative, tuple[NonNegative, NonNegative]]  # noqa: UP007  (Annotated has no `|` in Python 3.10)
 """A number of at least 0, or a pair: its values at the start and end of a phase, interpolated linearly."""
@@ -95,9 +95,9 @@ class TSDSettings:
     guidance: Annotated[float, Between(1)] = 7.5
     first: Ramp = 50
     last: Ramp = 950
-    points: Count = 1
-    step_size: Positive = 50
-    shift: CountOrZero = 0
+    points: Annotated[int, Between(1, 1000)] = 1
+    step_size: Annotated[float, Between(0, 1000, open_low=True)] = 50
+    shift: Annotated[int, Between(0, 1000)] = 0
     later_weight: NonNegative = 0.3
     omega: Omega = "sigma2"
     space: Space = "native"
@@ -147,7 +147,7 @@ class Phase(Schedule):
     perceptual_weight: Ramp = 0.0
     latent_mse_weight: Ramp = 0.0
     l1_weight: Ramp = 0.0
-    perceptual_crop: Annotated[int, Between(16)] | None = None
+    perceptual_crop: Annotated[int, Between(16, 2**31 - 1)] | None = None
     perceptual: tuple[PerceptualName, ...] = ("lpips",)
     sharpen_truth: NonNegative = 0.0
     grid_weight: Ramp = 0.0
@@ -207,9 +207,7 @@ class NetworkSettings:
             raise ConfigError(f"config has no effect where a base model is loaded, got {sorted(self.config)}")
         if self.lora_rank is not None and not self.fake_targets:
             raise ConfigError("fake_targets must name at least one module")
-        known = [name for name in inspect.signature(spec.denoiser_class.__init__).parameters if name != "self"]
-        if unknown := sorted(set(self.config) - set(known)):
-            raise ConfigError(f"config has no {unknown[0]!r}; {self.model}'s network takes {', '.join(known)}")
+        check_network_arguments(spec, self.config)
         if self.lora_rank is None and self.base_precision != "fp32":
             raise ConfigError("weights that are trained are stored in fp32; base_precision is for frozen ones")
 
@@ -226,7 +224,7 @@ class RunConfig:
         betas (tuple), weight_decay (float): AdamW parameters.
         max_grad_norm (float): norm to which each role's gradients are clipped.
         max_skipped (int): maximum number of consecutive steps skipped for a non-finite loss or gradient.
-        seed (int): seed of all random numbers.
+        seed (int): seed of all random numbers, below 2**32.
         validation_share (float): share of photographs held out for validation.
         validation_crop (int): edge of the validation crops, one per held-out photograph.
         validate_every, checkpoint_every, log_every (int): interval in steps.
@@ -240,7 +238,7 @@ class RunConfig:
     weight_decay: NonNegative = 1e-4
     max_grad_norm: Positive = 1.0
     max_skipped: CountOrZero = 10
-    seed: CountOrZero = 0
+    seed: Seed = 0
     validation_share: Share = 0.06
     validation_crop: Count = 256
     validate_every: Count = 500

@@ -36,7 +36,7 @@ def apply_overrides(config: C, assignments: Sequence[str]) -> C:
                 raise ConfigError(f"--set {path}: is set twice, also by --set {other}; give it once")
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = text
         changes[path] = _as_tuple(value)
     changed: C = _changed(config, [(path.split("."), value) for path, value in changes.items()], "")
@@ -66,7 +66,7 @@ def _changed(node: Any, changes: list[_Change], path: str) -> Any:
             raise ConfigError(f"--set {where}: {error}") from error
     if isinstance(node, tuple):
         for key in below:
-            if not key.isdigit() or int(key) >= len(node):
+            if not (key.isascii() and key.isdigit()) or int(key) >= len(node):
                 raise ConfigError(f"--set {inside[key]}: {key!r} is not one of {len(node)} elements, counted from 0")
         return tuple(_changed(e, below.get(str(i), []), inside.get(str(i), "")) for i, e in enumerate(node))
     if isinstance(node, dict):

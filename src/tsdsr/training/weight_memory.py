@@ -57,7 +57,7 @@ def networks_without_storage(config: RunConfig) -> tuple[list[nn.Module], dict[s
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of layers without elements; what does not work raises
             return build(config, get_spec(config.networks.model))
-    except (WeightsError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+    except (WeightsError, TypeError, ValueError, LookupError, RuntimeError, ArithmeticError) as error:
         settings = config.networks
         name = "config" if settings.lora_rank is None else "fake_targets"
         raise ConfigError(
