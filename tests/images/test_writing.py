@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import os
 import tempfile
 from dataclasses import replace
@@ -143,48 +142,14 @@ def test_what_a_format_cannot_hold_is_noticed(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "photo.webp"
     path.write_bytes(b"old")
-    with pytest.raises(ImageWriteError, match=r"photo\.webp"):
-        write_picture(Picture(np.zeros((1, 17000, 3), np.uint8)), path)  # WebP ends at 16383 pixels a side
+    with pytest.raises(ImageWriteError, match=r"photo\.webp: WebP holds at most 16383.*17000x1; write PNG or TIFF"):
+        write_picture(Picture(np.zeros((1, 17000, 3), np.uint8)), path)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["photo.webp"]
     with pytest.raises(InvalidInputError, match="xyz"):
         write_picture(Picture(rgb()), tmp_path / "photo.xyz")
     with pytest.raises(ImageWriteError):
         write_picture(Picture(rgb()), path / "below" / "a-file.png")
-
-
-class Full:
-    """A file on a disk that is full after some bytes."""
-
-    def __init__(self, file: Any, error: BaseException) -> None:
-        self.file, self.error, self.room = file, error, 3000
-
-    def write(self, data: bytes) -> int:
-        self.room -= len(data)
-        if self.room < 0:
-            raise self.error
-        return int(self.file.write(data))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.file, name)
-
-
-@pytest.mark.parametrize("suffix", DEEP)
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=repr)
-def test_a_full_disk_or_an_interruption_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, error: BaseException
-) -> None:
-    writer = f"write_{'png' if suffix == '.png' else 'tiff'}"
-    real = getattr(writing, writer)
-    monkeypatch.setattr(writing, writer, lambda picture, file, level: real(picture, Full(file, error), level))
-    path = tmp_path / f"a{suffix}"
-    path.write_bytes(b"old")
-    with pytest.raises((ImageWriteError, KeyboardInterrupt)) as caught:
-        write_picture(Picture(rgb()), path)
-    if isinstance(error, OSError):
-        assert str(caught.value) == f"{path}: cannot be written ({error.strerror})"
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == [path.name]
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may write everywhere")

@@ -175,6 +175,7 @@ def _exif_bytes(tags: Image.Exif, raw: bytes | None, kind: str) -> bytes | None:
             return None  # the other fields already hold all of this
     elif raw:
         return raw.removeprefix(b"Exif\0\0")
+    tags.bigtiff = False  # the directories of a BigTIFF become those of a classic one
     return tags.tobytes().removeprefix(b"Exif\0\0") if len(tags) else None
 
 

@@ -17,24 +17,29 @@ from tsdsr.images.picture import Picture, strips
 from tsdsr.images.png import deflater, interleaved
 
 _EXIF_IFD, _GPS_IFD, _INTEROPERABILITY_IFD = 0x8769, 0x8825, 0xA005
-_UNDEFINED = 7
+_UNDEFINED, _LONG8 = 7, 16
+_CLASSIC_BYTES = 2**32 - 1
+"""Largest position in a classic TIFF. Larger files are BigTIFF, which has the same tags and 64-bit positions."""
 
 
 def write_tiff(picture: Picture, file: IO[bytes], level: int) -> None:
     """Write a picture with its ICC profile, EXIF, XMP and DPI. Alpha is unassociated.
 
+    A picture that may take more than 4 GB is written as BigTIFF.
+
     Args:
         picture (Picture): read strip by strip, so its arrays may be memory-mapped.
         file (binary file): open for writing, seekable.
         level (int): zlib compression level, 0 to 9.
-
-    Raises:
-        ValueError: The file would exceed the 4 GB that a TIFF can address.
     """
     channels = picture.pixels.shape[2] + (picture.alpha is not None)
-    groups = strips(picture.height, picture.width * channels * picture.pixels.itemsize, 1 << 19)
+    row_bytes = picture.width * channels * picture.pixels.itemsize
+    groups = strips(picture.height, row_bytes, 1 << 19)
     offsets, lengths = [0] * len(groups), [0] * len(groups)
-    start = 8 + len(_directory(picture, groups[0].stop, offsets, lengths).tobytes(8))
+    start = 8 + len(_directory(picture, groups[0].stop, offsets, lengths, big=False).tobytes(8))
+    big = start + picture.height * row_bytes * 1.01 > _CLASSIC_BYTES  # deflate adds less than 1 % to noise
+    if big:
+        start = 16 + len(_directory(picture, groups[0].stop, offsets, lengths, big=True).tobytes(16))
     file.seek(start)
     for i, rows in enumerate(groups):
         samples = interleaved(picture, rows).astype(picture.pixels.dtype.newbyteorder("<"))
@@ -43,17 +48,21 @@ def write_tiff(picture: Picture, file: IO[bytes], level: int) -> None:
         body = deflate.compress(samples.tobytes()) + deflate.flush()
         offsets[i], lengths[i] = file.tell() - start, len(body)
         file.write(body)
-    if file.tell() >= 2**32:
-        raise ValueError("a TIFF ends at 4 GB")
-    directory = _directory(picture, groups[0].stop, offsets, lengths).tobytes(8)  # it adds its end to the offsets
-    assert 8 + len(directory) == start
+    header = struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16) if big else struct.pack("<2sHI", b"II", 42, 8)
+    # ``tobytes`` adds the end of the directory to the offsets.
+    header += _directory(picture, groups[0].stop, offsets, lengths, big=big).tobytes(len(header))
+    assert len(header) == start
     file.seek(0)
-    file.write(struct.pack("<2sHI", b"II", 42, 8) + directory)
+    file.write(header)
 
 
-def _directory(picture: Picture, rows_per_strip: int, offsets: list[int], lengths: list[int]) -> ImageFileDirectory_v2:
+def _directory(
+    picture: Picture, rows_per_strip: int, offsets: list[int], lengths: list[int], *, big: bool
+) -> ImageFileDirectory_v2:
     metadata, channels = picture.metadata, picture.pixels.shape[2] + (picture.alpha is not None)
-    directory = ImageFileDirectory_v2(prefix=b"II")
+    directory = ImageFileDirectory_v2(b"II+\0" + bytes(12) if big else b"II*\0" + bytes(4))
+    if big:
+        directory.tagtype[273] = _LONG8
     if metadata.exif is not None:
         _add_exif(directory, metadata.exif)
     tags: dict[int, Any] = {

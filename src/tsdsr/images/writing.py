@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import IO, Any, Literal, cast
 
 import numpy as np
 from PIL import Image
 
 from tsdsr.errors import FileWriteError, ImageWriteError, InvalidInputError
 from tsdsr.files import StrPath, atomic_path
+from tsdsr.images.checked_file import CheckedFile
 from tsdsr.images.icc import to_srgb
 from tsdsr.images.metadata import fitted, with_resolution
 from tsdsr.images.picture import Metadata, Picture, flattened, to_8_bits
 from tsdsr.images.png import write_png
-from tsdsr.images.reading import image_format, require_codec
+from tsdsr.images.reading import FORMATS, image_format, require_codec
 from tsdsr.images.tiff import can_hold, write_tiff
 
 Subsampling = Literal["444", "422", "420"]
@@ -25,6 +26,13 @@ _ALPHA = {"PNG", "WEBP", "TIFF", "AVIF", "HEIF"}
 _NO_GREY = {"WEBP", "AVIF"}
 _SIXTEEN_BITS = {"PNG", "TIFF"}
 _DPI_OF_ITS_OWN = {"PNG", "JPEG", "TIFF", "BMP"}
+_LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "AVIF": 32768, "HEIF": 65528, "PNG": 2**31 - 1}
+"""Pixels per side that the encoders accept and the decoders read back: libjpeg, libwebp, libavif, libheif."""
+_MOST_PIXELS = {"AVIF": 16384**2, "HEIF": 32768**2}
+"""Pixels per image that libavif and libheif decode."""
+_HEIF_NARROW, _HEIF_NARROW_LENGTH = 32, 4216
+"""x265 codes images narrower than 32 pixels in small blocks, which HEVC allows up to level 4.1 only."""
+_BMP_BYTES = 2**32 - 1
 _JPEG_SEGMENT = 65533 - 29
 """Bytes of EXIF or XMP that fit into a JPEG segment after the longest of their headers."""
 
@@ -57,6 +65,34 @@ class WriteOptions:
             raise InvalidInputError(f"compression must lie between 0 and 9, got {self.compression}")
 
 
+def check_size(path_or_format: StrPath, width: int, height: int) -> None:
+    """Check that an image of this size can be written. Call it before the image is computed.
+
+    Args:
+        path_or_format (str | PathLike): destination, or a format of :data:`tsdsr.images.reading.FORMATS` ("JPEG").
+        width, height (int): size in pixels.
+
+    Raises:
+        ImageWriteError: The format cannot store an image of this size.
+        InvalidInputError: The suffix is unknown.
+    """
+    name = str(path_or_format) if path_or_format in FORMATS.values() else image_format(path_or_format)
+    side, pixels = _LONGEST_SIDE.get(name), _MOST_PIXELS.get(name)
+    short, long = sorted((width, height))
+    label = {"HEIF": "HEIC", "WEBP": "WebP"}.get(name, name)
+    if side is not None and long > side:
+        limit = f"{label} holds at most {side} pixels per side"
+    elif pixels is not None and width * height > pixels:
+        limit = f"{label} holds at most {pixels} pixels"
+    elif name == "HEIF" and short < _HEIF_NARROW and long > _HEIF_NARROW_LENGTH:
+        limit = f"a HEIC narrower than {_HEIF_NARROW} pixels holds at most {_HEIF_NARROW_LENGTH} on its long side"
+    elif name == "BMP" and 54 + (width * 3 + 3) // 4 * 4 * height > _BMP_BYTES:
+        limit = "a BMP holds at most 4 GB"
+    else:
+        return
+    raise ImageWriteError(f"{path_or_format}: {limit}, and the result has {width}x{height}; write PNG or TIFF")
+
+
 def write_picture(picture: Picture, path: StrPath, options: WriteOptions | None = None) -> tuple[str, ...]:
     """Write a picture in the format given by the path's suffix. The write is atomic.
 
@@ -70,21 +106,20 @@ def write_picture(picture: Picture, path: StrPath, options: WriteOptions | None 
 
     Raises:
         InvalidInputError: The suffix is unknown.
-        ImageWriteError: The disk is full, permission is denied, or the format cannot store the picture.
+        ImageWriteError: The disk is full, permission is denied, or the format cannot store the picture. An old file at
+            ``path`` is unchanged then.
         MissingDependencyError: The encoder of the format is not installed.
     """
     name, options = image_format(path), options or WriteOptions()
     require_codec(path, name)
+    check_size(path, picture.width, picture.height)
     picture, notices = _as_format_allows(picture, name)
     try:
-        with warnings.catch_warnings(), atomic_path(path) as temporary, temporary.open("w+b") as file:
+        with warnings.catch_warnings(), atomic_path(path) as temporary:
             warnings.simplefilter("ignore")  # Pillow warns about tags with unusual counts
-            if name == "PNG":
-                write_png(picture, file, options.compression)
-            elif name == "TIFF":
-                write_tiff(picture, file, options.compression)
-            else:
-                _image(picture).save(file, format=name, **_arguments(picture.metadata, name, options))
+            with CheckedFile(temporary) as file:
+                _encode(picture, cast(IO[bytes], file), name, options)
+            file.verify(temporary)
     except MemoryError:
         raise
     except FileWriteError as error:
@@ -92,6 +127,15 @@ def write_picture(picture: Picture, path: StrPath, options: WriteOptions | None 
     except Exception as error:  # encoders raise many kinds of exceptions
         raise ImageWriteError(f"{path}: cannot be written ({error})") from error
     return notices
+
+
+def _encode(picture: Picture, file: IO[bytes], name: str, options: WriteOptions) -> None:
+    if name == "PNG":
+        write_png(picture, file, options.compression)
+    elif name == "TIFF":
+        write_tiff(picture, file, options.compression)
+    else:
+        _image(picture).save(file, format=name, **_arguments(picture.metadata, name, options))
 
 
 def _as_format_allows(picture: Picture, name: str) -> tuple[Picture, tuple[str, ...]]:
