@@ -40,6 +40,7 @@ EVERYONES = {
     "resize",
     "field_checks",
     "wording",
+    "out_of_memory",
 }
 MAY_IMPORT = {
     **{name: {"errors"} for name in EVERYONES},

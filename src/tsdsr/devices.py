@@ -67,15 +67,27 @@ def wait_for(device: torch.device) -> None:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the free bytes on a device: VRAM, or RAM within the limits of this process's control groups."""
+    """Return the free bytes on a device: VRAM, or RAM within the limits of this process and its control groups."""
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     ram: int = psutil.virtual_memory().available
     if device.type == "mps":
         return min(ram, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    limit = control_group_memory()
-    return ram if limit is None else min(ram, limit)
+    limits = (control_group_memory(), address_space_left())
+    return min(ram, *(limit for limit in limits if limit is not None))
+
+
+def address_space_left() -> int | None:
+    """Return the bytes this process may still map (``ulimit -v``); None without a limit, and on Windows."""
+    try:
+        import resource  # POSIX only
+    except ImportError:
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    return max(0, limit - int(psutil.Process().memory_info().vms))
 
 
 def control_group_memory(root: Path = Path("/")) -> int | None:
@@ -117,23 +129,6 @@ def _left_in(folder: Path, limit: str, usage: str, reclaimable: str) -> int | No
     except (OSError, ValueError):  # no such group, or "max"
         return None
     return max(0, most - used + int(stat.get(reclaimable, 0)))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that memory ran out."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
-
-
-def without_frames(error: BaseException) -> BaseException:
-    """Remove the tracebacks of an exception and its causes, because their frames keep tensors alive."""
-    link: BaseException | None = error
-    while link is not None:
-        link.__traceback__ = None
-        link = link.__cause__ or link.__context__
-    return error
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:

@@ -15,7 +15,7 @@
     │   ├── ModelNotFoundError              no such name, folder or hub id
     │   ├── GatedModelError                 the hub requires a login or an accepted licence
     │   └── WeightsError                    weight files exist, but keys or shapes do not match
-    ├── OutOfMemoryError                    out of memory even with the smallest tiles
+    ├── OutOfMemoryError                    too little memory, or space for temporary files
     ├── MissingDependencyError (ImportError)  an optional extra is not installed
     └── TrainingError                       a run cannot start, resume or continue
 
@@ -78,7 +78,7 @@ class WeightsError(ModelError):
 
 
 class OutOfMemoryError(TSDSRError):
-    """The device is out of memory even with the smallest tiles."""
+    """Memory is too small even for the smallest tiles, or the disk for temporary files."""
 
 
 class MissingDependencyError(TSDSRError, ImportError):

@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from tsdsr.errors import InvalidInputError, TSDSRError
+from tsdsr.out_of_memory import memory_reported
 
 SOURCE_HELP = "[folder|div2k|flickr2k|lsdir|ffhq:]PATH[,limit=N][,weight=W]; a text file is a list."
 
@@ -37,7 +38,8 @@ def require_folder(path: Path | None) -> None:
 def errors_reported() -> Iterator[None]:
     """Print a :class:`TSDSRError` as one line and exit with status 2."""
     try:
-        yield
+        with memory_reported("out of memory before the work began; free some memory, or raise the limit (ulimit -v)"):
+            yield
     except TSDSRError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error

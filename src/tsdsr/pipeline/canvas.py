@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import IO
@@ -18,6 +18,7 @@ from tsdsr.devices import HostCopies, free_memory
 from tsdsr.measuring import stage
 from tsdsr.pipeline.color import WAVELET_RADIUS, Moments, adain, wavelet_color_fix
 from tsdsr.pipeline.options import ColorFix
+from tsdsr.pipeline.temporary import reserved_file
 from tsdsr.pixels import from_unit
 
 Source = Callable[[range, range], Tensor]
@@ -114,12 +115,16 @@ class AdainCanvasWriter(CanvasWriter):
     """Writer with :func:`adain`, which needs whole-image statistics: rows wait unrounded in a temporary file.
 
     Up to 64 MiB stay in memory.
+
+    Raises:
+        OutOfMemoryError: there is no space for the temporary file.
     """
 
     def __init__(self, canvas: Tensor, source: Source) -> None:
         super().__init__(canvas, source)
         self._own, self._wanted = Moments(), Moments()
-        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - closed in close()
+        size = 4 * 3 * len(canvas) * self.height * self.width
+        self._spool: IO[bytes] = io.BytesIO() if size <= _SPOOL_BYTES else reserved_file(size)
         self._pieces: list[tuple[range, range]] = []
         self._done = 0
 
@@ -168,10 +173,13 @@ def make_canvas(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     """Allocate an array for the result: in RAM or, if it would take half of the free memory, in a temporary file.
 
     The file has no name (on POSIX systems) and is deleted with the array.
+
+    Raises:
+        OutOfMemoryError: there is no space for the temporary file.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size <= CANVAS_SHARE * free_memory(torch.device("cpu")):
         return np.empty(shape, dtype)
     logger.info("the result takes %.1f GB and is kept in a temporary file", size / 1e9)
-    with tempfile.TemporaryFile() as file:  # the mapping outlives the open file
+    with reserved_file(size) as file:  # the mapping outlives the open file
         return np.memmap(file, dtype=dtype, mode="w+", shape=shape)

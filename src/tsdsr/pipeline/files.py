@@ -14,7 +14,6 @@ from tsdsr.errors import (
     ImageWriteError,
     InvalidInputError,
     MissingDependencyError,
-    OutOfMemoryError,
     TSDSRError,
 )
 from tsdsr.files import StrPath
@@ -23,6 +22,7 @@ from tsdsr.images.picture import Picture, Pixels
 from tsdsr.images.reading import DEFAULT_MAX_PIXELS, FORMATS, image_format, read_picture, read_size, require_codec
 from tsdsr.images.transparency import enlarge_alpha, fill_transparent
 from tsdsr.images.writing import WriteOptions, write_picture
+from tsdsr.out_of_memory import memory_reported
 from tsdsr.pipeline.options import RestoreOptions
 
 Restore = Callable[[Picture], Picture]
@@ -161,18 +161,12 @@ def restore_file(
     """
     source, destination = Path(source), Path(destination)
     try:
-        picture = restore(read_picture(source, max_pixels))
-        return (*picture.notices, *write_picture(picture, destination, options))
+        with memory_reported("out of memory; free some, or choose a smaller scale"):
+            picture = restore(read_picture(source, max_pixels))
+            return (*picture.notices, *write_picture(picture, destination, options))
     except TSDSRError as error:
         _add_name(error, source)
         raise
-    except (MemoryError, RuntimeError) as error:  # raised outside the tiled part, which retries with smaller tiles
-        from tsdsr.devices import is_out_of_memory, without_frames  # imports torch, which planning does without
-
-        if not is_out_of_memory(error):
-            raise
-        message = f"{source}: out of memory; free some, or choose a smaller scale"
-        raise OutOfMemoryError(message) from without_frames(error)
 
 
 def run_jobs(

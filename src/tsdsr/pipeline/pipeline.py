@@ -22,6 +22,7 @@ from tsdsr.models.denoiser import as_denoiser, restore
 from tsdsr.models.groupnorm import SharedGroupNorms
 from tsdsr.models.latents import Noise, decode_latents, encode_images
 from tsdsr.models.zoo import ModelSpec, get_spec
+from tsdsr.out_of_memory import memory_reported
 from tsdsr.pipeline.canvas import make_canvas
 from tsdsr.pipeline.noise import NoiseField, noise_at
 from tsdsr.pipeline.options import ColorFix, RestoreKeywords, RestoreOptions, Tile
@@ -56,6 +57,9 @@ class SROutput(BaseOutput):
     images: Any
 
 
+_TOO_LARGE = "out of memory for input and result; free some, or choose a smaller scale"
+
+
 class OneStepSRPipeline(DiffusionPipeline):
     """Restore and enlarge photographs with one step of a distilled diffusion model.
 
@@ -87,6 +91,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         """Specification of the base model."""
         return get_spec(self.config["model"])
 
+    @memory_reported(_TOO_LARGE)
     def __call__(
         self,
         image: ImageInput,
@@ -135,6 +140,7 @@ class OneStepSRPipeline(DiffusionPipeline):
             results.append(canvas)
         return SROutput(images=from_tensors(results, kind))
 
+    @memory_reported(_TOO_LARGE)
     def upscale_pixels(
         self,
         pixels: np.ndarray,
@@ -166,6 +172,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         self._restore_into(torch.from_numpy(result).permute(2, 0, 1)[None], x, chosen, generator, on_tile)
         return result
 
+    @memory_reported(_TOO_LARGE)
     def upscale(
         self,
         x: Tensor,
@@ -224,7 +231,7 @@ class OneStepSRPipeline(DiffusionPipeline):
             try:
                 self._run(canvas, pixels, plan, options, noise, on_tile)
                 return
-            except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+            except (MemoryError, RuntimeError, OSError) as error:  # torch.OutOfMemoryError is a RuntimeError
                 plan = next_smaller_plan(error, plan, self.spec, size)
             if torch.cuda.is_available():  # the failed run's tensors were freed with the error, whose frames held them
                 torch.cuda.empty_cache()

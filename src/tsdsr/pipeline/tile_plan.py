@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tsdsr.devices import is_out_of_memory, without_frames
 from tsdsr.errors import InvalidInputError, OutOfMemoryError
+from tsdsr.out_of_memory import is_out_of_memory, without_frames
 from tsdsr.pipeline.options import SMALLEST_TILE, Tile
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tsdsr.devices import choose_dtype
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, TSDSRError, WeightsError
+from tsdsr.out_of_memory import mentions_lack_of_memory
 from tsdsr.runtimes.export import Backend, import_openvino
 
 Graph = Callable[[Tensor], Tensor]
@@ -26,8 +27,6 @@ _PROVIDERS = {
     "coreml": "CoreMLExecutionProvider",
 }
 _HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
-
-_OUT_OF_MEMORY = ("out of memory", "failed to allocate", "can't allocate", "bad_alloc", "bad allocation")
 
 
 def runtime_dtype(backend: Backend, stored: str, dtype: str | torch.dtype, device: str) -> torch.dtype:
@@ -130,8 +129,7 @@ def _guarded(path: Path, run: Callable[[Any], Any]) -> Graph:
         try:
             return torch.from_numpy(run(x.float().contiguous().numpy()))
         except Exception as error:
-            text = str(error).lower()
-            if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
+            if isinstance(error, MemoryError) or mentions_lack_of_memory(str(error)):
                 raise MemoryError(_summary(error)) from error
             raise TSDSRError(f"{path.stem} failed on input {tuple(x.shape)}: {_summary(error)}") from error
 
