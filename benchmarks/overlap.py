@@ -38,9 +38,9 @@ def main() -> None:
     for load in PHOTOS.values():
         photo = Image.fromarray(load()).resize((SIZE[1] // 4, SIZE[0] // 4), Image.Resampling.BICUBIC)
         pixels = np.asarray(photo, np.float32) / 255
-        whole = pipe.upscale_pixels(pixels, target_size=SIZE, tile=None)
+        whole = pipe.upscale_pixels(pixels, target_size=SIZE, fit="stretch", tile=None)
         for overlap in args.overlaps:
-            tiled = pipe.upscale_pixels(pixels, target_size=SIZE, tile=args.tile, tile_overlap=overlap)
+            tiled = pipe.upscale_pixels(pixels, target_size=SIZE, fit="stretch", tile=args.tile, tile_overlap=overlap)
             errors[overlap].append((tiled - whole) * 255)
     table = Table("overlap", "PSNR, dB", "worst block of 64 pixels, dB", "largest difference, grey levels")
     for overlap, found in errors.items():

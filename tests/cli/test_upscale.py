@@ -54,7 +54,8 @@ def test_failures_are_listed_and_the_rest_is_done(model: str, photo_folder: Path
 def test_one_file_to_one_file_with_every_option(model: str, photo_folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "big.webp"
     code, output = run(
-        "upscale", photo_folder / "cat.webp", "-o", target, "--model", model, "--target", "600x500", "--tile", 256,
+        "upscale", photo_folder / "cat.webp", "-o", target, "--model", model, "--target", "600x500", "--fit", "cover",
+        "--tile", 256,
         "--tile-batch", 2, "--color-fix", "adain", "--device", "cpu", "--dtype", "fp32", "--seed", 3, "--overwrite",
     )  # fmt: skip
     assert code == 0, output

@@ -43,7 +43,8 @@ def test_any_scale_from_one_to_eight(pipe: OneStepSRPipeline, photo: Image.Image
 
 
 def test_a_target_size_is_met_to_the_pixel(pipe: OneStepSRPipeline, photo: Image.Image) -> None:
-    assert pipe(small(photo), target_size=(101, 67)).images[0].size == (101, 67)
+    for fit in ("cover", "stretch"):
+        assert pipe(small(photo), target_size=(101, 67), fit=fit).images[0].size == (101, 67)
 
 
 def test_kinds_of_input_and_output(mini_pipe: OneStepSRPipeline, photo: Image.Image) -> None:
@@ -206,7 +207,7 @@ def test_a_photograph_does_not_lie_on_its_side(
 def test_tensors_stay_on_the_device(mini_pipe: OneStepSRPipeline) -> None:
     x = torch.rand(2, 3, 20, 24)
     assert torch.equal(mini_pipe.upscale(x, 2, detail=0.5), mini_pipe(x, 2, detail=0.5).images)
-    assert mini_pipe.upscale(x, target_size=(60, 50)).shape == (2, 3, 50, 60)
+    assert mini_pipe.upscale(x, target_size=(60, 50), fit="stretch").shape == (2, 3, 50, 60)
 
 
 def test_every_way_in_takes_the_same_options() -> None:
@@ -245,9 +246,17 @@ def test_an_unknown_kind_of_result_is_refused(mini_pipe: OneStepSRPipeline) -> N
     [
         ("scale", 9, "scale must lie between 1 and 8, got 9"),
         ("scale", float("nan"), "scale must lie between 1 and 8"),
+        ("scale", "4", "scale must lie between 1 and 8, got '4'"),
+        ("scale", None, "scale must lie between 1 and 8, got None"),
         ("target_size", (0, 10), "target_size is width and height"),
+        ("target_size", (20.5, 10.0), "target_size is width and height"),
+        ("target_size", 20, "target_size is width and height"),
+        ("target_size", "20x10", "target_size is width and height"),
+        ("fit", "crop", "unknown fit 'crop'; choose from contain, cover, stretch"),
+        ("fit", ["cover"], "unknown fit"),
         ("color_fix", "sepia", "unknown color_fix 'sepia'"),
         ("detail", 1.5, r"detail must lie in \[0, 1\]"),
+        ("detail", "0.5", r"detail must lie in \[0, 1\]"),
         ("tile", 5, "tile must be at least 64 pixels, got 5"),
         ("tile", 2.5, "tile must be"),
         ("tile_overlap", -1, "tile_overlap must be at least 0"),
@@ -287,5 +296,7 @@ def test_eight_bits_equal_the_pipeline_on_images(mini_pipe: OneStepSRPipeline) -
     pixels = skimage.data.astronaut()[:32, :40]
     expected = np.asarray(mini_pipe(Image.fromarray(pixels), 2.0).images[0])
     assert np.array_equal(mini_pipe.upscale_pixels(pixels, 2.0), expected)
-    target = mini_pipe.upscale_pixels(pixels, target_size=(50, 48), generator=torch.Generator().manual_seed(0))
+    target = mini_pipe.upscale_pixels(
+        pixels, target_size=(50, 48), fit="cover", generator=torch.Generator().manual_seed(0)
+    )
     assert target.shape == (48, 50, 3)

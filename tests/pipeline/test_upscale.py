@@ -100,3 +100,32 @@ def test_a_whole_run_keeps_everything(mini_pipe: OneStepSRPipeline, tmp_path: Pa
     assert found.metadata.icc == metadata().icc
     assert found.metadata.dpi == (300.0, 150.0)
     assert replace(found, notices=()).notices == ()
+
+
+def test_cover_crops_colours_and_transparency_alike(mini_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
+    """Of the stripes red, green and blue, only the middle one is left; alpha ends at the same rows."""
+    pixels = np.zeros((96, 32, 3), np.uint8)
+    for stripe in range(3):
+        pixels[32 * stripe : 32 * stripe + 32, :, stripe] = 255
+    alpha = np.where(np.arange(96) < 48, 0, 255).astype(np.uint8)[:, None].repeat(32, 1)
+    write_picture(Picture(pixels, alpha), tmp_path / "a.png")
+    upscale_file(tmp_path / "a.png", tmp_path / "b.png", model=mini_pipe, target_size=(64, 64), fit="cover", detail=0)
+    found = read_picture(tmp_path / "b.png")
+    assert (found.height, found.width) == (64, 64)
+    assert found.alpha is not None
+    assert (int(found.alpha[:28].max()), int(found.alpha[36:].min())) == (0, 255)
+    assert found.pixels[36:60, 4:60].argmax(-1).min() == found.pixels[36:60, 4:60].argmax(-1).max() == 1
+
+
+def test_contain_keeps_the_aspect(mini_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
+    write_picture(Picture(rgb(48, 64)), tmp_path / "portrait.png")
+    for fit, size in {"contain": (72, 96), "cover": (192, 96), "stretch": (192, 96)}.items():
+        upscale_file(
+            tmp_path / "portrait.png",
+            tmp_path / "b.png",
+            model=mini_pipe,
+            target_size=(192, 96),
+            fit=fit,  # type: ignore[arg-type]
+        )
+        found = read_picture(tmp_path / "b.png")
+        assert (found.width, found.height) == size

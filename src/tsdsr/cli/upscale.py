@@ -30,6 +30,12 @@ class ColorFixChoice(str, Enum):
     none = "none"
 
 
+class FitChoice(str, Enum):
+    contain = "contain"
+    cover = "cover"
+    stretch = "stretch"
+
+
 class BackendChoice(str, Enum):
     auto = "auto"
     torch = "torch"
@@ -57,7 +63,11 @@ Inputs = Annotated[list[str], typer.Argument(metavar="INPUT", help="Image files,
 Output = Annotated[Path, typer.Option("-o", "--output", help="Output folder, or file for a single input file.")]
 Model = Annotated[str, typer.Option(help="'mini', a pipeline or exported folder, or a hub id.")]
 Scale = Annotated[float, typer.Option(help="Enlargement from 1 to 8, fractions allowed.")]
-Target = Annotated[str | None, typer.Option(metavar="WxH", help="Size of the result instead of a scale.")]
+Target = Annotated[str | None, typer.Option(metavar="WxH", help="Size of the result instead of a scale; see --fit.")]
+Fit = Annotated[
+    FitChoice,
+    typer.Option(help="'contain' keeps the aspect and stays within WxH, 'cover' fills it and crops, or 'stretch'."),
+]
 ColorFixOption = Annotated[ColorFixChoice, typer.Option(help="How colours are aligned.")]
 Detail = Annotated[float, typer.Option(min=0, max=1, help="0 faithful … 1 detailed, as trained.")]
 TileOption = Annotated[str, typer.Option(help="'auto', 'off' or the edge of a tile in output pixels.")]
@@ -91,6 +101,7 @@ def upscale(
     model: Model = "mini",
     scale: Scale = 4.0,
     target: Target = None,
+    fit: Fit = FitChoice.contain,
     color_fix: ColorFixOption = ColorFixChoice.wavelet,
     detail: Detail = 1.0,
     tile: TileOption = "auto",
@@ -122,7 +133,9 @@ def upscale(
         from tsdsr.pipeline.options import RestoreOptions
 
         size = parse_target(target)
-        options = RestoreOptions(scale, size, color_fix.value, detail, parse_tile(tile), tile_batch=tile_batch)
+        options = RestoreOptions(
+            scale, size, fit.value, color_fix.value, detail, parse_tile(tile), tile_batch=tile_batch
+        )
         check_preset(preset, options, seed)
         written = WriteOptions(quality, subsampling.value, lossless, compression)
         jobs = plan_jobs(inputs, output, f".{format.lower().lstrip('.')}" if format else None)

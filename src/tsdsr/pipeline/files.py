@@ -247,7 +247,10 @@ def _conflict(source: Path, destination: Path, sources: set[Path], taken: dict[P
 Enlarge = Callable[[Pixels], Pixels]
 
 
-def restore_picture(picture: Picture, enlarge: Enlarge) -> Picture:
+Visible = Callable[[int, int], tuple[slice, slice]]
+
+
+def restore_picture(picture: Picture, enlarge: Enlarge, visible: Visible | None = None) -> Picture:
     """Restore and enlarge a picture. The model sees only the colour channels.
 
     Visible colours are first extended into transparent areas, so that invisible colours do not bleed into edges. Alpha
@@ -257,10 +260,13 @@ def restore_picture(picture: Picture, enlarge: Enlarge) -> Picture:
         picture (Picture): the picture to enlarge.
         enlarge (callable): maps pixels (h, w, C) to pixels (H, W, C) of the same dtype and number of channels, such as
             a pipeline's ``upscale_pixels``.
+        visible (callable | None): maps (h, w) to the rows and columns of the input that ``enlarge`` keeps, see
+            :meth:`~tsdsr.pipeline.options.RestoreOptions.visible`; None means all.
     """
     pixels, alpha = picture.pixels, picture.alpha
     if alpha is None:
         return replace(picture, pixels=enlarge(pixels))
     transparent = int(alpha.min()) < picture.max_value
     pixels = enlarge(fill_transparent(pixels, alpha) if transparent else pixels)
+    alpha = alpha if visible is None else alpha[visible(*alpha.shape[:2])]
     return replace(picture, pixels=pixels, alpha=enlarge_alpha(alpha, pixels.shape[:2]))

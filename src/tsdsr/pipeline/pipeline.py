@@ -25,7 +25,7 @@ from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.out_of_memory import memory_reported
 from tsdsr.pipeline.canvas import make_canvas
 from tsdsr.pipeline.noise import NoiseField, noise_at
-from tsdsr.pipeline.options import ColorFix, RestoreKeywords, RestoreOptions, Tile
+from tsdsr.pipeline.options import ColorFix, Fit, RestoreKeywords, RestoreOptions, Tile
 from tsdsr.pipeline.stream import EnlargedImage, Place, TileStream
 from tsdsr.pipeline.tensors import (
     ImageInput,
@@ -98,6 +98,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         scale: float = 4.0,
         *,
         target_size: tuple[int, int] | None = None,
+        fit: Fit = "contain",
         color_fix: ColorFix = "wavelet",
         detail: float = 1.0,
         tile: Tile = "auto",
@@ -115,7 +116,7 @@ class OneStepSRPipeline(DiffusionPipeline):
                 * PIL image: rotated by its EXIF orientation; 16-bit grey keeps its precision;
                 * ndarray (h, w, C), C = 1 or 3: uint8, uint16, or float32 in [0, 1];
                 * tensor (B, 3, h, w) or (3, h, w), floating point in [0, 1].
-            scale, target_size, color_fix, detail, tile, tile_overlap, tile_batch: see :class:`RestoreOptions`.
+            scale, target_size, fit, color_fix, detail, tile, tile_overlap, tile_batch: see :class:`RestoreOptions`.
             generator (torch.Generator | None): sample the latent from the encoder's posterior with this generator; None
                 uses the mode and is deterministic. The noise does not depend on the tiles.
             output_type ("pil" | "np" | "pt" | None): kind of result; default: that of the input.
@@ -130,7 +131,7 @@ class OneStepSRPipeline(DiffusionPipeline):
             InvalidInputError: an argument is out of range.
             OutOfMemoryError: even the smallest tiles do not fit.
         """
-        options = RestoreOptions(scale, target_size, color_fix, detail, tile, tile_overlap, tile_batch)
+        options = RestoreOptions(scale, target_size, fit, color_fix, detail, tile, tile_overlap, tile_batch)
         batches, kind = to_pixels(image)
         kind = output_type or kind
         dtype, results = result_dtype(kind), []
@@ -220,11 +221,14 @@ class OneStepSRPipeline(DiffusionPipeline):
         generator: torch.Generator | None,
         on_tile: OnTile | None,
     ) -> None:
-        """Restore ``pixels`` (B, C, h, w) into ``canvas``; if memory runs out, restart with smaller tiles.
+        """Restore the visible part of ``pixels`` (B, C, h, w) into ``canvas``.
 
-        A restart costs little: all tiles have the same size, so nearly always the first one fails.
+        If memory runs out, restart with smaller tiles. A restart costs little: all tiles have the same size, so nearly
+        always the first one fails.
         """
         size = (int(canvas.shape[-2]), int(canvas.shape[-1]))
+        rows, columns = options.visible(*pixels.shape[-2:])
+        pixels = pixels[..., rows, columns]
         plan = self.plan(size, options.tile, options.tile_overlap, options.tile_batch)
         noise = None if generator is None else [NoiseField(generator) for _ in pixels]
         while True:

@@ -57,7 +57,7 @@ def upscale_file(
         max_pixels (int | None): inputs with more pixels are rejected; None accepts any.
         write_options (WriteOptions | None): quality, subsampling and compression of the result.
         on_tile (callable | None): called with (finished, total) tiles.
-        options: ``target_size``, ``color_fix``, ``detail``, ``tile``, ``tile_overlap``, ``tile_batch``, see
+        options: ``target_size``, ``fit``, ``color_fix``, ``detail``, ``tile``, ``tile_overlap``, ``tile_batch``, see
             :class:`~tsdsr.pipeline.options.RestoreOptions`.
 
     Returns:
@@ -101,7 +101,7 @@ def picture_restorer(
     def restore(picture: Picture) -> Picture:
         generator = None if seed is None else torch.Generator(pipe.device).manual_seed(seed)
         enlarge = partial(pipe.upscale_pixels, generator=generator, on_tile=on_tile, **asdict(options))
-        return restore_picture(to_srgb(picture) if icc == "srgb" else picture, enlarge)
+        return restore_picture(to_srgb(picture) if icc == "srgb" else picture, enlarge, options.visible)
 
     return restore
 
