@@ -23,6 +23,10 @@ from PIL import Image
 from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.data.degradation_presets import PRESETS
 from tsdsr.data.sources import open_source
+from tsdsr.evaluation.metrics import select_metrics
+from tsdsr.evaluation.pyiqa_metrics import make_metric
+from tsdsr.files import write_text
+from tsdsr.hashing import hash_folder, hash_text
 from tsdsr.images.reading import read_rgb
 from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.loading import resolve_model
@@ -35,6 +39,7 @@ from tsdsr.training.provenance import RunFiles
 from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.student import StudentTrainer
 
+FIGURES = "figures.json"
 VARIANTS = {"full": lambda phase: phase, **ABLATIONS, "eps": with_tsd(space="eps")}
 
 
@@ -85,34 +90,52 @@ def run(
         for place, image in zip((output / "lq", out / "pred", output / "hq"), images, strict=True):
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(to_uint8(image[0])).save(place / f"{number:02d}.png")
-    (out / "figures.json").write_text(json.dumps(figures))
+    made_from = made_with(config, photos, teacher, init)
+    write_text(out / FIGURES, json.dumps({"made_from": made_from, "figures": figures}))
+
+
+def made_with(config: StudentConfig, photos: str, teacher: Path, init: str) -> dict[str, str]:
+    """What the figures of a run depend on."""
+    return {
+        "settings": hash_text(repr(config)),
+        "photos": photos,
+        "teacher": hash_folder(teacher, ""),
+        "init": hash_folder(resolve_model(init), ""),
+    }
 
 
 def run_all(seeds: int, first_seed: int, output: Path, **options: Any) -> None:
-    """Run every variant and seed that has no figures yet, all variants of one seed before the next seed."""
+    """Run every variant and seed that has no figures yet, all variants of one seed before the next seed.
+
+    Raises:
+        SystemExit: a folder holds figures of other settings, photographs or models.
+    """
     for seed in range(first_seed, first_seed + seeds):
         for variant in VARIANTS:
-            if not (output / f"{variant}-{seed}" / "figures.json").exists():
+            path = output / f"{variant}-{seed}" / FIGURES
+            if not path.exists():
                 run(variant, seed, output=output, **options)
+                continue
+            config = settings(variant, seed, *(options[name] for name in ("steps", "batch", "gamma")))
+            wanted = made_with(config, *(options[name] for name in ("photos", "teacher", "init")))
+            if json.loads(path.read_text(encoding="utf-8")).get("made_from") != wanted:
+                raise SystemExit(f"{path}: was made with other settings; give another --output or remove its folder")
 
 
 def score(output: Path, device: str) -> None:
     """Print LPIPS (alex), DISTS and NIQE of every variant: mean and standard deviation over seeds."""
-    import pyiqa
-
-    metrics = {name: pyiqa.create_metric(name, device=device) for name in ("lpips", "dists", "niqe")}
+    chosen = select_metrics(["lpips", "dists", "niqe"])
+    metrics = {spec.name: make_metric(spec, device) for spec in chosen}
     table: dict[str, list[dict[str, float]]] = {}
-    for folder in sorted(p.parent for p in output.glob("*/figures.json")):
-        stored = folder / "scores.json"
-        if not stored.exists():
-            rows: dict[str, list[float]] = {name: [] for name in metrics}
-            for path in sorted((folder / "pred").glob("*.png")):
-                pair = [load(p) for p in (path, output / "hq" / path.name)]
-                for name, metric in metrics.items():
-                    with torch.no_grad():
-                        rows[name].append(float(metric(*pair[: 1 if name == "niqe" else 2])))
-            stored.write_text(json.dumps({name: statistics.mean(values) for name, values in rows.items()}))
-        figures = json.loads((folder / "figures.json").read_text()) | json.loads(stored.read_text())
+    for folder in sorted(p.parent for p in output.glob(f"*/{FIGURES}")):
+        rows: dict[str, list[float]] = {name: [] for name in metrics}
+        for path in sorted((folder / "pred").glob("*.png")):
+            x_hat, x_hq = (load(p) for p in (path, output / "hq" / path.name))
+            for name, metric in metrics.items():
+                with torch.no_grad():
+                    rows[name].append(metric(x_hat, x_hq))
+        figures = json.loads((folder / FIGURES).read_text(encoding="utf-8"))["figures"]
+        figures |= {name: statistics.mean(values) for name, values in rows.items()}
         table.setdefault(folder.name.rpartition("-")[0], []).append(figures)
     for variant, runs in table.items():
         cells = []

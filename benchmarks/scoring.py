@@ -16,7 +16,7 @@ import torch
 
 from tsdsr.evaluation.metrics import select_metrics
 from tsdsr.evaluation.pairing import match_folders
-from tsdsr.evaluation.pyiqa_metrics import load_pyiqa
+from tsdsr.evaluation.pyiqa_metrics import create
 from tsdsr.evaluation.scoring import GT, Item, Scorer, ScoringSettings, score_items
 from tsdsr.machine import versions
 
@@ -25,11 +25,11 @@ NAMES = ("psnr", "ssim", "lpips", "dists", "niqe")
 
 def plain(items: list[Item], settings: ScoringSettings) -> tuple[list[dict[str, float]], dict[str, float]]:
     """Score metric by metric and image by image; return the values and the seconds of each metric."""
-    pyiqa, load = load_pyiqa(), Scorer(ScoringSettings(select_metrics(["psnr"]))).load
+    load = Scorer(ScoringSettings(select_metrics(["psnr"]))).load
     found: list[dict[str, float]] = [{} for _ in items]
     seconds = {}
     for spec in settings.metrics:
-        metric = pyiqa.create_metric(spec.pyiqa_name, device=torch.device("cpu"), **spec.options)
+        metric = create(spec, torch.device("cpu"), **spec.options)
         started = time.perf_counter()
         for values, item in zip(found, items, strict=True):
             assert item.gt

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import skimage.data
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 from torch import Tensor
 
 from tests.images.unusual import write_unusual
 from tsdsr.errors import MissingDependencyError, WeightsError
+from tsdsr.evaluation import hub, pyiqa_metrics
 from tsdsr.evaluation.compare import System
 from tsdsr.evaluation.metrics import METRICS, select_metrics
 from tsdsr.evaluation.peers import load_peer
-from tsdsr.evaluation.pyiqa_metrics import MetricUnavailableError, create, load_pyiqa, make_metric
+from tsdsr.evaluation.pyiqa_metrics import MetricUnavailableError, create, load_pyiqa, make_metric, unavailable_metrics
 from tsdsr.evaluation.scoring import ScoringSettings, evaluate
 
 REALSR = Path(__file__).resolve().parents[2].parent / "shared" / "bench" / "realsr"
@@ -107,16 +111,61 @@ def test_processes_give_the_same_as_one(tmp_path: Path) -> None:
     assert one.settings["pyiqa"]
 
 
-def test_unavailable_weights_are_reported(monkeypatch: pytest.MonkeyPatch, pyiqa: Any, tmp_path: Path) -> None:
+def test_unavailable_weights_are_tried_once_and_named(monkeypatch: pytest.MonkeyPatch, pyiqa: Any) -> None:
+    tried: list[str] = []
+
     def no_network(name: str, **_: Any) -> Any:
+        tried.append(name)
+        if name == "clipiqa":
+            raise ModuleNotFoundError("No module named 'pkg_resources'", name="pkg_resources")
         raise OSError(f"cannot download {name}\nlong story")
 
     monkeypatch.setattr(pyiqa, "create_metric", no_network)
-    out, true = write_pairs(tmp_path)
-    found = evaluate({"s": out}, true, ScoringSettings(select_metrics(["musiq", "fid"])))
-    reasons = {name: scores.unavailable for name, scores in found.systems[0].scores.items()}
-    assert reasons["musiq"] == "pyiqa could not prepare 'musiq': OSError: cannot download musiq"
-    assert "fid" in (reasons["fid"] or "")
+    monkeypatch.setattr(pyiqa_metrics, "_failed", {})
+    chosen = select_metrics(["musiq", "clipiqa", "psnr"])
+    for _ in range(2):
+        with pytest.raises(MetricUnavailableError, match="no metric can be computed: pyiqa could not prepare 'musiq'"):
+            unavailable_metrics(chosen[:2], "cpu")
+    assert tried == ["musiq", "clipiqa"]
+    monkeypatch.undo()
+    monkeypatch.setattr(pyiqa_metrics, "_failed", dict.fromkeys(tried, "no") | {"musiq": "why"})
+    assert unavailable_metrics(chosen, "cpu") == {"musiq": "why", "clipiqa": "no"}
+
+
+def test_a_missing_module_and_a_failed_download_say_what_to_do(monkeypatch: pytest.MonkeyPatch, pyiqa: Any) -> None:
+    for error, message in (
+        (OSError("no route\nlong story"), "could not be downloaded (OSError: no route); connect to the internet once"),
+        (ModuleNotFoundError(name="pkg_resources"), "pkg_resources is missing; pip install 'setuptools<81'"),
+    ):
+        monkeypatch.setattr(pyiqa_metrics, "_failed", {})
+        monkeypatch.setattr(pyiqa, "create_metric", Mock(side_effect=error))
+        with pytest.raises(MetricUnavailableError, match=re.escape(message)):
+            create(METRICS["musiq"], torch.device("cpu"))
+
+
+def test_the_hub_is_asked_once_and_not_again(monkeypatch: pytest.MonkeyPatch, pyiqa: Any) -> None:
+    """A metric whose files are on the hub: found in its cache, or else looked for once."""
+    asked = Mock(side_effect=OSError("no route"))
+    monkeypatch.setattr(hub.urllib.request, "urlopen", asked)
+    monkeypatch.setattr(pyiqa_metrics, "_failed", {})
+    hub._problem.cache_clear()
+
+    def from_hub(name: str, **_: Any) -> Any:
+        if not hub.constants.HF_HUB_OFFLINE:
+            raise AssertionError("the hub was asked for a file")
+        if name == "psnr":
+            return name
+        raise LocalEntryNotFoundError("not in the cache")
+
+    monkeypatch.setattr(pyiqa, "create_metric", from_hub)
+    assert create(METRICS["psnr"], torch.device("cpu")) == "psnr"
+    assert not asked.called
+    for name in ("maniqa", "musiq"):
+        with pytest.raises(MetricUnavailableError, match=r"cannot be reached: no route.*connect to the internet once"):
+            create(METRICS[name], torch.device("cpu"))
+    assert asked.call_count == 1
+    assert not hub.constants.HF_HUB_OFFLINE
+    hub._problem.cache_clear()
 
 
 def test_the_published_row_of_osediff_comes_out(tmp_path: Path) -> None:
@@ -177,5 +226,5 @@ def test_peers_that_do_not_fit_are_refused(peer_file: Path, tmp_path: Path) -> N
     with pytest.raises(WeightsError, match=r"peer\.pth: is ESRGAN, scale 4.*scale 2 is needed"):
         load_peer(peer_file, 2)
     (tmp_path / "junk.pth").write_bytes(b"junk")
-    with pytest.raises(WeightsError, match=r"junk\.pth: spandrel cannot load it"):
+    with pytest.raises(WeightsError, match=r"junk\.pth: is damaged or holds more than weights"):
         load_peer(tmp_path / "junk.pth", 4)

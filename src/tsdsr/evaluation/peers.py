@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from tsdsr.errors import MissingDependencyError, ModelNotFoundError, WeightsError
 from tsdsr.evaluation.compare import System
@@ -38,7 +42,7 @@ def load_peer(path: StrPath, scale: int, device: str = "cpu", name: str | None =
     """Load a baseline such as Real-ESRGAN, BSRGAN, LDL or SwinIR. spandrel detects the architecture from the weights.
 
     Args:
-        path (str | PathLike): weight file; spandrel's restricted unpickler reads pickles.
+        path (str | PathLike): safetensors file, or pickled state dict; see :func:`read_state_dict`.
         scale (int): required upscaling factor; models with another factor are rejected.
         device (str): device to run on, in float32.
         name (str | None): label; default is the file's stem.
@@ -50,16 +54,14 @@ def load_peer(path: StrPath, scale: int, device: str = "cpu", name: str | None =
     """
     path = Path(path)
     try:
-        from spandrel import ImageModelDescriptor, ModelLoader
+        from spandrel import ImageModelDescriptor, ModelLoader, canonicalize_state_dict
     except (ImportError, RuntimeError) as error:  # a torchvision that does not match torch raises RuntimeError
         raise MissingDependencyError(f"peers need spandrel: pip install 'tsdsr[eval]' ({error})") from error
-    if not path.is_file():
-        raise ModelNotFoundError(f"{path}: no such file")
+    state = read_state_dict(path)
     try:
-        model = ModelLoader(device=torch.device(device)).load_from_file(path)
-    except Exception as error:  # spandrel, safetensors and pickle raise different exceptions
-        first_line = (str(error).strip() or repr(error)).splitlines()[0]
-        raise WeightsError(f"{path}: spandrel cannot load it ({type(error).__name__}: {first_line})") from error
+        model = ModelLoader(device=torch.device(device)).load_from_state_dict(canonicalize_state_dict(state))
+    except Exception as error:  # spandrel raises different exceptions for weights that it does not recognise
+        raise WeightsError(f"{path}: spandrel does not recognise these weights ({_first_line(error)})") from error
     if not isinstance(model, ImageModelDescriptor) or model.scale != scale or model.input_channels != 3:
         kind = f"{model.architecture.name}, scale {model.scale}, {model.input_channels} channels"
         raise WeightsError(f"{path}: is {kind}; an RGB model of scale {scale} is needed")
@@ -72,3 +74,46 @@ def load_peer(path: StrPath, scale: int, device: str = "cpu", name: str | None =
 
     parameters = sum(parameter.numel() for parameter in model.model.parameters())
     return System(name or path.stem, restore, parameters=parameters, device=device)
+
+
+def read_state_dict(path: StrPath) -> dict[str, Any]:
+    """Read the weights of a baseline. Nothing in the file is run.
+
+    Args:
+        path (str | PathLike): a ``.safetensors`` file, or a state dict pickled by ``torch.save``.
+
+    Returns:
+        dict: the tensors by name; or, as some authors store them, a dict of such dicts.
+
+    Raises:
+        ModelNotFoundError: The file does not exist.
+        WeightsError: The file is damaged, a TorchScript program, or a pickle of anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelNotFoundError(f"{path}: no such file")
+    try:
+        if path.suffix.lower() == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch announces TorchScript before it refuses it
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise different exceptions for files that they refuse
+        if "TorchScript" in str(error):
+            raise WeightsError(
+                f"{path}: is a TorchScript program, which could run any code when it is loaded; give the model's state "
+                "dict or safetensors file, or a folder of its outputs"
+            ) from error
+        raise WeightsError(
+            f"{path}: is damaged or holds more than weights; give a state dict or a safetensors file "
+            f"({_first_line(error)})"
+        ) from error
+    if not isinstance(content, Mapping) or not any(isinstance(v, Tensor | Mapping) for v in content.values()):
+        raise WeightsError(f"{path}: holds no state dict; give a dict of tensors or a safetensors file")
+    return dict(content)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip() or repr(error)).splitlines()[0]}"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout, suppress
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from huggingface_hub.errors import LocalEntryNotFoundError
 from torch import Tensor
 
 from tsdsr.errors import MissingDependencyError, TSDSRError
+from tsdsr.evaluation.hub import hub_offline, require_hub
 from tsdsr.evaluation.metrics import MetricSpec
+from tsdsr.unpickling import tensors_only
 
 Metric = Callable[[Tensor, "Tensor | None"], float]
 """(restored image, ground truth) → score; both (1, 3, H, W) in [0, 1]. No-reference metrics ignore the ground truth."""
@@ -53,22 +58,63 @@ def make_metric(spec: MetricSpec, device: torch.device | str = "cpu", border: in
 
 
 def create(spec: MetricSpec, device: torch.device, **options: Any) -> Any:
-    """Call ``pyiqa.create_metric`` and convert all of its failures to one exception with the reason.
+    """Call ``pyiqa.create_metric`` and convert all of its failures to one exception with the reason and the remedy.
+
+    A metric that failed once is not tried again in this process, and weights are opened as tensors only.
 
     Raises:
         MissingDependencyError: pyiqa is not installed.
-        MetricUnavailableError: The weights of the metric are not available.
+        MetricUnavailableError: The weights of the metric, or a package that it needs, are not available.
     """
     pyiqa = load_pyiqa()
+    if spec.pyiqa_name in _failed:
+        raise MetricUnavailableError(_failed[spec.pyiqa_name])
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), tensors_only(), redirect_stdout(sys.stderr):
             warnings.simplefilter("ignore")  # from pyiqa's dependencies
+            with suppress(LocalEntryNotFoundError), hub_offline():
+                return pyiqa.create_metric(spec.pyiqa_name, device=device, **options)
+            require_hub()
             return pyiqa.create_metric(spec.pyiqa_name, device=device, **options)
     except Exception as error:  # a failed download can raise any exception
-        first_line = (str(error).strip() or repr(error)).splitlines()[0]
-        raise MetricUnavailableError(
-            f"pyiqa could not prepare {spec.pyiqa_name!r}: {type(error).__name__}: {first_line}"
-        ) from error
+        _failed[spec.pyiqa_name] = _reason(spec, error)
+        raise MetricUnavailableError(_failed[spec.pyiqa_name]) from error
+
+
+_failed: dict[str, str] = {}  # pyiqa's name of a metric → why it could not be created
+
+
+def unavailable_metrics(metrics: Sequence[MetricSpec], device: torch.device | str) -> dict[str, str]:
+    """Create every metric once, which downloads its weights, and return the reasons of those that fail, by name.
+
+    Raises:
+        MissingDependencyError: pyiqa is not installed.
+        MetricUnavailableError: No metric can be created.
+    """
+    reasons: dict[str, str] = {}
+    for spec in metrics:
+        try:
+            create(spec, torch.device(device), **spec.options)
+        except MetricUnavailableError as error:
+            reasons[spec.name] = str(error)
+    if len(reasons) == len(metrics):
+        raise MetricUnavailableError("no metric can be computed: " + "; ".join(reasons.values()))
+    return reasons
+
+
+def _reason(spec: MetricSpec, error: Exception) -> str:
+    """One sentence: what failed and the remedy."""
+    what = f"pyiqa could not prepare {spec.pyiqa_name!r}"
+    first_line = f"{type(error).__name__}: {(str(error).strip() or repr(error)).splitlines()[0]}"
+    if isinstance(error, ModuleNotFoundError):
+        package = "'setuptools<81'" if error.name == "pkg_resources" else "'tsdsr[eval]'"
+        return f"{what}: the Python module {error.name} is missing; pip install {package}"
+    if isinstance(error, OSError):  # of urllib, requests and the hub
+        return (
+            f"{what}: its weights are not on this machine and could not be downloaded ({first_line}); connect to the "
+            "internet once, or copy the folder hub/ of a machine that has them into TORCH_HOME"
+        )
+    return f"{what}: {first_line}"
 
 
 def load_pyiqa() -> Any:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tsdsr.errors import MissingDependencyError
+from tsdsr.unpickling import tensors_only
 
 
 def lpips_distance(net: str = "vgg", device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
@@ -32,7 +33,7 @@ def lpips_distance(net: str = "vgg", device: torch.device | str = "cpu") -> Call
         import lpips
     except ImportError as error:
         raise MissingDependencyError("training needs lpips: pip install 'tsdsr[train]'") from error
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), tensors_only():
         warnings.simplefilter("ignore")  # torchvision's deprecated `pretrained` argument, inside lpips
         network = lpips.LPIPS(net=net, verbose=False).to(device).eval().requires_grad_(False)
     network = network.to(memory_format=torch.channels_last)
@@ -60,7 +61,8 @@ def dists_distance(device: torch.device | str = "cpu") -> Callable[[Tensor, Tens
         from pyiqa import create_metric
     except ImportError as error:
         raise MissingDependencyError("DISTS as a loss needs pyiqa: pip install 'tsdsr[train,eval]'") from error
-    network = create_metric("dists", device=device, as_loss=True).requires_grad_(False)
+    with tensors_only():
+        network = create_metric("dists", device=device, as_loss=True).requires_grad_(False)
     network = network.to(memory_format=torch.channels_last)
 
     def distance(x_hat: Tensor, x_hq: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tsdsr.errors import MissingDependencyError
 from tsdsr.training.networks import channels_last
 from tsdsr.training.weave import without_finest_detail
+from tsdsr.unpickling import tensors_only
 
 LAYER_WEIGHTS: Mapping[int, float] = MappingProxyType({2: 0.1, 7: 0.1, 14: 1.0, 21: 1.0, 28: 1.0})
 """Position in torchvision's ``vgg16().features`` → weight: the last convolution of each of the five resolutions, with
@@ -80,6 +81,7 @@ def vgg_distance(device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor
         raise MissingDependencyError(
             f"VGG features need a torchvision that fits torch: pip install 'tsdsr[train]' ({error})"
         ) from error
-    layers = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features
+    with tensors_only():
+        layers = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features
     distance: FeatureDistance = channels_last(FeatureDistance(layers).to(device))
     return distance
