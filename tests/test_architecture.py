@@ -300,7 +300,8 @@ def test_the_architecture_page_states_the_allowed_imports() -> None:
 def test_functions_for_users_take_strings_as_paths() -> None:
     """Files and folders that a user names are ``str | os.PathLike``."""
     modules = {
-        "data.sources": ("list_photos", "read_list"),
+        "data.sources": ("list_photos", "open_source"),
+        "data.source_specs": ("parse_source", "read_list"),
         "data.shards": ("write_shards",),
         "data.testset": ("write_test_set", "read_manifest"),
         "evaluation.compare": ("compare",),

@@ -167,9 +167,10 @@ def test_floating_point_files_are_left_out_by_name(tmp_path: Path) -> None:
 
 
 def test_too_many_broken_files_are_an_error_in_a_worker_too(photo_folder: Path) -> None:
-    (photo_folder / "broken.jpg").write_bytes(b"x")
+    for i in range(5):
+        (photo_folder / f"broken{i}.jpg").write_bytes(b"x")
     dataset = pairs(photo_folder, 200)
-    with pytest.raises(DatasetError, match=r"1 of 5 .*broken\.jpg"):
+    with pytest.raises(DatasetError, match=r"4 of 9 .*broken\d\.jpg"):
         list(DataLoader(dataset, 4, num_workers=1))
 
 

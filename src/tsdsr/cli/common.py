@@ -12,7 +12,9 @@ import typer
 from tsdsr.errors import InvalidInputError, TSDSRError
 from tsdsr.out_of_memory import memory_reported
 
-SOURCE_HELP = "[folder|div2k|flickr2k|lsdir|ffhq:]PATH[,limit=N][,weight=W]; a text file is a list."
+SOURCE_HELP = (
+    "[folder|div2k|flickr2k|lsdir|ffhq:]PATH[,limit=N][,weight=W]; a folder, an image, or a text file with a list."
+)
 
 
 class DtypeChoice(str, Enum):

@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import stat
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tsdsr.data.source_specs import LAYOUTS, SourceSpec, parse_source, read_list
 from tsdsr.errors import DatasetError, ImageError, InvalidInputError, MissingDependencyError
-from tsdsr.files import StrPath
+from tsdsr.files import StrPath, as_path
+from tsdsr.images.listing import describe_skipped, list_images
 from tsdsr.images.reading import FORMATS, read_rgb
+from tsdsr.wording import counted
 
 logger = logging.getLogger(__name__)
 
 PHOTO_SUFFIXES = frozenset(FORMATS)
 """Suffixes of photographs in folders: every format that can be read."""
-
-LAYOUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "folder": (".",),
-        "div2k": ("DIV2K_train_HR", "DIV2K/DIV2K_train_HR"),
-        "flickr2k": ("Flickr2K_HR", "Flickr2K/Flickr2K_HR"),
-        "lsdir": ("HR/train", "train/HR", "LSDIR/HR/train", "HR"),
-        "ffhq": ("images1024x1024", "ffhq/images1024x1024", "images512x512"),
-    }
-)
-"""Dataset → folders of its high-quality images, relative to the root. The first existing one is used."""
 
 PAIR_SUFFIXES = ("_LR4", "_LR", "_HR", "_lq", "_hq", "x4")
 """Stem endings to ignore when matching low- and high-quality files."""
@@ -55,8 +48,8 @@ class Source:
     def __post_init__(self) -> None:
         if not self.images:
             raise InvalidInputError(f"{self.name}: no images found")
-        if self.weight <= 0:
-            raise InvalidInputError(f"{self.name}: the weight must be positive, got {self.weight}")
+        if not 0 < self.weight < math.inf:
+            raise InvalidInputError(f"{self.name}: the weight must be a positive number, got {self.weight}")
 
     @property
     def root(self) -> Path:
@@ -64,64 +57,62 @@ class Source:
         return Path(os.path.commonpath([path.parent for path in self.images]))
 
 
-def list_photos(folder: StrPath) -> list[Path]:
-    """List all image files below ``folder``, sorted.
+def list_photos(folder: StrPath, leave_out: Iterable[StrPath] = ()) -> list[Path]:
+    """List all image files below ``folder``, sorted. Files that are left out are counted in the log.
+
+    Args:
+        folder (str | PathLike): the folder.
+        leave_out (iterable of str | PathLike): folders below it that are not entered.
 
     Raises:
         InvalidInputError: The folder is missing or contains no image.
+        ImageReadError: A folder cannot be read.
     """
-    folder = Path(folder)
-    photos = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
-    if not photos:
-        raise InvalidInputError(f"{folder}: no photographs found; known suffixes: {', '.join(FORMATS)}")
-    return photos
+    folder = as_path(folder, "photographs")
+    if not folder.is_dir():
+        raise InvalidInputError(f"{folder}: no photographs, as there is no such folder")
+    listing = list_images(folder, leave_out)
+    left_out = describe_skipped(listing.skipped)
+    if not listing.images:
+        found = f"; it holds {left_out}" if left_out else ""
+        raise InvalidInputError(f"{folder}: no photographs found; known suffixes: {', '.join(FORMATS)}{found}")
+    if left_out:
+        logger.warning("%s: left out %s", folder, left_out)
+    return [folder / image for image in listing.images]
 
 
-def read_list(file: StrPath) -> list[Path]:
-    """Read image paths from a text file: one per line, relative to the file's folder; ``#`` starts a comment.
-
-    Raises:
-        DatasetError: A listed file does not exist.
-    """
-    file = Path(file)
-    lines = (line.split("#")[0].strip() for line in file.read_text().splitlines())
-    paths = [file.parent / line for line in lines if line]
-    missing = [p for p in paths if not p.is_file()]
-    if missing:
-        raise DatasetError(f"{file}: {len(missing)} of {len(paths)} listed files do not exist, e.g. {missing[0]}")
-    return paths
-
-
-def open_source(spec: str) -> Source:
+def open_source(spec: StrPath) -> Source:
     """Open a source given as ``[LAYOUT:]PATH[,limit=N][,weight=W]``.
 
-    Examples: ``folder:photos``, ``div2k:/data/DIV2K``, ``ffhq:/data/FFHQ,limit=10000,weight=0.5``. A path to a text
-    file is a list, see :func:`read_list`. ``limit`` keeps the first N images in sorted order.
+    Examples: ``photos``, ``a.jpg``, ``div2k:/data/DIV2K``, ``ffhq:/data/FFHQ,limit=10000,weight=0.5``. The path is a
+    folder, an image file, or a text file with a list, see :func:`read_list`. ``limit`` keeps the first N images in
+    sorted order. Commas and colons in paths: see :func:`~tsdsr.data.source_specs.parse_source`.
 
     Raises:
         InvalidInputError: The specification is invalid, or there are no images.
-        DatasetError: The folder of the layout or a listed file is missing.
+        DatasetError: The path, the folder of the layout or a listed file is missing or cannot be read.
+        ImageReadError: A subfolder cannot be read.
     """
-    head, *options = spec.split(",")
-    layout, colon, rest = head.partition(":")
-    if not colon or layout not in LAYOUTS:
-        layout, rest = "folder", head
-    values = dict(option.partition("=")[::2] for option in options)
-    if unknown := set(values) - {"limit", "weight"}:
-        raise InvalidInputError(f"{spec}: unknown options {sorted(unknown)}; known: limit, weight")
+    parsed = parse_source(spec)
+    images = _images_at(parsed)
+    return Source(os.fspath(parsed.path), tuple(images[: parsed.limit]), parsed.weight)
+
+
+def _images_at(spec: SourceSpec) -> list[Path]:
     try:
-        limit = int(values["limit"]) if "limit" in values else None
-        weight = float(values.get("weight", 1))
-    except ValueError as error:
-        raise InvalidInputError(f"{spec}: limit is a whole number and weight a number ({error})") from error
-    root = Path(rest)
-    images = read_list(root) if root.is_file() else list_photos(_layout_folder(layout, root))
-    return Source(head, tuple(images[:limit]), weight)
+        mode = spec.path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise DatasetError(f"{spec.path}: no such folder or file of photographs") from None
+    except OSError as error:
+        raise DatasetError(f"{spec.path}: cannot be read ({error.strerror or error})") from error
+    if stat.S_ISDIR(mode):
+        return list_photos(_layout_folder(spec.layout, spec.path))
+    if not stat.S_ISREG(mode):
+        raise DatasetError(f"{spec.path}: is neither a folder nor a file of photographs")
+    return [spec.path] if spec.path.suffix.lower() in PHOTO_SUFFIXES else read_list(spec.path)
 
 
 def _layout_folder(layout: str, root: Path) -> Path:
-    if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder or list of photographs")
     candidates = [root / below for below in LAYOUTS[layout]]
     for folder in candidates:
         if folder.is_dir():
@@ -134,7 +125,7 @@ def _layout_folder(layout: str, root: Path) -> Path:
 
 def split_photos(photos: Sequence[Path], validation_share: float) -> tuple[list[Path], list[Path]]:
     """Split into (training, validation) by a hash of the file name. Adding or removing files moves no other file."""
-    held_out = {p for p in photos if zlib.crc32(p.name.encode()) % 10_000 < validation_share * 10_000}
+    held_out = {p for p in photos if zlib.crc32(os.fsencode(p.name)) % 10_000 < validation_share * 10_000}
     return [p for p in photos if p not in held_out], [p for p in photos if p in held_out]
 
 
@@ -159,10 +150,15 @@ def files_by_stem(folder: StrPath, suffixes: Sequence[str] = PAIR_SUFFIXES) -> d
     return found
 
 
+ACCEPTED_UNREADABLE = 3
+"""Number of bad files that never stops a run, unless they are more than half of all."""
+
+
 class UnreadableFiles:
     """Tracks unusable files of a dataset. The state is shared by all loader processes.
 
-    Each bad file is reported once and skipped from then on.
+    Each bad file is reported once and skipped from then on. In a small dataset, :data:`ACCEPTED_UNREADABLE` bad files
+    are accepted whatever their share, but no more than half of the files.
 
     Args:
         files (sequence of Path): all files of the dataset.
@@ -174,6 +170,7 @@ class UnreadableFiles:
         self._bad = torch.zeros(len(files), dtype=torch.bool)
         self._bad.share_memory_()  # type: ignore[no-untyped-call]
         self.limit = limit
+        self._accepted = max(limit * len(files), min(ACCEPTED_UNREADABLE, len(files) // 2))
 
     @property
     def count(self) -> int:
@@ -201,6 +198,9 @@ class UnreadableFiles:
         except (ImageError, MissingDependencyError) as error:
             self.report(path, str(error))
             return None
+        except OSError as error:
+            self.report(path, f"{path}: cannot be read ({error.strerror or error})")
+            return None
         height, width = pixels.shape[:2]
         if min(height, width) < min_side:
             self.report(path, f"{path}: {width}x{height} is smaller than {min_side} pixels")
@@ -217,8 +217,8 @@ class UnreadableFiles:
             return
         self._bad[self._numbers[path]] = True
         logger.warning("left out: %s", reason)
-        if self.count > self.limit * len(self._numbers):
+        if self.count > self._accepted:
             raise DatasetError(
-                f"{self.count} of {len(self._numbers)} images cannot be used, more than {self.limit:.0%}; "
+                f"{self.count} of {counted(len(self._numbers), 'image')} cannot be used, more than {self.limit:.0%}; "
                 f"the last: {reason}"
             )
