@@ -137,7 +137,7 @@ def test_a_dry_run_prints_the_settings_and_does_nothing(tmp_path: Path) -> None:
         (["student", "--recipe", "mini_smoke", "--set", "seeds=1"], "no 'seeds' in"),
         (["student", "--recipe", "sd3_paper"], "--cache"),
         (["teacher", "--recipe", "sd3_teacher"], "--cache"),
-        (["student", "--recipe", "mini_student", "--teacher", "nowhere"], "no model there"),
+        (["student", "--recipe", "mini_student", "--teacher", "nowhere"], "--teacher nowhere: no such folder"),
     ],
 )
 def test_what_is_missing_is_named(photo_folder: Path, tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -118,7 +118,8 @@ def test_messages_about_arguments_of_a_network(argument: dict[str, Any], message
     [
         "", "=", "=1", ".=1", "seed.=1", ".seed=1", "phases..steps=1", "phases.-1.steps=1", "phases.²=1", "phases.٣=1",
         "phases=null", "phases=[]", "phases=[{}]", "phases.0={}", "phases.0.tsd={}", "pairs=1", "networks={}",
-        "seed=1e400", "seed=" + "9" * 5000, "seed=" + "[" * 100_000, "seed=4294967296", "phases.0.lr=[NaN,NaN]", "phases.0.lr.0=null",
+        "seed=1e400",
+        "seed=" + "9" * 5000, "seed=" + "[" * 100_000, "seed=4294967296", "phases.0.lr=[NaN,NaN]", "phases.0.lr.0=null",
         "betas=[2,3]", "betas=null", "networks.config=null", "networks.config.foo=1", "networks.config.channels.0=x",
         "phases.0.steps=99999999999999999999",
     ],

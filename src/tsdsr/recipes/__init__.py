@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -59,11 +60,17 @@ def get_recipe(name: str) -> RunConfig:
     Raises:
         ConfigError: unknown name, file or function, or the function fails or returns something else.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"a recipe is named by a text, got {type(name).__name__}")
     path, colon, function = name.rpartition(":")
     if colon and path.endswith(".py"):
         return _recipe_of_file(Path(path), function)
+    if name.endswith(".py"):
+        raise ConfigError(f"{name}: say which function of the file is the recipe: {name}:FUNCTION")
     if name not in RECIPES:
-        raise ConfigError(f"unknown recipe {name!r}; 'tsdsr train list' lists them; or give FILE.py:FUNCTION")
+        near = difflib.get_close_matches(name.lower(), RECIPES, n=3)
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ConfigError(f"unknown recipe {name!r}; {meant}'tsdsr train list' lists all; or give FILE.py:FUNCTION")
     return RECIPES[name]()
 
 
@@ -72,17 +79,22 @@ def _recipe_of_file(path: Path, function: str) -> RunConfig:
         raise ConfigError(f"{path}: no such file; a recipe is given as FILE.py:FUNCTION")
     try:
         names = runpy.run_path(str(path))
-    except Exception as error:  # the user's code may raise anything
-        raise ConfigError(f"{path}: cannot be executed ({type(error).__name__}: {error})") from error
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise ConfigError(f"{path}: cannot be executed ({_described(error)})") from error
     if not callable(names.get(function)):
         raise ConfigError(f"{path}: has no function {function!r}")
     try:
         config = names[function]()
-    except Exception as error:
-        raise ConfigError(f"{path}: {function}() fails ({type(error).__name__}: {error})") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{path}: {function}() fails ({_described(error)})") from error
     if not isinstance(config, StudentConfig | TeacherConfig):
         raise ConfigError(f"{path}: {function}() returns {type(config).__name__}, not a StudentConfig or TeacherConfig")
     return config
+
+
+def _described(error: BaseException) -> str:
+    """Return type and message of an exception, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def describe_recipes() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -141,6 +142,16 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
+def require_matplotlib() -> None:
+    """Check that figures can be drawn.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingDependencyError("figures need matplotlib: pip install matplotlib, or 'tsdsr[eval]'")
+
+
 def write_figure(name: str, rows: Sequence[TimeRow], folder: Path) -> list[Path]:
     """Write ``figure3`` or ``figure5`` as CSV and PNG.
 
@@ -155,10 +166,9 @@ def write_figure(name: str, rows: Sequence[TimeRow], folder: Path) -> list[Path]
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("figures need matplotlib: pip install 'tsdsr[eval]'") from error
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
     columns = FIGURES[name]
     axis_label = {"figure3": "cosine with the true direction", "figure5": "mean |teacher - fake|"}[name]
     labels = {

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tsdsr.errors import MissingDependencyError, ModelError
 from tsdsr.training.config import PerceptualName, Phase, StudentConfig
 from tsdsr.training.image_losses import dists_distance, lpips_distance
 from tsdsr.training.vgg_features import vgg_distance
@@ -24,10 +25,23 @@ def perceptual_names(config: StudentConfig) -> list[PerceptualName]:
 
 
 def perceptual_distance(name: PerceptualName, device: torch.device | str = "cpu") -> Perceptual:
-    """Load the distance named "lpips" (with VGG16), "dists" or "vgg"."""
-    if name == "vgg":
-        return vgg_distance(device)
-    return dists_distance(device) if name == "dists" else lpips_distance("vgg", device)
+    """Load the distance named "lpips" (with VGG16), "dists" or "vgg".
+
+    Raises:
+        MissingDependencyError: its package is not installed.
+        ModelError: its weights cannot be downloaded or read.
+    """
+    try:
+        if name == "vgg":
+            return vgg_distance(device)
+        return dists_distance(device) if name == "dists" else lpips_distance("vgg", device)
+    except MissingDependencyError:
+        raise
+    except (OSError, ImportError, RuntimeError) as error:  # no connection, no space, a cut download
+        raise ModelError(
+            f"the loss {name!r} cannot be loaded ({' '.join(str(error).split())[:200]}); its weights are downloaded on "
+            f"first use, so connect to the internet once"
+        ) from error
 
 
 def perceptual_of_step(

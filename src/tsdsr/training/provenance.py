@@ -6,21 +6,41 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tsdsr.errors import TrainingError
-from tsdsr.hashing import fingerprint_file, fingerprint_folder
+from tsdsr.hashing import fingerprint_file, fingerprint_folder, hash_text
 from tsdsr.models.zoo import get_spec
 from tsdsr.training.config import NetworkSettings
 from tsdsr.training.samples import TrainingData
 
-FORMAT = 3
+FORMAT = 4
 """Version of the checkpoint format."""
 
 TEACHER = "teacher"
 """Name of a teacher's folder and of its LoRA file in a run folder."""
+
+
+MAY_CHANGE = ("accumulation",)
+"""Settings that a resumed run may change, because they change results only by rounding."""
+
+
+class RunMismatchError(TrainingError):
+    """A folder holds a run that was made from other settings or inputs.
+
+    Attributes:
+        changed (list of str): what differs, in the form ``seed: 0 before, 1 now``.
+    """
+
+    def __init__(self, folder: Path, kind: str, changed: list[str]) -> None:
+        self.changed = changed
+        super().__init__(
+            f"{folder}: holds a run with other {kind} ({'; '.join(changed[:5])}); start it as it was, "
+            f"or choose another output folder"
+        )
 
 
 @dataclass(frozen=True)
@@ -85,21 +105,30 @@ def fingerprints(files: RunFiles, settings: NetworkSettings) -> dict[str, str]:
 
 
 def photographs_fingerprint(data: TrainingData) -> str:
-    """Return number, bytes and a hash of the photographs' names and sizes, prompts and weights.
+    """Return number, bytes and a hash of the photographs: names, sizes, both ends of each file, prompts and weights.
 
     Names are relative to the common folder of a source's images, so moving the folder does not change the result.
     """
     digest = hashlib.sha256()
     count = total = 0
     lists = [(s.images, s.root, s.weight) for s in data.sources]
-    for images, root, weight in (*lists, (data.validation, None, 0.0)):
-        digest.update(f"{weight:g}\n".encode())
-        for path in images:
-            size = path.stat().st_size if path.is_file() else 0  # a deleted file is skipped when it is read
-            name = path.relative_to(root).as_posix() if root else path.name
-            digest.update(f"{name} {size} {data.prompts.get(path, '')}\n".encode())
-            count, total = count + 1, total + size
+    with ThreadPoolExecutor(8) as pool:
+        for images, root, weight in (*lists, (data.validation, None, 0.0)):
+            digest.update(f"{weight:g}\n".encode())
+            for path, (size, content) in zip(images, pool.map(_size_and_content, images), strict=True):
+                name = path.relative_to(root).as_posix() if root else path.name
+                digest.update(os.fsencode(name))
+                digest.update(f" {size} {content} ".encode() + hash_text(data.prompts.get(path, "")).encode() + b"\n")
+                count, total = count + 1, total + size
     return f"{count} files, {total} bytes, {digest.hexdigest()[:16]}"
+
+
+def _size_and_content(path: Path) -> tuple[int, str]:
+    """Return a photograph's size and fingerprint; zero and nothing if it cannot be read, as training leaves it out."""
+    try:
+        return path.stat().st_size, fingerprint_file(path)
+    except OSError:
+        return 0, ""
 
 
 def flat(settings: Any, path: str = "") -> dict[str, Any]:
@@ -116,6 +145,30 @@ def differences(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
     return [f"{name}: {recorded.get(name, 'none')} before, {found.get(name, 'none')} now" for name in names]
 
 
+def require_same_settings(folder: Path, state: Mapping[str, Any], config: str) -> None:
+    """Check that a checkpoint is one of a run with these settings, except for :data:`MAY_CHANGE`.
+
+    Args:
+        folder (Path): run folder, for messages.
+        state (mapping): the checkpoint, or its description.
+        config (str): settings of the run as JSON.
+
+    Raises:
+        TrainingError: the checkpoint is from another run or in another format; the message names what differs.
+    """
+    if state.get("format") != FORMAT:
+        raise TrainingError(f"{folder}: holds a run of another version; choose another output folder")
+    recorded, wanted = (json.loads(text) for text in (state["config"], config))
+    kinds = ["student" if "pairs" in settings else "teacher" for settings in (recorded, wanted)]
+    if kinds[0] != kinds[1]:
+        raise TrainingError(f"{folder}: holds a {kinds[0]}'s run; choose another output folder for a {kinds[1]}")
+    for settings in (recorded, wanted):
+        for name in MAY_CHANGE:
+            settings.pop(name, None)
+    if changed := differences(flat(recorded), flat(wanted)):
+        raise RunMismatchError(folder, "settings", changed)
+
+
 def require_same_run(folder: Path, state: Mapping[str, Any], config: str, made_from: Mapping[str, str]) -> None:
     """Check that a checkpoint belongs to the run to be resumed.
 
@@ -126,16 +179,8 @@ def require_same_run(folder: Path, state: Mapping[str, Any], config: str, made_f
         made_from (mapping): fingerprints of its photographs and weights, and its precision.
 
     Raises:
-        TrainingError: the checkpoint is from another run or in an older format; the message names what differs.
+        TrainingError: see :func:`require_same_settings`; also for other files or another precision.
     """
-    if state.get("format") != FORMAT:
-        raise TrainingError(f"{folder}: holds a run of an older version; choose another output folder")
-    changed = differences(flat(json.loads(state["config"])), flat(json.loads(config)))
-    kind = "settings"
-    if not changed:
-        changed, kind = differences(state["made_from"], made_from), "files or precision"
-    if changed:
-        raise TrainingError(
-            f"{folder}: holds a run with other {kind} ({'; '.join(changed[:5])}); start it as it was, "
-            f"or choose another output folder"
-        )
+    require_same_settings(folder, state, config)
+    if changed := differences(state["made_from"], made_from):
+        raise RunMismatchError(folder, "files or precision", changed)

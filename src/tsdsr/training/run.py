@@ -6,8 +6,8 @@ pipeline, because a student is stored as one.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import torch
 
 from tsdsr.data.sources import Source, open_source
 from tsdsr.devices import choose_device, choose_dtype
-from tsdsr.errors import ConfigError, TrainingError
+from tsdsr.errors import ConfigError, DatasetError, InvalidInputError, TrainingError
+from tsdsr.files import StrPath, as_path, require_writable_folder
 from tsdsr.models.conditioning import FixedPrompt
 from tsdsr.models.zoo import get_spec
 from tsdsr.pipeline.convert import convert_released, save_pipeline
@@ -33,15 +34,14 @@ from tsdsr.training.checkpoint import load_checkpoint_facts
 from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig, config_from_json
 from tsdsr.training.encoder_cache import read_prompt_files
 from tsdsr.training.networks import build_networks
-from tsdsr.training.paper_figures import FIGURES, measure, write_figure
+from tsdsr.training.paper_figures import FIGURES, measure, require_matplotlib, write_figure
 from tsdsr.training.perceptual_choice import Perceptual
-from tsdsr.training.provenance import RunFiles
+from tsdsr.training.provenance import RunFiles, RunMismatchError, require_same_settings
 from tsdsr.training.run_log import TrackerName, make_accelerator
+from tsdsr.training.start_checks import as_run_files, check_files, check_options, check_start
 from tsdsr.training.student import StudentTrainer
 from tsdsr.training.teacher import TeacherTrainer
 from tsdsr.training.weight_memory import networks_without_storage
-
-StrPath = str | os.PathLike[str]
 
 
 def train_student(
@@ -90,11 +90,13 @@ def train_student(
         TrainingError: the folder contains another run, or too many consecutive steps fail.
         KeyboardInterrupt: Ctrl-C; a checkpoint was saved.
     """
-    files = _files(photos, teacher, init, base, cache, prompts)
+    files = as_run_files(photos, teacher, init, base, cache, prompts)
+    check_options(tracker, workers, until)
+    folder = check_start(config, StudentConfig, files, output)
     networks_without_storage(config)
-    trainer = _student_trainer(config, files, Path(output), device, dtype, workers, tracker)
+    trainer = _student_trainer(config, files, folder, device, dtype, workers, tracker)
     trainer.run(until)
-    target = Path(output) / f"pipeline-{trainer.step:08d}"
+    target = folder / f"pipeline-{trainer.step:08d}"
     if trainer.accelerator.is_main_process and not target.exists():  # exists already when a finished run is restarted
         _store_student(trainer, files, target)
     trainer.close()
@@ -130,17 +132,18 @@ def train_teacher(
         ConfigError, DatasetError, InvalidInputError, ModelError, TrainingError, KeyboardInterrupt: see
             :func:`train_student`.
     """
-    files = _files(photos, init, None, base, cache, prompts)
+    files = as_run_files(photos, init, None, base, cache, prompts)
+    check_options(tracker, workers, until)
+    target = check_start(config, TeacherConfig, files, output)
     networks_without_storage(config)
-    common = _trainer_arguments(config, files, Path(output), device, dtype, workers, tracker)
+    common = _trainer_arguments(config, files, target, device, dtype, workers, tracker)
     network, vae = load_teacher(config, files)
     trainer = TeacherTrainer(config, network, vae, **common)
     trainer.run(until)
-    target = Path(output)
     if trainer.accelerator.is_main_process:
         with trainer.averaged():
             _require_finite(trainer.network, trainer.output, torch.float32)
-            target = store_teacher(trainer.network, config, Path(output))
+            target = store_teacher(trainer.network, config, target)
     trainer.close()
     return target
 
@@ -180,33 +183,46 @@ def measure_figures(
         TrainingError: files have changed since the run.
         MissingDependencyError: matplotlib is not installed.
     """
-    facts = load_checkpoint_facts(Path(run))
+    folder, target = as_path(run, "--run"), require_writable_folder(output)
+    if images is not None and (isinstance(images, bool) or not isinstance(images, int) or images < 1):
+        raise ConfigError(f"images must be a whole number of at least 1, got {images!r}")
+    require_matplotlib()
+    facts = load_checkpoint_facts(folder)
     if facts is None:
         raise ConfigError(f"{run}: holds no checkpoint; the fake network of a run without steps is its teacher")
+    require_same_settings(folder, facts, facts.get("config", "{}"))
     config = config_from_json(facts["config"])
     if not isinstance(config, StudentConfig):
         raise ConfigError(f"{run}: is a teacher's run; figures 3 and 5 are of a student's")
     recorded = vars(RunFiles.from_plain(facts["files"]))
-    given = vars(_files(photos or (), teacher, init, base, cache, prompts))
+    given = vars(as_run_files(() if photos is None else photos, teacher, init, base, cache, prompts))
     files = RunFiles(**{name: given[name] or recorded[name] for name in recorded})
-    trainer = _student_trainer(config, files, Path(run), device, "auto", 0, "none", lambda x_hat, x_hq: x_hat.sum() * 0)
+    with _moved_files_explained(folder):
+        check_files(config, files)
+        trainer = _student_trainer(config, files, folder, device, "auto", 0, "none", lambda x_hat, _: x_hat.sum() * 0)
     rows = measure(trainer, images=images, on_image=on_image)
     trainer.close()
-    return [path for name in FIGURES for path in write_figure(name, rows, Path(output))]
+    return [path for name in FIGURES for path in write_figure(name, rows, target)]
 
 
-def _files(
-    photos: StrPath | Sequence[StrPath],
-    teacher: StrPath | None,
-    student: StrPath | None,
-    base: StrPath | None,
-    cache: StrPath | None,
-    prompts: StrPath | None,
-) -> RunFiles:
-    several = [photos] if isinstance(photos, str | os.PathLike) else photos
-    folders = {"base": base, "teacher": teacher, "student": student, "cache": cache, "prompts": prompts}
-    paths = {name: Path(folder) for name, folder in folders.items() if folder is not None}
-    return RunFiles(photos=tuple(os.fspath(photo) for photo in several), **paths)
+@contextmanager
+def _moved_files_explained(run: Path) -> Iterator[None]:
+    """Say which options name the files of a run that are not where they were.
+
+    Raises:
+        TrainingError, DatasetError, InvalidInputError: as raised in the block, with this advice.
+    """
+    try:
+        yield
+    except RunMismatchError as error:
+        options = ", ".join(
+            f"--{change.partition(':')[0]}".replace("photographs", "photos") for change in error.changed
+        )
+        raise TrainingError(
+            f"{run}: its files have changed ({'; '.join(error.changed)}); say with {options} where the run's own lie"
+        ) from error
+    except (DatasetError, InvalidInputError) as error:
+        raise type(error)(f"{error} (if files of the run were moved, say where: --photos, --teacher …)") from error
 
 
 def _student_trainer(
@@ -231,8 +247,6 @@ def _trainer_arguments(
 ) -> dict[str, Any]:
     """Return the arguments of both trainers besides networks."""
     sources = [open_source(photos) for photos in files.photos]
-    if not sources:
-        raise ConfigError("no photographs were given")
     where = choose_device(device)
     return {
         "data": training_data(sources, config, _texts(sources, files.prompts)),
