@@ -33,7 +33,10 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError | ImportError) and mentions_lack_of_memory(str(error))
+    if not isinstance(error, RuntimeError | ImportError):
+        return False
+    cause = error.__cause__  # diffusers and transformers report failed imports without the reason
+    return mentions_lack_of_memory(str(error)) or (cause is not None and is_out_of_memory(cause))
 
 
 def without_frames(error: BaseException) -> BaseException:

@@ -29,7 +29,7 @@ from tsdsr.models.adapters import new_lora
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.denoiser import as_denoiser
 from tsdsr.models.folded import FoldedMini, FoldedMMDiT, FoldedUNet
-from tsdsr.models.zoo import load_part
+from tsdsr.models.network_folders import load_part
 from tsdsr.optimize.fold import Footprint, fold, fold_network
 from tsdsr.pipeline.convert import convert_released, save_pipeline
 from tsdsr.pipeline.loading import load_pipeline

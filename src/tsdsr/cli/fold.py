@@ -36,7 +36,7 @@ def fold(
 
         from tsdsr.devices import choose_dtype
         from tsdsr.files import require_new
-        from tsdsr.optimize.fold import stored_dtype
+        from tsdsr.models.network_folders import stored_dtype
         from tsdsr.pipeline.convert import save_pipeline
         from tsdsr.pipeline.loading import read_pipeline, resolve_model
 

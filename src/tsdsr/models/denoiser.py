@@ -96,8 +96,16 @@ class FoldedDenoiser(NetworkDenoiser):
     """Adapter for :class:`tsdsr.models.folded.FoldedNetwork`, which accepts only its own time and prompt."""
 
     def __call__(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        self.require(t, conditioning)
+        return self.unchecked(z_t, t, conditioning)
+
+    def require(self, t: Tensor, conditioning: Conditioning) -> None:
+        """Raise InvalidInputError unless time and prompt are the network's own."""
         assert isinstance(self.network, FoldedNetwork)
         self.network.require(t, conditioning)
+
+    def unchecked(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """Predict without the check, which a tracer cannot follow because it depends on values."""
         return self.predict(z_t.to(next(self.network.parameters()).dtype), t, conditioning).to(z_t.dtype)
 
     def predict(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:

@@ -255,6 +255,14 @@ class FoldedMini(FoldedNetwork):
         return prediction
 
 
+FOLDED_CLASSES: dict[type[ModelMixin], type[FoldedNetwork]] = {
+    SD3Transformer2DModel: FoldedMMDiT,
+    UNet2DConditionModel: FoldedUNet,
+    MiniUNet: FoldedMini,
+}
+"""Class of a network → class of the network folded from it."""
+
+
 def _skeleton(network_class: type[ModelMixin], config: Mapping[str, Any]) -> Any:
     """Build the full network on the meta device, so that parts removed by folding never take memory."""
     with torch.device("meta"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tsdsr.errors import ModelNotFoundError, WeightsError
 from tsdsr.files import StrPath, atomic_path
 from tsdsr.models.adapters import LORA_A, LORA_B, attach_lora
+from tsdsr.models.network_folders import require_finite
 
 RELEASED_PREFIX = "transformer."
 """Prefix of every key in the released files, including those for the autoencoder."""
@@ -34,7 +35,8 @@ def read_released_lora(path: StrPath) -> dict[str, Tensor]:
 
     Raises:
         ModelNotFoundError: no such file.
-        WeightsError: the file is not safetensors, its keys have another layout, or an A or a B is missing.
+        WeightsError: the file is not safetensors or holds no tensor, its keys have another layout, an A or a B is
+            missing, the shapes of a pair do not fit, or a value is not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -51,7 +53,22 @@ def read_released_lora(path: StrPath) -> dict[str, Tensor]:
     lonely = sorted(m for m in modules if m + LORA_A not in state or m + LORA_B not in state)
     if lonely:
         raise WeightsError(f"{path}: {lonely[0]!r} has only one of lora_A and lora_B")
+    _check_values(state, modules, path)
     return state
+
+
+def _check_values(state: Mapping[str, Tensor], modules: Collection[str], path: Path) -> None:
+    """Raise WeightsError if there are no tensors, or if shapes or values are not those of LoRA."""
+    if not modules:
+        raise WeightsError(f"{path}: holds no LoRA, not a single tensor; download it again")
+    for name in sorted(modules):
+        a, b = state[name + LORA_A], state[name + LORA_B]
+        if not (a.is_floating_point() and b.is_floating_point()):
+            raise WeightsError(f"{path}: {name!r} is stored as {a.dtype} and {b.dtype}, not as floating point")
+        if a.ndim not in (2, 4) or b.ndim != a.ndim or not a.shape[0] or b.shape[1] != a.shape[0]:
+            shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
+            raise WeightsError(f"{path}: lora_A and lora_B of {name!r} have shapes {shapes}, which have no common rank")
+    require_finite(state, str(path))
 
 
 def write_released_lora(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -76,13 +93,16 @@ def merge_lora(model: ModelMixin, state: Mapping[str, Tensor], scale: float = 1.
         scale (float): strength; 0 leaves the base unchanged.
 
     Raises:
-        WeightsError: a module does not exist in the model, cannot carry LoRA, or has another shape.
+        WeightsError: a module does not exist in the model, cannot carry LoRA, has another shape, or becomes not finite.
     """
     attach_lora(model, state, "default")
     for name, module in list(model.named_modules()):
         if isinstance(module, BaseTunerLayer):
             module.set_scale("default", scale)
-            module.merge(safe_merge=True)
+            try:
+                module.merge(safe_merge=True)
+            except ValueError as error:
+                raise WeightsError(f"merging the LoRA makes {name!r} not finite; is the strength right?") from error
             _replace(model, name, module.get_base_layer())
     del model.peft_config
 
@@ -107,7 +127,8 @@ def read_embeddings(path: StrPath) -> Tensor:
         raise ModelNotFoundError(f"{path}: no such file; the released prompt embeddings belong there")
     try:
         if path.suffix == ".safetensors":
-            content: object = next(iter(load_file(path).values()), None)
+            tensors = load_file(path)
+            content: object = next(iter(tensors.values())) if len(tensors) == 1 else tensors
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, runtime and zip errors for files it refuses

@@ -6,10 +6,8 @@ To add a base model, add a row here and, if its network has a new call signature
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -20,7 +18,7 @@ from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from tsdsr.diffusion.process import FlowMatching, NoiseProcess, VariancePreserving
-from tsdsr.errors import ModelError, ModelNotFoundError, WeightsError
+from tsdsr.errors import ModelNotFoundError
 from tsdsr.models.autoencoder import SpaceToDepthAutoencoder
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.mini import MiniUNet
@@ -219,29 +217,6 @@ SPECS: Mapping[str, ModelSpec] = MappingProxyType(
     }
 )
 """All supported base models by name."""
-
-
-def load_part(model_class: type[ModelMixin], folder: Path, dtype: torch.dtype = torch.float32) -> Any:
-    """Load one network from a diffusers folder.
-
-    Args:
-        model_class (type): class of the network.
-        folder (Path): folder with a ``config.json``.
-        dtype (torch.dtype): precision of the weights.
-
-    Raises:
-        ModelNotFoundError: the folder holds no model.
-        ModelError: the network is folded.
-        WeightsError: the network cannot be loaded.
-    """
-    if not (folder / "config.json").is_file():
-        raise ModelNotFoundError(f"{folder}: no model there; a diffusers folder has a config.json in it")
-    if json.loads((folder / "config.json").read_text()).get("_class_name", "").startswith("Folded"):
-        raise ModelError(f"{folder}: is folded and can only be run; give the network it was folded from")
-    try:
-        return model_class.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{folder}: cannot be loaded ({error})") from error
 
 
 def get_spec(name: str) -> ModelSpec:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,11 +17,9 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from safetensors import safe_open
 from torch import Tensor, nn
 
-from tsdsr.errors import InvalidInputError, ModelNotFoundError
-from tsdsr.files import StrPath
+from tsdsr.errors import InvalidInputError
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.folded import FoldedMini, FoldedMMDiT, FoldedNetwork, FoldedUNet, prompt_signature
 from tsdsr.models.mini import MiniUNet, Modulation
@@ -123,23 +120,6 @@ def fold_network(network: Any, timestep: float, prompt: Conditioning) -> FoldedN
     folded.load_state_dict({key: value.to(network.dtype) for key, value in state.items()}, assign=True)
     folded.requires_grad_(False).eval()
     return folded
-
-
-def stored_dtype(folder: StrPath) -> torch.dtype:
-    """Read the dtype in which a network's weights are stored.
-
-    Args:
-        folder (str | PathLike): folder with safetensors files.
-
-    Raises:
-        ModelNotFoundError: the folder has no safetensors file.
-    """
-    path = min(Path(folder).glob("*.safetensors"), default=None)
-    if path is None:
-        raise ModelNotFoundError(f"{folder}: holds no safetensors file")
-    with safe_open(path, "pt") as file:
-        name: str = file.get_slice(next(iter(file.keys()))).get_dtype()
-    return {"F16": torch.float16, "BF16": torch.bfloat16}.get(name, torch.float32)
 
 
 def _fold_mmdit(network: Any, state: State, t: Tensor, prompt: Conditioning) -> dict[str, Any]:

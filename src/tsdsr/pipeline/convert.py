@@ -14,7 +14,9 @@ from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError
 from tsdsr.files import StrPath, atomic_folder, require_new
 from tsdsr.models.conditioning import Conditioning, FixedPrompt
 from tsdsr.models.lora import RELEASED_PROMPT_FILES, merge_lora, read_embeddings, read_released_lora
-from tsdsr.models.zoo import ModelSpec, get_spec, load_part
+from tsdsr.models.network_folders import full_config, load_part, require_finite
+from tsdsr.models.parts_check import check_parts, check_prompt
+from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.pipeline.loading import fetch_from_hub
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
@@ -41,7 +43,7 @@ def convert_released(
     Raises:
         ModelNotFoundError: a file or folder is missing.
         GatedModelError: the base model needs a login.
-        WeightsError: keys or shapes do not match.
+        WeightsError: keys or shapes do not match, or a value is not finite.
     """
     spec, lora, embeddings = get_spec(model), Path(lora), Path(embeddings)
     if not spec.lora_targets:
@@ -52,10 +54,13 @@ def convert_released(
     folder = Path(base)
     if not folder.is_dir():  # the text encoders, most of the download, are not needed
         folder = fetch_from_hub(os.fspath(base), [f"{spec.denoiser_subfolder}/*", "vae/*"])
-    denoiser = load_part(spec.denoiser_class, folder / spec.denoiser_subfolder)
+    part = folder / spec.denoiser_subfolder
+    check_prompt(spec, full_config(spec.denoiser_class, part), prompt, str(embeddings))
+    denoiser = load_part(spec.denoiser_class, part)
     merge_lora(denoiser, denoiser_lora, scale)
     vae = load_part(spec.vae_class, folder / "vae")
     merge_lora(vae, vae_lora, scale)
+    check_parts(spec, denoiser, vae, prompt, str(folder))
     return OneStepSRPipeline(denoiser.eval(), vae.eval(), prompt, model=model)
 
 
@@ -93,12 +98,23 @@ def save_pipeline(pipe: OneStepSRPipeline, output: StrPath, dtype: torch.dtype =
         dtype (torch.dtype): precision of the stored weights.
 
     Raises:
-        InvalidInputError: ``output`` exists, or the model runs in another runtime and has no weights of its own.
+        InvalidInputError: ``pipe`` is no pipeline, ``output`` exists, or the model has no weights to save because it
+            runs in another runtime or is quantised.
+        WeightsError: a weight is not finite in that precision.
+        FileWriteError: the folder cannot be written.
     """
+    if not isinstance(pipe, OneStepSRPipeline):
+        raise InvalidInputError(f"save_pipeline stores a OneStepSRPipeline, got {type(pipe).__name__}")
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise InvalidInputError(f"weights are stored in float32, float16 or bfloat16, not in {dtype!r}")
     target = require_new(output)
     if not isinstance(pipe.denoiser, nn.Module):
         raise InvalidInputError("an exported model has no weights to save: copy its folder")
+    if any(type(parameter) is not nn.Parameter for parameter in pipe.denoiser.parameters()):
+        raise InvalidInputError("a quantised model cannot be saved: save it first, and quantise it when it is loaded")
     denoiser, vae, prompt = (copy_in(part, dtype) for part in (pipe.denoiser, pipe.vae, pipe.prompt))
+    for name, part in (("denoiser", denoiser), ("vae", vae), ("prompt", prompt)):
+        require_finite(part.state_dict(), f"{name} in {str(dtype).removeprefix('torch.')}")
     with atomic_folder(target) as temporary:
         OneStepSRPipeline(denoiser, vae, prompt, model=pipe.spec.name).save_pretrained(temporary)
 

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -16,16 +17,22 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
-from safetensors import SafetensorError
 
 from tsdsr.devices import choose_device, choose_dtype
-from tsdsr.errors import GatedModelError, ModelError, ModelNotFoundError, WeightsError
+from tsdsr.errors import GatedModelError, ModelError, ModelNotFoundError
 from tsdsr.files import StrPath
-from tsdsr.models.zoo import SPECS
+from tsdsr.models.conditioning import FixedPrompt
+from tsdsr.models.folded import FOLDED_CLASSES
+from tsdsr.models.network_folders import load_part
+from tsdsr.models.parts_check import check_parts
+from tsdsr.models.zoo import SPECS, ModelSpec
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 PACKAGED_MODELS = ("mini",)
 """Models whose weights are part of the package."""
+
+PARTS = ("denoiser", "vae", "prompt")
+"""Parts of a pipeline: subfolders of its folder."""
 
 EXPORT_INDEX = "tsdsr.json"
 """Index file of a folder made by ``tsdsr export``, in place of ``model_index.json``."""
@@ -46,7 +53,8 @@ def load_pipeline(
     Raises:
         ModelNotFoundError: the model does not exist.
         GatedModelError: the hub requires an accepted licence or a login.
-        WeightsError: the files do not match each other.
+        WeightsError: configuration and weights do not match, or a weight is not finite.
+        OutOfMemoryError: the weights do not fit into memory.
     """
     device = choose_device(device)
     torch_dtype = choose_dtype(dtype, device)
@@ -61,23 +69,22 @@ def make_ready(pipe: OneStepSRPipeline, device: torch.device) -> OneStepSRPipeli
     if device.type == "cpu":
         for network in (pipe.denoiser, pipe.vae):
             network.to(memory_format=torch.channels_last)
-    ready: OneStepSRPipeline = pipe.to(device)
+    ready: OneStepSRPipeline = pipe.to(device, silence_dtype_warnings=True)  # float16 runs on CPUs too, slowly
     ready.set_progress_bar_config(disable=True)
     return ready
 
 
 def read_pipeline(folder: StrPath, dtype: torch.dtype) -> OneStepSRPipeline:
-    """Load the pipeline from a local folder, on the CPU.
+    """Load the pipeline from a local folder, on the CPU. Configuration and weights are checked first.
 
     Raises:
-        ModelNotFoundError, ModelError, WeightsError: see :func:`load_pipeline`.
+        ModelNotFoundError, ModelError, WeightsError, OutOfMemoryError: see :func:`load_pipeline`.
     """
-    check_pipeline_folder(folder)
-    try:
-        pipe: OneStepSRPipeline = OneStepSRPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(f"{folder}: cannot be loaded ({error})") from error
-    return pipe
+    folder = Path(folder)
+    spec, classes = check_pipeline_folder(folder)
+    parts = {name: load_part(model_class, folder / name, dtype) for name, model_class in classes.items()}
+    check_parts(spec, parts["denoiser"], parts["vae"], parts["prompt"], str(folder))
+    return OneStepSRPipeline(**parts, model=spec.name)
 
 
 def resolve_model(model: StrPath) -> Path:
@@ -125,11 +132,14 @@ def fetch_from_hub(repo_id: str, patterns: list[str] | None = None) -> Path:
         ) from error
 
 
-def check_pipeline_folder(folder: StrPath) -> None:
-    """Check that ``folder`` contains a one-step pipeline.
+def check_pipeline_folder(folder: StrPath) -> tuple[ModelSpec, dict[str, type[ModelMixin]]]:
+    """Check that ``folder`` contains a one-step pipeline. No weights are read.
+
+    Returns:
+        tuple: the base model, and the class of each part.
 
     Raises:
-        ModelNotFoundError: no ``model_index.json``.
+        ModelNotFoundError: no ``model_index.json``, or an unknown base model.
         ModelError: the index is broken or belongs to another pipeline, or the model is an exported one.
     """
     folder = Path(folder)
@@ -139,11 +149,30 @@ def check_pipeline_folder(folder: StrPath) -> None:
     if not index.is_file():
         raise ModelNotFoundError(f"{folder}: holds no model_index.json; make a pipeline folder with 'tsdsr convert'")
     try:
-        class_name = json.loads(index.read_text())["_class_name"]
-    except (ValueError, KeyError, TypeError) as error:
+        values = json.loads(index.read_text(encoding="utf-8"))
+        class_name, model = values["_class_name"], values.get("model", "mini")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{index}: is not a valid pipeline index ({error})") from error
     if class_name != OneStepSRPipeline.__name__:
         raise ModelError(
             f"{folder}: holds a {class_name}, a multi-step base model; make a one-step pipeline from it and the "
             f"released LoRA with 'tsdsr convert'"
         )
+    if not isinstance(model, str) or model not in SPECS:
+        raise ModelError(f"{index}: names the base model {model!r}; known: {', '.join(SPECS)}")
+    return SPECS[model], {part: _part_class(SPECS[model], part, values.get(part), index) for part in PARTS}
+
+
+def _part_class(spec: ModelSpec, part: str, entry: object, index: Path) -> type[ModelMixin]:
+    """Return the class that an index entry, [module, class], names."""
+    allowed: dict[str, tuple[type[ModelMixin], ...]] = {
+        "denoiser": (spec.denoiser_class, FOLDED_CLASSES[spec.denoiser_class]),
+        "vae": (spec.vae_class,),
+        "prompt": (FixedPrompt,),
+    }
+    name = entry[-1] if isinstance(entry, list) and entry else None
+    for known in allowed[part]:
+        if known.__name__ == name:
+            return known
+    names = " or ".join(known.__name__ for known in allowed[part])
+    raise ModelError(f"{index}: {part} is {name!r}, but the one of {spec.name} is {names}")

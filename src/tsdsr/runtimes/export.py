@@ -7,6 +7,7 @@ or ``.xml`` and ``.bin``), and ``tsdsr.json``, which describes them (:class:`Exp
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -70,17 +71,32 @@ class ExportIndex:
         if not path.is_file():
             raise ModelNotFoundError(f"{folder}: holds no {EXPORT_INDEX}; make an exported model with 'tsdsr export'")
         try:
-            values = json.loads(path.read_text())
+            values = json.loads(path.read_text(encoding="utf-8"))
             index = cls(**{field.name: values[field.name] for field in fields(cls)})
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{path}: is not a valid index of an exported model ({error!r}); export again") from error
         if index.format != _FORMAT or index.backend not in BACKENDS:
             raise ModelError(f"{path}: made by another version of tsdsr; export again")
-        get_spec(index.model)
+        index.check(path)
         for graph in GRAPHS:
             if not index.graph(folder, graph).is_file():
                 raise ModelNotFoundError(f"{index.graph(folder, graph)}: is missing; export the model again")
         return index
+
+    def check(self, path: Path) -> None:
+        """Check the values against those of the base model.
+
+        Raises:
+            ModelError: a value is wrong.
+        """
+        spec = get_spec(self.model)
+        scaling = self.scaling_factor
+        if self.dtype not in STORED.values():
+            raise ModelError(f"{path}: dtype is {self.dtype!r}, not fp32 or fp16; export again")
+        if not isinstance(scaling, int | float) or not 0 < scaling < math.inf:
+            raise ModelError(f"{path}: scaling_factor is {scaling!r}, not a positive number; export again")
+        if (self.vae_scale_factor, self.size_multiple) != (spec.vae_scale_factor, spec.size_multiple):
+            raise ModelError(f"{path}: vae_scale_factor and size_multiple are not those of {spec.name}; export again")
 
     def graph(self, folder: Path, name: str) -> Path:
         """Return the file of one of the three graphs."""

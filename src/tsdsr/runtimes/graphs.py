@@ -28,8 +28,9 @@ from torch.export import Dim
 
 from tsdsr.errors import MissingDependencyError
 from tsdsr.files import StrPath
-from tsdsr.models.denoiser import as_denoiser, restore
+from tsdsr.models.denoiser import FoldedDenoiser, as_denoiser, restore
 from tsdsr.models.latents import compute_dtype
+from tsdsr.models.parts_check import network_config
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 _NO_LIMIT = 2**62  # the optimiser leaves large constants alone unless told otherwise; adaLN's weights are large
@@ -68,10 +69,13 @@ class _Step(nn.Module):
     def __init__(self, pipe: OneStepSRPipeline) -> None:
         super().__init__()
         self.network, self.spec, self.prompt = pipe.denoiser, pipe.spec, pipe.prompt
+        self.denoiser = as_denoiser(pipe.denoiser)
+        if isinstance(self.denoiser, FoldedDenoiser):
+            self.denoiser.require(torch.tensor([float(self.spec.timestep)]), self.prompt.conditioning())
+            self.denoiser = self.denoiser.unchecked
 
     def forward(self, z_lq: Tensor) -> Tensor:
-        denoiser, prompt = as_denoiser(self.network), self.prompt.conditioning()
-        return restore(denoiser, self.spec.process, z_lq, self.spec.timestep, prompt)
+        return restore(self.denoiser, self.spec.process, z_lq, self.spec.timestep, self.prompt.conditioning())
 
 
 class _Decoder(nn.Module):
@@ -134,8 +138,7 @@ def _example(pipe: OneStepSRPipeline, name: str) -> tuple[Tensor, dict[int, Any]
     multiple, channels = spec.size_multiple, 3
     if name != "encoder":
         multiple //= spec.vae_scale_factor
-        config = pipe.denoiser.config
-        channels = config["in_channels"]
+        channels = network_config(pipe.denoiser)["in_channels"]
     height, width = Dim("height", min=1), Dim("width", min=1)
     return torch.zeros(1, channels, 4 * multiple, 6 * multiple), {2: multiple * height, 3: multiple * width}
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tsdsr import __version__
-from tsdsr.errors import InvalidInputError
+from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError
 from tsdsr.files import StrPath
 from tsdsr.hashing import hash_folder
 from tsdsr.pipeline.loading import EXPORT_INDEX, load_pipeline, resolve_model
@@ -49,8 +49,24 @@ def open_pipeline(
         return load_exported(model, device, dtype)
     for known in BACKENDS:
         if backend == known:
-            return load_exported(cached_export(model, known, dtype, cache, say), device, dtype)
+            return _load_cached(cached_export(model, known, dtype, cache, say), device, dtype)
     return load_pipeline(model, device, dtype)
+
+
+def _load_cached(folder: Path, device: str, dtype: str) -> OneStepSRPipeline:
+    """Open a cached export.
+
+    Raises:
+        WeightsError: a file of the cache is missing or damaged.
+        TSDSRError: see :func:`load_exported`.
+    """
+    try:
+        return load_exported(folder, device, dtype)
+    except (ModelNotFoundError, WeightsError) as error:
+        reason = str(error).split(";", 1)[0]
+        raise WeightsError(
+            f"the cached export is damaged ({reason}); delete the folder {folder} and run again"
+        ) from error
 
 
 def cached_export(

@@ -18,7 +18,8 @@ from tsdsr.files import StrPath, atomic_path
 from tsdsr.models.adapters import adapter_state, attach_lora, new_lora, use_adapter
 from tsdsr.models.lora import RELEASED_PROMPT_FILES, read_released_lora, write_released_lora
 from tsdsr.models.mini import expand_network
-from tsdsr.models.zoo import ModelSpec, get_spec, load_part
+from tsdsr.models.network_folders import load_part
+from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.training.config import NetworkSettings, RunConfig, StudentConfig, TeacherConfig
 from tsdsr.training.networks import STUDENT, Parts, enable_gradient_checkpointing
 from tsdsr.training.prompts import CachedPrompts, LabelPrompts, Prompts

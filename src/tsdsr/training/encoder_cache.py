@@ -18,8 +18,9 @@ from tsdsr.files import StrPath
 from tsdsr.hashing import fingerprint_folder, hash_pixels, hash_text
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.latents import encode_images
+from tsdsr.models.network_folders import load_part
 from tsdsr.models.text import TextPart, assemble, encode_prompts
-from tsdsr.models.zoo import ModelSpec, load_part
+from tsdsr.models.zoo import ModelSpec
 from tsdsr.pixels import to_tensor
 
 Progress = Callable[[Iterable[Any], int], Iterator[Any]]

@@ -1,0 +1,238 @@
+"""Networks in folders: checked against their configuration, then loaded.
+
+A folder holds ``config.json`` and safetensors, in one file or in several with an index, as diffusers writes them.
+The check reads headers only: the network is built without memory from its configuration, and names, shapes and kinds of
+its tensors are compared with those of the files.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import logging
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from tsdsr.errors import ModelError, ModelNotFoundError, WeightsError
+from tsdsr.out_of_memory import memory_reported
+
+_DTYPES = {
+    "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "F64": torch.float64,
+    "I8": torch.int8, "U8": torch.uint8, "I32": torch.int32, "I16": torch.int16, "BOOL": torch.bool,
+}  # fmt: skip
+_PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Header of a stored tensor.
+
+    Attributes:
+        file (Path): the file it is in.
+        shape (tuple of int): its shape.
+        dtype (torch.dtype | str): its dtype; safetensors' name for it if PyTorch has none.
+    """
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: torch.dtype | str
+
+
+def load_part(model_class: type[ModelMixin], folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """Load one network from a diffusers folder, on the CPU.
+
+    Args:
+        model_class (type): class of the network.
+        folder (Path): folder with a ``config.json``.
+        dtype (torch.dtype): precision of the weights.
+
+    Raises:
+        ModelNotFoundError: the folder holds no model.
+        ModelError: the network is folded, and a full one is wanted.
+        WeightsError: configuration and weights do not fit, or a weight is not finite.
+        OutOfMemoryError: the weights do not fit into memory.
+    """
+    config = read_config(folder)
+    found = str(config.get("_class_name", model_class.__name__))
+    if found.startswith("Folded") and found != model_class.__name__:
+        raise ModelError(f"{folder}: is folded and can only be run; give the network it was folded from")
+    if found != model_class.__name__:
+        raise WeightsError(f"{folder / 'config.json'}: describes a {found}, not a {model_class.__name__}")
+    with memory_reported(f"{folder}: out of memory while loading; free some, or load it in 16 bits"):
+        _check_tensors(_empty_network(model_class, config, folder), stored_tensors(folder), folder)
+        try:
+            network = model_class.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise WeightsError(f"{folder}: cannot be loaded ({error})") from error
+        require_finite(network.state_dict(), str(folder))
+    return network
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the ``config.json`` of a network.
+
+    Raises:
+        ModelNotFoundError: there is none.
+        WeightsError: it is no JSON object, or contains a number that is not finite.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelNotFoundError(f"{folder}: no model there; a diffusers folder has a config.json in it")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: is not valid JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise WeightsError(f"{path}: is not a JSON object")
+    for name, value in config.items():
+        if not all(math.isfinite(number) for number in _numbers(value)):
+            raise WeightsError(f"{path}: {name} contains a number that is not finite")
+    return config
+
+
+def full_config(model_class: type[ModelMixin], folder: Path) -> Mapping[str, Any]:
+    """Read the configuration of a network, with the defaults of its class. No weights are read.
+
+    Raises:
+        ModelNotFoundError, WeightsError: see :func:`load_part`.
+    """
+    config: Any = _empty_network(model_class, read_config(folder), folder).config
+    found: Mapping[str, Any] = config
+    return found
+
+
+def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Read the headers of all safetensors files of a network, by tensor name.
+
+    Raises:
+        ModelNotFoundError: there is no safetensors file, or one that the index names is missing.
+        WeightsError: a file is damaged.
+    """
+    index = folder / "diffusion_pytorch_model.safetensors.index.json"
+    single = folder / "diffusion_pytorch_model.safetensors"
+    if single.is_file():
+        paths = [single]
+    elif index.is_file():
+        paths = _indexed(index)
+    else:
+        raise ModelNotFoundError(f"{single}: is missing; copy or convert the model again")
+    found: dict[str, StoredTensor] = {}
+    for path in paths:
+        try:
+            with safe_open(path, "pt") as file:
+                for key in file.keys():  # noqa: SIM118 - not a dict
+                    part = file.get_slice(key)
+                    name = part.get_dtype()
+                    found[key] = StoredTensor(path, tuple(part.get_shape()), _DTYPES.get(name, name))
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"{path}: is damaged or incomplete ({error}); copy the model again") from error
+    return found
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """Return the precision in which a network's weights are stored.
+
+    Raises:
+        ModelNotFoundError, WeightsError: see :func:`stored_tensors`.
+    """
+    found = {tensor.dtype for tensor in stored_tensors(folder).values()}
+    return next((dtype for dtype in _PRECISIONS if dtype in found), torch.float32)
+
+
+def require_finite(tensors: Mapping[str, torch.Tensor], where: str) -> None:
+    """Check that all values are finite.
+
+    Raises:
+        WeightsError: a tensor contains NaN or infinity.
+    """
+    for name, tensor in tensors.items():
+        # The sum is finite only if every value is, and takes no memory for a mask.
+        if tensor.is_floating_point() and not math.isfinite(float(tensor.sum(dtype=torch.float64))):
+            raise WeightsError(f"{where}: {name} contains values that are not finite; copy or train the model again")
+
+
+def _indexed(index: Path) -> list[Path]:
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        paths = [index.parent / Path(name).name for name in sorted(names)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{index}: is not a valid index of weight files ({error!r})") from error
+    for path in paths:
+        if not path.is_file():
+            raise ModelNotFoundError(f"{path}: is missing, and {index.name} names it; copy the model again")
+    return paths
+
+
+def _empty_network(model_class: type[ModelMixin], config: Mapping[str, Any], folder: Path) -> nn.Module:
+    """Build the network that a configuration describes, without memory for its weights.
+
+    Raises:
+        WeightsError: the configuration describes none.
+    """
+    path = folder / "config.json"
+    if model_class.__module__.startswith("tsdsr."):  # diffusers' own classes accept arguments of other versions
+        known = inspect.signature(model_class.__init__).parameters
+        for name in config:
+            if not name.startswith("_") and name not in known:
+                raise WeightsError(f"{path}: {name!r} is no setting of {model_class.__name__}")
+    level = logging.get_verbosity()
+    try:
+        logging.set_verbosity_error()
+        with torch.device("meta"):
+            network: nn.Module = model_class.from_config(dict(config))
+    except MemoryError:
+        raise
+    except Exception as error:  # the constructors check little, so a wrong value raises almost anything
+        reason = str(error).strip().split("\n", 1)[0]
+        raise WeightsError(f"{path}: describes no {model_class.__name__} ({reason})") from error
+    finally:
+        logging.set_verbosity(level)
+    return network
+
+
+def _check_tensors(network: nn.Module, stored: dict[str, StoredTensor], folder: Path) -> None:
+    """Compare stored tensors with those of the network.
+
+    Raises:
+        WeightsError: one is missing, has no place, or has another shape or kind.
+    """
+    wanted = network.state_dict()
+    if not wanted.keys() <= stored.keys():  # files of older versions of diffusers name some layers differently
+        network._fix_state_dict_keys_on_load(stored)  # type: ignore[operator]
+    name = type(network).__name__
+    if missing := sorted(wanted.keys() - stored.keys()):
+        raise WeightsError(f"{folder}: {_some(missing)} missing; these weights do not belong to this {name}")
+    for key, tensor in sorted(stored.items()):
+        if key not in wanted:
+            raise WeightsError(f"{tensor.file}: {key} has no place in {name}; do the weights belong to this config?")
+        if tensor.shape != tuple(wanted[key].shape):
+            raise WeightsError(
+                f"{tensor.file}: {key} has shape {tensor.shape}, but the config asks for {tuple(wanted[key].shape)}"
+            )
+        allowed = _PRECISIONS if wanted[key].is_floating_point() else (wanted[key].dtype,)
+        if tensor.dtype not in allowed:
+            kinds = ", ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
+            found = str(tensor.dtype).removeprefix("torch.")
+            raise WeightsError(f"{tensor.file}: {key} is stored as {found}, not as {kinds}")
+
+
+def _some(names: list[str]) -> str:
+    return f"{names[0]} is" if len(names) == 1 else f"{names[0]} and {len(names) - 1} more tensors are"
+
+
+def _numbers(value: object) -> Iterable[float]:
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, dict):
+        yield from _numbers(list(value.values()))

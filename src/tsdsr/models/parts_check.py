@@ -1,0 +1,96 @@
+"""Check that denoiser, autoencoder and prompt of a pipeline fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from tsdsr.errors import InvalidInputError, WeightsError
+from tsdsr.models.conditioning import FixedPrompt
+from tsdsr.models.folded import FoldedNetwork
+from tsdsr.models.network_folders import require_finite
+from tsdsr.models.zoo import ModelSpec
+
+_WIDTHS = {
+    "SD3Transformer2DModel": {
+        "prompt_embeds": "joint_attention_dim",
+        "pooled_prompt_embeds": "pooled_projection_dim",
+    },
+    "UNet2DConditionModel": {"prompt_embeds": "cross_attention_dim"},
+}
+"""Network class → field of its prompt → setting that holds the field's width."""
+
+
+def network_config(denoiser: nn.Module) -> Mapping[str, Any]:
+    """Return the configuration of a denoiser; for a folded one, of the network it was folded from."""
+    config: Any = denoiser.config
+    network: Mapping[str, Any] = config["network"] if isinstance(denoiser, FoldedNetwork) else config
+    return network
+
+
+def check_parts(spec: ModelSpec, denoiser: nn.Module, vae: nn.Module, prompt: FixedPrompt, where: str) -> None:
+    """Check that the parts of a pipeline fit together and to the base model.
+
+    Args:
+        spec (ModelSpec): the base model.
+        denoiser, vae, prompt: the parts.
+        where (str): name of the folder, for messages.
+
+    Raises:
+        WeightsError: they do not.
+    """
+    config = network_config(denoiser)
+    _check_autoencoder(spec, config, vae, where)
+    check_prompt(spec, config, prompt, where)
+    if isinstance(denoiser, FoldedNetwork):
+        try:
+            denoiser.require(torch.tensor([float(spec.timestep)]), prompt.conditioning())
+        except (InvalidInputError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise WeightsError(f"{where}: the folded denoiser does not fit the prompt ({error})") from error
+
+
+def check_prompt(spec: ModelSpec, config: Mapping[str, Any], prompt: FixedPrompt, where: str) -> None:
+    """Check the prompt of a denoiser with the given configuration.
+
+    Raises:
+        WeightsError: fields, shapes or values are wrong.
+    """
+    tensors = prompt.conditioning().tensors()
+    if tensors.keys() != spec.prompt_shapes.keys():
+        raise WeightsError(
+            f"{where}: the prompt has {', '.join(tensors)}, but {spec.name} needs {', '.join(spec.prompt_shapes)}"
+        )
+    require_finite(tensors, where)
+    widths = _WIDTHS.get(spec.denoiser_class.__name__, {})
+    for field, tensor in tensors.items():
+        if tensor.ndim != len(spec.prompt_shapes[field]) + 1 or not tensor.numel():
+            raise WeightsError(f"{where}: {field} has shape {tuple(tensor.shape)}, which is no single prompt")
+        if field == "labels":
+            if not 0 <= int(tensor) < int(config["num_prompts"]):
+                raise WeightsError(f"{where}: labels is {int(tensor)}, but the denoiser has {config['num_prompts']}")
+        elif tensor.shape[-1] != config[widths[field]]:
+            raise WeightsError(
+                f"{where}: {field} is {tensor.shape[-1]} wide, but the denoiser takes {config[widths[field]]}"
+            )
+
+
+def _check_autoencoder(spec: ModelSpec, config: Mapping[str, Any], vae: Any, where: str) -> None:
+    scaling = vae.config.get("scaling_factor")
+    if not isinstance(scaling, int | float) or isinstance(scaling, bool) or not scaling > 0:
+        raise WeightsError(f"{where}: the autoencoder's scaling_factor must be a positive number, not {scaling!r}")
+    if "patch_size" in vae.config:
+        factor = vae.config["patch_size"]
+        channels = 3 * factor**2 if isinstance(factor, int) else None
+    else:
+        factor, channels = 2 ** (len(vae.config["block_out_channels"]) - 1), vae.config["latent_channels"]
+    if factor != spec.vae_scale_factor:
+        raise WeightsError(
+            f"{where}: a latent covers {factor!r} pixels in the autoencoder, {spec.vae_scale_factor} in {spec.name}"
+        )
+    if channels != config["in_channels"]:
+        raise WeightsError(
+            f"{where}: the autoencoder has {channels} latent channels, but the denoiser takes {config['in_channels']}"
+        )
