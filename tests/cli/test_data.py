@@ -30,6 +30,54 @@ def test_degrade_and_replay(photo_folder: Path, tmp_path: Path) -> None:
     assert (code, "multiple of the scale" in output) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--crop", 0], "multiple of the scale"),
+        (["--crop", -4], "multiple of the scale"),
+        (["--count", 0], "count must be at least 1"),
+        (["--count", -1], "count must be at least 1"),
+        (["--seed", 2**64], "seed must lie between"),
+        (["--seed", -1], "seed must lie between"),
+        (["--replay", "manifest.jsonl", "--seed", 0], "leave out --seed"),
+        (["-o", "afile"], "is a file"),
+        (["-o", "photos"], "among the photographs"),
+    ],
+)
+def test_degrade_checks_its_arguments_first(
+    photo_folder: Path, monkeypatch: pytest.MonkeyPatch, options: list[str | int], message: str
+) -> None:
+    monkeypatch.chdir(photo_folder.parent)
+    Path("afile").touch()
+    before = sorted(photo_folder.rglob("*"))
+    code, output = run("data", "degrade", "photos", "-o", "out", *options)
+    assert (code, message in output) == (2, True), output
+    assert sorted(photo_folder.rglob("*")) == before
+    assert not Path("out").exists()
+
+
+def test_degrade_reports_an_unusable_photograph_and_goes_on(photo_folder: Path, tmp_path: Path) -> None:
+    (photo_folder / "broken.png").write_bytes(b"x")
+    out = tmp_path / "set"
+    code, output = run("data", "degrade", photo_folder, "-o", out, "--crop", 320)
+    assert code == 1
+    assert "3 pairs in" in output
+    assert "2 failed" in output
+    assert "cat.webp: 451x300 is smaller than the crop of 320" in output
+    assert "broken.png: is" in output
+    code, output = run("data", "degrade", photo_folder, "-o", out, "--crop", 320, "--seed", 1)
+    assert (code, "--overwrite" in output) == (2, True)
+    code, output = run("data", "degrade", photo_folder / "coffee.jpg", "-o", out, "--crop", 64, "--overwrite")
+    assert (code, "1 pair in" in output) == (0, True), output
+    assert [p.name for p in list_photos(out)] == ["coffee.png", "coffee.png"]
+
+
+def test_degrade_leaves_its_own_results_out(photo_folder: Path) -> None:
+    for _ in range(2):
+        code, output = run("data", "degrade", photo_folder, "-o", photo_folder / "set", "--crop", 64)
+        assert (code, "4 pairs" in output) == (0, True), output
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_from_photographs_to_shards_with_prompts(photo_folder: Path, tmp_path: Path) -> None:
     blip = write_blip(tmp_path / "blip")

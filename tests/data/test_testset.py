@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.images.unusual import write_float
 from tsdsr.data.degradation_presets import PRESETS
 from tsdsr.data.second_order import SecondOrderDegradation
 from tsdsr.data.sources import list_photos
@@ -88,9 +91,6 @@ def test_errors_say_what_is_wrong(photo_folder: Path, tmp_path: Path) -> None:
         make(photo_folder, tmp_path / "a", crop=66)
     with pytest.raises(InvalidInputError, match="smaller than the crop"):
         make(photo_folder, tmp_path / "b", crop=512)
-    Image.new("RGB", (64, 64)).save(photo_folder / "more" / "cat.png")
-    with pytest.raises(DatasetError, match="'cat'"):
-        make(photo_folder, tmp_path / "c", crop=None, count=None)
     with pytest.raises(DatasetError, match="not a readable manifest"):
         read_manifest(tmp_path / "missing.jsonl")
     make(photo_folder, tmp_path / "d", count=1)
@@ -114,3 +114,132 @@ def test_a_sharpened_truth_is_what_is_stored(photo_folder: Path, tmp_path: Path)
         with Image.open(tmp_path / "set" / "hr" / f"{item.name}.png") as stored:
             assert np.abs(np.asarray(stored).astype(int) - to_uint8(expected)).max() <= 1
             assert np.abs(np.asarray(stored).astype(int) - np.asarray(crop)).max() > 10
+
+
+def test_equal_stems_are_told_apart_before_the_first_pair(photo_folder: Path, tmp_path: Path) -> None:
+    for name in ("more/cat.png", "more/Astronaut.png", "rocket.png", "rocket.jpg"):
+        Image.new("RGB", (64, 64)).save(photo_folder / name)
+    names = make(photo_folder, tmp_path / "a", crop=None, count=None)
+    assert names == [
+        "astronaut", "cat", "coffee", "more_Astronaut", "more_cat", "more_rocket", "rocket_jpg", "rocket_png",
+    ]  # fmt: skip
+    assert len(list_photos(tmp_path / "a" / "hr")) == len(names)
+    Image.new("RGB", (64, 64)).save(photo_folder / "more_cat.png")
+    with pytest.raises(DatasetError, match="'more_cat_png'"):
+        make(photo_folder, tmp_path / "b", crop=None, count=None)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"crop": 0}, {"crop": -4}, {"crop": 66}, {"count": 0}, {"count": -1}, {"seed": -1}, {"seed": 2**64}],
+)
+def test_settings_are_checked_first(photo_folder: Path, wrong: dict[str, int]) -> None:
+    given: dict[str, Any] = {"seed": 0, "crop": 64, "count": 6, **wrong}
+    with pytest.raises(InvalidInputError):
+        plan_test_set(photo_folder, list_photos(photo_folder), SETTINGS, **given)
+
+
+def test_the_folder_holds_what_the_manifest_says(photo_folder: Path, tmp_path: Path) -> None:
+    """Another seed, preset, crop or count, or a changed photograph, neither keeps old pairs nor mixes with them."""
+    out = tmp_path / "set"
+    make(photo_folder, out)
+    before = content(out)
+    for other in ({"seed": 1}, {"crop": 32}, {"count": 2}, {"count": None}):
+        with pytest.raises(DatasetError, match=r"set: holds a test set of another seed, crop or count.*--overwrite"):
+            make(photo_folder, out, **other)
+    items = list(plan_test_set(photo_folder, list_photos(photo_folder), PRESETS["osediff"], 0, 64, 6))
+    with pytest.raises(DatasetError, match="another preset"):
+        list(write_test_set(photo_folder, items, PRESETS["osediff"], out))
+    assert content(out) == before
+    list(write_test_set(photo_folder, items[:2], PRESETS["osediff"], out, overwrite=True))
+    list(write_test_set(photo_folder, items[:2], PRESETS["osediff"], tmp_path / "new"))
+    assert content(out) == content(tmp_path / "new")
+    assert len(content(out)) == 5
+    make(photo_folder, tmp_path / "new2")
+    Image.fromarray(np.zeros((300, 300, 3), dtype=np.uint8)).save(photo_folder / "astronaut.png")
+    with pytest.raises(DatasetError, match="of other photographs"):
+        make(photo_folder, tmp_path / "new2")
+
+
+def test_a_larger_count_adds_pairs(photo_folder: Path, tmp_path: Path) -> None:
+    make(photo_folder, tmp_path / "set", count=2)
+    stamp = (tmp_path / "set" / "lr" / "000000_astronaut.png").stat().st_mtime_ns
+    assert len(make(photo_folder, tmp_path / "set", count=6)) == 6
+    assert (tmp_path / "set" / "lr" / "000000_astronaut.png").stat().st_mtime_ns == stamp
+    make(photo_folder, tmp_path / "whole")
+    assert content(tmp_path / "set") == content(tmp_path / "whole")
+
+
+def test_images_of_no_set_are_neither_counted_nor_removed(photo_folder: Path, tmp_path: Path) -> None:
+    stranger = tmp_path / "set" / "hr" / "holiday.png"
+    stranger.parent.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(stranger)
+    items = list(plan_test_set(photo_folder, list_photos(photo_folder), SETTINGS, 0, 64, 6))
+    for overwrite in (False, True):
+        with pytest.raises(DatasetError, match=r"hr/holiday\.png: .* choose another folder"):
+            list(write_test_set(photo_folder, items, SETTINGS, tmp_path / "set", overwrite))
+    assert stranger.is_file()
+    assert not (tmp_path / "set" / MANIFEST).exists()
+
+
+@pytest.mark.parametrize("output", ["photos", "photos/.", "."])
+def test_pairs_do_not_come_among_the_photographs(tmp_path: Path, photo_folder: Path, output: str) -> None:
+    root = photo_folder if output != "." else photo_folder.rename(tmp_path / "hr")
+    with pytest.raises(InvalidInputError, match="among the photographs"):
+        make(root, tmp_path / output)
+
+
+def test_one_unusable_photograph_is_left_out(photo_folder: Path, tmp_path: Path) -> None:
+    """Of every round, and the others have the parameters that they would have without it."""
+    (photo_folder / "broken.png").write_bytes(b"x")
+    Image.new("RGB", (60, 90)).save(photo_folder / "small.png")
+    write_float(photo_folder)
+    photos, failures = list_photos(photo_folder), list[str]()
+    items = list(plan_test_set(photo_folder, photos, SETTINGS, 0, 64, 2 * len(photos), failures.append))
+    assert [Path(message.split(":")[0]).name for message in failures] == ["broken.png", "float.tif", "small.png"]
+    assert [item.name[:6] for item in items] == [f"{i:06d}" for i in (0, 2, 3, 5, 7, 9, 10, 12)]
+    (photo_folder / "cat.webp").unlink()
+    failures.clear()
+    made = list(write_test_set(photo_folder, items, SETTINGS, tmp_path / "set", on_failure=failures.append))
+    assert len(made) == len(read_manifest(tmp_path / "set" / MANIFEST)[1]) == 6
+    assert len(failures) == 2
+    assert "cat.webp" in failures[0]
+    assert len(list_photos(tmp_path / "set" / "hr")) == len(list_photos(tmp_path / "set" / "lr")) == 6
+
+
+def test_a_pair_that_cannot_be_written_leaves_nothing(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Image.Image.save
+
+    def full(image: Image.Image, file: object, **options: Any) -> None:
+        if image.size == (32, 32):
+            raise OSError(28, "No space left on device")
+        save(image, file, **options)
+
+    items = list(plan_test_set(photo_folder, list_photos(photo_folder), SETTINGS, 0, 64, 1))
+    items += plan_test_set(photo_folder, list_photos(photo_folder)[1:2], SETTINGS, 0, 128, None)
+    monkeypatch.setattr(Image.Image, "save", full)
+    failures: list[str] = []
+    made = list(write_test_set(photo_folder, items, SETTINGS, tmp_path / "set", on_failure=failures.append))
+    assert (len(made), len(failures), "No space left" in failures[0]) == (1, 1, True)
+    assert len(list_photos(tmp_path / "set" / "hr")) == len(list_photos(tmp_path / "set" / "lr")) == 1
+    assert len(read_manifest(tmp_path / "set" / MANIFEST)[1]) == 1
+
+
+def test_names_that_are_not_unicode_can_be_replayed(photo_folder: Path, tmp_path: Path) -> None:
+    (photo_folder / "cat.webp").rename(photo_folder / os.fsdecode(b"caf\xe9.webp"))
+    make(photo_folder, tmp_path / "a", count=4)
+    settings, items = read_manifest(tmp_path / "a" / MANIFEST)
+    list(write_test_set(photo_folder, items, settings, tmp_path / "b"))
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "", 3])
+def test_a_manifest_cannot_write_elsewhere(photo_folder: Path, tmp_path: Path, name: object) -> None:
+    make(photo_folder, tmp_path / "a", count=1)
+    header, line = (tmp_path / "a" / MANIFEST).read_text().splitlines()
+    (tmp_path / "bad.jsonl").write_text(f"{header}\n{json.dumps({**json.loads(line), 'name': name})}\n")
+    with pytest.raises(DatasetError, match="not a readable manifest"):
+        read_manifest(tmp_path / "bad.jsonl")

@@ -11,6 +11,9 @@ import typer
 
 from tsdsr.cli.common import SOURCE_HELP, DtypeChoice, errors_reported
 from tsdsr.cli.progress import ProgressBars, track
+from tsdsr.errors import InvalidInputError
+from tsdsr.files import require_writable_folder
+from tsdsr.wording import counted
 
 if TYPE_CHECKING:
     from tsdsr.models.text import TextPart
@@ -24,31 +27,68 @@ class PresetChoice(str, Enum):
     stablesr = "stablesr"
 
 
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what another run left in the folder.")]
+
+
+class Failures:
+    """Files that a command leaves out: each is reported at once, and the command ends with status 1."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, message: str) -> None:
+        self.count += 1
+        typer.echo(f"error: {message}", err=True)
+
+    def end(self, summary: str) -> None:
+        """Print the summary; exit with status 1 if a file was left out."""
+        typer.echo(f"{summary}; {self.count} failed" if self.count else summary)
+        if self.count:
+            raise typer.Exit(1)
+
+
 @data_app.command()
 def degrade(
-    hq: Annotated[Path, typer.Argument(metavar="HQ_DIR", help="Folder of sharp images.")],
+    context: typer.Context,
+    hq: Annotated[Path, typer.Argument(metavar="HQ", help="Folder of sharp images, or one image.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Gets lr/, hr/ and manifest.jsonl.")],
     preset: Annotated[PresetChoice, typer.Option(help="Published settings.")] = PresetChoice.stablesr,
     seed: Annotated[int, typer.Option(help="The same seed makes the same set.")] = 0,
     crop: Annotated[int | None, typer.Option(help="Edge of random crops; default whole images.")] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Number of pairs; default one an image.")] = None,
+    count: Annotated[int | None, typer.Option(help="Number of pairs; default one an image.")] = None,
     replay: Annotated[Path | None, typer.Option(help="Make the set of this manifest again instead.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Create a degraded test set and a manifest of all drawn parameters."""
+    """Create a degraded test set and a manifest of all drawn parameters; an interrupted run is resumed."""
     with errors_reported():
         from tsdsr.data.degradation_presets import PRESETS
         from tsdsr.data.sources import list_photos
         from tsdsr.data.testset import plan_test_set, read_manifest, write_test_set
 
+        require_writable_folder(output)
+        failures, root = Failures(), hq.parent if hq.is_file() else hq
         if replay is not None:
+            _refuse_beside_replay(context)
             settings, items = read_manifest(replay)
-            total, planned = len(items), iter(items)
         else:
-            images, settings = list_photos(hq), PRESETS[preset.value]
-            total = len(images) if count is None else count
-            planned = plan_test_set(hq, images, settings, seed, crop, count)
-        made = sum(1 for _ in track(write_test_set(hq, planned, settings, output), "pairs", total))
-    typer.echo(f"{made} pairs in {output}")
+            settings = PRESETS[preset.value]
+            images = [hq] if hq.is_file() else list_photos(hq, leave_out=[output])
+            planned = plan_test_set(root, images, settings, seed, crop, count, failures)
+            items = list(track(planned, "parameters", len(images) if count is None else count))
+        writer = write_test_set(root, items, settings, output, overwrite, failures)
+        made = sum(1 for _ in track(writer, "pairs", len(items)))
+    failures.end(f"{counted(made, 'pair')} in {output}")
+
+
+def _refuse_beside_replay(context: typer.Context) -> None:
+    """The manifest holds these settings; others beside it would be ignored."""
+    given = [
+        f"--{name}"
+        for name in ("preset", "seed", "crop", "count")
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        raise InvalidInputError(f"--replay takes its settings from the manifest; leave out {', '.join(given)}")
 
 
 @data_app.command()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,13 +19,19 @@ from torch import Tensor
 
 from tsdsr.data.degradation_presets import PRESETS, DegradationSettings
 from tsdsr.data.second_order import SampleRecord, SecondOrderDegradation
-from tsdsr.errors import DatasetError, InvalidInputError
-from tsdsr.files import StrPath, atomic_path
+from tsdsr.errors import DatasetError, FileWriteError, InvalidInputError, TSDSRError
+from tsdsr.files import StrPath, as_path, atomic_path, require_writable_folder, write_text
 from tsdsr.hashing import hash_pixels
+from tsdsr.images.listing import list_images
 from tsdsr.images.reading import read_rgb
 from tsdsr.pixels import to_tensor, to_uint8
 
 MANIFEST = "manifest.jsonl"
+
+PARTS = ("lr", "hr")
+"""Folders of a test set: low-quality images and their truths."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -53,85 +62,235 @@ class PairItem:
         return cls(**{**data, "box": tuple(data["box"]), "record": SampleRecord.from_dict(data["record"])})
 
 
+OnFailure = Callable[[str], None]
+"""Called with a message that names a photograph or pair that is left out; without it, the error is raised."""
+
+
 def plan_test_set(
-    root: Path, images: list[Path], settings: DegradationSettings, seed: int, crop: int | None, count: int | None
+    root: Path,
+    images: Sequence[Path],
+    settings: DegradationSettings,
+    seed: int,
+    crop: int | None,
+    count: int | None,
+    on_failure: OnFailure | None = None,
 ) -> Iterator[PairItem]:
     """Draw the items of a test set. Item ``i`` depends only on ``(seed, i)`` and its image.
 
     Args:
         root (Path): folder of the sharp images.
-        images (list of Path): image files below ``root``.
+        images (sequence of Path): image files below ``root``.
         settings (DegradationSettings): degradation settings.
-        seed (int): base seed.
+        seed (int): base seed, from 0 to 2**63 - 1.
         crop (int | None): edge of random crops; None uses whole images, cropped to a multiple of the scale.
         count (int | None): number of items, cycling through the images; None is one item per image.
+        on_failure (callable | None): called once for each image that cannot be used; its items are left out.
 
-    Yields:
-        PairItem: items, in order.
+    Returns:
+        iterator of PairItem: items, in order.
 
     Raises:
-        InvalidInputError: The crop is larger than an image or not a multiple of the scale.
+        InvalidInputError: The seed or count is out of range, the crop is not a multiple of the scale, or an image is
+            smaller than the crop.
+        DatasetError: Two images would have the same name.
+        ImageError: An image cannot be read.
     """
-    if crop is not None and crop % settings.scale:
+    if not 0 <= seed < 2**63:
+        raise InvalidInputError(f"the seed must lie between 0 and 2**63 - 1, got {seed}")
+    if count is not None and count < 1:
+        raise InvalidInputError(f"the count must be at least 1, got {count}")
+    if crop is not None and (crop < 1 or crop % settings.scale):
         raise InvalidInputError(f"a crop of {crop} is not a multiple of the scale {settings.scale}")
-    recipe = SecondOrderDegradation(settings)
-    for number in range(len(images) if count is None else count):
+    names = _names(root, images) if count is None else [f"{i:06d}_{images[i % len(images)].stem}" for i in range(count)]
+    return _draw(root, images, names, settings, seed, crop, on_failure)
+
+
+def _draw(
+    root: Path,
+    images: Sequence[Path],
+    names: list[str],
+    settings: DegradationSettings,
+    seed: int,
+    crop: int | None,
+    on_failure: OnFailure | None,
+) -> Iterator[PairItem]:
+    recipe, photos = SecondOrderDegradation(settings), dict[Path, tuple[str, int, int] | None]()
+    for number, name in enumerate(names):
         path = images[number % len(images)]
-        pixels = read_rgb(path)
-        height, width = pixels.shape[:2]
+        if path not in photos:
+            photos[path] = _or_report(partial(_inspect, path, crop or settings.scale), on_failure)
+        photo = photos[path]
+        if photo is None:
+            continue
+        digest, height, width = photo
         rng = np.random.default_rng((seed, number))
         if crop is None:
             box = (0, 0, width // settings.scale * settings.scale, height // settings.scale * settings.scale)
-        elif min(height, width) < crop:
-            raise InvalidInputError(f"{path}: {width}x{height} is smaller than the crop of {crop}")
         else:
             box = (int(rng.integers(width - crop + 1)), int(rng.integers(height - crop + 1)), crop, crop)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         record = recipe.draw((box[3], box[2]), generator)
-        name = path.stem if count is None else f"{number:06d}_{path.stem}"
-        yield PairItem(name, path.relative_to(root).as_posix(), hash_pixels(pixels), box, record)
+        yield PairItem(name, path.relative_to(root).as_posix(), digest, box, record)
+
+
+def _inspect(path: Path, min_side: int) -> tuple[str, int, int]:
+    """Return the pixels' hash, height and width of a photograph."""
+    pixels = read_rgb(path)
+    height, width = pixels.shape[:2]
+    if min(height, width) < min_side:
+        raise InvalidInputError(f"{path}: {width}x{height} is smaller than the crop of {min_side}")
+    return hash_pixels(pixels), height, width
+
+
+def _or_report(work: Callable[[], T], on_failure: OnFailure | None) -> T | None:
+    """Return the result of some work, or None if it failed and the failure is reported."""
+    try:
+        return work()
+    except (TSDSRError, OSError) as error:
+        if on_failure is None:
+            raise
+        on_failure(str(error))
+        return None
+
+
+def _names(root: Path, images: Sequence[Path]) -> list[str]:
+    """Name pairs by stem; by relative path where several images share a stem, with the suffix where they still do.
+
+    Names that differ in case only count as equal, because some file systems do not tell them apart.
+    """
+    below = [path.relative_to(root) for path in images]
+    forms = (
+        [path.stem for path in below],
+        ["_".join(path.with_suffix("").parts) for path in below],
+        ["_".join(path.parts).replace(".", "_") for path in below],
+    )
+    names = forms[0]
+    for form in forms[1:]:
+        counts = Counter(map(str.casefold, names))
+        names = [long if counts[name.casefold()] > 1 else name for name, long in zip(names, form, strict=True)]
+    _require_distinct(names)
+    return names
+
+
+def _require_distinct(names: Iterable[str]) -> None:
+    for name, count in Counter(map(str.casefold, names)).items():
+        if count > 1:
+            raise DatasetError(f"two images would both be called {name!r}; rename one of them")
 
 
 def write_test_set(
-    root: StrPath, items: Iterator[PairItem], settings: DegradationSettings, output: StrPath
+    root: StrPath,
+    items: Iterable[PairItem],
+    settings: DegradationSettings,
+    output: StrPath,
+    overwrite: bool = False,
+    on_failure: OnFailure | None = None,
 ) -> Iterator[str]:
-    """Write ``lr/NAME.png``, ``hr/NAME.png`` and, at the end, the manifest. Existing pairs are kept.
+    """Write the manifest, then ``lr/NAME.png`` and ``hr/NAME.png`` of each item.
+
+    Pairs that are there are kept if the manifest beside them describes exactly these items, so that an interrupted run
+    can be repeated. At the end, the folder holds the pairs of the manifest and no others.
 
     Args:
         root (str | PathLike): folder of the sharp images.
-        items (iterator of PairItem): see :func:`plan_test_set` and :func:`read_manifest`.
+        items (iterable of PairItem): see :func:`plan_test_set` and :func:`read_manifest`.
         settings (DegradationSettings): degradation settings.
         output (str | PathLike): folder of the test set.
+        overwrite (bool): remove the test set that is there and make all pairs again.
+        on_failure (callable | None): called for each pair that cannot be made; it is left out of the manifest.
 
     Yields:
         str: name of each pair when it is complete.
 
     Raises:
-        DatasetError: A source image differs from the one in the manifest, or two items share a name.
+        DatasetError: A source image differs from the one in the manifest, two items share a name, or the folder holds
+            another test set or other images.
+        InvalidInputError: The folder cannot be written, or is that of the photographs.
+        FileWriteError: A file cannot be written.
     """
-    root = Path(root)
-    output = Path(output)
-    recipe, written = SecondOrderDegradation(settings), []
-    names: set[str] = set()
+    root, output, items = Path(root), require_writable_folder(output), list(items)
+    _require_distinct(item.name for item in items)
+    _require_apart(root, output)
+    _make_room(output, items, settings, overwrite)
+    _write_manifest(output, items, settings)
+    recipe, failed = SecondOrderDegradation(settings), set()
     for item in items:
-        if item.name in names:
-            raise DatasetError(f"two images would both be called {item.name!r}; rename one of them")
-        names.add(item.name)
-        pixels = read_rgb(root / item.source)
-        if hash_pixels(pixels) != item.sha256:
-            raise DatasetError(f"{root / item.source}: is not the image this test set was made from")
-        low, high = output / "lr" / f"{item.name}.png", output / "hr" / f"{item.name}.png"
-        if not (low.is_file() and high.is_file()):
-            left, top, width, height = item.box
-            x_hq = to_tensor(pixels[top : top + height, left : left + width])[None]
-            _save(recipe.target(x_hq)[0], high)
-            _save(recipe.apply(x_hq, [item.record])[0], low)
-        written.append(item)
-        yield item.name
-    with atomic_path(output / MANIFEST) as temporary:
-        header = {"format": 1, "settings": dataclasses.asdict(settings)}
-        lines = [json.dumps(header), *(json.dumps(item.to_dict()) for item in written)]
-        temporary.write_text("\n".join(lines) + "\n")
+        if _or_report(partial(_write_pair, root, item, recipe, output), on_failure):
+            yield item.name
+        else:
+            failed.add(item.name)
+    if failed:
+        for item in items:
+            if item.name in failed:
+                _remove_pair(output, item)
+        _write_manifest(output, [item for item in items if item.name not in failed], settings)
+
+
+def _require_apart(root: Path, output: Path) -> None:
+    """Check that the pairs do not come among the photographs."""
+    photos, folder = root.resolve(), output.resolve()
+    if photos == folder or any(photos.is_relative_to(folder / part) for part in PARTS):
+        raise InvalidInputError(f"{output}: the pairs would be written among the photographs; choose another folder")
+
+
+def _make_room(output: Path, items: list[PairItem], settings: DegradationSettings, overwrite: bool) -> None:
+    """Check that the folder holds nothing but pairs of these items; with ``overwrite``, remove the set in it."""
+    remedy = "choose another folder, or replace the set with --overwrite"
+    old: list[PairItem] = []
+    if os.path.lexists(output / MANIFEST):
+        before, old = read_manifest(output / MANIFEST)
+        wanted = {item.name: item for item in items}
+        changed = [item.name for item in old if wanted.get(item.name) != item]
+        if before != settings and not overwrite:
+            raise DatasetError(f"{output}: holds a test set of another preset; {remedy}")
+        if changed and not overwrite:
+            raise DatasetError(
+                f"{output}: holds a test set of another seed, crop or count, or of other photographs "
+                f"({changed[0]} is not of this set); {remedy}"
+            )
+    folders = [require_writable_folder(output / part) for part in PARTS]
+    known = {folder / f"{item.name}.png" for folder in folders for item in old}
+    for folder in folders:
+        for image in list_images(folder).images if folder.is_dir() else ():
+            if folder / image not in known:
+                raise DatasetError(
+                    f"{folder / image}: is an image that no {MANIFEST} in {output} describes; choose another folder"
+                )
+    if overwrite:
+        for item in old:
+            _remove_pair(output, item)
+
+
+def _remove_pair(output: Path, item: PairItem) -> None:
+    for part in PARTS:
+        try:
+            (output / part / f"{item.name}.png").unlink(missing_ok=True)
+        except OSError as error:
+            raise FileWriteError(f"{output / part}: {item.name}.png cannot be removed ({error.strerror})") from error
+
+
+def _write_pair(root: Path, item: PairItem, recipe: SecondOrderDegradation, output: Path) -> bool:
+    """Write the two files of a pair, unless both are there."""
+    low, high = (output / part / f"{item.name}.png" for part in PARTS)
+    if low.is_file() and high.is_file():
+        return True
+    pixels = read_rgb(root / item.source)
+    if hash_pixels(pixels) != item.sha256:
+        raise DatasetError(f"{root / item.source}: is not the image this test set was made from")
+    left, top, width, height = item.box
+    crop = pixels[top : top + height, left : left + width]
+    if crop.shape[:2] != (height, width):
+        raise DatasetError(f"{root / item.source}: the crop of {item.name} lies outside the image")
+    x_hq = to_tensor(crop)[None]
+    _save(recipe.target(x_hq)[0], high)
+    _save(recipe.apply(x_hq, [item.record])[0], low)
+    return True
+
+
+def _write_manifest(output: Path, items: list[PairItem], settings: DegradationSettings) -> None:
+    header = {"format": 1, "settings": dataclasses.asdict(settings)}
+    lines = [json.dumps(header), *(json.dumps(item.to_dict()) for item in items)]
+    write_text(output / MANIFEST, "\n".join(lines) + "\n")
 
 
 def read_manifest(path: StrPath) -> tuple[DegradationSettings, list[PairItem]]:
@@ -140,13 +299,21 @@ def read_manifest(path: StrPath) -> tuple[DegradationSettings, list[PairItem]]:
     Raises:
         DatasetError: The file is missing, damaged, or uses settings unknown to this version.
     """
-    path = Path(path)
+    path = as_path(path, "manifest")
     try:
-        header, *lines = path.read_text().splitlines()
+        header, *lines = path.read_text(encoding="utf-8").splitlines()
         stored = json.loads(header)["settings"]
         items = [PairItem.from_dict(json.loads(line)) for line in lines]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{path}: is not a readable manifest ({error})") from error
+    for item in items:
+        if (
+            not item.name
+            or not isinstance(item.name, str)
+            or Path(item.name).name != item.name
+            or not isinstance(item.source, str)
+        ):
+            raise DatasetError(f"{path}: is not a readable manifest (a pair is called {item.name!r})")
     for settings in PRESETS.values():
         if json.loads(json.dumps(dataclasses.asdict(settings))) == stored:
             return settings, items
