@@ -126,11 +126,11 @@ def test_options_out_of_range(options: dict[str, Any]) -> None:
 def test_what_a_format_cannot_hold_is_noticed(tmp_path: Path) -> None:
     picture = Picture(deep(rgb()), deep(ramp()), metadata())
     assert write_picture(picture, tmp_path / "a.bmp") == (
+        "BMP cannot hold an ICC profile: colours are converted to sRGB",
         "BMP has no transparency: it is flattened onto white",
         "16 bits are rounded to the 8 of BMP",
         "BMP cannot hold EXIF data: left out",
         "BMP cannot hold XMP: left out",
-        "BMP cannot hold the ICC profile: left out",
     )
     opaque = replace(picture, pixels=rgb(), alpha=np.full((48, 64), 255, np.uint8))
     assert write_picture(opaque, tmp_path / "a.jpg") == ()

@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from tsdsr.images.color_spaces import SRGB_PRIMARIES, adapted, srgb_encoded
+from tsdsr.images.exif import declare_srgb
+from tsdsr.images.hdr import tone_mapped
 from tsdsr.images.picture import Picture, Pixels, strips
 
 _SPACES = {1: b"GRAY", 3: b"RGB "}
@@ -20,6 +23,18 @@ _SPACES = {1: b"GRAY", 3: b"RGB "}
 def fits(icc: bytes, channels: int) -> bool:
     """Return whether a profile applies to pixels with ``channels`` channels (1 for grey, 3 for RGB)."""
     return icc[16:20] == _SPACES[channels]
+
+
+def profile_cicp(icc: bytes) -> tuple[int, int, int, int] | None:
+    """Return the code points of ITU-T H.273 in a profile: primaries, transfer, matrix, full range flag.
+
+    Raises:
+        ValueError, struct.error: The profile is damaged.
+    """
+    at = _tags(icc).get(b"cicp")
+    if at is None or len(icc) < at + 12:
+        return None
+    return icc[at + 8], icc[at + 9], icc[at + 10], icc[at + 11]
 
 
 def device_to_srgb(mode: str, icc: bytes | None) -> tuple[Callable[[Image.Image], Image.Image], str]:
@@ -37,12 +52,14 @@ def device_to_srgb(mode: str, icc: bytes | None) -> tuple[Callable[[Image.Image]
 
 
 def to_srgb(picture: Picture) -> Picture:
-    """Convert a picture to sRGB and drop its profile. Grey pictures get the sRGB tone curve.
+    """Convert a picture to sRGB and drop its profile. Grey pictures get the sRGB tone curve. HDR is tone-mapped.
 
     The intent is relative colorimetric: white stays white, and colours outside sRGB are clipped. LittleCMS converts
     8-bit pictures; it has no 16-bit RGB in Pillow. 16-bit pictures are converted with the profile's matrix and curves.
     A 16-bit picture with a table-based profile keeps it, with a notice.
     """
+    if picture.metadata.hdr is not None:
+        return _as_srgb(tone_mapped(picture))
     icc = picture.metadata.icc
     if icc is None:
         return picture
@@ -51,7 +68,14 @@ def to_srgb(picture: Picture) -> Picture:
     except (ImageCms.PyCMSError, OSError, ValueError, struct.error, LookupError, ArithmeticError) as error:
         notice = f"the ICC profile cannot be applied and is kept ({error})"
         return replace(picture, notices=(*picture.notices, notice))
-    return replace(picture, pixels=pixels, metadata=replace(picture.metadata, icc=None))
+    return _as_srgb(replace(picture, pixels=pixels))
+
+
+def _as_srgb(picture: Picture) -> Picture:
+    """Let the metadata say that the pixels are sRGB."""
+    metadata = picture.metadata
+    exif = None if metadata.exif is None else declare_srgb(metadata.exif)
+    return replace(picture, metadata=replace(metadata, icc=None, exif=exif))
 
 
 def _converter(
@@ -87,23 +111,12 @@ def _deep_to_srgb(pixels: Pixels, icc: bytes) -> Pixels:
     to_linear_srgb = np.eye(1)
     if not grey:
         columns = [struct.unpack_from(">3i", icc, tags[tag] + 8) for tag in (b"rXYZ", b"gXYZ", b"bXYZ")]
-        to_linear_srgb = np.linalg.inv(_SRGB_TO_XYZ) @ (np.array(columns).T / 65536)
+        to_linear_srgb = np.linalg.inv(adapted(SRGB_PRIMARIES)[0]) @ (np.array(columns).T / 65536)
     result = np.empty_like(pixels)
     for rows in strips(len(pixels), pixels[:1].nbytes):
         linear = np.stack([curve[pixels[rows, :, c]] for c, curve in enumerate(curves)], axis=-1)
-        result[rows] = np.rint(_srgb_encoded((linear @ to_linear_srgb.T).clip(0, 1)) * 65535)
+        result[rows] = np.rint(srgb_encoded((linear @ to_linear_srgb.T).clip(0, 1)) * 65535)
     return result
-
-
-_SRGB_TO_XYZ = np.array(
-    [[0.43606567, 0.38514709, 0.14306641], [0.22248840, 0.71687317, 0.06060791], [0.01391602, 0.09707642, 0.71409607]]
-)
-"""The sRGB primaries adapted to D50, as stored in the IEC 61966-2-1 profile."""
-
-
-def _srgb_encoded(linear: NDArray[np.float64]) -> NDArray[np.float64]:
-    y: NDArray[np.float64] = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return y
 
 
 def _tags(icc: bytes) -> dict[bytes, int]:

@@ -11,13 +11,11 @@ from typing import Any
 
 from PIL import Image
 
+from tsdsr.images.exif import ORIENTATION, fit_exif
 from tsdsr.images.icc import fits
 from tsdsr.images.picture import Metadata, Pixels
 
-DESCRIPTION, ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x010E, 0x0112, 0x011A, 0x011B, 0x0128
-_EXIF_IFD, _IMAGE_SIZE, _PIXEL_SIZE = 0x8769, (0x0100, 0x0101), (0xA002, 0xA003)
-_THUMBNAILS = ((0x0201, 0x0202), (0x0111, 0x0117))  # (offset tag, length tag)
-_SHORT, _LONG = 3, 4
+DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x010E, 0x011A, 0x011B, 0x0128
 
 TIFF_STRUCTURE = frozenset(
     {*range(254, 270), 273, *range(277, 282), *range(284, 296), 297, 301, *range(317, 348), *range(512, 533),
@@ -80,66 +78,6 @@ def fitted(metadata: Metadata, pixels: Pixels) -> tuple[Metadata, list[str]]:
             notices.append("the EXIF data is damaged and left out")
     xmp = metadata.xmp and fit_xmp(metadata.xmp, width, height)
     return replace(metadata, exif=exif, icc=icc, xmp=xmp), notices
-
-
-def fit_exif(exif: bytes, width: int, height: int) -> bytes:
-    """Update orientation and sizes of an EXIF block and erase its thumbnail.
-
-    Entries are edited in place, so that other content, such as maker notes with absolute offsets, stays valid.
-
-    Args:
-        exif (bytes): the block, starting at its TIFF header.
-        width, height (int): size of the picture it will describe.
-
-    Raises:
-        ValueError, struct.error: The block is damaged.
-    """
-    data = bytearray(exif)
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(data[:4]))
-    if order is None:
-        raise ValueError("no TIFF header")
-    main, next_at = _entries(data, order, struct.unpack_from(order + "I", data, 4)[0])
-    if ORIENTATION in main:
-        struct.pack_into(order + "HIHH", data, main[ORIENTATION] + 2, _SHORT, 1, 1, 0)
-    sub: dict[int, int] = {}
-    if _EXIF_IFD in main:
-        sub, _ = _entries(data, order, struct.unpack_from(order + "I", data, main[_EXIF_IFD] + 8)[0])
-    for entries, names in ((main, _IMAGE_SIZE), (sub, _PIXEL_SIZE)):
-        for tag, value in zip(names, (width, height), strict=True):
-            if tag in entries:
-                struct.pack_into(order + "HII", data, entries[tag] + 2, _LONG, 1, value)
-    _drop_thumbnail(data, order, next_at)
-    return bytes(data)
-
-
-def _entries(data: bytearray, order: str, at: int) -> tuple[dict[int, int], int]:
-    """Return the position of each tag's entry, and the position of the offset of the next directory."""
-    (count,) = struct.unpack_from(order + "H", data, at)
-    starts = [at + 2 + 12 * i for i in range(count)]
-    if at + 2 + 12 * count > len(data):
-        raise ValueError("a directory goes beyond the end")
-    return {struct.unpack_from(order + "H", data, start)[0]: start for start in starts}, at + 2 + 12 * count
-
-
-def _drop_thumbnail(data: bytearray, order: str, next_at: int) -> None:
-    if next_at + 4 > len(data):  # some writers omit the offset
-        return
-    (at,) = struct.unpack_from(order + "I", data, next_at)
-    struct.pack_into(order + "I", data, next_at, 0)
-    if not at:
-        return
-    entries, end = _entries(data, order, at)
-    for offset_tag, length_tag in _THUMBNAILS:
-        if offset_tag in entries and length_tag in entries:
-            (start,) = struct.unpack_from(order + "I", data, entries[offset_tag] + 8)
-            (length,) = struct.unpack_from(order + "I", data, entries[length_tag] + 8)
-            stop = min(start + length, len(data))
-            if start > next_at and stop > start:
-                data[start:stop] = bytes(stop - start)
-                if stop >= len(data) - 3:  # the thumbnail is usually last in the block
-                    del data[start:]
-    if end <= len(data):
-        data[at:end] = bytes(end - at)
 
 
 _XMP_FIELDS = (b"tiff:Orientation", b"tiff:ImageWidth", b"tiff:ImageLength", b"exif:PixelXDimension",

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tsdsr.errors import InvalidInputError
+from tsdsr.errors import ImageReadError, InvalidInputError
+from tsdsr.images.color_spaces import ColorSpace
 
 Pixels = NDArray[Any]
 """Samples of uint8 or uint16."""
@@ -21,15 +22,18 @@ class Metadata:
 
     Attributes:
         exif (bytes | None): the EXIF block, starting at its TIFF header.
-        icc (bytes | None): the ICC profile of the pixel values; None means sRGB.
+        icc (bytes | None): the ICC profile of the pixel values; None means sRGB, unless ``hdr`` is set.
         xmp (bytes | None): the XMP packet.
         dpi (tuple | None): horizontal and vertical pixels per inch.
+        hdr (ColorSpace | None): the space of pixel values with high dynamic range (PQ or HLG), which no result holds:
+            :func:`tsdsr.images.icc.to_srgb` converts them.
     """
 
     exif: bytes | None = None
     icc: bytes | None = None
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
+    hdr: ColorSpace | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +91,25 @@ class Picture:
         """The largest sample value, 255 or 65535: white, or opaque."""
         return int(np.iinfo(self.pixels.dtype).max)
 
+    def check_range(self) -> None:
+        """Check that the values are those of a standard display, which models and formats expect.
+
+        Raises:
+            ImageReadError: The picture has high dynamic range.
+        """
+        if self.metadata.hdr is not None:
+            raise ImageReadError(
+                f"has high dynamic range ({self.metadata.hdr.hdr}, {self.metadata.hdr.name}); "
+                "convert it to sRGB with 'tsdsr upscale --icc srgb', in Python with icc='srgb'"
+            )
+
     def to_rgb(self) -> NDArray[np.uint8]:
-        """Convert to 8-bit RGB (H, W, 3), with transparency flattened onto white."""
+        """Convert to 8-bit RGB (H, W, 3), with transparency flattened onto white.
+
+        Raises:
+            ImageReadError: as :meth:`check_range`.
+        """
+        self.check_range()
         pixels = to_8_bits(flattened(self.pixels, self.alpha))
         return np.repeat(pixels, 3, axis=2) if self.grey else pixels
 

@@ -15,9 +15,13 @@ from PIL import Image, UnidentifiedImageError
 
 from tsdsr.errors import ImageReadError, ImageTooLargeError, InvalidInputError, MissingDependencyError, TSDSRError
 from tsdsr.files import StrPath
+from tsdsr.images.bmp_header import bmp_profile
 from tsdsr.images.color_modes import conversion_of, upright, with_transparent_colour
+from tsdsr.images.declared_color import Declared, in_declared_space, read_declared
 from tsdsr.images.encoded import EncodedImage
-from tsdsr.images.metadata import ORIENTATION, fitted, read_metadata
+from tsdsr.images.exif import ORIENTATION
+from tsdsr.images.isobmff import HeifInfo, read_heif_info
+from tsdsr.images.metadata import fitted, read_metadata
 from tsdsr.images.picture import Metadata, Picture, Pixels
 from tsdsr.images.sixteen_bit import has_planes_apart, is_16_bit, read_16_bit, read_uncommon_tiff, uncommon_tiff_size
 
@@ -114,8 +118,9 @@ def read_rgb(path: StrPath) -> NDArray[np.uint8]:
     """Decode a file to 8-bit RGB, the form that training, scoring and reports use.
 
     16 bits are rounded, grey is repeated, transparency is flattened onto white, and the EXIF orientation is applied.
-    Pixel values are used as stored. An ICC profile is not applied, because the usual test sets are scored without it.
-    Only CMYK, LAB and YCbCr images, which are not RGB, are converted.
+    Pixel values are used as stored. An ICC profile, or what else a file declares about its colours, is not applied,
+    because the usual test sets are scored without it. Only CMYK, LAB and YCbCr images, which are not RGB, are
+    converted. High dynamic range (PQ, HLG) is refused.
 
     Args:
         path (str | PathLike): as :func:`read_picture`.
@@ -127,7 +132,7 @@ def read_rgb(path: StrPath) -> NDArray[np.uint8]:
         ImageReadError, MissingDependencyError: as :func:`read_picture`.
         ImageTooLargeError: The image has more than :data:`MAX_RGB_PIXELS` pixels.
     """
-    return _decoded(_existing(path), MAX_RGB_PIXELS).to_rgb()
+    return _rgb(_existing(path))
 
 
 def decode_rgb(data: bytes, name: str) -> NDArray[np.uint8]:
@@ -137,7 +142,7 @@ def decode_rgb(data: bytes, name: str) -> NDArray[np.uint8]:
         data (bytes): content of the file.
         name (str): name used in messages.
     """
-    return _decoded(EncodedImage(name, data), MAX_RGB_PIXELS).to_rgb()
+    return _rgb(EncodedImage(name, data))
 
 
 def read_size(path: StrPath) -> tuple[int, int]:
@@ -182,9 +187,20 @@ def _existing(path: StrPath) -> EncodedImage:
     return EncodedImage.at(path)
 
 
-def _decoded(file: EncodedImage, max_pixels: int | None) -> Picture:
+def _decoded(file: EncodedImage, max_pixels: int | None, as_stored: bool = False) -> Picture:
+    """Decode a file; ``as_stored`` leaves values as they are, whatever the file declares about their colours."""
     with _errors_named(file), _pillow_prepared():
-        return _read(file, max_pixels)
+        picture, declared = _read(file, max_pixels)
+        keep = as_stored and (declared.space is None or not declared.space.hdr)
+        return picture if keep else in_declared_space(picture, declared)
+
+
+def _rgb(file: EncodedImage) -> NDArray[np.uint8]:
+    picture = _decoded(file, MAX_RGB_PIXELS, as_stored=True)
+    try:
+        return picture.to_rgb()
+    except ImageReadError as error:  # high dynamic range
+        raise ImageReadError(f"{file.name}: {error}") from None
 
 
 @contextmanager
@@ -227,7 +243,7 @@ def _open(file: EncodedImage) -> Image.Image | None:
         return None
 
 
-def _read(file: EncodedImage, max_pixels: int | None) -> Picture:
+def _read(file: EncodedImage, max_pixels: int | None) -> tuple[Picture, Declared]:
     opened = _open(file)
     if opened is None:
         return _read_uncommon(file, max_pixels)
@@ -238,22 +254,31 @@ def _read(file: EncodedImage, max_pixels: int | None) -> Picture:
             return _read_uncommon(file, max_pixels)
         samples = read_16_bit(file, image) if deep else None
         image.load()
-        metadata, orientation, notices = read_metadata(image.getexif(), image.info, str(image.format))
+        info, boxes = image.info, None
+        if image.format in ("AVIF", "HEIF"):
+            with file.stream() as stream:
+                boxes = read_heif_info(stream)
+        elif image.format == "BMP":
+            info = {**info, "icc_profile": bmp_profile(file)}
+        declared = read_declared(file, str(image.format), info, image.getexif(), boxes)
+        metadata, orientation, notices = read_metadata(image.getexif(), info, str(image.format))
         if samples is not None:
             samples = with_transparent_colour(upright(samples, orientation), image.info.get("transparency"))
         else:
             conversion = conversion_of(image, metadata.icc)
             samples = conversion.run(image, orientation)
             notices += conversion.notices
-            metadata = metadata if conversion.keeps_profile else replace(metadata, icc=None)
-        return _picture(samples, metadata, [*_about_file(image), *notices])
+            if not conversion.keeps_profile:
+                metadata, declared = replace(metadata, icc=None), Declared()
+        return _picture(samples, metadata, [*_about_file(image, boxes), *notices]), declared
 
 
-def _read_uncommon(file: EncodedImage, max_pixels: int | None) -> Picture:
+def _read_uncommon(file: EncodedImage, max_pixels: int | None) -> tuple[Picture, Declared]:
     samples, tags = read_uncommon_tiff(file, lambda width, height: _check_size(file, width, height, max_pixels))
     info = {"xmp": tags.get(_XMP), "icc_profile": tags.get(_ICC)}
+    declared = read_declared(file, "TIFF", info, tags, None)
     metadata, orientation, notices = read_metadata(tags, info, "TIFF")
-    return _picture(upright(samples, orientation), metadata, notices)
+    return _picture(upright(samples, orientation), metadata, notices), declared
 
 
 def _picture(samples: Pixels, metadata: Metadata, notices: list[str]) -> Picture:
@@ -287,11 +312,13 @@ def _check(file: EncodedImage, image: Image.Image, max_pixels: int | None) -> No
         raise ImageReadError(f"{file.name}: holds {kind}; convert it to 8 or 16 bits first")
 
 
-def _about_file(image: Image.Image) -> list[str]:
+def _about_file(image: Image.Image, boxes: HeifInfo | None) -> list[str]:
     count = getattr(image, "n_frames", 1)
     notices = [f"the main one of {count} pictures in the file is used"] if count > 1 else []
-    if image.format == "HEIF" and image.info.get("bit_depth", 8) > 8:
-        notices.append(f"{image.info['bit_depth']} bits are read as 8")
+    if boxes is not None and boxes.bits > 8:
+        notices.append(f"{boxes.bits} bits are read as 8")
+    if boxes is not None and boxes.attached:
+        notices.append(f"left out: the file's {', '.join(boxes.attached)}")
     return notices
 
 

@@ -106,6 +106,7 @@ def write_picture(picture: Picture, path: StrPath, options: WriteOptions | None 
 
     Raises:
         InvalidInputError: The suffix is unknown.
+        ImageReadError: The picture has high dynamic range.
         ImageWriteError: The disk is full, permission is denied, or the format cannot store the picture. An old file at
             ``path`` is unchanged then.
         MissingDependencyError: The encoder of the format is not installed.
@@ -113,6 +114,7 @@ def write_picture(picture: Picture, path: StrPath, options: WriteOptions | None 
     name, options = image_format(path), options or WriteOptions()
     require_codec(path, name)
     check_size(path, picture.width, picture.height)
+    picture.check_range()
     picture, notices = _as_format_allows(picture, name)
     try:
         with warnings.catch_warnings(), atomic_path(path) as temporary:
@@ -141,6 +143,10 @@ def _encode(picture: Picture, file: IO[bytes], name: str, options: WriteOptions)
 def _as_format_allows(picture: Picture, name: str) -> tuple[Picture, tuple[str, ...]]:
     """Reduce a picture to what a format can store, and return a notice for each thing that is lost."""
     notices: list[str] = []
+    if name == "BMP" and picture.metadata.icc is not None:
+        picture = to_srgb(picture)
+        if picture.metadata.icc is None:
+            notices.append("BMP cannot hold an ICC profile: colours are converted to sRGB")
     if picture.grey and (name in _NO_GREY or (name == "HEIF" and picture.alpha is not None)):
         picture = to_srgb(picture)  # a grey profile does not apply to the three stored channels
         picture = replace(picture, pixels=np.broadcast_to(picture.pixels, (*picture.pixels.shape[:2], 3)))

@@ -262,7 +262,11 @@ def restore_picture(picture: Picture, enlarge: Enlarge, visible: Visible | None 
             a pipeline's ``upscale_pixels``.
         visible (callable | None): maps (h, w) to the rows and columns of the input that ``enlarge`` keeps, see
             :meth:`~tsdsr.pipeline.options.RestoreOptions.visible`; None means all.
+
+    Raises:
+        ImageReadError: the picture has high dynamic range.
     """
+    picture.check_range()
     pixels, alpha = picture.pixels, picture.alpha
     if alpha is None:
         return replace(picture, pixels=enlarge(pixels))
