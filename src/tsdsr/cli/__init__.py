@@ -15,12 +15,20 @@ from tsdsr.cli.evaluate import compare, evaluate
 from tsdsr.cli.export import export
 from tsdsr.cli.figures import figures
 from tsdsr.cli.fold import fold
+from tsdsr.cli.group import OneLineErrors
 from tsdsr.cli.models import convert, info
 from tsdsr.cli.study import study_app
 from tsdsr.cli.train import train_app
 from tsdsr.cli.upscale import upscale
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=OneLineErrors,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 app.command()(upscale)
 app.command()(convert)
 app.command()(export)
