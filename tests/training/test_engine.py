@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -139,38 +136,6 @@ def test_the_log_of_a_killed_run_is_cut_to_its_checkpoint(photo_folder: Path, tm
     records = [json.loads(line) for line in log.read_text().splitlines()]
     assert [r["step"] for r in records] == [1, 2, 3, 4]
     assert records[2]["loss/l1"] < 9
-
-
-@pytest.fixture
-def sigint() -> Iterator[None]:
-    """Python's own handler of Ctrl-C, which is missing where the tests run in the background of a shell."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_ctrl_c_saves_and_the_run_goes_on_as_if_nothing_had_happened(
-    photo_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], sigint: None
-) -> None:
-    interrupted = trainer(photo_folder, tmp_path / "parts")
-    honest = interrupted.train_step
-
-    def step(batches: object) -> object:
-        if interrupted.step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return honest(batches)  # type: ignore[arg-type]
-
-    interrupted.train_step = step  # type: ignore[assignment,method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        interrupted.run()
-    assert "stopped at step 3 of 6; the same command goes on" in capfd.readouterr().err
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    rest = trainer(photo_folder, tmp_path / "parts")
-    assert rest.step == 3
-    rest.run()
-    whole = trainer(photo_folder, tmp_path / "whole")
-    whole.run()
-    assert_same(weights(whole), weights(rest))
 
 
 def test_two_trainers_do_not_overwrite_each_other(photo_folder: Path, tmp_path: Path) -> None:

@@ -28,7 +28,19 @@ SCRIPT = textwrap.dedent(
     torch.set_num_threads(1)
     from tests.training.test_parallel import make
     run = make(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), accumulation=int(sys.argv[5]))
-    run.run()
+    if sys.argv[6] == "interrupt" and run.accelerator.process_index == 1:
+        import os, signal
+        honest = run.train_step
+        def train_step(batches):
+            if run.step == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            return honest(batches)
+        run.train_step = train_step
+    try:
+        run.run()
+    except KeyboardInterrupt:
+        assert sys.argv[6] == "interrupt" and run.step == 2
+        sys.exit()
     assert run.accelerator.num_processes == 2
     run.close()
     """
@@ -53,7 +65,7 @@ def test_two_processes_equal_one(photo_folder: Path, tmp_path: Path, kind: str, 
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)
     two = tmp_path / "two"
-    result = launch(str(script), str(ROOT), kind, str(photo_folder), str(two), str(accumulation))
+    result = launch(str(script), str(ROOT), kind, str(photo_folder), str(two), str(accumulation), "whole")
     assert result.returncode == 0, result.stderr[-3000:]
     one = make(kind, photo_folder, tmp_path / "one")
     one.run()
@@ -64,3 +76,13 @@ def test_two_processes_equal_one(photo_folder: Path, tmp_path: Path, kind: str, 
     for name, value in expected.items():
         torch.testing.assert_close(got[name], value, rtol=2e-3, atol=5e-6, msg=name)
     assert len((two / "log.jsonl").read_text().splitlines()) >= one.step
+
+
+def test_ctrl_c_for_one_process_stops_all_after_the_same_step(photo_folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    two = tmp_path / "two"
+    result = launch(str(script), str(ROOT), "mini", str(photo_folder), str(two), "1", "interrupt")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "stopped at step 2 of 3" in result.stderr
+    assert make("mini", photo_folder, two).step == 2

@@ -7,13 +7,45 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tsdsr.errors import TrainingError
+from tsdsr.errors import FileWriteError, TrainingError
+from tsdsr.training import run_lock as module
 from tsdsr.training.run_lock import LOCK, run_lock
+
+HOLD = """
+import json, os, sys, time
+from pathlib import Path
+from tsdsr.training import run_lock
+changes = json.loads(sys.argv[2])
+honest = run_lock._identity
+run_lock._identity = lambda: {**honest(), **changes}
+with run_lock.run_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(120)
+"""
+
+
+@contextmanager
+def other_process(folder: Path, **changes: object) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the lock of a folder, with some entries of its identity changed."""
+    source = str(Path(module.__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder), json.dumps(changes)],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": source},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def holder(folder: Path, **changes: object) -> None:
@@ -53,3 +85,51 @@ def test_other_machines_cannot_be_asked(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text("x")
     with pytest.raises(TrainingError, match="delete it"):
         run_lock(tmp_path).__enter__()
+
+
+def test_another_process_is_refused_until_it_is_killed(tmp_path: Path) -> None:
+    with other_process(tmp_path) as process:
+        with pytest.raises(TrainingError, match=f"in use by process {process.pid}; wait for it, or choose another"):
+            run_lock(tmp_path).__enter__()
+        process.kill()  # kill -9: nothing is cleaned up
+        process.wait()
+        assert (tmp_path / LOCK).exists()
+        with run_lock(tmp_path):
+            pass
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_containers_see_each_others_locks(tmp_path: Path) -> None:
+    """Their process ids and host names say nothing; the machine's own lock does."""
+    with other_process(tmp_path, pid=1, host="container-2") as process:
+        with pytest.raises(TrainingError, match="in use by process 1 on container-2; wait for it"):
+            run_lock(tmp_path).__enter__()
+        process.kill()
+        process.wait()
+        with run_lock(tmp_path):  # another host's name, but the same machine: nobody holds it
+            pass
+
+
+def test_without_locks_of_the_file_system_the_process_is_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "fcntl", None)
+    holder(tmp_path)
+    with pytest.raises(TrainingError, match=f"in use by process {os.getpid()}"):
+        run_lock(tmp_path).__enter__()
+    holder(tmp_path, started=1.0)
+    with run_lock(tmp_path):
+        pass
+
+
+def test_an_empty_lock_is_stale(tmp_path: Path) -> None:
+    """Its process ended, or the disk was full, before it could write."""
+    (tmp_path / LOCK).touch()
+    with run_lock(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FileWriteError, match=r"run\.lock: cannot be written"):
+        run_lock(tmp_path / "file").__enter__()

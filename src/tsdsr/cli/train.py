@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,6 +42,18 @@ Until = Annotated[int | None, typer.Option(min=0, help="Stop after this many ste
 Tracker = Annotated[TrackerChoice, typer.Option(help="Where figures go besides log.jsonl.")]
 
 
+@contextmanager
+def _interruption_reported() -> Iterator[None]:
+    """Exit with the status of a signal, 130 for Ctrl-C; say so if no step was under way that could be finished."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        signum = getattr(error, "signum", signal.SIGINT)
+        if not hasattr(error, "signum"):
+            typer.echo("stopped at once; the same command goes on from the last checkpoint", err=True)
+        raise typer.Exit(128 + signum) from error
+
+
 @train_app.command("list")
 def list_recipes() -> None:
     """List the recipes."""
@@ -69,7 +84,7 @@ def student(
     dry_run: DryRun = False,
 ) -> None:
     """Train a one-step student and store it as a pipeline folder."""
-    with errors_reported():
+    with errors_reported(), _interruption_reported():
         from tsdsr.recipes import student_recipe
         from tsdsr.training import apply_overrides, train_student
 
@@ -102,7 +117,7 @@ def teacher(
     dry_run: DryRun = False,
 ) -> None:
     """Train a teacher with the diffusion loss on sharp images: a network for mini, a LoRA for base models."""
-    with errors_reported():
+    with errors_reported(), _interruption_reported():
         from tsdsr.recipes import teacher_recipe
         from tsdsr.training import apply_overrides, train_teacher
 

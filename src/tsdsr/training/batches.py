@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from tsdsr.errors import TSDSRError
 from tsdsr.training.config import RunConfig
-from tsdsr.training.run_lock import ignore_interrupts
+from tsdsr.training.interrupts import ignore_interrupts
 from tsdsr.training.samples import TrainingSample
 
 
@@ -39,12 +41,7 @@ def step_batches(
     for phase in config.phases:
         end = min(begin + phase.steps, until)
         micro = phase.batch_size // (processes * config.accumulation)
-        items = [
-            first_item + ((step - begin) * config.accumulation + m) * micro * processes + i
-            for step in range(max(begin, first), end)
-            for m in range(config.accumulation)
-            for i in range(rank * micro, (rank + 1) * micro)
-        ]
+        items = _Items(first_item, max(begin, first) - begin, end - begin, micro, config.accumulation, rank, processes)
         if items:
             loader: DataLoader[TrainingSample] = DataLoader(
                 Subset(dataset(items[-1] + 1), items),
@@ -56,9 +53,48 @@ def step_batches(
                 worker_init_fn=ignore_interrupts,
             )
             batches: list[TrainingSample] = []
-            for batch in loader:
+            for batch in _errors_of_workers(loader):
                 batches.append(TrainingSample(*batch))
                 if len(batches) == config.accumulation:
                     yield batches
                     batches = []
         first_item, begin = first_item + phase.steps * phase.batch_size, begin + phase.steps
+
+
+class _Items(Sequence[int]):
+    """Sample numbers of one process in one phase, computed when asked for: long phases have billions.
+
+    Args:
+        first_item (int): number of the phase's first sample.
+        start, end (int): first step within the phase, and the one after the last.
+        micro (int): samples of one process in one micro-batch.
+        accumulation (int): micro-batches per step.
+        rank, processes (int): this process's rank, and the number of processes.
+    """
+
+    def __init__(
+        self, first_item: int, start: int, end: int, micro: int, accumulation: int, rank: int, processes: int
+    ) -> None:
+        self.first_item, self.start = first_item, start
+        self.micro, self.accumulation, self.rank, self.processes = micro, accumulation, rank, processes
+        self._length = max(0, end - start) * accumulation * micro
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        number = range(self._length)[index]
+        batch, i = divmod(number, self.micro)
+        batch += self.start * self.accumulation
+        return self.first_item + batch * self.micro * self.processes + self.rank * self.micro + i
+
+
+def _errors_of_workers(loader: DataLoader[TrainingSample]) -> Iterator[Any]:
+    """Yield batches; an error of this package in a data loading process is raised without that process's traceback."""
+    try:
+        yield from loader
+    except TSDSRError as error:
+        if not str(error).startswith("Caught "):
+            raise
+        last = str(error).strip().splitlines()[-1]
+        raise type(error)(last.partition(": ")[2] or last) from None

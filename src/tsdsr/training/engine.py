@@ -6,31 +6,32 @@ continues exactly, and one process, several processes or accumulated micro-batch
 
 from __future__ import annotations
 
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from diffusers.training_utils import EMAModel
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from tsdsr.devices import to_device
 from tsdsr.errors import ConfigError, TrainingError
-from tsdsr.files import atomic_path
 from tsdsr.measuring import peak_memory_so_far
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.training.batches import step_batches
 from tsdsr.training.checkpoint import load_checkpoint_facts, load_latest_checkpoint, save_checkpoint
 from tsdsr.training.config import RunConfig
+from tsdsr.training.failures import failures_explained, require_finite_weights, store_bad_batch
+from tsdsr.training.interrupts import RunInterrupted, StopRequest, ValidationStopped
+from tsdsr.training.launch import check_launch
 from tsdsr.training.optim import RoleOptimizer
 from tsdsr.training.provenance import FORMAT, RunFiles, fingerprints, photographs_fingerprint, require_same_run
-from tsdsr.training.run_lock import StopRequest, run_lock
+from tsdsr.training.run_lock import run_lock
 from tsdsr.training.run_log import RunLog
 from tsdsr.training.samples import TrainingData, TrainingSample
 
@@ -66,25 +67,10 @@ class Engine(ABC):
         workers: int,
         files: RunFiles | None = None,
     ) -> None:
-        if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-            raise ConfigError(
-                "sharded training is not supported: roles share frozen weights, which sharding would tear apart. "
-                "Launch with plain data parallelism (MULTI_GPU)"
-            )
-        if config.networks.base_precision != "fp32" and dtype == torch.float32:
-            raise ConfigError(
-                f"networks.base_precision={config.networks.base_precision} needs 16-bit autocast: choose bf16 or "
-                "fp16 as precision, or set networks.base_precision=fp32"
-            )
+        check_launch(config, accelerator, dtype)
         self.config, self.output, self.accelerator, self.dtype = config, Path(output), accelerator, dtype
         self.device = torch.device(accelerator.device)
         self.workers, self.files = workers, files or RunFiles()
-        share = accelerator.num_processes * config.accumulation
-        if uneven := [phase.batch_size for phase in config.phases if phase.batch_size % share]:
-            raise ConfigError(
-                f"batch_size {uneven[0]} is not a multiple of {accelerator.num_processes} processes times "
-                f"{config.accumulation} micro-batches"
-            )
         self.run_log = RunLog(self.output, accelerator, config.total_steps)
         self.roles: dict[str, RoleOptimizer] = {}
         self.step, self.skipped, self._saved = 0, 0, -1
@@ -110,7 +96,16 @@ class Engine(ABC):
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
-        """Compute metrics on the held-out photographs, if any. Called on the first process only."""
+        """Compute metrics on the held-out photographs, if any. Called on the first process only.
+
+        Raises:
+            ValidationStopped: see :meth:`stop_validation_if_asked`.
+        """
+
+    def stop_validation_if_asked(self) -> None:
+        """Raise ValidationStopped if the run is to stop; called between photographs."""
+        if self._stop.requested:
+            raise ValidationStopped
 
     def monitor(self) -> dict[str, float]:
         """Return measurements of the last step that are not needed at every step; none by default."""
@@ -121,30 +116,39 @@ class Engine(ABC):
     def run(self, until: int | None = None) -> None:
         """Train up to global step ``until`` (None: the end; 0: not at all). The caller stores the result.
 
-        Ctrl-C ends the run after the current step, with a checkpoint.
+        Ctrl-C, SIGTERM and SIGHUP end the run after the current step, with a checkpoint.
 
         Raises:
             ConfigError: ``until`` is negative.
-            TrainingError: another run uses the folder, or more consecutive steps than allowed had a non-finite loss or
-                gradient.
-            KeyboardInterrupt: Ctrl-C, after the checkpoint was saved.
+            TrainingError: another run uses the folder, more consecutive steps than allowed had a non-finite loss or
+                gradient, or weights are not finite.
+            OutOfMemoryError, FileWriteError: memory ran out, or a file cannot be written.
+            RunInterrupted: a signal, after the checkpoint was saved; a KeyboardInterrupt.
         """
         until = self.config.total_steps if until is None else min(until, self.config.total_steps)
         if until < 0:
             raise ConfigError(f"until must be at least 0, got {until}")
         if self.step < until or self._saved < 0:  # until=0 still records what the run is
             lock = run_lock(self.output) if self.accelerator.is_main_process else nullcontext()
-            with lock, self.run_log, self._stop.listening():
+            processes = self.accelerator.num_processes
+            explained = failures_explained(self.config, processes, lambda: self.step, self._kept)
+            with lock, self.run_log, self._stop.listening(), explained:
                 self._begin()
                 for batches in self._steps(until):
                     self._one_step(batches)
+                    self._stopping |= processes == 1 and self._stop.requested
                     if self._stopping:
                         break
                 self._save()
         self.accelerator.wait_for_everyone()
         if self._stopping:
             self.run_log.note(f"stopped at step {self.step} of {self.config.total_steps}; the same command goes on")
-            raise KeyboardInterrupt
+            self.close()
+            raise RunInterrupted(self._stop.signum or signal.SIGINT)
+
+    def _kept(self) -> str:
+        """Say what is left of a run that fails now."""
+        return f"the checkpoint of step {self._saved} is kept" if self._saved >= 0 else "no step has been saved"
 
     def _begin(self) -> None:
         """Check that the folder is as this run left it, and report what will be missing."""
@@ -152,6 +156,7 @@ class Engine(ABC):
         if facts is not None and facts["step"] != self._saved:
             raise TrainingError(f"{self.output}: another run is at step {facts['step']}; start again to go on there")
         self.run_log.cut(self.step)
+        self.run_log.start_trackers(self.step)
         if not self.data.validation:
             self.run_log.note("no photograph is held out: there are no validation figures and pictures")
         self.run_log.start_clock(self.step)
@@ -179,8 +184,10 @@ class Engine(ABC):
                 "memory_gb": peak_memory_so_far(self.device) / 1e9,
             }
             self.run_log.log(self.step, values | extra)
-        if self.step % every.validate_every == 0 and self.accelerator.is_main_process and (found := self.validate()):
-            self.run_log.log(self.step, {f"validation/{name}": value for name, value in found.items()})
+        if self.step % every.validate_every == 0 and self.accelerator.is_main_process:
+            with suppress(ValidationStopped):
+                if found := self.validate():
+                    self.run_log.log(self.step, {f"validation/{name}": value for name, value in found.items()})
         if self.step % every.checkpoint_every == 0:
             self._save()
 
@@ -267,15 +274,7 @@ class Engine(ABC):
         if self.skipped <= self.config.max_skipped:
             return
         path = self.output / f"bad-step-{self.step:08d}-rank{self.accelerator.process_index}.safetensors"
-        with atomic_path(path) as temporary:
-            save_file(
-                {
-                    "item": torch.cat([b.item for b in batches]),
-                    "x_lq": torch.cat([b.x_lq for b in batches]).contiguous(),
-                    "x_hq": torch.cat([b.x_hq for b in batches]).contiguous(),
-                },
-                temporary,
-            )
+        store_bad_batch(batches, path)
         raise TrainingError(
             f"step {self.step}: {error}; {self.skipped} steps in a row could not be taken. The batch lies in {path}. "
             f"Lower the learning rate, or train in bf16 or fp32"
@@ -302,6 +301,7 @@ class Engine(ABC):
     def _save(self) -> None:
         if not self.accelerator.is_main_process or self.step == self._saved:
             return
+        require_finite_weights(self.roles, f"{self.output}: step {self.step}", self._kept())
         state: dict[str, Any] = {
             "format": FORMAT,
             "config": self.config.to_json(),

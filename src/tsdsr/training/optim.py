@@ -54,6 +54,11 @@ class RoleOptimizer:
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
 
+    def first_not_finite(self) -> str | None:
+        """Return the name of a trained weight that is not finite; None if all are finite."""
+        finite = torch.stack([torch.isfinite(p).all() for p in self.parameters]).tolist()
+        return next((name for name, good in zip(self.named, finite, strict=True) if not good), None)
+
     def _buffers(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the buffers that training changes: those of spectral normalisation."""
         return ((name, b) for name, b in self.module.named_buffers() if "parametrizations." in name)

@@ -1,22 +1,32 @@
-"""Lock of a run folder, and Ctrl-C as a request to stop after the current step."""
+"""Lock of a run folder: one run at a time.
+
+The operating system holds the lock (a record lock of ``run.lock``) and releases it when the process ends, however it
+ends. It also works between containers on one machine, whose process ids say nothing to each other. The file's text
+says who holds it. Where the file system has no locks, the recorded process is looked up instead.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
 import psutil
 
-from tsdsr.errors import TrainingError
+from tsdsr.errors import FileWriteError, TrainingError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 LOCK = "run.lock"
+
+_held: set[Path] = set()  # folders locked by this process, to which its own record locks do not apply
 
 
 @contextmanager
@@ -24,89 +34,113 @@ def run_lock(folder: Path) -> Iterator[None]:
     """Lock a run folder for this process. A lock left behind by a dead process is taken over.
 
     Raises:
-        TrainingError: a live process, or one on another machine, holds the lock.
+        TrainingError: a live process holds the lock, or one on another machine has left it.
+        FileWriteError: the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK
-    own = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": psutil.Process().create_time()})
-    while True:
-        try:
-            with path.open("x") as file:
-                file.write(own)
-            break
-        except FileExistsError:
-            _remove_if_stale(path)
+    path, key = folder / LOCK, folder.resolve() / LOCK
+    if key in _held:
+        raise _in_use(path, {"pid": os.getpid()})
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = _acquire(path)
+    except OSError as error:
+        raise FileWriteError(f"{path}: cannot be written ({error.strerror or error})") from error
+    _held.add(key)
     try:
         yield
     finally:
+        _held.discard(key)
         with suppress(OSError):
             path.unlink()
+        os.close(descriptor)
 
 
-def _remove_if_stale(path: Path) -> None:
+def _acquire(path: Path) -> int:
+    """Lock the file and write this process into it; return its descriptor."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            locked = _lock(descriptor)
+            text = os.read(descriptor, 2**16).decode(errors="replace")
+            if locked is False:
+                raise _in_use(path, _holder(path, text))
+            if _is_current(descriptor, path):
+                _require_stale(path, text, locked is True)
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, json.dumps(_identity()).encode(), 0)
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # released and deleted meanwhile
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Try to lock a file: whether it worked, or None where locks are not supported."""
+    if fcntl is None:
+        return None
     try:
-        text = path.read_text()
-        holder = json.loads(text)
-    except FileNotFoundError:  # released meanwhile
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _is_current(descriptor: int, path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
+
+
+def _require_stale(path: Path, text: str, locked: bool) -> None:
+    """Check that the process that left the text is gone."""
+    if not text:
         return
-    except ValueError:
-        raise TrainingError(f"{path}: is not a lock of this program; delete it if no run uses the folder") from None
-    if holder["host"] != socket.gethostname():
+    holder = _holder(path, text)
+    own = _identity()
+    here = holder.get("boot") == own["boot"] or holder.get("host") == own["host"]
+    if not here:
         raise TrainingError(
-            f"{path.parent}: is in use by process {holder['pid']} on {holder['host']}; "
+            f"{path.parent}: is in use by process {holder.get('pid')} on {holder.get('host')}; "
             f"if that run is no longer alive, delete {path}"
         )
-    if _is_alive(holder["pid"], holder["started"]):
-        raise TrainingError(
-            f"{path.parent}: is in use by process {holder['pid']}; wait for it, or choose another output folder"
-        )
-    aside = path.with_name(f"{LOCK}.{os.getpid()}")
-    with suppress(FileNotFoundError):
-        os.replace(path, aside)  # only one process succeeds in moving a lock aside
-        if aside.read_text() != text:  # a new lock, written after the read
-            os.replace(aside, path)
-        else:
-            aside.unlink()
+    if not locked and _is_alive(holder):
+        raise _in_use(path, holder)
 
 
-def _is_alive(pid: int, started: float) -> bool:
-    """Whether the process is still running; a reused process id does not count."""
+def _holder(path: Path, text: str) -> dict[str, Any]:
+    """Parse the text of a lock; an empty dict if it is not written yet."""
+    if not text:
+        return {}
+    with suppress(ValueError):
+        holder = json.loads(text)
+        if isinstance(holder, dict):
+            return holder
+    raise TrainingError(f"{path}: is not a lock of this program; delete it if no run uses the folder")
+
+
+def _in_use(path: Path, holder: dict[str, Any]) -> TrainingError:
+    where = "" if holder.get("host", socket.gethostname()) == socket.gethostname() else f" on {holder['host']}"
+    return TrainingError(
+        f"{path.parent}: is in use by process {holder.get('pid', 'unknown')}{where}; wait for it, "
+        f"or choose another output folder"
+    )
+
+
+def _identity() -> dict[str, Any]:
+    """This process: its id and start, its host's name, and the machine since it was booted."""
     try:
-        return bool(abs(psutil.Process(pid).create_time() - started) < 1)
-    except psutil.NoSuchProcess:
-        return False
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        boot = f"{socket.gethostname()} {psutil.boot_time():.0f}"
+    started = psutil.Process().create_time()
+    return {"pid": os.getpid(), "host": socket.gethostname(), "boot": boot, "started": started}
 
 
-class StopRequest:
-    """Turn the first Ctrl-C into a request to stop after the current step; a second one interrupts at once.
-
-    Args:
-        on_request (callable): called once, on the request.
-    """
-
-    def __init__(self, on_request: Callable[[], None]) -> None:
-        self.requested = False
-        self.on_request = on_request
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Listen within the block. Outside the main thread Python allows no handlers, and Ctrl-C is unchanged."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGINT, self._handle)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-        self.on_request()
-
-
-def ignore_interrupts(worker: int) -> None:
-    """Ignore Ctrl-C in a data loading process: it is sent there too, but the trainer decides when to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _is_alive(holder: dict[str, Any]) -> bool:
+    """Whether the process is still running; a reused process id does not count."""
+    with suppress(psutil.Error, KeyError, TypeError, ValueError):
+        return bool(abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) < 1)
+    return False

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -15,8 +16,8 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from tsdsr.errors import MissingDependencyError
-from tsdsr.files import atomic_path
+from tsdsr.errors import ConfigError, FileWriteError, MissingDependencyError
+from tsdsr.files import write_text
 from tsdsr.measuring import peak_memory_so_far
 
 TrackerName = Literal["tensorboard", "wandb", "trackio", "none"]
@@ -31,7 +32,8 @@ def make_accelerator(output: Path, device: str, tracker: TrackerName = "none") -
         tracker (str): destination of metrics besides ``log.jsonl``.
 
     Raises:
-        MissingDependencyError: the tracker's package is absent.
+        ConfigError: unknown tracker.
+        MissingDependencyError: its package is absent.
     """
     from accelerate.utils import DistributedDataParallelKwargs, LoggerType
     from accelerate.utils.imports import is_tensorboard_available, is_trackio_available, is_wandb_available
@@ -42,18 +44,17 @@ def make_accelerator(output: Path, device: str, tracker: TrackerName = "none") -
         "trackio": is_trackio_available,
         "none": lambda: True,
     }
+    if tracker not in available:
+        raise ConfigError(f"tracker must be one of {', '.join(available)}, got {tracker!r}")
     if not available[tracker]():
         raise MissingDependencyError(f"--tracker {tracker} needs its package: pip install {tracker}, or --tracker none")
-    accelerator = Accelerator(
+    return Accelerator(
         cpu=device == "cpu",
         mixed_precision="no",
         log_with=None if tracker == "none" else LoggerType(tracker),
         project_dir=str(output),
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
-    if tracker != "none":
-        accelerator.init_trackers("tsdsr")
-    return accelerator
 
 
 class RunLog:
@@ -104,21 +105,26 @@ class RunLog:
     def note(self, text: str) -> None:
         """Show a text message to the user."""
         if self.main:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            with suppress(OSError, ValueError):  # nobody reads the output any more
+                self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def cut(self, step: int) -> None:
         """Remove log lines after ``step``: a killed run has logged steps after its last checkpoint.
 
-        Trackers keep such records; the run repeats these steps and logs the same values.
+        The run repeats these steps and logs the same values.
         """
         path = self.output / "log.jsonl"
         if not self.main or not path.is_file():
             return
-        lines = path.read_text().splitlines(keepends=True)
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
         kept = [line for line in lines if (logged := _step_of(line)) is not None and logged <= step]
         if kept != lines:
-            with atomic_path(path) as temporary:
-                temporary.write_text("".join(kept))
+            write_text(path, "".join(kept))
+
+    def start_trackers(self, step: int) -> None:
+        """Start the tracker, if there is one. TensorBoard hides what a killed run has recorded after ``step``."""
+        if self.accelerator.log_with and not self.accelerator.trackers:
+            self.accelerator.init_trackers("tsdsr", init_kwargs={"tensorboard": {"purge_step": step + 1}})
 
     def advance(self, step: int) -> None:
         """Advance the progress bar."""
@@ -131,13 +137,17 @@ class RunLog:
         """Record named values of a step. Non-finite values are stored as null because JSON has no NaN."""
         if not self.main:
             return
-        self.output.mkdir(parents=True, exist_ok=True)
         record: dict[str, Any] = {"step": step}
         record |= {k: float(f"{v:.6g}") if math.isfinite(v) else None for k, v in values.items()}
-        with (self.output / "log.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        path = self.output / "log.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise FileWriteError(f"{path}: cannot be written ({error.strerror or error})") from error
         if self._progress is None:
-            print(" ".join(f"{k}={v}" for k, v in record.items()), flush=True)
+            with suppress(OSError, ValueError):  # nobody reads the output any more
+                print(" ".join(f"{k}={v}" for k, v in record.items()), flush=True)
         if self.accelerator.trackers:
             self.accelerator.log({k: v for k, v in values.items() if math.isfinite(v)}, step=step)
 

@@ -341,6 +341,7 @@ class StudentTrainer(Engine):
         pairs = validation_pairs(self.data.validation, self.config.pairs, self.config.validation_crop)
         with self.averaged():
             for x_lq, x_hq in pairs:
+                self.stop_validation_if_asked()
                 with autocast(self.device, self.dtype):
                     x_hat: Tensor = self.networks.student(x_lq.to(self.device), self.fixed)[1]
                 yield x_lq.to(self.device), x_hat.float().clamp(0, 1), x_hq.to(self.device)

@@ -131,6 +131,7 @@ class TeacherTrainer(Engine):
         rows: list[Tensor] = []
         with self.averaged():
             for index, photo in enumerate(self.data.validation):
+                self.stop_validation_if_asked()
                 estimates = self._validate_one(photo, index, losses)
                 if len(rows) < 6:
                     rows.append(estimates)

@@ -1,0 +1,154 @@
+"""Signals end a run after a step, with a checkpoint; the run goes on from there to the bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.training.tiny import assert_same, config, trainer, weights
+from tsdsr.training.interrupts import RunInterrupted, StopRequest, ignore_interrupts
+from tsdsr.training.student import StudentTrainer
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Default handlers, which are missing where the tests run in the background of a shell."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(s) for s in signals]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for s in signals[1:]:
+        signal.signal(s, signal.SIG_DFL)
+    yield
+    for s, handler in zip(signals, before, strict=True):
+        signal.signal(s, handler)
+
+
+def interrupted(run: StudentTrainer, step: int, *signals: signal.Signals) -> RunInterrupted:
+    """Run until signals arrive within a step."""
+    honest = run.train_step
+
+    def train_step(batches: object) -> object:
+        if run.step == step:
+            for signum in signals:
+                os.kill(os.getpid(), signum)
+        return honest(batches)  # type: ignore[arg-type]
+
+    run.train_step = train_step  # type: ignore[assignment,method-assign]
+    with pytest.raises(RunInterrupted) as found:
+        run.run()
+    return found.value
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_had_happened(
+    photo_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], signum: signal.Signals
+) -> None:
+    error = interrupted(trainer(photo_folder, tmp_path / "parts"), 2, signum)
+    assert error.signum == signum
+    said = capfd.readouterr().err
+    assert "stopping after this step" in said
+    assert "stopped at step 3 of 6; the same command goes on" in said
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    rest = trainer(photo_folder, tmp_path / "parts")
+    assert rest.step == 3
+    rest.run()
+    whole = trainer(photo_folder, tmp_path / "whole")
+    whole.run()
+    assert_same(weights(whole), weights(rest))
+
+
+def test_a_launcher_may_send_sigterm_after_ctrl_c(photo_folder: Path, tmp_path: Path) -> None:
+    run = trainer(photo_folder, tmp_path)
+    error = interrupted(run, 1, signal.SIGINT, signal.SIGTERM, signal.SIGTERM)
+    assert (error.signum, run.step) == (signal.SIGINT, 2)
+
+
+def test_a_second_ctrl_c_stops_at_once() -> None:
+    request = StopRequest(lambda: None)
+    with request.listening():
+        signal.raise_signal(signal.SIGINT)
+        assert request.requested
+        with pytest.raises(KeyboardInterrupt) as found:
+            signal.raise_signal(signal.SIGINT)
+    assert not isinstance(found.value, RunInterrupted)
+
+
+def test_nohup_is_respected() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    request = StopRequest(lambda: None)
+    with request.listening():
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert not request.requested
+
+
+def test_a_validation_is_cut_short(photo_folder: Path, tmp_path: Path) -> None:
+    run = trainer(photo_folder, tmp_path, config(validate_every=2))
+    honest, seen = run.stop_validation_if_asked, []
+
+    def check() -> None:
+        seen.append(run.step)
+        os.kill(os.getpid(), signal.SIGINT)
+        honest()
+
+    run.stop_validation_if_asked = check  # type: ignore[method-assign]
+    with pytest.raises(RunInterrupted):
+        run.run()
+    assert (run.step, seen) == (2, [2])
+    assert "validation/" not in (tmp_path / "log.jsonl").read_text()
+    saved = weights(trainer(photo_folder, tmp_path, config(validate_every=2)))  # the averaged weights were put back
+    assert_same(weights(run), saved)
+
+
+def test_data_loading_processes_leave_it_to_the_trainer() -> None:
+    ignore_interrupts(0)
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        assert signal.getsignal(signum) is signal.SIG_IGN
+
+
+COMMAND = textwrap.dedent(
+    """
+    import sys
+    sys.path.insert(0, sys.argv[1])
+    from tsdsr.cli import app
+    app(sys.argv[2:])
+    """
+)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_command_exits_with_the_status_of_the_signal(
+    photo_folder: Path, tmp_path: Path, signum: signal.Signals, code: int
+) -> None:
+    script, out = tmp_path / "run.py", tmp_path / "run"
+    script.write_text(COMMAND)
+    arguments = [
+        "train", "student", "--recipe", "mini_smoke", "--photos", str(photo_folder), "-o", str(out),
+        "--tracker", "none", "--device", "cpu", "--dtype", "fp32", "--workers", "1", "--set", "phases.1.steps=100000",
+        "--set", "checkpoint_every=100000", "--set", "validate_every=100000",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(ROOT / "src"), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (out / "log.jsonl").is_file():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        time.sleep(0.1)
+    os.killpg(process.pid, signum)  # as a terminal does: to the data loading process, too
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == code, said
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    assert len(list(out.glob("checkpoint-*.pt"))) == 1
+    assert not (out / "run.lock").exists()
