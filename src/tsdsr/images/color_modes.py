@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,9 +107,31 @@ def _as_stored(samples: Pixels, orientation: int) -> Pixels:
     return samples
 
 
-def with_transparent_colour(samples: Pixels, colour: Any) -> Pixels:
-    """Add an alpha channel to grey or RGB samples of a PNG that declares one colour transparent."""
-    if colour is None or samples.shape[2] not in (1, 3):
+def take_transparent_colour(image: Image.Image, chunks: Mapping[bytes, bytes]) -> tuple[int, ...] | None:
+    """Remove the one grey or RGB value that is transparent from an opened PNG; return it as decoded samples hold it.
+
+    Pillow scales grey of 1, 2 and 4 bits to 8, but not this value, and does not mask its unused bits (PNG
+    specification, 11.3.1.1).
+
+    Args:
+        image (PIL image): the opened PNG.
+        chunks (mapping): its chunks, see :func:`tsdsr.images.png_chunks.read_chunks`.
+    """
+    if b"tRNS" not in chunks or image.mode not in ("1", "L", "RGB", "I;16", "I;16B"):
+        return None
+    image.info.pop("transparency", None)
+    bits, count = chunks[b"IHDR"][8], len(image.getbands())
+    most = (1 << bits) - 1
+    values = struct.unpack_from(f">{count}H", chunks[b"tRNS"])
+    return tuple((value & most) * (255 // most if bits < 8 else 1) for value in values)
+
+
+def with_transparent_colour(samples: Pixels, colour: tuple[int, ...]) -> Pixels:
+    """Add an alpha channel to grey or RGB samples (H, W, C): 0 where they have this colour, opaque elsewhere."""
+    if samples.shape[2] != len(colour):
         return samples
-    alpha = np.where((samples == np.asarray(colour, np.uint16)).all(-1, keepdims=True), 0, 65535)
-    return np.concatenate([samples, alpha.astype(np.uint16)], axis=-1)
+    result = np.full((*samples.shape[:2], len(colour) + 1), np.iinfo(samples.dtype).max, samples.dtype)
+    for rows in strips(len(samples), samples[:1].nbytes):
+        result[rows, :, :-1] = samples[rows]
+        result[rows, :, -1][(samples[rows] == np.array(colour)).all(-1)] = 0
+    return result

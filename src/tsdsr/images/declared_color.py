@@ -27,13 +27,17 @@ from tsdsr.images.bmp_header import bmp_space
 from tsdsr.images.color_spaces import ADOBE_RGB, SRGB_PRIMARIES, ColorSpace, gamma_space, primaries_name
 from tsdsr.images.encoded import EncodedImage
 from tsdsr.images.icc import profile_cicp
-from tsdsr.images.isobmff import HeifInfo
+from tsdsr.images.isobmff import HeifInfo, read_heif_info
 from tsdsr.images.picture import Picture, strips
 from tsdsr.images.png_chunks import read_chunks
 
 _SRGB, _ADOBE = 1, 2
 _PQ_PROFILES = (b"ITUR_2100_PQ_FULL\0",)
 """Names of ICC profiles that stand for PQ with the primaries of BT.2020 (W3C note on PQ in PNG)."""
+
+
+Header = HeifInfo | Mapping[bytes, bytes]
+"""What the boxes of an AVIF or HEIC, or the chunks of a PNG, say; empty for other formats."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,20 @@ class Declared:
     notices: tuple[str, ...] = ()
 
 
-def read_declared(
-    file: EncodedImage, kind: str, info: Mapping[Any, Any], tags: Image.Exif, boxes: HeifInfo | None
-) -> Declared:
+def read_header(file: EncodedImage, kind: str) -> Header:
+    """Read the boxes of an AVIF or HEIC or the chunks of a PNG.
+
+    Args:
+        file (EncodedImage): the file.
+        kind (str): Pillow's name of the format.
+    """
+    with file.stream() as stream:
+        if kind in ("AVIF", "HEIF"):
+            return read_heif_info(stream)
+        return read_chunks(stream) if kind == "PNG" else {}
+
+
+def read_declared(file: EncodedImage, kind: str, info: Mapping[Any, Any], tags: Image.Exif, header: Header) -> Declared:
     """Find out which colour space a file declares for its grey or RGB values.
 
     Args:
@@ -61,10 +76,10 @@ def read_declared(
         kind (str): Pillow's name of the format.
         info (mapping): Pillow's ``info``.
         tags (Exif): EXIF tags (for a TIFF, all of its tags).
-        boxes (HeifInfo | None): what the boxes of an AVIF or HEIC say.
+        header (HeifInfo | mapping): see :func:`read_header`.
     """
     icc: bytes | None = info.get("icc_profile") or None
-    sources = _sources(file, kind, icc, boxes)
+    sources = _sources(file, kind, icc, header)
     if icc is None:
         sources.append(("EXIF" if kind != "TIFF" else "TIFF tags", lambda: _of_tags(tags)))
     notices: list[str] = []
@@ -84,21 +99,20 @@ def read_declared(
 _Source = tuple[str, Callable[[], ColorSpace | None]]
 
 
-def _sources(file: EncodedImage, kind: str, icc: bytes | None, boxes: HeifInfo | None) -> list[_Source]:
+def _sources(file: EncodedImage, kind: str, icc: bytes | None, header: Header) -> list[_Source]:
     """Return where to look ahead of EXIF, in order."""
     of_icc: list[_Source] = [] if icc is None else [("the ICC profile", lambda: _of_icc(icc))]
-    if kind == "PNG":
-        with file.stream() as stream:
-            chunks = read_chunks(stream)
+    if isinstance(header, HeifInfo):
+        nclx = None if header.cicp is None else _of_codes(*header.cicp[:2])
+        if nclx is not None and (icc is None or nclx.hdr):
+            return [("nclx", lambda: nclx)]
+    elif kind == "PNG":
+        chunks = header
         if icc is not None and chunks.get(b"iCCP", b"").startswith(_PQ_PROFILES):
             of_icc = [("the ICC profile", lambda: ColorSpace.of_cicp(9, 16))]
         cicp: _Source = ("cICP", lambda: _of_chunk(chunks[b"cICP"]) if b"cICP" in chunks else None)
         return [cicp, *(of_icc or [("gAMA and cHRM", lambda: _of_gamma(chunks))])]
-    if boxes is not None:
-        nclx = None if boxes.cicp is None else _of_codes(*boxes.cicp[:2])
-        if nclx is not None and (icc is None or nclx.hdr):
-            return [("nclx", lambda: nclx)]
-    if kind == "BMP":
+    elif kind == "BMP":
         return [*of_icc, ("the header", lambda: bmp_space(file.head(138)))]
     return of_icc
 

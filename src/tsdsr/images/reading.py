@@ -16,11 +16,11 @@ from PIL import Image, UnidentifiedImageError
 from tsdsr.errors import ImageReadError, ImageTooLargeError, InvalidInputError, MissingDependencyError, TSDSRError
 from tsdsr.files import StrPath
 from tsdsr.images.bmp_header import bmp_profile
-from tsdsr.images.color_modes import conversion_of, upright, with_transparent_colour
-from tsdsr.images.declared_color import Declared, in_declared_space, read_declared
+from tsdsr.images.color_modes import conversion_of, take_transparent_colour, upright, with_transparent_colour
+from tsdsr.images.declared_color import Declared, Header, in_declared_space, read_declared, read_header
 from tsdsr.images.encoded import EncodedImage
 from tsdsr.images.exif import ORIENTATION
-from tsdsr.images.isobmff import HeifInfo, read_heif_info
+from tsdsr.images.isobmff import HeifInfo
 from tsdsr.images.metadata import fitted, read_metadata
 from tsdsr.images.picture import Metadata, Picture, Pixels
 from tsdsr.images.sixteen_bit import has_planes_apart, is_16_bit, read_16_bit, read_uncommon_tiff, uncommon_tiff_size
@@ -254,29 +254,28 @@ def _read(file: EncodedImage, max_pixels: int | None) -> tuple[Picture, Declared
             return _read_uncommon(file, max_pixels)
         samples = read_16_bit(file, image) if deep else None
         image.load()
-        info, boxes = image.info, None
-        if image.format in ("AVIF", "HEIF"):
-            with file.stream() as stream:
-                boxes = read_heif_info(stream)
-        elif image.format == "BMP":
-            info = {**info, "icc_profile": bmp_profile(file)}
-        declared = read_declared(file, str(image.format), info, image.getexif(), boxes)
+        header = read_header(file, str(image.format))
+        transparent = None if isinstance(header, HeifInfo) else take_transparent_colour(image, header)
+        info = {**image.info, "icc_profile": bmp_profile(file)} if image.format == "BMP" else image.info
+        declared = read_declared(file, str(image.format), info, image.getexif(), header)
         metadata, orientation, notices = read_metadata(image.getexif(), info, str(image.format))
         if samples is not None:
-            samples = with_transparent_colour(upright(samples, orientation), image.info.get("transparency"))
+            samples = upright(samples, orientation)
         else:
             conversion = conversion_of(image, metadata.icc)
             samples = conversion.run(image, orientation)
             notices += conversion.notices
             if not conversion.keeps_profile:
                 metadata, declared = replace(metadata, icc=None), Declared()
-        return _picture(samples, metadata, [*_about_file(image, boxes), *notices]), declared
+        if transparent is not None:
+            samples = with_transparent_colour(samples, transparent)
+        return _picture(samples, metadata, [*_about_file(image, header), *notices]), declared
 
 
 def _read_uncommon(file: EncodedImage, max_pixels: int | None) -> tuple[Picture, Declared]:
     samples, tags = read_uncommon_tiff(file, lambda width, height: _check_size(file, width, height, max_pixels))
     info = {"xmp": tags.get(_XMP), "icc_profile": tags.get(_ICC)}
-    declared = read_declared(file, "TIFF", info, tags, None)
+    declared = read_declared(file, "TIFF", info, tags, {})
     metadata, orientation, notices = read_metadata(tags, info, "TIFF")
     return _picture(upright(samples, orientation), metadata, notices), declared
 
@@ -312,13 +311,12 @@ def _check(file: EncodedImage, image: Image.Image, max_pixels: int | None) -> No
         raise ImageReadError(f"{file.name}: holds {kind}; convert it to 8 or 16 bits first")
 
 
-def _about_file(image: Image.Image, boxes: HeifInfo | None) -> list[str]:
+def _about_file(image: Image.Image, header: Header) -> list[str]:
     count = getattr(image, "n_frames", 1)
     notices = [f"the main one of {count} pictures in the file is used"] if count > 1 else []
-    if boxes is not None and boxes.bits > 8:
-        notices.append(f"{boxes.bits} bits are read as 8")
-    if boxes is not None and boxes.attached:
-        notices.append(f"left out: the file's {', '.join(boxes.attached)}")
+    if isinstance(header, HeifInfo):
+        notices += [f"{header.bits} bits are read as 8"] if header.bits > 8 else []
+        notices += [f"left out: the file's {', '.join(header.attached)}"] if header.attached else []
     return notices
 
 
