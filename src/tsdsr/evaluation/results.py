@@ -7,11 +7,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tsdsr.errors import DatasetError
-from tsdsr.files import atomic_path
+from tsdsr.files import StrPath, as_path, write_text
 
 FORMAT = 1
 
@@ -23,7 +22,8 @@ class Scores:
     Attributes:
         mean (float | None): mean over the images, or the value itself for a set metric (FID); None if the metric was
             unavailable.
-        values (tuple of float): one value per image, in the order of :attr:`Evaluation.images`; empty for set metrics.
+        values (tuple of float): one value per image, in the order of :attr:`Evaluation.images`; NaN for an image that
+            was left out; empty for set metrics.
         interval (tuple | None): 95 % bootstrap interval of the mean.
         unavailable (str | None): reason why there is no value.
     """
@@ -86,6 +86,8 @@ class Evaluation:
         systems (tuple of SystemResult): results, in the given order of systems.
         variants (mapping): metric name → description of the exact variant.
         settings (mapping): versions, crop, device and duration, for the reader.
+        problems (tuple of str): sentences about images that were left out.
+        hashes (mapping): file → SHA-256 of the content that was scored.
     """
 
     images: tuple[str, ...]
@@ -94,6 +96,8 @@ class Evaluation:
     systems: tuple[SystemResult, ...]
     variants: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -125,24 +129,31 @@ class Evaluation:
                 for system in data["systems"]
             )
             lists = {name: tuple(data[name]) for name in ("images", "gt_files", "lr_files")}
-            return cls(**lists, systems=systems, variants=data["variants"], settings=data["settings"])
+            return cls(
+                **lists,
+                systems=systems,
+                variants=data["variants"],
+                settings=data["settings"],
+                problems=tuple(data.get("problems", ())),
+                hashes=dict(data.get("hashes", {})),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise DatasetError(f"not the results of an evaluation ({error!r})") from error
 
-    def save(self, path: Path) -> None:
+    def save(self, path: StrPath) -> None:
         """Write the results as JSON. The write is atomic."""
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
+        write_text(path, json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
 
     @classmethod
-    def load(cls, path: Path) -> Evaluation:
+    def load(cls, path: StrPath) -> Evaluation:
         """Read results written by :meth:`save`.
 
         Raises:
             DatasetError: The file is missing or not a result file.
         """
+        path = as_path(path, "results")
         try:
-            return cls.from_dict(json.loads(path.read_text()))
+            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, DatasetError) as error:
             raise DatasetError(f"{path}: {error}") from error
 
