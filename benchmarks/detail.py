@@ -18,7 +18,8 @@ from rich.table import Table
 
 from tsdsr.data.sources import open_source
 from tsdsr.evaluation.metrics import select_metrics
-from tsdsr.evaluation.scoring import ScoringSettings, evaluate
+from tsdsr.evaluation.scorer import ScoringSettings
+from tsdsr.evaluation.scoring import evaluate
 from tsdsr.images.reading import read_picture
 from tsdsr.images.writing import write_picture
 from tsdsr.pipeline.files import restore_picture

@@ -37,7 +37,8 @@ from tsdsr.data.degradation_presets import PRESETS
 from tsdsr.data.second_order import SecondOrderDegradation
 from tsdsr.data.sources import open_source
 from tsdsr.evaluation.metrics import select_metrics
-from tsdsr.evaluation.scoring import ScoringSettings, evaluate
+from tsdsr.evaluation.scorer import ScoringSettings
+from tsdsr.evaluation.scoring import evaluate
 from tsdsr.images.reading import read_rgb
 from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pixels import to_tensor, to_uint8

@@ -17,7 +17,8 @@ import torch
 from tsdsr.evaluation.metrics import select_metrics
 from tsdsr.evaluation.pairing import match_folders
 from tsdsr.evaluation.pyiqa_metrics import create
-from tsdsr.evaluation.scoring import GT, Item, Scorer, ScoringSettings, score_items
+from tsdsr.evaluation.scorer import Item, Scorer, ScoringSettings, score_items
+from tsdsr.evaluation.scoring import GT
 from tsdsr.machine import versions
 
 NAMES = ("psnr", "ssim", "lpips", "dists", "niqe")
@@ -56,9 +57,10 @@ def main() -> None:
     print(f"plain loop: {total:.1f} s (" + ", ".join(f"{n} {s:.1f}" for n, s in seconds.items()) + ")", flush=True)
     for workers in arguments.workers:
         started = time.perf_counter()
-        found, _ = score_items(items, ScoringSettings(chosen, workers=workers))
+        settings = ScoringSettings(chosen, workers=workers)
+        found = score_items(items, settings, Scorer(settings))
         taken = time.perf_counter() - started
-        worst = {n: max(abs(a[0][n] - b[n]) for a, b in zip(found, expected, strict=True)) for n in NAMES}
+        worst = {n: max(abs(a[0].values[n] - b[n]) for a, b in zip(found, expected, strict=True)) for n in NAMES}
         print(f"workers {workers}: {taken:.1f} s, {total / taken:.2f} times as fast; differences {worst}", flush=True)
 
 

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-import tsdsr.evaluation.scoring as scoring
+import tsdsr.evaluation.scorer as scorer
 from tsdsr.models.conditioning import Conditioning, FixedPrompt
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI
@@ -83,7 +83,7 @@ def rgb_psnr(monkeypatch: pytest.MonkeyPatch) -> None:
     def make_metric(*_: object) -> Callable[[torch.Tensor, torch.Tensor], float]:
         return lambda x_hat, x_hq: float(-10 * torch.log10((x_hat - x_hq).square().mean()))
 
-    monkeypatch.setattr(scoring, "make_metric", make_metric)
+    monkeypatch.setattr(scorer, "make_metric", make_metric)
 
 
 def as_batch(image: Image.Image) -> torch.Tensor:

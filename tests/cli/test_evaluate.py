@@ -82,7 +82,7 @@ def test_errors_are_one_line(pairs: tuple[Path, Path], tmp_path: Path) -> None:
         (["--pred", lr, "--gt", hr, "--metrics", "psnr"], "2 of 2 pairs differ in size"),
         (["--pred", lr, "--metrics", "psnr"], "give --gt"),
         (["--pred", lr, "--gt", hr, "--metrics", "beauty"], "unknown metrics beauty"),
-        (["--pred", str(tmp_path / "none"), "--gt", hr], "no photographs found"),
+        (["--pred", str(tmp_path / "none"), "--gt", hr], "no such folder"),
         (["--pred", hr, "--gt", hr, "--metrics", "psnr", "--compare", "set5"], "no published figures for 'set5'"),
     ):
         result = runner.invoke(app, ["evaluate", *arguments])

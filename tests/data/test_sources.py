@@ -10,7 +10,6 @@ import pytest
 from tsdsr.data.sources import (
     Source,
     UnreadableFiles,
-    files_by_stem,
     list_photos,
     open_source,
     read_list,
@@ -165,15 +164,6 @@ def test_layouts_find_the_high_quality_images_only(tmp_path: Path) -> None:
 def test_wrong_options_are_refused(photo_folder: Path, option: str) -> None:
     with pytest.raises(InvalidInputError):
         open_source(f"{photo_folder},{option}")
-
-
-def test_customary_endings_of_stems_do_not_count(tmp_path: Path) -> None:
-    tree(tmp_path, "lr/Canon_001_LR4.png", "lr/b.jpg", "lr/c_HRx4.webp")
-    assert list(files_by_stem(tmp_path / "lr")) == ["Canon_001", "b", "c_HR"]
-    assert list(files_by_stem(tmp_path / "lr", ["_HRx4"])) == ["Canon_001_LR4", "b", "c"]
-    tree(tmp_path, "hr/a.png", "hr/a_LR.png")
-    with pytest.raises(DatasetError, match="would both be called 'a'"):
-        files_by_stem(tmp_path / "hr")
 
 
 def test_the_split_is_stable_and_complete() -> None:

@@ -19,11 +19,12 @@ from torch import Tensor
 from tests.images.unusual import write_unusual
 from tsdsr.errors import MissingDependencyError, WeightsError
 from tsdsr.evaluation import hub, pyiqa_metrics
-from tsdsr.evaluation.compare import System
 from tsdsr.evaluation.metrics import METRICS, select_metrics
 from tsdsr.evaluation.peers import load_peer
 from tsdsr.evaluation.pyiqa_metrics import MetricUnavailableError, create, load_pyiqa, make_metric, unavailable_metrics
-from tsdsr.evaluation.scoring import ScoringSettings, evaluate
+from tsdsr.evaluation.scorer import ScoringSettings
+from tsdsr.evaluation.scoring import evaluate
+from tsdsr.evaluation.system import System
 
 REALSR = Path(__file__).resolve().parents[2].parent / "shared" / "bench" / "realsr"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
+import tsdsr.evaluation.scorer as scorer
 import tsdsr.evaluation.scoring as scoring
 from tests.images.unusual import UNUSUAL, write_float, write_unusual
-from tsdsr.errors import DatasetError, ImageReadError, InvalidInputError
+from tsdsr.errors import DatasetError, InvalidInputError, MissingDependencyError
 from tsdsr.evaluation.metrics import METRICS, select_metrics
 from tsdsr.evaluation.pyiqa_metrics import MetricUnavailableError, remember_reference, separable_filter
-from tsdsr.evaluation.scoring import Scorer, ScoringSettings, evaluate, gathered, summarise
+from tsdsr.evaluation.scorer import Scorer, ScoringSettings
+from tsdsr.evaluation.scoring import evaluate, summarise
+from tsdsr.evaluation.set_metrics import gathered
 
 
 @pytest.fixture
@@ -39,7 +43,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
             return lambda x_hat, x_hq: float((x_hat - x_hq).mean() * 255)
         return lambda x_hat, x_hq: float(x_hat.mean() * 255)
 
-    monkeypatch.setattr(scoring, "make_metric", make_metric)
+    monkeypatch.setattr(scorer, "make_metric", make_metric)
     monkeypatch.setattr(scoring, "versions", lambda *_: {"pyiqa": "stand-in"})
 
 
@@ -80,10 +84,26 @@ def test_sizes_are_compared_before_anything_is_scored(folders: tuple[Path, Path]
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_broken_images_are_named(folders: tuple[Path, Path]) -> None:
-    path = folders[0] / "3_LR4.png"
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(ImageReadError, match=r"3_LR4.png"):
+@pytest.mark.parametrize("broken", ["out/3_LR4.png", "true/3_HR.webp"])
+@pytest.mark.parametrize("keep", [0, 40])
+def test_a_broken_image_is_named_and_the_rest_scored(
+    folders: tuple[Path, Path], tmp_path: Path, broken: str, keep: int
+) -> None:
+    path = tmp_path / broken
+    path.write_bytes(path.read_bytes()[:keep])
+    found = evaluate({"a": folders[0]}, folders[1], ScoringSettings(select_metrics(["psnr", "niqe"])))
+    assert found.images == ("0", "1", "2")
+    assert found.systems[0].scores["psnr"].mean == pytest.approx(2, abs=1e-3)
+    assert len(found.problems) == 1
+    assert path.name in found.problems[0]
+    assert found.problems[0].endswith("the image is left out")
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_images_that_are_all_broken_are_an_error(folders: tuple[Path, Path]) -> None:
+    for path in folders[0].iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(DatasetError, match=r"no image can be scored: .*0_LR4\.png"):
         evaluate({"a": folders[0]}, folders[1], ScoringSettings(select_metrics(["psnr"])))
 
 
@@ -93,13 +113,53 @@ def test_full_reference_metrics_need_ground_truth(folders: tuple[Path, Path]) ->
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_a_metric_that_refuses_an_image_names_it(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> Any:
-        raise AssertionError("too small")
+@pytest.mark.parametrize("nothing", [AssertionError("too small"), math.nan])
+def test_a_metric_that_refuses_an_image_leaves_it_out_for_all(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, nothing: AssertionError | float
+) -> None:
+    """The second image of the first system: both means are over the other three."""
 
-    monkeypatch.setattr(scoring, "make_metric", lambda *_: refuse)
-    with pytest.raises(DatasetError, match=r"0_LR4.png: niqe cannot be computed \(too small\)"):
-        evaluate({"a": folders[0]}, None, ScoringSettings(select_metrics(["niqe"])))
+    def level(x_hat: torch.Tensor, x_hq: torch.Tensor | None) -> float:
+        value = round(float(x_hat.mean() * 255))
+        if value == 102:
+            if isinstance(nothing, AssertionError):
+                raise nothing
+            return nothing
+        return value
+
+    monkeypatch.setattr(scorer, "make_metric", lambda *_: level)
+    found = evaluate({"a": folders[0], "b": folders[1]}, None, ScoringSettings(select_metrics(["niqe", "psnr"])[:1]))
+    assert [s.scores["niqe"].mean for s in found.systems] == [pytest.approx((101 + 103 + 104) / 3), 100]
+    assert found.systems[1].scores["niqe"].values == pytest.approx((100, math.nan, 100, 100), nan_ok=True)
+    assert found.systems[0].scores["niqe"].interval is not None
+    assert len(found.problems) == 1
+    assert found.problems[0] == f"{folders[0] / '1_LR4.png'}: no NIQE (needs 96x96 pixels, got 8x6)"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_reasons_say_what_is_wrong_with_the_image() -> None:
+    pytest.importorskip("pyiqa")
+    try:
+        found = Scorer(ScoringSettings(select_metrics(["psnr", "ssim", "niqe"]), border=4))
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    flat, tiny = torch.full((1, 3, 128, 128), 0.5), torch.rand(1, 3, 8, 8)
+    for image, expected in (
+        (flat, {"niqe": "the picture is of a single colour"} if "niqe" in found.metrics else {}),
+        (tiny, {"psnr": "needs 9x9 pixels, got 8x8", "ssim": "needs 19x19 pixels, got 8x8"}),
+    ):
+        problems = found._scores(image, image.flip(-1)).problems
+        assert {name: problems.get(name) for name in expected} == expected
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_border_larger_than_the_images_is_an_error_before_scoring(folders: tuple[Path, Path]) -> None:
+    chosen = select_metrics(["psnr"])
+    with pytest.raises(InvalidInputError, match=r"3 pixels on every side leaves nothing.*the largest is 8x6"):
+        evaluate({"a": folders[0]}, folders[1], ScoringSettings(chosen, border=3))
+    assert evaluate({"a": folders[0]}, folders[1], ScoringSettings(chosen, border=2)).images
+    niqe = ScoringSettings(select_metrics(["niqe"]), border=99)
+    assert evaluate({"a": folders[0]}, None, niqe).images  # it crops nothing
 
 
 @pytest.mark.usefixtures("stand_in")
@@ -113,7 +173,7 @@ def test_set_metrics_see_the_matched_files_of_each_system(
         ]
         return float(levels[0] - levels[1])
 
-    monkeypatch.setattr(scoring, "create", lambda *_, **__: network)
+    monkeypatch.setattr(scorer, "create", lambda *_, **__: network)
     found = evaluate({"a": folders[0], "b": folders[1]}, folders[1], ScoringSettings(select_metrics(["fid"])))
     assert [s.scores["fid"].mean for s in found.systems] == pytest.approx([2.5, 0])
     assert found.systems[0].scores["fid"].values == ()
@@ -124,7 +184,7 @@ def test_unusual_files_are_scored_by_what_they_show(tmp_path: Path, name: str, m
     _, shown = write_unusual(tmp_path / "true", name)
     (tmp_path / "out").mkdir()
     Image.fromarray(np.ascontiguousarray(shown)).save(tmp_path / "out" / f"{Path(name).stem}.png")
-    monkeypatch.setattr(scoring, "make_metric", lambda *_: lambda x_hat, x_hq: float((x_hat - x_hq).abs().max()))
+    monkeypatch.setattr(scorer, "make_metric", lambda *_: lambda x_hat, x_hq: float((x_hat - x_hq).abs().max()))
     monkeypatch.setattr(scoring, "versions", lambda *_: {})
 
     def network(outputs: str, truth: str, **_: Any) -> float:
@@ -134,7 +194,7 @@ def test_unusual_files_are_scored_by_what_they_show(tmp_path: Path, name: str, m
         )
         return float(np.abs(first.astype(int) - second).max())
 
-    monkeypatch.setattr(scoring, "create", lambda *_, **__: network)
+    monkeypatch.setattr(scorer, "create", lambda *_, **__: network)
     found = evaluate({"a": tmp_path / "out"}, tmp_path / "true", ScoringSettings(select_metrics(["psnr", "fid"])))
     assert [found.systems[0].scores[metric].mean for metric in ("psnr", "fid")] == [0, 0]
 
@@ -143,7 +203,7 @@ def test_unusual_files_are_scored_by_what_they_show(tmp_path: Path, name: str, m
 def test_floating_point_files_are_refused_by_name(tmp_path: Path) -> None:
     for folder in ("out", "true"):
         write_float(tmp_path / folder)
-    with pytest.raises(ImageReadError, match=r"float\.tif: holds floating-point values"):
+    with pytest.raises(DatasetError, match=r"float\.tif: holds floating-point values"):
         evaluate({"a": tmp_path / "out"}, tmp_path / "true", ScoringSettings(select_metrics(["psnr"])))
 
 
@@ -183,6 +243,10 @@ def test_no_interval_where_it_means_nothing(values: list[float]) -> None:
 def test_unknown_metrics_are_refused() -> None:
     with pytest.raises(InvalidInputError, match=r"sharpness.*choose from psnr"):
         select_metrics(["psnr", "sharpness"])
+    for nothing in ([], [" "], "psnr"):
+        with pytest.raises(InvalidInputError, match="psnr"):
+            select_metrics(nothing)
+    assert [spec.name for spec in select_metrics([" PSNR "])] == ["psnr"]
     assert [spec.name for spec in select_metrics(["niqe", "psnr", "niqe"])] == ["niqe", "psnr"]
     assert select_metrics() == tuple(METRICS.values())
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,10 +16,10 @@ from tsdsr.errors import InvalidInputError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from tsdsr.evaluation.compare import System
     from tsdsr.evaluation.published import PublishedRow
     from tsdsr.evaluation.results import Evaluation
-    from tsdsr.evaluation.scoring import ScoringSettings
+    from tsdsr.evaluation.scorer import ScoringSettings
+    from tsdsr.evaluation.system import System
 
 Gt = Annotated[Path | None, typer.Option(help="Folder of true images; not needed by niqe, musiq, maniqa, clipiqa.")]
 Metrics = Annotated[
@@ -59,15 +60,17 @@ def evaluate(
 ) -> None:
     """Score a folder of restored images as the papers do.
 
-    Files are matched by stem, ignoring common endings. Metrics with unavailable weights are listed with the reason.
+    Files are matched by stem, ignoring common endings, or by path where stems repeat. Metrics with unavailable weights
+    are listed with the reason. Images that cannot be scored are named and left out; the exit status is then 1.
     """
     with errors_reported():
         from tsdsr.evaluation.published import comparison
         from tsdsr.evaluation.scoring import evaluate as score
 
-        rows = comparison(published) if published else ()
+        outputs = _outputs(json=json, markdown=markdown, latex=latex, csv=csv, html=html)
+        rows = comparison(published) if published is not None else ()
         settings = _settings(metrics, gt, crop_border, workers, device)
-        systems = {name or pred.resolve().name: pred}
+        systems = {name or pred.resolve().name or "results": pred}
         with ProgressBars() as bars:
             found = score(
                 systems,
@@ -75,9 +78,10 @@ def evaluate(
                 settings,
                 lr=lr,
                 on_image=lambda done, total: bars.report("images", done, total),
+                on_note=_note,
                 **_suffixes(suffix),
             )
-        _show(found, rows, json, html, markdown=markdown, latex=latex, csv=csv)
+        _show(found, rows, outputs)
 
 
 def compare(
@@ -85,8 +89,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="[NAME=]SYSTEM",
-            help="'mini', 'bicubic', 'lanczos', a pipeline folder or hub id, weights that spandrel loads (.pth, "
-            ".safetensors), or a folder of ready outputs.",
+            help="'mini', 'bicubic', 'lanczos', a pipeline folder or hub id, weights that spandrel loads (a state dict "
+            "in .pth, .safetensors), or a folder of ready outputs.",
         ),
     ],
     lr: Annotated[Path, typer.Option(help="Folder of low-resolution images.")],
@@ -106,14 +110,20 @@ def compare(
     workers: Workers = 0,
     device: Device = "auto",
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of pipelines.")] = DtypeChoice.auto,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make outputs again that exist.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make all outputs again.")] = False,
 ) -> None:
-    """Run several systems on the same images and compare quality, time, memory and size."""
+    """Run several systems on the same images and compare quality, time, memory and size.
+
+    Outputs under -o are kept if they come from the same system, settings and input; others are made again.
+    """
     with errors_reported():
         from tsdsr.evaluation.compare import compare as run
         from tsdsr.evaluation.published import comparison
+        from tsdsr.files import require_writable_folder
 
-        rows = comparison(published) if published else ()
+        outputs = _outputs(json=json, markdown=markdown, latex=latex, csv=csv, html=html)
+        require_writable_folder(output)
+        rows = comparison(published) if published is not None else ()
         settings = _settings(metrics, gt, crop_border, workers, device)
         for folder in (lr, gt):
             require_folder(folder)
@@ -125,53 +135,57 @@ def compare(
                 gt,
                 output,
                 settings,
+                scale=scale,
                 runs=runs,
                 overwrite=overwrite,
                 on_image=bars.report,
+                on_note=_note,
                 **_suffixes(suffix),
             )
-        _show(found, rows, json, html, markdown=markdown, latex=latex, csv=csv)
+        _show(found, rows, outputs)
 
 
 def open_system(text: str, scale: int, device: str, dtype: str) -> System:
-    """Open a system given as ``[NAME=]SYSTEM``.
+    """Open a system given as ``[NAME=]SYSTEM``. The name ends at the first ``=``; an existing path needs no name.
 
     Raises:
-        InvalidInputError: an empty name or system.
+        InvalidInputError: an empty name or system, or a name that cannot be used.
         ModelError: the model does not exist or cannot be used.
     """
-    from tsdsr.evaluation.compare import System
-    from tsdsr.evaluation.peers import INTERPOLATIONS, PEER_SUFFIXES, interpolation, load_peer
+    import dataclasses
 
-    label, _, value = text.rpartition("=")
-    if not value or text.startswith("="):
+    from tsdsr.evaluation.peers import INTERPOLATIONS, PEER_SUFFIXES, interpolation, load_peer
+    from tsdsr.evaluation.system import System
+
+    label, equals, value = text.partition("=")
+    if not equals or os.path.lexists(text):
+        label, value = "", text
+    if not value.strip() or (equals and not label and value != text):
         raise InvalidInputError(f"{text!r}: give a system, or NAME=SYSTEM")
     path = Path(value)
     if value in INTERPOLATIONS:
         system = interpolation(value, scale)
+    elif path.is_dir() and not any((path / name).exists() for name in ("model_index.json", "tsdsr.json")):
+        system = System(label or path.resolve().name, folder=path)
     elif path.suffix.lower() in PEER_SUFFIXES:
-        system = load_peer(path, scale, device)
-    elif path.is_dir() and not (path / "model_index.json").exists():
-        system = System(path.resolve().name, folder=path)
+        system = load_peer(path, scale, device, name=label or None)
     else:
-        system = _pipeline_system(value, scale, device, dtype)
-    if label:
-        import dataclasses
-
-        system = dataclasses.replace(system, name=label)
-    return system
+        system = _pipeline_system(value, scale, device, dtype, label)
+    return dataclasses.replace(system, name=label) if label else system
 
 
-def _pipeline_system(model: str, scale: int, device: str, dtype: str) -> System:
+def _pipeline_system(model: str, scale: int, device: str, dtype: str, label: str) -> System:
     """Open a one-step pipeline, with its network separate for timing."""
     from diffusers.utils.logging import disable_progress_bar
 
-    from tsdsr.evaluation.compare import System
+    from tsdsr.evaluation.system import System
+    from tsdsr.hashing import hash_folder
     from tsdsr.measuring import Stopwatch
-    from tsdsr.pipeline.loading import load_pipeline
+    from tsdsr.pipeline.loading import load_pipeline, resolve_model
 
     disable_progress_bar()
-    pipe = load_pipeline(model, device, dtype)
+    folder = resolve_model(model)
+    pipe = load_pipeline(folder, device, dtype)
 
     def restore(image: Image.Image) -> Image.Image:
         result: Image.Image = pipe(image, scale).images[0]
@@ -185,18 +199,26 @@ def _pipeline_system(model: str, scale: int, device: str, dtype: str) -> System:
 
     modules = (pipe.denoiser, pipe.vae)
     parameters = sum(p.numel() for module in modules for p in module.parameters())
-    label = Path(model).name
     precision = str(pipe.dtype).removeprefix("torch.")
-    return System(label, restore, None, network, parameters, str(pipe.device), precision)
+    made_from = {
+        "system": "pipeline",
+        "weights": hash_folder(folder, ""),
+        "scale": scale,
+        "device": pipe.device.type,
+        "dtype": precision,
+    }
+    return System(
+        label or Path(model).name, restore, None, network, parameters, str(pipe.device), precision, made_from=made_from
+    )
 
 
 def _settings(metrics: str | None, gt: Path | None, border: int, workers: int, device: str) -> ScoringSettings:
     """Build the scoring settings. Without ``metrics`` and true images, use all metrics that need no reference."""
     from tsdsr.devices import choose_device
     from tsdsr.evaluation.metrics import select_metrics
-    from tsdsr.evaluation.scoring import ScoringSettings
+    from tsdsr.evaluation.scorer import ScoringSettings
 
-    chosen = select_metrics(None if metrics is None else [m.strip().lower() for m in metrics.split(",") if m.strip()])
+    chosen = select_metrics(None if metrics is None else [m for m in metrics.split(",") if m.strip()])
     if metrics is None and gt is None:
         chosen = tuple(spec for spec in chosen if spec.kind == "none")
     return ScoringSettings(chosen, str(choose_device(device)), border, workers)
@@ -206,27 +228,45 @@ def _suffixes(suffixes: list[str] | None) -> dict[str, Any]:
     return {"suffixes": tuple(suffixes)} if suffixes else {}
 
 
-def _show(
-    found: Evaluation, rows: Sequence[PublishedRow], json: Path | None, html: Path | None, **tables: Path | None
-) -> None:
-    """Print the table and store the requested formats; ``tables`` maps a format to its file."""
+def _note(text: str) -> None:
+    typer.echo(f"note: {text}", err=True)
+
+
+def _outputs(**paths: Path | None) -> dict[str, Path]:
+    """Check that every requested file can be written, and return the files by format.
+
+    Raises:
+        InvalidInputError: a file cannot be written, or two formats have the same file.
+    """
+    from tsdsr.files import require_writable_file
+
+    outputs = {name: require_writable_file(path) for name, path in paths.items() if path is not None}
+    seen: dict[Path, str] = {}
+    for name, path in outputs.items():
+        if (other := seen.setdefault(path.resolve(), name)) != name:
+            raise InvalidInputError(f"{path}: is given for --{other} and for --{name}; give each its own file")
+    return outputs
+
+
+def _show(found: Evaluation, rows: Sequence[PublishedRow], outputs: Mapping[str, Path]) -> None:
+    """Print the table and store the requested formats. Exit with status 1 if something could not be scored."""
     from rich.console import Console
 
+    from tsdsr.evaluation.html_report import write_report
     from tsdsr.evaluation.tables import to_csv, to_latex, to_markdown, to_rich
-    from tsdsr.files import atomic_path
+    from tsdsr.files import write_text
 
-    if json is not None:
-        found.save(json)
-    formats = {"markdown": to_markdown, "latex": to_latex, "csv": to_csv}
-    for name, path in tables.items():
-        if path is not None:
-            with atomic_path(path) as temporary:
-                temporary.write_text(formats[name](found, rows).rstrip("\n") + "\n", encoding="utf-8")
-    if html is not None:
-        from tsdsr.evaluation.html_report import write_report
-
-        write_report(found, html, published=[(row.method, row.values) for row in rows])
     Console().print(to_rich(found, rows))
-    for path in (json, html, *tables.values()):
-        if path is not None:
-            typer.echo(f"written to {path}")
+    tables = {"markdown": to_markdown, "latex": to_latex, "csv": to_csv}
+    for name, path in outputs.items():
+        if name in tables:
+            write_text(path, tables[name](found, rows).rstrip("\n") + "\n")
+        elif name == "json":
+            found.save(path)
+        else:
+            write_report(found, path, published=[(row.method, row.values) for row in rows])
+        typer.echo(f"written to {path}")
+    for problem in found.problems:
+        typer.echo(f"error: {problem}", err=True)
+    if found.problems:
+        raise typer.Exit(1)

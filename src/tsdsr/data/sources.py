@@ -1,4 +1,4 @@
-"""Image sources: folders, file lists, layouts of common datasets, and pairing of files by name."""
+"""Image sources: folders, file lists, layouts of common datasets."""
 
 from __future__ import annotations
 
@@ -26,9 +26,6 @@ logger = logging.getLogger(__name__)
 
 PHOTO_SUFFIXES = frozenset(FORMATS)
 """Suffixes of photographs in folders: every format that can be read."""
-
-PAIR_SUFFIXES = ("_LR4", "_LR", "_HR", "_lq", "_hq", "x4")
-"""Stem endings to ignore when matching low- and high-quality files."""
 
 
 @dataclass(frozen=True)
@@ -127,27 +124,6 @@ def split_photos(photos: Sequence[Path], validation_share: float) -> tuple[list[
     """Split into (training, validation) by a hash of the file name. Adding or removing files moves no other file."""
     held_out = {p for p in photos if zlib.crc32(os.fsencode(p.name)) % 10_000 < validation_share * 10_000}
     return [p for p in photos if p not in held_out], [p for p in photos if p in held_out]
-
-
-def files_by_stem(folder: StrPath, suffixes: Sequence[str] = PAIR_SUFFIXES) -> dict[str, Path]:
-    """Map stems without ignored endings to the image files below a folder, sorted by file.
-
-    Raises:
-        InvalidInputError: The folder is missing or contains no image.
-        DatasetError: Two files share a stem.
-    """
-    folder = Path(folder)
-    found: dict[str, Path] = {}
-    for path in list_photos(folder):
-        stem = path.stem
-        for suffix in sorted(suffixes, key=len, reverse=True):
-            if stem.endswith(suffix):
-                stem = stem.removesuffix(suffix)
-                break
-        if stem in found:
-            raise DatasetError(f"{folder}: {found[stem].name} and {path.name} would both be called {stem!r}")
-        found[stem] = path
-    return found
 
 
 ACCEPTED_UNREADABLE = 3

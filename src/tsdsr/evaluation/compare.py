@@ -3,53 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
-from tsdsr.data.sources import PAIR_SUFFIXES, files_by_stem
-from tsdsr.errors import InvalidInputError, TSDSRError
+from tsdsr.errors import DatasetError, ImageError, InvalidInputError, MissingDependencyError, TSDSRError
 from tsdsr.evaluation.cost import measure
+from tsdsr.evaluation.outputs import OutputPlan, make_outputs, plan_outputs
+from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES, match_folders
 from tsdsr.evaluation.results import Cost, Evaluation
-from tsdsr.evaluation.scoring import ScoringSettings, evaluate
-from tsdsr.files import StrPath, atomic_path
-from tsdsr.images.color_modes import rgb_of
-from tsdsr.images.reading import read_rgb
-
-Restore = Callable[[Image.Image], Image.Image]
-
-
-@dataclass(frozen=True)
-class System:
-    """A system to evaluate: a function that restores images, or a folder of its outputs.
-
-    Attributes:
-        name (str): label in tables and name of its output folder.
-        restore (callable | None): RGB image → upscaled image; None for a folder of outputs.
-        folder (Path | None): folder of existing outputs.
-        network (callable | None): image → seconds spent in the network, without the autoencoder; None for systems
-            without an autoencoder.
-        parameters (int): number of parameters.
-        device, dtype (str): device and precision.
-    """
-
-    name: str
-    restore: Restore | None = None
-    folder: Path | None = None
-    network: Callable[[Image.Image], float] | None = None
-    parameters: int = 0
-    device: str = "cpu"
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        if (self.restore is None) == (self.folder is None):
-            raise InvalidInputError(f"{self.name}: a system either restores or is a folder of outputs")
-        if not re.fullmatch(r"[\w.+ -]+", self.name) or self.name.startswith("."):
-            raise InvalidInputError(f"{self.name!r} cannot name a folder; use letters, digits, '.', '+', '-' and '_'")
+from tsdsr.evaluation.scorer import Scorer, ScoringSettings
+from tsdsr.evaluation.scoring import GT, LR, Matched, check_border, named_folders, report_unavailable, score_matched
+from tsdsr.evaluation.system import System
+from tsdsr.evaluation.terminal import printable
+from tsdsr.files import StrPath, require_writable_folder
+from tsdsr.images.reading import read_rgb, read_size
+from tsdsr.out_of_memory import without_frames
 
 
 def compare(
@@ -59,15 +30,18 @@ def compare(
     output: StrPath,
     settings: ScoringSettings,
     *,
-    suffixes: Sequence[str] = PAIR_SUFFIXES,
+    suffixes: Sequence[str] = DEFAULT_SUFFIXES,
+    scale: int | None = None,
     runs: int = 5,
     overwrite: bool = False,
     on_image: Callable[[str, int, int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Run, time and score systems on the same images.
 
-    Outputs are written to ``output/NAME/STEM.png``. Existing outputs are kept, so the same command resumes an
-    interrupted comparison.
+    Outputs are written to ``output/NAME/IMAGE.png``, with a record of what made each. An output is kept only if its
+    record agrees with the system, its settings and its input, so the same command resumes an interrupted comparison. An
+    image on which a system fails is left out for all systems and named in the result.
 
     Args:
         systems (sequence of System): systems, in the order of the table.
@@ -76,42 +50,62 @@ def compare(
         output (str | PathLike): folder for outputs.
         settings (ScoringSettings): metrics and how to compute them.
         suffixes (sequence of str): stem endings to ignore.
+        scale (int | None): upscaling factor; given, sizes are checked before anything is run.
         runs (int): number of warm runs; the time is their median. 0 skips the cost measurement.
-        overwrite (bool): recompute existing outputs.
+        overwrite (bool): make all outputs again, also those without a record.
         on_image (callable | None): called with (step, finished images, total images).
+        on_note (callable | None): called with sentences: metrics that are unavailable, outputs that are made again.
 
     Returns:
         Evaluation: scores, with the cost of every system that was run.
 
     Raises:
-        InvalidInputError: Two systems share a name.
-        DatasetError, ImageReadError: See :func:`tsdsr.evaluation.scoring.evaluate`.
-        TSDSRError: A system fails on an image; the message names both.
+        InvalidInputError: Names repeat, an output exists that no record tells of, or a folder cannot be used.
+        DatasetError, MetricUnavailableError: As :func:`tsdsr.evaluation.scoring.evaluate`.
+        TSDSRError: A system fails on every image; the message names both.
     """
-    lr = Path(lr)
-    gt = None if gt is None else Path(gt)
-    output = Path(output)
+    output = require_writable_folder(output)
+    _check_systems(systems, output)
+    report = on_image or (lambda what, done, total: None)
+    folders = named_folders({s.name: s.folder for s in systems}, gt, lr, settings)
+    matched = match_folders(folders, suffixes, leave_out=[output])
+    check_border(matched, settings)
+    _check_scale(matched, scale)
+    made = [system for system in systems if system.folder is None]
+    plans = [plan_outputs(system, matched, output / system.name, overwrite, on_note) for system in made]
+    # Costs come before the metrics are loaded, whose memory would count.
+    costs = {system.name: _first_cost(system, matched, runs) for system in made if runs}
+    scorer = Scorer(settings)
+    report_unavailable(scorer, on_note)
+    complete, problems = _run(plans, matched, report)
     names = [system.name for system in systems]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise InvalidInputError(f"two systems are called {', '.join(sorted(twice))}; name them with NAME=…")
-    inputs = files_by_stem(lr, suffixes)
+    found = score_matched(complete, names, settings, scorer, suffixes=suffixes, on_image=partial(report, "scores"))
+    timed = tuple(dataclasses.replace(s, cost=costs.get(s.name)) for s in found.systems)
+    return dataclasses.replace(found, systems=timed, problems=(*problems, *found.problems))
 
-    def progress(what: str) -> Callable[[int, int], None]:
-        return lambda done, total: on_image(what, done, total) if on_image else None
 
-    folders: dict[str, Path] = {}
-    costs: dict[str, Cost] = {}
-    for system in systems:
-        if system.folder is not None:
-            folders[system.name] = system.folder
-            continue
-        folders[system.name] = output / system.name
-        _restore_all(system, inputs, folders[system.name], overwrite, progress(system.name))
-        if runs:
-            costs[system.name] = cost_of(system, _open(next(iter(inputs.values()))), runs)
-    found = evaluate(folders, gt, settings, lr=lr, suffixes=suffixes, on_image=progress("scores"))
-    with_costs = tuple(dataclasses.replace(s, cost=costs.get(s.name)) for s in found.systems)
-    return dataclasses.replace(found, systems=with_costs)
+def _run(
+    plans: Sequence[OutputPlan], matched: Matched, report: Callable[[str, int, int], None]
+) -> tuple[list[tuple[str, dict[str, Path]]], list[str]]:
+    """Make all outputs. Return the images that all systems restored, with the outputs, and sentences about the others.
+
+    Raises:
+        DatasetError: No image was restored by all systems.
+    """
+    failed: set[str] = set()
+    problems: list[str] = []
+    for plan in plans:
+        failures = make_outputs(plan, partial(report, plan.system.name))
+        failed |= failures.keys()
+        problems += [f"{printable(reason)}; the image is left out" for reason in failures.values()]
+    complete = [
+        (name, {**files, **{plan.system.name: plan.targets[name] for plan in plans}})
+        for name, files in matched
+        if name not in failed
+    ]
+    if not complete:
+        raise DatasetError("no image was restored by all systems: " + "; ".join(problems))
+    return complete, problems
 
 
 def cost_of(system: System, image: Image.Image, runs: int) -> Cost:
@@ -128,21 +122,48 @@ def cost_of(system: System, image: Image.Image, runs: int) -> Cost:
     )
 
 
-def _restore_all(
-    system: System, inputs: dict[str, Path], folder: Path, overwrite: bool, progress: Callable[[int, int], None]
-) -> None:
-    assert system.restore is not None
-    for done, (stem, path) in enumerate(inputs.items(), 1):
-        target = folder / f"{stem}.png"
-        if overwrite or not target.exists():
-            try:
-                result = system.restore(_open(path))
-            except (TSDSRError, RuntimeError, MemoryError) as error:
-                raise TSDSRError(f"{system.name} failed on {path}: {error}") from error
-            with atomic_path(target) as temporary:
-                Image.fromarray(rgb_of(result)).save(temporary, format="PNG", compress_level=1)
-        progress(done, len(inputs))
+def _check_systems(systems: Sequence[System], output: Path) -> None:
+    """Check that every system has a name and a folder of its own, also where names differ only in case."""
+    names = [system.name for system in systems]
+    if twice := {name for name in names if [n.casefold() for n in names].count(name.casefold()) > 1}:
+        raise InvalidInputError(f"two systems are called {', '.join(sorted(twice))}; name them with NAME=…")
+    own = {(output / system.name).resolve(): system.name for system in systems if system.folder is None}
+    for system in systems:
+        if system.folder is not None and (name := own.get(system.folder.resolve())):
+            raise InvalidInputError(
+                f"{system.folder}: is scored as {system.name}, but {name} writes its outputs there; give another name"
+            )
 
 
-def _open(path: Path) -> Image.Image:
-    return Image.fromarray(read_rgb(path))
+def _check_scale(matched: Matched, scale: int | None) -> None:
+    """Check that true images are ``scale`` times as large as inputs.
+
+    Raises:
+        DatasetError: One is not.
+    """
+    for _, files in matched:
+        if scale is None or GT not in files:
+            return
+        try:
+            (w1, h1), (w2, h2) = read_size(files[LR]), read_size(files[GT])
+        except (ImageError, MissingDependencyError):
+            continue  # reported later
+        if (w2, h2) != (scale * w1, scale * h1):
+            raise DatasetError(
+                f"{files[GT]} is {w2}x{h2}, but {scale} times {files[LR]} is {scale * w1}x{scale * h1}; check --scale"
+            )
+
+
+def _first_cost(system: System, matched: Matched, runs: int) -> Cost:
+    """Measure the cost of a system on the first image that it can restore.
+
+    Raises:
+        TSDSRError: It fails on every image.
+    """
+    problem = ""
+    for _, files in matched:
+        try:
+            return cost_of(system, Image.fromarray(read_rgb(files[LR])), runs)
+        except Exception as error:  # as in make_outputs, which reports the image
+            problem = problem or f"{system.name} failed on {files[LR]}: {without_frames(error)}"
+    raise TSDSRError(problem)

@@ -21,7 +21,7 @@ from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.evaluation.metrics import METRICS
 from tsdsr.evaluation.report_images import choose_images, pictures_of, thumbnails
 from tsdsr.evaluation.results import Evaluation
-from tsdsr.files import StrPath, atomic_path
+from tsdsr.files import StrPath, as_path, atomic_path
 
 TITLE = "Evaluation"
 MAX_IMAGES = 24
@@ -59,7 +59,7 @@ def write_report(
         InvalidInputError: A number is out of range, or a published row has an unknown metric.
         DatasetError: A file is missing or damaged, or the evaluation is inconsistent.
     """
-    path = Path(path)
+    path = as_path(path, "page")
     if max_images is not None and max_images < 0:
         raise InvalidInputError(f"max_images must be at least 0, got {max_images}; None embeds all images")
     if image_quality is not None and not 1 <= image_quality <= 100:
@@ -76,7 +76,7 @@ def write_report(
         "lossless": image_quality is None,
     }
     head, tail = _page(title, data)
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(head)
         for key, url in _pictures(evaluation, embedded, image_quality, with_thumbnails=max_images != 0):
             file.write(f'<script type="text/plain" id="{key}">{url}</script>\n')
@@ -154,4 +154,6 @@ def _without_folders(evaluation: Evaluation) -> Evaluation:
         gt_files=names(evaluation.gt_files),
         lr_files=names(evaluation.lr_files),
         systems=tuple(dataclasses.replace(s, files=names(s.files)) for s in evaluation.systems),
+        problems=(),
+        hashes={},
     )

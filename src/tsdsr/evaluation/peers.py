@@ -12,9 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from tsdsr.errors import MissingDependencyError, ModelNotFoundError, WeightsError
-from tsdsr.evaluation.compare import System
+from tsdsr.evaluation.system import System
 from tsdsr.files import StrPath
+from tsdsr.hashing import hash_file
 from tsdsr.images.color_modes import rgb_of
+from tsdsr.machine import versions
 from tsdsr.pixels import to_tensor, to_uint8
 
 INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
@@ -35,7 +37,7 @@ def interpolation(name: str, scale: int) -> System:
     def restore(image: Image.Image) -> Image.Image:
         return image.resize((image.width * scale, image.height * scale), INTERPOLATIONS[name])
 
-    return System(name, restore)
+    return System(name, restore, made_from={"system": "interpolation", "filter": name, "scale": scale})
 
 
 def load_peer(path: StrPath, scale: int, device: str = "cpu", name: str | None = None) -> System:
@@ -73,7 +75,14 @@ def load_peer(path: StrPath, scale: int, device: str = "cpu", name: str | None =
         return Image.fromarray(to_uint8(model(x)[0]))
 
     parameters = sum(parameter.numel() for parameter in model.model.parameters())
-    return System(name or path.stem, restore, parameters=parameters, device=device)
+    made_from = {
+        "system": "spandrel",
+        "weights": hash_file(path),
+        "scale": scale,
+        "device": device,
+        **versions("spandrel"),
+    }
+    return System(name or path.stem, restore, parameters=parameters, device=device, made_from=made_from)
 
 
 def read_state_dict(path: StrPath) -> dict[str, Any]:

@@ -13,6 +13,9 @@ _ABLATION = "lpips dists fid musiq maniqa clipiqa"
 DATASETS = ("DRealSR", "RealSR", "DIV2K-Val")
 """Test sets of the paper; all upscale 128x128 to 512x512."""
 
+SIZES: Mapping[str, int] = {"DRealSR": 93, "RealSR": 100, "DIV2K-Val": 3000}
+"""Test set → number of images, as published by StableSR (Wang et al. 2024), whose test sets the paper uses."""
+
 
 @dataclass(frozen=True)
 class PublishedRow:

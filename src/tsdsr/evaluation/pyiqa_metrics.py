@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from typing import Any
 
@@ -82,24 +82,6 @@ def create(spec: MetricSpec, device: torch.device, **options: Any) -> Any:
 
 
 _failed: dict[str, str] = {}  # pyiqa's name of a metric → why it could not be created
-
-
-def unavailable_metrics(metrics: Sequence[MetricSpec], device: torch.device | str) -> dict[str, str]:
-    """Create every metric once, which downloads its weights, and return the reasons of those that fail, by name.
-
-    Raises:
-        MissingDependencyError: pyiqa is not installed.
-        MetricUnavailableError: No metric can be created.
-    """
-    reasons: dict[str, str] = {}
-    for spec in metrics:
-        try:
-            create(spec, torch.device(device), **spec.options)
-        except MetricUnavailableError as error:
-            reasons[spec.name] = str(error)
-    if len(reasons) == len(metrics):
-        raise MetricUnavailableError("no metric can be computed: " + "; ".join(reasons.values()))
-    return reasons
 
 
 def _reason(spec: MetricSpec, error: Exception) -> str:

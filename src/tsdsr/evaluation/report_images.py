@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from PIL import Image
 
 from tsdsr.errors import DatasetError, ImageError
 from tsdsr.evaluation.metrics import METRICS
 from tsdsr.evaluation.results import Evaluation
+from tsdsr.hashing import hash_file
 from tsdsr.images.reading import read_rgb
 
 THUMBNAIL = 160
@@ -62,11 +64,10 @@ def pictures_of(evaluation: Evaluation, index: int, quality: int | None) -> dict
     Raises:
         DatasetError: A file is missing or damaged.
     """
-    pictures = {str(k): open_picture(s.files[index]) for k, s in enumerate(evaluation.systems) if s.files}
-    if evaluation.gt_files:
-        pictures["gt"] = open_picture(evaluation.gt_files[index])
-    if evaluation.lr_files:
-        low = pictures["lr"] = open_picture(evaluation.lr_files[index])
+    files = {str(k): system.files for k, system in enumerate(evaluation.systems)}
+    files |= {"gt": evaluation.gt_files, "lr": evaluation.lr_files}
+    pictures = {key: open_picture(paths[index], evaluation.hashes) for key, paths in files.items() if paths}
+    if low := pictures.get("lr"):
         size = next((p.size for key, p in pictures.items() if key != "lr"), low.size)
         pictures["bicubic"] = low.resize(size, Image.Resampling.BICUBIC)
     with ThreadPoolExecutor() as pool:
@@ -84,23 +85,29 @@ def thumbnails(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     """
     for k, system in enumerate(evaluation.systems):
         for index, file in enumerate(system.files):
-            picture = open_picture(file)
+            picture = open_picture(file, evaluation.hashes)
             picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
             yield f"{index}-{k}", data_url(picture, quality=75)
 
 
-def open_picture(file: str) -> Image.Image:
+def open_picture(file: str, hashes: Mapping[str, str] = MappingProxyType({})) -> Image.Image:
     """Open an image file with :func:`~tsdsr.images.reading.read_rgb`.
 
+    Args:
+        file (str): path.
+        hashes (mapping): path → SHA-256 of the content that was scored; files without an entry are not checked.
+
     Raises:
-        DatasetError: The file is missing or damaged.
+        DatasetError: The file is missing, damaged, or not the one that was scored.
     """
     path = Path(file)
     if not path.is_file():
         raise DatasetError(f"{path}: the evaluation names this file, but it is gone; put it back or evaluate again")
     try:
+        if hashes.get(file, "") not in ("", hash_file(path)):
+            raise DatasetError(f"{path}: has changed since it was scored; evaluate again")
         return Image.fromarray(read_rgb(path))
-    except ImageError as error:
+    except (ImageError, OSError) as error:
         raise DatasetError(f"{error}; write the file again or evaluate again") from error
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tsdsr.errors import ImageError, InvalidInputError, MissingDependencyError
 from tsdsr.evaluation.metrics import METRICS, MetricSpec
-from tsdsr.evaluation.pyiqa_metrics import Metric, MetricUnavailableError, make_metric
+from tsdsr.evaluation.pyiqa_metrics import Metric, MetricUnavailableError, create, make_metric
 from tsdsr.images.reading import read_rgb
 from tsdsr.pixels import to_tensor
 
@@ -76,30 +76,41 @@ class ScoringSettings:
 
 
 Decoded = Sequence["Tensor | str"]
-"""Pictures (1, 3, H, W) in [0, 1], or for an unreadable one the reason: the ground truth if there is one, the outputs."""
+"""The ground truth if there is one, then the outputs: (1, 3, H, W) in [0, 1], or why a picture cannot be read."""
 
 
 class Scorer:
-    """Computes all metrics of single images; the metrics are created once.
+    """Computes all metrics of single images; the metrics are created once, which downloads their weights.
 
     Args:
         settings (ScoringSettings): metrics and device.
 
     Attributes:
+        metrics (dict): name → metric of single images.
+        set_metrics (dict): name → metric of folders.
         unavailable (dict): metric name → reason why it cannot be computed.
+
+    Raises:
+        MissingDependencyError: pyiqa is not installed.
+        MetricUnavailableError: No metric can be computed.
     """
 
     def __init__(self, settings: ScoringSettings) -> None:
         self.device = torch.device(settings.device)
         self.border = settings.border
         self.metrics: dict[str, Metric] = {}
+        self.set_metrics: dict[str, Callable[..., Tensor | float]] = {}
         self.unavailable: dict[str, str] = {}
         for spec in settings.metrics:
-            if spec.kind != "set":
-                try:
+            try:
+                if spec.kind == "set":
+                    self.set_metrics[spec.name] = create(spec, self.device, **spec.options)
+                else:
                     self.metrics[spec.name] = make_metric(spec, self.device, settings.border)
-                except MetricUnavailableError as error:
-                    self.unavailable[spec.name] = str(error)
+            except MetricUnavailableError as error:
+                self.unavailable[spec.name] = str(error)
+        if len(self.unavailable) == len(settings.metrics):
+            raise MetricUnavailableError("no metric can be computed: " + "; ".join(self.unavailable.values()))
 
     def load(self, path: Path) -> Tensor:
         """Load an image as a tensor (1, 3, H, W) in [0, 1]."""
@@ -147,26 +158,29 @@ class Scorer:
 
 
 def score_items(
-    items: Sequence[Item], settings: ScoringSettings, on_image: Callable[[int, int], None] | None = None
-) -> tuple[list[list[ImageScores]], dict[str, str]]:
+    items: Sequence[Item],
+    settings: ScoringSettings,
+    scorer: Scorer,
+    on_image: Callable[[int, int], None] | None = None,
+) -> list[list[ImageScores]]:
     """Score single images with all metrics except set metrics.
 
     Args:
         items (sequence of Item): images, at least one.
         settings (ScoringSettings): see :func:`tsdsr.evaluation.scoring.evaluate`.
+        scorer (Scorer): made of ``settings``; created before the workers, so that weights are downloaded once.
         on_image (callable | None): called with (finished, total) items.
 
     Returns:
-        tuple: for every item, a list with the scores of every system; and for every unavailable metric, the reason.
+        list: for every item, the scores of every system.
     """
-    scorer = Scorer(settings)  # created before the workers, so that weights are downloaded once
     found: list[list[ImageScores]] = [[] for _ in items]
     in_order = _in_processes if settings.workers > 1 and len(items) > 1 else _in_turn
     for done, (number, scores) in enumerate(in_order(items, settings, scorer), 1):
         found[number] = scores
         if on_image is not None:
             on_image(done, len(items))
-    return found, scorer.unavailable
+    return found
 
 
 def _in_turn(

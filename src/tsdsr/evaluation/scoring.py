@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from tsdsr.errors import ImageError, InvalidInputError, MissingDependencyError
+from tsdsr.errors import DatasetError, ImageError, InvalidInputError, MissingDependencyError
 from tsdsr.evaluation.metrics import METRICS, MetricSpec
 from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES, check_sizes, match_folders
-from tsdsr.evaluation.pyiqa_metrics import unavailable_metrics
 from tsdsr.evaluation.results import Evaluation, Scores, SystemResult
-from tsdsr.evaluation.scorer import ImageScores, Item, ScoringSettings, score_items
+from tsdsr.evaluation.scorer import ImageScores, Item, Scorer, ScoringSettings, score_items
 from tsdsr.evaluation.set_metrics import score_sets
+from tsdsr.evaluation.terminal import printable
 from tsdsr.files import StrPath, as_path
 from tsdsr.hashing import hash_file
 from tsdsr.images.reading import read_size
@@ -37,6 +38,7 @@ def evaluate(
     suffixes: Sequence[str] = DEFAULT_SUFFIXES,
     leave_out: Iterable[StrPath] = (),
     on_image: Callable[[int, int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Score folders of restored images.
 
@@ -48,6 +50,7 @@ def evaluate(
         suffixes (sequence of str): stem endings to ignore when matching files.
         leave_out (iterable of str | PathLike): folders that are not entered.
         on_image (callable | None): called with (finished, total) images.
+        on_note (callable | None): called, before scoring begins, with a sentence for each metric that is unavailable.
 
     Returns:
         Evaluation: see :func:`score_matched`.
@@ -61,71 +64,81 @@ def evaluate(
     folders = named_folders(systems, gt, lr, settings)
     matched = match_folders(folders, suffixes, leave_out)
     check_border(matched, settings)
-    unavailable_metrics(settings.metrics, settings.device)
-    return score_matched(matched, tuple(systems), settings, suffixes=suffixes, on_image=on_image)
+    scorer = Scorer(settings)
+    report_unavailable(scorer, on_note)
+    return score_matched(matched, tuple(systems), settings, scorer, suffixes=suffixes, on_image=on_image)
 
 
 def score_matched(
     matched: Matched,
     systems: Sequence[str],
     settings: ScoringSettings,
+    scorer: Scorer,
     *,
     suffixes: Sequence[str] = DEFAULT_SUFFIXES,
     on_image: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score matched images.
 
-    An image that cannot be read, or for which a metric cannot be computed, is left out of the metric for all systems,
-    so that their means are over the same images.
+    An image that cannot be read is left out, and one for which a metric cannot be computed is left out of that metric,
+    for all systems, so that their means are over the same images.
 
     Args:
         matched (sequence): name of each image, and label → file; the labels are the systems, :data:`GT`, :data:`LR`.
         systems (sequence of str): names of the systems, in the order of the result.
         settings, suffixes, on_image: see :func:`evaluate`.
+        scorer (Scorer): made of ``settings``.
 
     Returns:
         Evaluation: the scores. A metric that cannot be computed, and images that were left out, come with the reason.
 
     Raises:
-        DatasetError: Pairs differ in size; the message lists them.
+        DatasetError: Pairs differ in size; the message lists them. Or no image can be read.
     """
     items = [Item(files.get(GT), tuple(files[name] for name in systems)) for _, files in matched]
     check_sizes([(item.gt, output) for item in items if item.gt for output in item.outputs])
-    hashes = {str(path): hash_file(path) for _, files in matched for path in files.values() if path.is_file()}
     started = time.perf_counter()
-    each, missing = score_items(items, settings, on_image)
-    readable = [item for item, scores in zip(items, each, strict=True) if not any(s.unreadable for s in scores)]
-    sets, missing_sets = score_sets(readable, settings, len(systems)) if readable else ({}, {})
-    missing |= missing_sets
+    each = score_items(items, settings, scorer, on_image)
+    problems = [line for item, scores in zip(items, each, strict=True) for line in _problems(item, scores)]
+    readable = [k for k, scores in enumerate(each) if not any(s.unreadable for s in scores)]
+    if not readable:
+        raise DatasetError(f"no image can be scored: {problems[0]}")
+    matched, items, each = [matched[k] for k in readable], [items[k] for k in readable], [each[k] for k in readable]
+    sets, failed = score_sets(items, scorer, len(systems))
+    missing = scorer.unavailable | failed
 
     def scores_of(spec: MetricSpec, k: int) -> Scores:
         if spec.name in missing:
             return Scores(unavailable=missing[spec.name])
         if spec.kind == "set":
-            values = sets.get(spec.name)
-            return Scores(unavailable="no image can be read") if values is None else Scores(mean=values[k])
+            return Scores(mean=sets[spec.name][k])
         return summarise([_common_value(scores, spec.name, k) for scores in each])
 
     def result_of(k: int, name: str) -> SystemResult:
         scores = {spec.name: scores_of(spec, k) for spec in settings.metrics}
         return SystemResult(name, tuple(str(item.outputs[k]) for item in items), scores)
 
-    return Evaluation(
+    found = Evaluation(
         images=tuple(name for name, _ in matched),
         gt_files=tuple(str(item.gt) for item in items if item.gt),
         lr_files=tuple(str(files[LR]) for _, files in matched if LR in files),
         systems=tuple(result_of(k, name) for k, name in enumerate(systems)),
         variants={spec.name: f"pyiqa {spec.pyiqa_name}: {spec.variant}" for spec in settings.metrics},
-        settings={
-            **versions("pyiqa", "torch", "torchvision"),
-            "device": settings.device,
-            "crop_border": settings.border,
-            "suffixes": list(suffixes),
-            "seconds": round(time.perf_counter() - started, 2),
-        },
-        problems=tuple(line for item, scores in zip(items, each, strict=True) for line in _problems(item, scores)),
-        hashes=hashes,
+        problems=tuple(problems),
+        hashes={str(path): hash_file(path) for _, files in matched for path in files.values()},
     )
+    return replace(found, settings=_described(settings, suffixes, time.perf_counter() - started))
+
+
+def _described(settings: ScoringSettings, suffixes: Sequence[str], seconds: float) -> dict[str, object]:
+    """What the reader needs to know of how the scores were computed."""
+    return {
+        **versions("pyiqa", "torch", "torchvision"),
+        "device": settings.device,
+        "crop_border": settings.border,
+        "suffixes": list(suffixes),
+        "seconds": round(seconds, 2),
+    }
 
 
 def _common_value(scores: Sequence[ImageScores], metric: str, k: int) -> float:
@@ -138,18 +151,27 @@ def _problems(item: Item, scores: Sequence[ImageScores]) -> list[str]:
     lines = []
     for path, found in zip(item.outputs, scores, strict=True):
         if found.unreadable:
-            lines.append(f"{found.unreadable}; the image is left out of all means")
+            lines.append(f"{found.unreadable}; the image is left out")
         reasons: dict[str, list[str]] = {}
         for name, reason in found.problems.items():
             reasons.setdefault(reason, []).append(METRICS[name].label)
         lines += [f"{path}: no {', '.join(names)} ({reason})" for reason, names in reasons.items()]
-    return list(dict.fromkeys(lines))  # an unreadable ground truth concerns all systems
+    return list(dict.fromkeys(map(printable, lines)))  # an unreadable ground truth concerns all systems
+
+
+def report_unavailable(scorer: Scorer, on_note: Callable[[str], None] | None) -> None:
+    """Say which metrics cannot be computed, and why."""
+    for name, reason in scorer.unavailable.items():
+        if on_note is not None:
+            on_note(f"{METRICS[name].label} will be missing: {reason}")
 
 
 def named_folders(
-    systems: Mapping[str, StrPath], gt: StrPath | None, lr: StrPath | None, settings: ScoringSettings
+    systems: Mapping[str, StrPath | None], gt: StrPath | None, lr: StrPath | None, settings: ScoringSettings
 ) -> dict[str, Path]:
-    """Return all folders by label. Ground truth and inputs have reserved labels that no system may use.
+    """Return all folders by label, without those of systems whose outputs are yet to be made (None).
+
+    Ground truth and inputs have reserved labels that no system may use.
 
     Raises:
         InvalidInputError: A full-reference metric has no ``gt``, or a name or folder cannot be used.
@@ -160,7 +182,8 @@ def named_folders(
     others = {label: folder for label, folder in ((GT, gt), (LR, lr)) if folder is not None}
     if clash := others.keys() & systems.keys():
         raise InvalidInputError(f"no system may be called {', '.join(sorted(clash))!r}")
-    folders = {name: as_path(folder, name) for name, folder in {**systems, **others}.items()}
+    given = {**systems, **others}
+    folders = {name: as_path(folder, name) for name, folder in given.items() if folder is not None}
     for folder in folders.values():
         if not folder.is_dir():
             raise InvalidInputError(f"{folder}: no such folder")

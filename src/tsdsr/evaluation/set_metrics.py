@@ -8,42 +8,34 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from tsdsr.errors import TSDSRError
-from tsdsr.evaluation.pyiqa_metrics import MetricUnavailableError, create
-from tsdsr.evaluation.scorer import Item, ScoringSettings
+from tsdsr.evaluation.scorer import Item, Scorer
 from tsdsr.images.reading import is_plain, read_rgb
 
 
-def score_sets(
-    items: Sequence[Item], settings: ScoringSettings, systems: int
-) -> tuple[dict[str, list[float]], dict[str, str]]:
+def score_sets(items: Sequence[Item], scorer: Scorer, systems: int) -> tuple[dict[str, list[float]], dict[str, str]]:
     """Compute set metrics.
 
     Args:
         items (sequence of Item): readable images.
-        settings (ScoringSettings): see :func:`tsdsr.evaluation.scoring.evaluate`.
+        scorer (Scorer): holds the metrics.
         systems (int): number of systems.
 
     Returns:
-        tuple: metric name → values of all systems, and unavailable metrics with the reason.
+        tuple: metric name → values of all systems, and metrics that failed with the reason.
     """
     found: dict[str, list[float]] = {}
-    missing: dict[str, str] = {}
-    for spec in settings.metrics:
-        if spec.kind == "set":
-            try:
-                network = create(spec, torch.device(settings.device), **spec.options)
-                with gathered([item.gt for item in items if item.gt]) as truth:
-                    found[spec.name] = [_distance(network, items, k, truth) for k in range(systems)]
-            except MetricUnavailableError as error:
-                missing[spec.name] = str(error)
-            except (RuntimeError, ValueError, OSError, TSDSRError) as error:  # the other metrics are kept
-                missing[spec.name] = f"{spec.name} cannot be computed ({error})"
-    return found, missing
+    failed: dict[str, str] = {}
+    for name, network in scorer.set_metrics.items():
+        try:
+            with gathered([item.gt for item in items if item.gt]) as truth:
+                found[name] = [_distance(network, items, k, truth) for k in range(systems)]
+        except (RuntimeError, ValueError, OSError, TSDSRError) as error:  # the other metrics are kept
+            failed[name] = f"{name} cannot be computed ({error})"
+    return found, failed
 
 
 def _distance(network: Callable[..., Tensor | float], items: Sequence[Item], system: int, truth: Path) -> float:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tsdsr.evaluation.metrics import METRICS
-from tsdsr.evaluation.published import PublishedRow
+from tsdsr.evaluation.published import SIZES, PublishedRow
 from tsdsr.evaluation.results import Cost, Evaluation
+from tsdsr.evaluation.terminal import FittedTable, Lines, printable
+from tsdsr.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import ConsoleRenderable, Group
@@ -52,7 +54,7 @@ def table_rows(found: Evaluation, published: Sequence[PublishedRow] = ()) -> lis
     """Return the rows of an evaluation, followed by published rows."""
     measured = [
         Row(
-            system.name,
+            printable(system.name),
             True,
             {name: scores.mean for name, scores in system.scores.items()},
             {name: scores.interval for name, scores in system.scores.items() if scores.interval},
@@ -84,42 +86,45 @@ def rank(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, tuple[float |
 
 
 def to_rich(found: Evaluation, published: Sequence[PublishedRow] = ()) -> Group:
-    """Render for the terminal: best bold, second best underlined, intervals below the means, a table of costs."""
+    """Render for the terminal: best bold, second best underlined, intervals below the means, a table of costs.
+
+    A table wider than the console is split into several.
+    """
     from rich.console import Group
     from rich.markup import escape
-    from rich.table import Table
 
     rows = table_rows(found, published)
-    table = Table(caption="bold best, underlined second best; [..] 95 % interval over images", highlight=False)
-    table.add_column(f"{len(found.images)} images", no_wrap=True)
-    for name in found.metrics:
-        table.add_column(_heading(name, "↑", "↓"), justify="right", no_wrap=True)
-    marks = rank(rows, found.metrics)
+    marks = _marks(found, rows, published)
 
     def cell(row: Row, name: str) -> str:
-        style = _mark(marks[name], name, row.values.get(name))
+        style = _mark(marks[row.measured][name], name, row.values.get(name))
         text = _text(name, row.values.get(name))
         text = {"best": f"[bold]{text}[/]", "second": f"[underline]{text}[/]", "": text}[style]
         if interval := row.intervals.get(name):
             text += "\n[dim]" + escape("[" + ", ".join(_text(name, v) for v in interval) + "]") + "[/]"
         return text
 
-    for i, row in enumerate(rows):
-        if i == len(found.systems):
-            table.add_section()
-        label = escape(row.label) if row.measured else f"{escape(row.label)} [dim](published)[/]"
-        table.add_row(label, *(cell(row, name) for name in found.metrics))
-    parts: list[ConsoleRenderable | str] = [table, *(escape(note) for note in notes(found))]
+    parts: list[ConsoleRenderable] = [
+        FittedTable(
+            [counted(len(found.images), "image"), *(_heading(name, "↑", "↓") for name in found.metrics)],
+            [
+                [
+                    escape(row.label) if row.measured else f"{escape(row.label)} [dim](published)[/]",
+                    *(cell(row, name) for name in found.metrics),
+                ]
+                for row in rows
+            ],
+            caption=f"bold best, underlined second best; {escape('[..]')} 95 % interval over images",
+            sections=[len(found.systems)],
+        )
+    ]
     if costs := _cost_columns(found):
-        sizes = sorted({"x".join(map(str, row.cost.input_size)) for row in rows if row.cost})
-        second = Table(caption=f"median of warm runs, inputs of {', '.join(sizes)}", highlight=False)
-        for name in ("", *costs):
-            second.add_column(name, justify="right" if name else "left", no_wrap=True)
-        for row in rows:
-            if row.cost:
-                second.add_row(escape(row.label), *(_cost(row, name) for name in costs))
-        parts.insert(1, second)
-    return Group(*parts)
+        timed = [row for row in rows if row.cost]
+        sizes = sorted({"x".join(map(str, row.cost.input_size)) for row in timed if row.cost})
+        caption = f"median of warm runs, inputs of {', '.join(sizes)}"
+        cells = [[escape(row.label), *(_cost(row, name) for name in costs)] for row in timed]
+        parts.append(FittedTable(["", *costs], cells, caption=caption))
+    return Group(*parts, Lines(notes(found, published)))
 
 
 def to_markdown(found: Evaluation, published: Sequence[PublishedRow] = ()) -> str:
@@ -131,7 +136,7 @@ def to_markdown(found: Evaluation, published: Sequence[PublishedRow] = ()) -> st
     header, *lines = _cells(found, published, mark, "↑", "↓", " (published)")
     rule = ["---"] + ["---:"] * (len(header) - 1)
     table = "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in (header, rule, *lines))
-    return "\n\n".join([table, *notes(found)])
+    return "\n\n".join([table, *notes(found, published)])
 
 
 def to_latex(found: Evaluation, published: Sequence[PublishedRow] = ()) -> str:
@@ -164,8 +169,8 @@ def to_csv(found: Evaluation, published: Sequence[PublishedRow] = ()) -> str:
     return out.getvalue()
 
 
-def notes(found: Evaluation) -> list[str]:
-    """Return notes on how each metric was computed and why some are unavailable."""
+def notes(found: Evaluation, published: Sequence[PublishedRow] = ()) -> list[str]:
+    """Return notes: how each metric was computed, why some are unavailable, what was left out, what not to compare."""
     reasons = {
         name: system.scores[name].unavailable
         for system in found.systems
@@ -180,7 +185,49 @@ def notes(found: Evaluation) -> list[str]:
     return [
         computed + (f" ({versions})" if versions else "") + ".",
         *(f"{METRICS[name].label} unavailable: {why}" for name, why in reasons.items()),
+        *_incomplete(found),
+        *_caution(found, published),
     ]
+
+
+def _incomplete(found: Evaluation) -> list[str]:
+    """Say which means are over fewer images."""
+    total = len(found.images)
+    counts = {
+        name: total - sum(map(math.isnan, found.systems[0].scores[name].values))
+        for name in found.metrics
+        if found.systems and found.systems[0].scores[name].values
+    }
+    short = [f"{METRICS[name].label} over {n}" for name, n in counts.items() if n < total]
+    return [f"Not all of the {counted(total, 'image')} could be scored: {', '.join(short)}."] if short else []
+
+
+def _same_images(found: Evaluation, published: Sequence[PublishedRow]) -> bool:
+    """Whether as many images were scored as the published rows are about."""
+    return all(SIZES.get(row.dataset or "", len(found.images)) == len(found.images) for row in published)
+
+
+def _caution(found: Evaluation, published: Sequence[PublishedRow]) -> list[str]:
+    if not published:
+        return []
+    lines = ["Published rows are quoted from the paper, not measured here."]
+    if not _same_images(found, published):
+        count = max(SIZES.get(row.dataset or "", 0) for row in published)
+        lines.append(
+            f"They are means over {counted(count, 'image')}, the rows above over {len(found.images)}: means over other "
+            "images do not compare, so each group is marked by itself."
+        )
+    return lines
+
+
+def _marks(
+    found: Evaluation, rows: Sequence[Row], published: Sequence[PublishedRow]
+) -> dict[bool, dict[str, tuple[float | None, float | None]]]:
+    """Rank all rows together, or measured (True) and published (False) rows apart if they are about other images."""
+    if _same_images(found, published):
+        together = rank(rows, found.metrics)
+        return {True: together, False: together}
+    return {measured: rank([r for r in rows if r.measured is measured], found.metrics) for measured in (True, False)}
 
 
 def _cells(
@@ -194,11 +241,11 @@ def _cells(
 ) -> list[list[str]]:
     """Return header and rows as marked text."""
     rows, costs = table_rows(found, published), _cost_columns(found)
-    marks = rank(rows, found.metrics)
+    marks = _marks(found, rows, published)
     cells = [["", *(_heading(name, up, down) for name in found.metrics), *costs]]
     for row in rows:
         values = [
-            mark(_text(name, row.values.get(name)), _mark(marks[name], name, row.values.get(name)))
+            mark(_text(name, row.values.get(name)), _mark(marks[row.measured][name], name, row.values.get(name)))
             for name in found.metrics
         ]
         label = escape(row.label) + ("" if row.measured else suffix)
