@@ -133,7 +133,7 @@ def test_any_address_fsspec_opens(shards: str) -> None:
 
 
 def test_writing_goes_on_where_it_stopped(photos: Path, tmp_path: Path) -> None:
-    writer = write_shards(list_photos(photos), tmp_path, photos, 6)
+    writer = write_shards(list_photos(photos), tmp_path, photos, 6, photos / "prompts")
     first = next(writer)
     stamp = first.stat().st_mtime_ns
     writer.close()
@@ -141,8 +141,11 @@ def test_writing_goes_on_where_it_stopped(photos: Path, tmp_path: Path) -> None:
     pack(photos, tmp_path)
     assert first.stat().st_mtime_ns == stamp
     assert len(read_index(str(tmp_path))) == 8
-    pack(photos, tmp_path, per_shard=10)  # another size: old shards do not fit and are written again
+    with pytest.raises(DatasetError, match="--overwrite"):
+        pack(photos, tmp_path, per_shard=10)
+    list(write_shards(list_photos(photos), tmp_path, photos, 10, photos / "prompts", overwrite=True))
     assert [n for _, n in read_index(str(tmp_path))] == [10, 10, 10, 10, 6]
+    assert len(list(tmp_path.glob("*.tar"))) == 5
     assert len({s.key for s in ShardStream(str(tmp_path), epochs=1)}) == COUNT
 
 
@@ -151,9 +154,13 @@ def test_unusable_images_are_left_out_when_writing(photos: Path, tmp_path: Path)
     for path in photos.glob("*.png"):
         (tmp_path / "in" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "in" / "broken.png").write_bytes(b"x")
-    list(write_shards(list_photos(tmp_path / "in"), tmp_path / "out", tmp_path / "in"))
+    write_float(tmp_path / "in")
+    (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere")
+    failures: list[str] = []
+    list(write_shards(list_photos(tmp_path / "in"), tmp_path / "out", tmp_path / "in", on_failure=failures.append))
+    assert [Path(message.split(":")[0]).name for message in failures] == ["broken.png", "float.tif", "gone.png"]
     assert "broken" not in {s.key for s in ShardStream(str(tmp_path / "out"), epochs=1)}
-    with pytest.raises(DatasetError, match="cannot be used"):
+    with pytest.raises(DatasetError, match=r"none of \d+ images can be used"):
         list(write_shards(list_photos(tmp_path / "in"), tmp_path / "none", tmp_path / "in", min_side=41))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,17 +99,24 @@ def shard(
     per_shard: Annotated[int, typer.Option(min=1, help="Images a shard.")] = 200,
     prompts: Annotated[Path | None, typer.Option(help="Folder with a text file an image.")] = None,
     min_side: Annotated[int, typer.Option(min=1, help="Leave out images with a shorter side.")] = 512,
+    overwrite: Overwrite = False,
 ) -> None:
     """Pack images and prompts into WebDataset shards; an interrupted run is resumed."""
-    with errors_reported():
+    with errors_reported(), ProgressBars() as bars:
         from tsdsr.data.shards import read_index, write_shards
         from tsdsr.data.sources import open_source
 
-        images = open_source(source)
-        writer = write_shards(images.images, output, images.root, per_shard, prompts, min_side)
-        shards = list(track(writer, "shards", -(-len(images.images) // per_shard)))
+        require_writable_folder(output)
+        failures, images = Failures(), open_source(source)
+        on_image = partial(bars.report, "images")
+        writer = write_shards(
+            images.images, output, images.root, per_shard, prompts, min_side, overwrite, failures, on_image
+        )
+        shards = 0
+        for shards, _ in enumerate(writer, 1):
+            bars.report("shards", shards, max(shards, -(-len(images.images) // per_shard)))
         samples = sum(n for _, n in read_index(str(output)))
-    typer.echo(f"{samples} images in {len(shards)} shards in {output}")
+    failures.end(f"{counted(samples, 'image')} in {counted(shards, 'shard')} in {output}")
 
 
 @data_app.command()
@@ -120,30 +128,27 @@ def caption(
     batch: Annotated[int, typer.Option(min=1, help="Images a call.")] = 4,
     device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda' …")] = "auto",
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the model.")] = DtypeChoice.auto,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a prompt for each image; images that already have one are skipped."""
     with errors_reported():
-        from PIL import Image
-
-        from tsdsr.data.shards import sample_key
+        from tsdsr.data.captions import plan_captions, write_captions
         from tsdsr.data.sources import open_source
         from tsdsr.devices import choose_device, choose_dtype
-        from tsdsr.files import atomic_path
-        from tsdsr.images.reading import read_rgb
+        from tsdsr.hashing import fingerprint_folder
         from tsdsr.models.captioner import load_captioner
 
-        images = open_source(source)
-        root = images.root
-        todo = [p for p in images.images if not (output / f"{sample_key(p, root)}.txt").is_file()]
-        where = choose_device(device)
-        describe = load_captioner(model, where, choose_dtype(dtype.value, where), instruction) if todo else None
-        chunks = [todo[i : i + batch] for i in range(0, len(todo), batch)]
-        for chunk in track(chunks, "batches", len(chunks)):
-            assert describe is not None
-            for path, text in zip(chunk, describe([Image.fromarray(read_rgb(p)) for p in chunk]), strict=True):
-                with atomic_path(output / f"{sample_key(path, root)}.txt") as temporary:
-                    temporary.write_text(text + "\n")
-    typer.echo(f"{len(todo)} prompts written, {len(images.images) - len(todo)} were there, in {output}")
+        failures, where = Failures(), choose_device(device)
+        weights = fingerprint_folder(Path(model), ["."]) if Path(model).is_dir() else model
+        settings = {"model": weights, "instruction": instruction or ""}
+        plan = plan_captions(open_source(source), output, settings, overwrite, failures)
+        written = 0
+        if plan.missing:
+            describe = load_captioner(model, where, choose_dtype(dtype.value, where), instruction)
+            batches = write_captions(plan, describe, batch, failures)
+            written = sum(len(files) for files in track(batches, "batches", -(-len(plan.missing) // batch)))
+        there = len(plan.files) - len(plan.missing)
+    failures.end(f"{counted(written, 'prompt')} written, {there} {'was' if there == 1 else 'were'} there, in {output}")
 
 
 @data_app.command()
@@ -163,29 +168,31 @@ def cache(
 ) -> None:
     """Cache text embeddings and latents for training; an interrupted run is resumed."""
     with errors_reported():
+        from tsdsr.data.captions import read_prompts
         from tsdsr.data.sources import open_source
         from tsdsr.devices import choose_device, choose_dtype
         from tsdsr.models.conditioning import DEFAULT_PROMPT, NULL_PROMPT
         from tsdsr.models.zoo import get_spec
-        from tsdsr.training.encoder_cache import cache_latents, cache_prompts, read_prompt_files
+        from tsdsr.training.encoder_cache import cache_latents, cache_prompts
 
+        require_writable_folder(output)
         images = open_source(source)
         spec, where = get_spec(model), choose_device(device)
         precision = choose_dtype(dtype.value, where)
         if text:
             texts = [DEFAULT_PROMPT, NULL_PROMPT]  # the student's prompt, and the one for guidance
             if prompts is not None:
-                texts += read_prompt_files(images.images, images.root, prompts)
+                texts += read_prompts([images], prompts).values()
             with ProgressBars() as bars:
 
                 def on_batch(part: TextPart, done: int, total: int) -> None:
                     bars.report(f"prompts, {part.name}", done, total)
 
                 count = cache_prompts(texts, base, spec, output, where, precision, batch, t5, on_batch)
-            typer.echo(f"{count} prompts in {output / 'text'}")
+            typer.echo(f"{counted(count, 'prompt')} in {output / 'text'}")
         if latents:
             count = cache_latents(images.images, base, spec, output, crop, where, precision, batch, _batches)
-            typer.echo(f"{count} latents in {output / 'latents'}")
+            typer.echo(f"{counted(count, 'latent')} in {output / 'latents'}")
 
 
 def _batches(items: Iterable[Any], total: int) -> Iterator[Any]:

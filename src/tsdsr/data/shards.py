@@ -7,14 +7,14 @@ each shard, so that a stream can start at any position without reading the sampl
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
-import tarfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import logging
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -22,43 +22,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from tsdsr.data.captions import OnFailure
 from tsdsr.data.datasets import CropSettings, cut_crop
-from tsdsr.data.sources import PHOTO_SUFFIXES, UnreadableFiles
-from tsdsr.errors import DatasetError, ImageError, InvalidInputError
-from tsdsr.files import StrPath, atomic_path
-from tsdsr.images.reading import decode_rgb
+from tsdsr.data.shard_file import SampleFiles, ShardReader, ShardSample, holds, write_shard
+from tsdsr.data.sources import sample_keys
+from tsdsr.errors import DatasetError, FileWriteError, ImageError, InvalidInputError, MissingDependencyError
+from tsdsr.files import StrPath, as_path, require_writable_folder, write_text
+from tsdsr.hashing import hash_bytes
+from tsdsr.wording import counted
+
+logger = logging.getLogger(__name__)
 
 INDEX = "index.json"
 
 
-@dataclass(frozen=True)
-class ShardSample:
-    """One sample of a shard.
-
-    Attributes:
-        key (str): name, unique in the dataset.
-        epoch (int): number of completed passes over the dataset.
-        image (bytes): content of the image file, unchanged.
-        suffix (str): suffix of the image file, such as ".png".
-        prompt (str | None): text prompt.
-    """
-
-    key: str
-    image: bytes
-    suffix: str
-    prompt: str | None = None
-    epoch: int = 0
-
-    def pixels(self) -> np.ndarray:
-        """Decode the image to pixels (H, W, 3) uint8, as :func:`~tsdsr.images.reading.read_rgb` does.
-
-        Raises:
-            DatasetError: The image cannot be decoded.
-        """
-        try:
-            return decode_rgb(self.image, f"sample {self.key}")
-        except ImageError as error:
-            raise DatasetError(str(error)) from error
+def _log_failure(message: str) -> None:
+    logger.warning("left out: %s", message)
 
 
 def write_shards(
@@ -68,82 +47,125 @@ def write_shards(
     per_shard: int = 200,
     prompts: StrPath | None = None,
     min_side: int = 1,
+    overwrite: bool = False,
+    on_failure: OnFailure = _log_failure,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[Path]:
     """Pack image files, unchanged, into ``000000.tar``, ``000001.tar``, … and write the index at the end.
 
-    Each image is decoded once as a check. Unusable images are reported and skipped; too many of them are an error.
+    Each image is decoded once as a check. Shards that are there are kept if they hold exactly these samples, so that an
+    interrupted run can be repeated. At the end, the folder holds the shards of the index and no others.
 
     Args:
         images (iterable of Path): image files.
-        output (str | PathLike): folder of the shards; complete shards in it are kept.
+        output (str | PathLike): folder of the shards.
         root (str | PathLike): keys are the paths of the images relative to this folder, without suffix.
         per_shard (int): number of samples per shard.
         prompts (str | PathLike | None): folder with one text file per key; an image without one has no prompt.
-        min_side (int): images with a shorter side are skipped.
+        min_side (int): images with a shorter side are left out.
+        overwrite (bool): replace shards that hold something else.
+        on_failure (callable): called with a message for each image that cannot be read; it is left out.
+        on_image (callable): called with the numbers of checked images and of all images.
 
     Yields:
         Path: each shard when it is complete.
 
     Raises:
-        InvalidInputError: Two images share a key.
-        DatasetError: Too many images cannot be used.
+        InvalidInputError: Two images share a key, or a folder is missing or cannot be written.
+        DatasetError: No image can be used, no image has a prompt, or the folder holds other shards.
+        FileWriteError: A shard cannot be written.
     """
-    output = Path(output)
-    root = Path(root)
-    prompts = None if prompts is None else Path(prompts)
-    paths, keys = _usable(list(images), min_side), set()
-    entries = []
-    for number, start in enumerate(range(0, len(paths), per_shard)):
-        chunk = paths[start : start + per_shard]
-        shard = output / f"{number:06d}.tar"
-        for path in chunk:
-            if (key := sample_key(path, root)) in keys:
-                raise InvalidInputError(f"{path}: another image is called {key!r} too; rename one of them")
-            keys.add(key)
-        if not _holds(shard, {sample_key(path, root) for path in chunk}):
-            with atomic_path(shard) as temporary, tarfile.open(temporary, "w") as tar:
-                for path in chunk:
-                    _add(tar, path, sample_key(path, root), prompts)
-        entries.append({"name": shard.name, "samples": len(chunk)})
+    output = require_writable_folder(output)
+    if per_shard < 1:
+        raise InvalidInputError(f"per_shard must be at least 1, got {per_shard}")
+    keys = sample_keys(images, Path(root))
+    texts = {} if prompts is None else _prompt_files(keys.values(), as_path(prompts, "prompts"))
+    samples = [SampleFiles(key, path, texts.get(key)) for path, key in keys.items()]
+    samples = _usable(samples, min_side, on_failure, on_image)
+    chunks = [samples[start : start + per_shard] for start in range(0, len(samples), per_shard)]
+    shards = {output / f"{number:06d}.tar": chunk for number, chunk in enumerate(chunks)}
+    index = [_index_entry(shard.name, [sample.key for sample in chunk]) for shard, chunk in shards.items()]
+    _make_room(output, shards, index, overwrite)
+    for shard, chunk in shards.items():
+        if not shard.is_file():
+            write_shard(shard, chunk)
         yield shard
-    with atomic_path(output / INDEX) as temporary:
-        temporary.write_text(json.dumps({"format": 1, "shards": entries}, indent=1))
+    write_text(output / INDEX, json.dumps({"format": 1, "shards": index}, indent=1))
 
 
-def _holds(shard: Path, keys: set[str]) -> bool:
-    """Return whether a finished shard holds exactly these samples."""
-    if not shard.is_file():
+def _prompt_files(keys: Collection[str], folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InvalidInputError(f"{folder}: no such folder of prompts")
+    found = {key: path for key in keys if os.path.isfile(path := folder / f"{key}.txt")}
+    if not found:
+        raise DatasetError(f"{folder}: holds no prompt of {counted(len(keys), 'image')}, e.g. {next(iter(keys))}.txt")
+    if len(found) < len(keys):
+        logger.warning("%s have no prompt in %s", f"{len(keys) - len(found)} of {len(keys)} images", folder)
+    return found
+
+
+def _usable(
+    samples: Sequence[SampleFiles], min_side: int, on_failure: OnFailure, on_image: Callable[[int, int], None]
+) -> list[SampleFiles]:
+    """Return the samples that can be read and are large enough."""
+    usable: list[SampleFiles] = []
+    small: list[SampleFiles] = []
+    for done, sample in enumerate(samples, 1):
+        try:
+            (usable if sample.check(min_side) else small).append(sample)
+        except (ImageError, MissingDependencyError, DatasetError) as error:
+            on_failure(str(error))
+        on_image(done, len(samples))
+    if small:
+        what = counted(len(small), "image")
+        logger.warning("left out %s with a side below %d pixels, e.g. %s", what, min_side, small[0].image)
+    if not usable:
+        raise DatasetError(f"none of {counted(len(samples), 'image')} can be used, e.g. {samples[0].image}")
+    return usable
+
+
+def _make_room(
+    output: Path, shards: Mapping[Path, Sequence[SampleFiles]], index: list[dict[str, Any]], overwrite: bool
+) -> None:
+    """Check that the folder holds nothing but shards of this set; with ``overwrite``, remove others."""
+    try:
+        there = sorted(output.glob("*.tar"))
+    except OSError as error:
+        raise DatasetError(f"{output}: cannot be read ({error.strerror or error})") from error
+    for stranger in there:
+        if not re.fullmatch(r"\d{6}\.tar", stranger.name):
+            raise DatasetError(f"{stranger}: is not a shard of this set; choose another folder")
+    others = [shard for shard in there if shard not in shards or not holds(shard, shards[shard])]
+    if os.path.lexists(output / INDEX) and not _describes(output / INDEX, index):
+        others.insert(0, output / INDEX)  # removed first, so that no index describes other shards
+    if others and not overwrite:
+        raise DatasetError(
+            f"{output}: holds shards of other images, prompts or settings ({others[0].name} is not of this set); "
+            "choose another folder, or replace them with --overwrite"
+        )
+    for path in others:
+        try:
+            path.unlink()
+        except OSError as error:
+            raise FileWriteError(f"{path}: cannot be removed ({error.strerror or error})") from error
+
+
+def _index_entry(name: str, keys: Sequence[str]) -> dict[str, Any]:
+    return {"name": name, "samples": len(keys), "keys": hash_keys(keys)}
+
+
+def hash_keys(keys: Sequence[str]) -> str:
+    """Return a hash of the keys of a shard, by which an index of another set is noticed."""
+    return hash_bytes("\n".join(keys).encode("utf-8", "surrogateescape"))[:16]
+
+
+def _describes(path: Path, index: list[dict[str, Any]]) -> bool:
+    """Whether an index file is that of these shards; older ones have no hashes of keys."""
+    try:
+        pairs = zip(json.loads(path.read_bytes())["shards"], index, strict=True)
+        return all({"keys": new["keys"], **old} == new for old, new in pairs)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-    with tarfile.open(shard, "r:") as tar:
-        return {_split(name)[0] for name in tar.getnames()} == keys
-
-
-def _split(name: str) -> tuple[str, str]:
-    """Split a member name into key and suffix. The suffix begins at the first dot of the last path component."""
-    path = PurePosixPath(name)
-    stem, _, suffix = path.name.partition(".")
-    return str(path.with_name(stem)), f".{suffix}"
-
-
-def _usable(paths: list[Path], min_side: int) -> list[Path]:
-    health = UnreadableFiles(paths)
-    return [path for path in paths if health.read(path, min_side) is not None]
-
-
-def sample_key(path: Path, root: Path) -> str:
-    """Return an image's key: its path relative to ``root``, without suffix and dots (WebDataset splits at dots)."""
-    return path.relative_to(root).with_suffix("").as_posix().replace(".", "_")
-
-
-def _add(tar: tarfile.TarFile, path: Path, key: str, prompts: Path | None) -> None:
-    members = [(path.suffix.lower(), path.read_bytes())]
-    text = prompts / f"{key}.txt" if prompts else None
-    if text is not None and text.is_file():
-        members.append((".txt", text.read_bytes()))
-    for suffix, content in members:
-        info = tarfile.TarInfo(key + suffix)
-        info.size = len(content)
-        tar.addfile(info, io.BytesIO(content))
 
 
 def read_index(url: str) -> list[tuple[str, int]]:
@@ -151,52 +173,24 @@ def read_index(url: str) -> list[tuple[str, int]]:
 
     Raises:
         DatasetError: The index is missing or damaged.
+        MissingDependencyError: fsspec lacks the package for this kind of URL.
     """
+    return [(shard, samples) for shard, samples, _ in _read_index(url)]
+
+
+def _read_index(url: str) -> list[tuple[str, int, str | None]]:
+    """Read (URL, number of samples, hash of the keys) of each shard."""
+    if not url.strip():
+        raise InvalidInputError("the folder of the shards is empty; give a path, or '.' for the current folder")
     base = url.rstrip("/")
     try:
         with fsspec.open(f"{base}/{INDEX}", "rb") as file:
             shards = json.load(file)["shards"]
-        return [(f"{base}/{s['name']}", int(s["samples"])) for s in shards]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [(f"{base}/{s['name']}", int(s["samples"]), s.get("keys")) for s in shards]
+    except ImportError as error:
+        raise MissingDependencyError(f"{url}: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{base}/{INDEX}: cannot be read ({error}); make shards with 'tsdsr data shard'") from error
-
-
-class ShardReader:
-    """Random access to the samples of one shard, numbered in the order of writing.
-
-    Args:
-        file (binary file): the tar file, seekable.
-        url (str): URL used in messages.
-    """
-
-    def __init__(self, file: IO[bytes], url: str) -> None:
-        try:
-            self._tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115  (lives as long as the reader)
-            self._samples: dict[str, dict[str, tarfile.TarInfo]] = {}
-            for member in self._tar:
-                key, suffix = _split(member.name)
-                self._samples.setdefault(key, {})[suffix] = member
-        except tarfile.TarError as error:
-            raise DatasetError(f"{url}: is not a readable tar file ({error})") from error
-        self._keys = list(self._samples)
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def read(self, number: int) -> ShardSample:
-        """Read the sample with this number."""
-        key = self._keys[number]
-        members = self._samples[key]
-        suffix = next((s for s in members if s in PHOTO_SUFFIXES), None)
-        if suffix is None:
-            raise DatasetError(f"sample {key}: has no image")
-        prompt = self._content(members[".txt"]).decode() if ".txt" in members else None
-        return ShardSample(key, self._content(members[suffix]), suffix, prompt)
-
-    def _content(self, member: tarfile.TarInfo) -> bytes:
-        file = self._tar.extractfile(member)
-        assert file is not None
-        return file.read()
 
 
 class ShardStream(IterableDataset[ShardSample]):
@@ -232,7 +226,9 @@ class ShardStream(IterableDataset[ShardSample]):
     ) -> None:
         if not 0 <= rank < world:
             raise InvalidInputError(f"rank must lie between 0 and {world - 1}, got {rank}")
-        self.shards = read_index(url)
+        index = _read_index(url)
+        self.shards = [(shard, samples) for shard, samples, _ in index]
+        self._keys = {shard: keys for shard, _, keys in index}
         self.seed, self.rank, self.world = seed, rank, world
         self.batch_size, self.skip_batches, self.epochs = batch_size, skip_batches, epochs
 
@@ -249,7 +245,8 @@ class ShardStream(IterableDataset[ShardSample]):
         delivered = (self.skip_batches - role + workers - 1) // workers
         consumer, consumers = self.rank * workers + role, self.world * workers
         if len(self.shards) < consumers:
-            raise DatasetError(f"{len(self.shards)} shards are too few for {consumers} loader processes; use fewer")
+            few = counted(len(self.shards), "shard is", "shards are")
+            raise DatasetError(f"{few} too few for {consumers} loader processes; use fewer")
         skip = delivered * self.batch_size
         epoch = 0
         while self.epochs is None or epoch < self.epochs:
@@ -272,8 +269,10 @@ class ShardStream(IterableDataset[ShardSample]):
             reader = ShardReader(file, url)
             if len(reader) != samples:
                 raise DatasetError(
-                    f"{url}: holds {len(reader)} samples, the index says {samples}; write the shards again"
+                    f"{url}: holds {counted(len(reader), 'sample')}, the index says {samples}; write the shards again"
                 )
+            if self._keys[url] not in (None, hash_keys(reader.keys)):
+                raise DatasetError(f"{url}: holds other samples than the index says; write the shards again")
             for i in order[skip:]:
                 yield dataclasses.replace(reader.read(int(i)), epoch=epoch)
 
@@ -298,7 +297,7 @@ class ShardCrops(IterableDataset[dict[str, Any]]):
             pixels = sample.pixels()
             if min(pixels.shape[:2]) < self.settings.size:
                 raise DatasetError(f"sample {sample.key}: is smaller than the crops of {self.settings.size} pixels")
-            rng = np.random.default_rng((self.stream.seed, sample.epoch, *sample.key.encode()))
+            rng = np.random.default_rng((self.stream.seed, sample.epoch, *os.fsencode(sample.key)))
             image: Tensor = cut_crop(partial(_same, pixels), self.settings, rng)
             yield {"key": sample.key, "image": image, "prompt": sample.prompt or ""}
 

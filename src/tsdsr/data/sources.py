@@ -120,6 +120,21 @@ def _layout_folder(layout: str, root: Path) -> Path:
     raise DatasetError(f"{root}: does not look like {layout}; expected {expected}")
 
 
+def sample_keys(images: Iterable[Path], root: Path) -> dict[Path, str]:
+    """Map images to their keys: paths relative to ``root``, without suffix and dots (WebDataset splits at dots).
+
+    Raises:
+        InvalidInputError: Two images have the same key.
+    """
+    keys: dict[Path, str] = {}
+    first: dict[str, Path] = {}
+    for path in images:
+        keys[path] = key = path.relative_to(root).with_suffix("").as_posix().replace(".", "_")
+        if first.setdefault(key, path) != path:
+            raise InvalidInputError(f"{first[key]} and {path} would both be called {key!r}; rename one of them")
+    return keys
+
+
 def split_photos(photos: Sequence[Path], validation_share: float) -> tuple[list[Path], list[Path]]:
     """Split into (training, validation) by a hash of the file name. Adding or removing files moves no other file."""
     held_out = {p for p in photos if zlib.crc32(os.fsencode(p.name)) % 10_000 < validation_share * 10_000}

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsdsr.data.shards import sample_key
 from tsdsr.data.sources import UnreadableFiles
 from tsdsr.data.tensor_cache import TensorCache
 from tsdsr.errors import DatasetError, InvalidInputError
@@ -107,22 +106,6 @@ def read_conditioning(caches: Mapping[str, TensorCache], prompts: Sequence[str])
     return assemble(
         {name: {key: torch.stack([row[key] for row in rows]) for key in rows[0]} for name, rows in entries.items()}
     )
-
-
-def read_prompt_files(images: Sequence[Path], root: Path, folder: Path) -> list[str]:
-    """Read the prompt of each image from ``folder/KEY.txt``.
-
-    Raises:
-        DatasetError: some images have no prompt; the message names the first few.
-    """
-    files = [folder / f"{sample_key(path, root)}.txt" for path in images]
-    missing = [str(f) for f in files if not f.is_file()]
-    if missing:
-        raise DatasetError(
-            f"{len(missing)} of {len(files)} images have no prompt, e.g. {', '.join(missing[:3])}; "
-            f"write them with 'tsdsr data caption'"
-        )
-    return [f.read_text().strip() for f in files]
 
 
 def cache_latents(

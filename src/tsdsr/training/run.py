@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from tsdsr.data.captions import read_prompts
 from tsdsr.data.sources import Source, open_source
 from tsdsr.devices import choose_device, choose_dtype
 from tsdsr.errors import ConfigError, DatasetError, InvalidInputError, TrainingError
@@ -32,7 +33,6 @@ from tsdsr.training.build import (
 )
 from tsdsr.training.checkpoint import load_checkpoint_facts
 from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig, config_from_json
-from tsdsr.training.encoder_cache import read_prompt_files
 from tsdsr.training.networks import build_networks
 from tsdsr.training.paper_figures import FIGURES, measure, require_matplotlib, write_figure
 from tsdsr.training.perceptual_choice import Perceptual
@@ -260,11 +260,7 @@ def _trainer_arguments(
 
 
 def _texts(sources: Sequence[Source], prompts: Path | None) -> dict[Path, str]:
-    texts: dict[Path, str] = {}
-    if prompts is not None:
-        for source in sources:
-            texts |= zip(source.images, read_prompt_files(source.images, source.root, prompts), strict=True)
-    return texts
+    return {} if prompts is None else read_prompts(sources, prompts)
 
 
 def resolve_precision(dtype: str, device: torch.device, config: RunConfig, output: Path) -> torch.dtype:

@@ -1,0 +1,136 @@
+"""A folder of shards holds exactly what its index says, made from the present files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tsdsr.data.datasets import CropSettings
+from tsdsr.data.shards import ShardCrops, ShardStream, write_shards
+from tsdsr.data.sources import list_photos
+from tsdsr.errors import DatasetError, FileWriteError, InvalidInputError
+
+COUNT = 14
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Small pictures, some in a subfolder; every other one has a prompt."""
+    folder = tmp_path / "photos"
+    (folder / "b").mkdir(parents=True)
+    (folder / "prompts" / "b").mkdir(parents=True)
+    for i in range(COUNT):
+        name = f"{'b/' if i % 3 == 0 else ''}{i:03d}"
+        pixels = np.random.default_rng(i).integers(0, 255, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+        if i % 2 == 0:
+            (folder / "prompts" / f"{name}.txt").write_text(f"picture {i}")
+    return folder
+
+
+def pack(photos: Path, out: Path, prompts: bool = True, count: int = COUNT, overwrite: bool = False) -> None:
+    texts = photos / "prompts" if prompts else None
+    list(write_shards(list_photos(photos)[:count], out, photos, 4, texts, 1, overwrite))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def check_refused_then_replaced(photos: Path, out: Path) -> None:
+    before = content(out)
+    with pytest.raises(DatasetError, match=r"out: holds shards of other .*--overwrite"):
+        pack(photos, out)
+    assert before == content(out)
+    pack(photos, out, overwrite=True)
+    pack(photos, out.with_name("fresh"))
+    assert content(out) == content(out.with_name("fresh"))
+    shutil.rmtree(out.with_name("fresh"))
+
+
+def test_shards_of_something_else_are_refused_or_replaced(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    pack(photos, out, prompts=False)
+    check_refused_then_replaced(photos, out)
+    pixels = np.full((40, 48, 3), 9, dtype=np.uint8)
+    Image.fromarray(pixels).save(photos / "004.png")
+    check_refused_then_replaced(photos, out)
+    (photos / "prompts" / "010.txt").write_text("picture no 10")
+    check_refused_then_replaced(photos, out)
+    pack(photos, out, count=5, overwrite=True)
+    assert len(list(out.glob("*.tar"))) == 2
+    check_refused_then_replaced(photos, out)
+    (out / "000003.tar").write_bytes((out / "000003.tar").read_bytes()[:1000])
+    check_refused_then_replaced(photos, out)
+
+
+def test_an_index_of_another_set_is_noticed(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    pack(photos, out)
+    index = json.loads((out / "index.json").read_text())
+    index["shards"][0]["keys"] = "0" * 16
+    (out / "index.json").write_text(json.dumps(index))
+    with pytest.raises(DatasetError, match=r"000000\.tar: holds other samples than the index says"):
+        list(ShardStream(str(out), epochs=1))
+    check_refused_then_replaced(photos, out)
+
+
+def test_an_index_without_hashes_is_still_read(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    pack(photos, out)
+    index = json.loads((out / "index.json").read_text())
+    for entry in index["shards"]:
+        del entry["keys"]
+    (out / "index.json").write_text(json.dumps(index))
+    assert len(list(ShardStream(str(out), epochs=1))) == COUNT
+    stamps = {path: path.stat().st_mtime_ns for path in out.glob("*.tar")}
+    pack(photos, out)
+    assert stamps == {path: path.stat().st_mtime_ns for path in out.glob("*.tar")}
+
+
+def test_a_file_of_someone_else_is_not_removed(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "backup.tar").write_bytes(b"precious")
+    with pytest.raises(DatasetError, match=r"backup\.tar: is not a shard of this set; choose another folder"):
+        pack(photos, tmp_path / "out", overwrite=True)
+    assert content(tmp_path / "out") == {"backup.tar": b"precious"}
+
+
+def test_prompts_are_checked_before_shards_are_written(photos: Path, tmp_path: Path) -> None:
+    images = list_photos(photos)
+    with pytest.raises(InvalidInputError, match="no such folder of prompts"):
+        list(write_shards(images, tmp_path / "out", photos, 6, tmp_path / "missing"))
+    with pytest.raises(DatasetError, match=r"holds no prompt of 14 images, e\.g\. "):
+        list(write_shards(images, tmp_path / "out", photos, 6, photos))
+    (photos / "prompts" / "002.txt").write_bytes(b"caf\xe9")
+    failures: list[str] = []
+    list(write_shards(images, tmp_path / "out", photos, 6, photos / "prompts", on_failure=failures.append))
+    assert [message.split(": ")[1] for message in failures] == ["is not UTF-8 text; save it in UTF-8"]
+    assert len(ShardStream(str(tmp_path / "out"))) == COUNT - 1
+
+
+def test_names_that_are_not_unicode_survive(photos: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / f"{name}.png").write_bytes((photos / "001.png").read_bytes())
+    for _ in range(2):
+        list(write_shards(list_photos(tmp_path / "in"), tmp_path / "out", tmp_path / "in"))
+    stream = ShardStream(str(tmp_path / "out"), epochs=1)
+    assert [item["key"] for item in ShardCrops(stream, CropSettings(size=32))] == [name]
+
+
+def test_a_full_disk_names_the_shard(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "addfile", full)
+    with pytest.raises(FileWriteError, match=r"000000\.tar: cannot be written \(No space left"):
+        pack(photos, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
