@@ -72,7 +72,7 @@ class SampleFiles:
         if self.prompt is not None:
             decode_prompt(read_bytes(self.prompt), str(self.prompt))
         height, width = decode_rgb(read_bytes(self.image), str(self.image)).shape[:2]
-        return min(height, width) >= min_side
+        return bool(min(height, width) >= min_side)
 
     def members(self) -> Iterator[tuple[str, bytes]]:
         """Yield name and content of each member of the tar file.
