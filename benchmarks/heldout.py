@@ -1,7 +1,7 @@
 """Score models on held-out photographs with five kinds of degradation; `mini` is selected by these scores.
 
     python benchmarks/heldout.py make PHOTOS -o heldout
-    python benchmarks/heldout.py score heldout plain=bicubic new=mini --results restored    # pip install 'tsdsr[eval]'
+    python benchmarks/heldout.py score heldout plain=bicubic new=mini --results restored    # pip install '.[eval]'
 
 The photographs are those that the recipes hold out, so no training uses them. The sets:
 

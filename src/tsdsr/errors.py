@@ -87,3 +87,11 @@ class MissingDependencyError(TSDSRError, ImportError):
 
 class TrainingError(TSDSRError):
     """A training run cannot start, resume or continue."""
+
+
+def install_extra(*extras: str) -> str:
+    """Say how to install extras: the end of the message of a :class:`MissingDependencyError`.
+
+    The package is installed from its checkout, so pip needs the folder and not a name.
+    """
+    return f"run pip install '.[{','.join(extras)}]' in the checkout of tsdsr"

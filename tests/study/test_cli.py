@@ -71,4 +71,4 @@ def test_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delitem(sys.modules, "tsdsr.study.server", raising=False)
     result = runner.invoke(app, ["study", "serve", str(tmp_path)])
     assert result.exit_code == 2
-    assert "pip install 'tsdsr[study]'" in result.output
+    assert "pip install '.[study]'" in result.output

@@ -13,7 +13,7 @@ from torch import nn
 
 from tsdsr.benchmark.random_weights import random_pipeline, released_pipeline
 from tsdsr.devices import choose_device, choose_dtype
-from tsdsr.errors import InvalidInputError, MissingDependencyError
+from tsdsr.errors import InvalidInputError, MissingDependencyError, install_extra
 from tsdsr.images.picture import Picture
 from tsdsr.images.reading import read_picture, read_rgb
 from tsdsr.images.writing import write_picture
@@ -221,7 +221,7 @@ def _rrdbnet() -> nn.Module:
     try:
         from spandrel.architectures import ESRGAN
     except (ImportError, RuntimeError) as error:  # torchvision built for another torch raises RuntimeError
-        raise MissingDependencyError(f"peer:realesrgan needs spandrel: pip install 'tsdsr[eval]' ({error})") from error
+        raise MissingDependencyError(f"peer:realesrgan needs spandrel: {install_extra('eval')} ({error})") from error
     module = __import__(f"{ESRGAN.__name__}.__arch.RRDB", fromlist=["RRDBNet"])
     network: nn.Module = module.RRDBNet(in_nc=3, out_nc=3, num_filters=64, num_blocks=23, scale=4)
     return network

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tsdsr.errors import InvalidInputError, MissingDependencyError
+from tsdsr.errors import InvalidInputError, MissingDependencyError, install_extra
 from tsdsr.pixels import to_tensor, to_uint8
 
 ResizeMode = Literal["area", "bilinear", "bicubic"]
@@ -175,7 +175,7 @@ def jpeg_kornia(x: Tensor, quality: Tensor) -> Tensor:
     try:
         from kornia.enhance import jpeg_codec_differentiable
     except ImportError as error:
-        raise MissingDependencyError("JPEG on a GPU needs kornia: pip install 'tsdsr[train]'") from error
+        raise MissingDependencyError(f"JPEG on a GPU needs kornia: {install_extra('train')}") from error
     height, width = x.shape[-2:]
     padded = F.pad(x.clamp(0, 1), (0, -width % 16, 0, -height % 16), mode="replicate")
     coded: Tensor = jpeg_codec_differentiable(padded, quality.to(x.device, x.dtype))

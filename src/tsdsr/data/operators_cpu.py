@@ -17,12 +17,12 @@ from torch import Tensor
 from tsdsr.data import operators
 from tsdsr.data.operators import ResizeMode
 from tsdsr.data.poisson import poisson_counts
-from tsdsr.errors import MissingDependencyError
+from tsdsr.errors import MissingDependencyError, install_extra
 
 try:
     import cv2
 except ImportError as error:
-    raise MissingDependencyError("degrading on the CPU needs OpenCV: pip install 'tsdsr[train]'") from error
+    raise MissingDependencyError(f"degrading on the CPU needs OpenCV: {install_extra('train')}") from error
 
 Picture = NDArray[np.float32]
 

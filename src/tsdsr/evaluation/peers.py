@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tsdsr.errors import MissingDependencyError, ModelNotFoundError, WeightsError
+from tsdsr.errors import MissingDependencyError, ModelNotFoundError, WeightsError, install_extra
 from tsdsr.evaluation.system import System
 from tsdsr.files import StrPath
 from tsdsr.hashing import hash_file
@@ -58,7 +58,7 @@ def load_peer(path: StrPath, scale: int, device: str = "cpu", name: str | None =
     try:
         from spandrel import ImageModelDescriptor, ModelLoader, canonicalize_state_dict
     except (ImportError, RuntimeError) as error:  # a torchvision that does not match torch raises RuntimeError
-        raise MissingDependencyError(f"peers need spandrel: pip install 'tsdsr[eval]' ({error})") from error
+        raise MissingDependencyError(f"peers need spandrel: {install_extra('eval')} ({error})") from error
     state = read_state_dict(path)
     try:
         model = ModelLoader(device=torch.device(device)).load_from_state_dict(canonicalize_state_dict(state))

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from huggingface_hub.errors import LocalEntryNotFoundError
 from torch import Tensor
 
-from tsdsr.errors import MissingDependencyError, TSDSRError
+from tsdsr.errors import MissingDependencyError, TSDSRError, install_extra
 from tsdsr.evaluation.hub import hub_offline, require_hub
 from tsdsr.evaluation.metrics import MetricSpec
 from tsdsr.unpickling import tensors_only
@@ -89,8 +89,7 @@ def _reason(spec: MetricSpec, error: Exception) -> str:
     what = f"pyiqa could not prepare {spec.pyiqa_name!r}"
     first_line = f"{type(error).__name__}: {(str(error).strip() or repr(error)).splitlines()[0]}"
     if isinstance(error, ModuleNotFoundError):
-        package = "'setuptools<81'" if error.name == "pkg_resources" else "'tsdsr[eval]'"
-        return f"{what}: the Python module {error.name} is missing; pip install {package}"
+        return f"{what}: the Python module {error.name} is missing; {install_extra('eval')}"
     if isinstance(error, OSError):  # of urllib, requests and the hub
         return (
             f"{what}: its weights are not on this machine and could not be downloaded ({first_line}); connect to the "
@@ -111,7 +110,7 @@ def load_pyiqa() -> Any:
             import pyiqa
     except (ImportError, RuntimeError) as error:  # a torchvision that does not match torch raises RuntimeError
         raise MissingDependencyError(
-            f"scoring needs pyiqa and a torchvision that fits torch: pip install 'tsdsr[eval]' ({error})"
+            f"scoring needs pyiqa and a torchvision that fits torch: {install_extra('eval')} ({error})"
         ) from error
     return pyiqa
 

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from tsdsr.errors import ImageReadError, ImageTooLargeError, InvalidInputError, MissingDependencyError, TSDSRError
+from tsdsr.errors import (
+    ImageReadError,
+    ImageTooLargeError,
+    InvalidInputError,
+    MissingDependencyError,
+    TSDSRError,
+    install_extra,
+)
 from tsdsr.files import StrPath
 from tsdsr.images.bmp_header import bmp_profile
 from tsdsr.images.color_modes import conversion_of, take_transparent_colour, upright, with_transparent_colour
@@ -89,7 +96,7 @@ def require_codec(path: StrPath, name: str) -> None:
         MissingDependencyError: The codec is missing; the message says what to install.
     """
     if name not in codecs():
-        remedy = "pip install 'tsdsr[heif]'" if name == "HEIF" else "install a Pillow that is built with it"
+        remedy = install_extra("heif") if name == "HEIF" else "install a Pillow that is built with it"
         raise MissingDependencyError(f"{path}: {name} files cannot be used here; {remedy}")
 
 

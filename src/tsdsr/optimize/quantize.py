@@ -15,7 +15,7 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
-from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError
+from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, install_extra
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 QuantizeMode = Literal["int8", "int8-dynamic", "fp8"]
@@ -113,7 +113,7 @@ def _torchao(mode: QuantizeMode, device: torch.device) -> tuple[Any, Any]:
         from torchao.utils import should_reduce_range
     except ImportError as error:
         raise MissingDependencyError(
-            "quantisation needs torchao 0.18 or newer: install it with pip install 'tsdsr[quantize]'"
+            f"quantisation needs torchao 0.18 or newer: {install_extra('quantize')}"
         ) from error
     if mode == "int8":
         return quantize_, Int8WeightOnlyConfig(set_inductor_config=False)

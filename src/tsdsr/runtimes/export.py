@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, ModelNotFoundError
+from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, ModelNotFoundError, install_extra
 from tsdsr.files import StrPath, atomic_folder, require_new
 from tsdsr.models.zoo import get_spec
 from tsdsr.pipeline.loading import EXPORT_INDEX
@@ -152,5 +152,5 @@ def import_openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise MissingDependencyError("this needs OpenVINO: pip install 'tsdsr[openvino]'") from error
+        raise MissingDependencyError(f"this needs OpenVINO: {install_extra('openvino')}") from error
     return openvino

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from tsdsr.errors import MissingDependencyError
+from tsdsr.errors import MissingDependencyError, install_extra
 from tsdsr.files import StrPath
 from tsdsr.models.denoiser import FoldedDenoiser, as_denoiser, restore
 from tsdsr.models.latents import compute_dtype
@@ -165,7 +165,7 @@ def _exporter() -> Any:
     try:
         from onnxscript import optimizer
     except ImportError as error:
-        raise MissingDependencyError("exporting needs onnx and onnxscript: pip install 'tsdsr[onnx]'") from error
+        raise MissingDependencyError(f"exporting needs onnx and onnxscript: {install_extra('onnx')}") from error
     return optimizer
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tsdsr.devices import choose_dtype
-from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, TSDSRError, WeightsError
+from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, TSDSRError, WeightsError, install_extra
 from tsdsr.out_of_memory import mentions_lack_of_memory
 from tsdsr.runtimes.export import Backend, import_openvino
 
@@ -78,7 +78,7 @@ def _onnx_opener(device: str, threads: int) -> Callable[[Path], Graph]:
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingDependencyError("this needs ONNX Runtime: pip install 'tsdsr[onnx]'") from error
+        raise MissingDependencyError(f"this needs ONNX Runtime: {install_extra('onnx')}") from error
     available = onnxruntime.get_available_providers()
     if device == "auto":
         device = "cuda" if _PROVIDERS["cuda"] in available else "cpu"

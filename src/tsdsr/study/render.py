@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tsdsr.errors import MissingDependencyError
+from tsdsr.errors import MissingDependencyError, install_extra
 from tsdsr.files import StrPath, atomic_path
 from tsdsr.study.approval import OVERALL, Strength, StudyReport
 from tsdsr.study.statistics import MIN_SESSIONS, Interval
@@ -89,7 +89,7 @@ def write_figure(report: StudyReport, path: StrPath) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependencyError("the figure needs matplotlib: pip install 'tsdsr[eval]'") from error
+        raise MissingDependencyError(f"the figure needs matplotlib: {install_extra('eval')}") from error
     width = 0.8 / len(report.systems)
     inches = max(4.0, 1.2 + 0.42 * len(report.groups) * (len(report.systems) + 0.8))
     figure = Figure(figsize=(inches, 3.8), layout="constrained")

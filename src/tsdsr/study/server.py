@@ -20,7 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tsdsr.errors import InvalidInputError, MissingDependencyError
+from tsdsr.errors import InvalidInputError, MissingDependencyError, install_extra
 from tsdsr.files import StrPath
 from tsdsr.hashing import hash_text
 from tsdsr.study.blinding import plan_session
@@ -36,7 +36,7 @@ try:
     from starlette.routing import Route
 except ImportError as error:
     raise MissingDependencyError(
-        f"serving a study needs Starlette and uvicorn: pip install 'tsdsr[study]' ({error})"
+        f"serving a study needs Starlette and uvicorn: {install_extra('study')} ({error})"
     ) from error
 
 BODY_LIMIT = 1024

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tsdsr.errors import DatasetError, MissingDependencyError
+from tsdsr.errors import DatasetError, MissingDependencyError, install_extra
 from tsdsr.study.votes import Vote
 
 Array = NDArray[np.float64]
@@ -176,5 +176,5 @@ def _stats() -> Any:
     try:
         from scipy import stats
     except ImportError as error:
-        raise MissingDependencyError("statistics of a study need scipy: pip install 'tsdsr[study]'") from error
+        raise MissingDependencyError(f"statistics of a study need scipy: {install_extra('study')}") from error
     return stats

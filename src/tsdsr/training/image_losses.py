@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tsdsr.errors import MissingDependencyError
+from tsdsr.errors import MissingDependencyError, install_extra
 from tsdsr.unpickling import tensors_only
 
 
@@ -32,7 +32,7 @@ def lpips_distance(net: str = "vgg", device: torch.device | str = "cpu") -> Call
     try:
         import lpips
     except ImportError as error:
-        raise MissingDependencyError("training needs lpips: pip install 'tsdsr[train]'") from error
+        raise MissingDependencyError(f"training needs lpips: {install_extra('train')}") from error
     with warnings.catch_warnings(), tensors_only():
         warnings.simplefilter("ignore")  # torchvision's deprecated `pretrained` argument, inside lpips
         network = lpips.LPIPS(net=net, verbose=False).to(device).eval().requires_grad_(False)
@@ -60,7 +60,7 @@ def dists_distance(device: torch.device | str = "cpu") -> Callable[[Tensor, Tens
     try:
         from pyiqa import create_metric
     except ImportError as error:
-        raise MissingDependencyError("DISTS as a loss needs pyiqa: pip install 'tsdsr[train,eval]'") from error
+        raise MissingDependencyError(f"DISTS as a loss needs pyiqa: {install_extra('train', 'eval')}") from error
     with tensors_only():
         network = create_metric("dists", device=device, as_loss=True).requires_grad_(False)
     network = network.to(memory_format=torch.channels_last)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tsdsr.diffusion.losses import Predictions
 from tsdsr.diffusion.trajectory import paired_walk
-from tsdsr.errors import ConfigError, MissingDependencyError
+from tsdsr.errors import ConfigError, MissingDependencyError, install_extra
 from tsdsr.files import atomic_path
 from tsdsr.models.latents import encode_images
 from tsdsr.training.monitors import direction_cosines, score_gap
@@ -149,7 +149,7 @@ def require_matplotlib() -> None:
         MissingDependencyError: matplotlib is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise MissingDependencyError("figures need matplotlib: pip install matplotlib, or 'tsdsr[eval]'")
+        raise MissingDependencyError(f"figures need matplotlib: {install_extra('eval')}")
 
 
 def write_figure(name: str, rows: Sequence[TimeRow], folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tsdsr.errors import MissingDependencyError
+from tsdsr.errors import MissingDependencyError, install_extra
 from tsdsr.training.networks import channels_last
 from tsdsr.training.weave import without_finest_detail
 from tsdsr.unpickling import tensors_only
@@ -79,7 +79,7 @@ def vgg_distance(device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor
         from torchvision.models import VGG16_Weights, vgg16
     except (ImportError, RuntimeError) as error:  # torchvision of another build than torch raises the latter
         raise MissingDependencyError(
-            f"VGG features need a torchvision that fits torch: pip install 'tsdsr[train]' ({error})"
+            f"VGG features need a torchvision that fits torch: {install_extra('train')} ({error})"
         ) from error
     with tensors_only():
         layers = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features
