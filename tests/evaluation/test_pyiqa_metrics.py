@@ -136,7 +136,7 @@ def test_unavailable_weights_are_tried_once_and_named(monkeypatch: pytest.Monkey
 def test_a_missing_module_and_a_failed_download_say_what_to_do(monkeypatch: pytest.MonkeyPatch, pyiqa: Any) -> None:
     for error, message in (
         (OSError("no route\nlong story"), "could not be downloaded (OSError: no route); connect to the internet once"),
-        (ModuleNotFoundError(name="pkg_resources"), "pkg_resources is missing; run pip install '.[eval]' in the checkout"),
+        (ModuleNotFoundError(name="pkg_resources"), "pkg_resources is missing; run pip install '.[eval]'"),
     ):
         monkeypatch.setattr(pyiqa_metrics, "_failed", {})
         monkeypatch.setattr(pyiqa, "create_metric", Mock(side_effect=error))
