@@ -63,5 +63,5 @@ def test_gradients_reach_the_restored_images_only() -> None:
 
 def test_its_absence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    with pytest.raises(MissingDependencyError, match=r"tsdsr\[train\]"):
+    with pytest.raises(MissingDependencyError, match=r"\.\[train\]"):
         perceptual_distance("vgg")
