@@ -18,6 +18,7 @@ from tsdsr.devices import HostCopies, free_memory
 from tsdsr.measuring import stage
 from tsdsr.pipeline.color import WAVELET_RADIUS, Moments, adain, wavelet_color_fix
 from tsdsr.pipeline.options import ColorFix
+from tsdsr.pipeline.plain_areas import PlainAreas
 from tsdsr.pipeline.temporary import reserved_file
 from tsdsr.pixels import from_unit
 
@@ -40,10 +41,11 @@ class CanvasWriter(ABC):
     Args:
         canvas (Tensor): the result (B, C, H, W): uint8, uint16 or floating point; C = 1 takes the mean of the channels.
         source (callable): the enlarged input.
+        areas (PlainAreas): where the result follows the input. The plain writer does not use it.
     """
 
-    def __init__(self, canvas: Tensor, source: Source) -> None:
-        self.canvas, self.source = canvas, source
+    def __init__(self, canvas: Tensor, source: Source, areas: PlainAreas) -> None:
+        self.canvas, self.source, self.areas = canvas, source, areas
         self.height, self.width = int(canvas.shape[-2]), int(canvas.shape[-1])
         self._copies = HostCopies()
 
@@ -65,7 +67,7 @@ class CanvasWriter(ABC):
 
 
 class PlainCanvasWriter(CanvasWriter):
-    """Writer without colour alignment."""
+    """Writer of what the model produced, without any alignment."""
 
     _done = 0
 
@@ -82,8 +84,8 @@ class WaveletCanvasWriter(CanvasWriter):
     The result equals the fix of the whole image, because each block includes its neighbourhood up to the image's edges.
     """
 
-    def __init__(self, canvas: Tensor, source: Source) -> None:
-        super().__init__(canvas, source)
+    def __init__(self, canvas: Tensor, source: Source, areas: PlainAreas) -> None:
+        super().__init__(canvas, source, areas)
         self._tail: Tensor | None = None  # rows still needed, starting at _top
         self._top = self._done = 0
 
@@ -94,8 +96,10 @@ class WaveletCanvasWriter(CanvasWriter):
         for y, x in _blocks(range(self._done, ready), range(self.width)):
             near_y, near_x = _widened(y, bottom), _widened(x, self.width)
             values = self._window(rows, held, near_y, near_x)
-            fixed = wavelet_color_fix(values, self.source(near_y, near_x))
-            self.write(y, x, fixed[..., _within(y, near_y), _within(x, near_x)])
+            source = self.source(near_y, near_x)
+            inner = (..., _within(y, near_y), _within(x, near_x))
+            fixed = wavelet_color_fix(values, source)[inner]
+            self.write(y, x, self.areas.follow(fixed, source[inner], y, x))
         keep = max(0, ready - WAVELET_RADIUS)
         self._tail = self._window(rows, held, range(keep, bottom), range(self.width)).clone()
         self._top, self._done = keep, ready
@@ -120,8 +124,8 @@ class AdainCanvasWriter(CanvasWriter):
         OutOfMemoryError: there is no space for the temporary file.
     """
 
-    def __init__(self, canvas: Tensor, source: Source) -> None:
-        super().__init__(canvas, source)
+    def __init__(self, canvas: Tensor, source: Source, areas: PlainAreas) -> None:
+        super().__init__(canvas, source, areas)
         self._own, self._wanted = Moments(), Moments()
         size = 4 * 3 * len(canvas) * self.height * self.width
         self._spool: IO[bytes] = io.BytesIO() if size <= _SPOOL_BYTES else reserved_file(size)
@@ -143,7 +147,9 @@ class AdainCanvasWriter(CanvasWriter):
         for y, x in self._pieces:
             shape = (samples, 3, len(y), len(x))
             values = np.frombuffer(bytearray(self._spool.read(4 * samples * 3 * len(y) * len(x))), np.float32)
-            self.write(y, x, adain(torch.from_numpy(values.reshape(shape)), self._own, self._wanted))
+            fixed = adain(torch.from_numpy(values.reshape(shape)), self._own, self._wanted)
+            source = self.source(y, x)
+            self.write(y, x, self.areas.follow(fixed.to(source.device), source, y, x))
         self._spool.close()
         super().close()
 

@@ -24,6 +24,7 @@ from tsdsr.measuring import stage
 from tsdsr.pipeline.blending import AxisTiles, BandBlender, grouped
 from tsdsr.pipeline.canvas import CANVAS_WRITERS
 from tsdsr.pipeline.options import ColorFix
+from tsdsr.pipeline.plain_areas import PlainAreas
 from tsdsr.pipeline.tensors import padded_positions
 from tsdsr.pipeline.tile_plan import TilePlan
 from tsdsr.pixels import to_unit
@@ -133,7 +134,8 @@ class TileStream:
         )
         self._image, self._batch, self._on_tile = image, plan.batch, on_tile
         self._blender = BandBlender(self._rows, self._cols)
-        self._writer = CANVAS_WRITERS[color_fix](canvas, image.window)
+        areas = PlainAreas(image.pixels, image.size, image.device)
+        self._writer = CANVAS_WRITERS[color_fix](canvas, image.window, areas)
         self._done, self._total = 0, len(canvas) * len(self._rows.starts) * len(self._cols.starts)
         self._finite = torch.ones((), dtype=torch.bool, device=image.device)
 
