@@ -17,6 +17,7 @@ from tests.conftest import as_batch
 from tsdsr.data.first_order import FirstOrderDegradation
 from tsdsr.pipeline.loading import load_pipeline, resolve_model
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.plain_areas import PlainAreas
 from tsdsr.resize import upsample_bicubic
 
 PHOTOS = {
@@ -89,9 +90,47 @@ def test_other_scales_keep_the_picture(mini: OneStepSRPipeline, scale: float) ->
 
 
 def test_flat_images_stay_flat(mini: OneStepSRPipeline) -> None:
-    for value in (0.0, 0.2, 0.5, 1.0):
-        flat = torch.full((1, 3, 24, 24), value)
-        assert (mini(flat).images - value).abs().max() < 0.03
+    """Within one level of 8 bits, up to the borders: the corners of the colour cube, greys and mixed colours."""
+    cube = [(r, g, b) for r in (0, 255) for g in (0, 255) for b in (0, 255)]
+    mixed = np.random.default_rng(0).integers(0, 256, (8, 3))
+    for colour in (*cube, (1, 1, 1), (51, 51, 51), (128, 128, 128), (254, 254, 254), *mixed):
+        flat = np.broadcast_to(np.array(colour, np.uint8), (24, 24, 3))
+        assert np.abs(mini.upscale_pixels(flat).astype(int) - np.array(colour)).max() <= 1
+
+
+def test_a_sheet_of_a_hundred_colours_is_flat_within_each_field(mini: OneStepSRPipeline) -> None:
+    colours = np.random.default_rng(1).integers(0, 256, (10, 10, 3), dtype=np.uint8)
+    sheet = colours.repeat(12, 0).repeat(12, 1)
+    result, wanted = mini.upscale_pixels(sheet).astype(int), sheet.repeat(4, 0).repeat(4, 1)
+    fields = np.abs(result - wanted).reshape(10, 48, 10, 48, 3)[:, 6:-6, :, 6:-6]
+    assert fields.max() <= 1
+    assert np.abs(result - wanted)[:6, 6:42].max() <= 1  # the first field's own border of the picture
+
+
+def test_white_stays_white_beside_a_bar(mini: OneStepSRPipeline) -> None:
+    page = np.full((48, 64, 3), 255, np.uint8)
+    page[:, 28:34] = 0
+    result = mini.upscale_pixels(page)
+    assert result[:, : 112 - 6].min() == 255
+    assert result[:, 136 + 6 :].min() == 255
+    assert (result[:, 112:136].mean(1).max()) < 60
+
+
+def test_grey_photographs_come_out_grey(mini: OneStepSRPipeline) -> None:
+    grey = np.asarray(Image.fromarray(skimage.data.camera()).resize((64, 64)))
+    result = mini.upscale_pixels(grey[..., None].repeat(3, 2))
+    assert (result == result[..., :1]).all()
+    assert np.abs(result[..., :1].astype(int) - mini.upscale_pixels(grey[..., None])).max() <= 1
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_following_the_input_in_plain_areas_does_not_change_photographs(
+    mini: OneStepSRPipeline, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lq, _ = pair(name)
+    result = mini(lq).images
+    monkeypatch.setattr(PlainAreas, "follow", lambda areas, restored, *_: restored)
+    assert psnr(result, mini(lq).images) > 50
 
 
 def test_tiles_are_invisible(mini: OneStepSRPipeline) -> None:

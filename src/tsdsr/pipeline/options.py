@@ -45,7 +45,8 @@ class RestoreOptions:
         target_size (tuple | None): width and height of the result instead of ``scale``; both sides grow by 1 to 8.
         fit ("contain" | "cover" | "stretch"): how to meet a target of another aspect. "contain" keeps the aspect and
             stays within the target; "cover" fills it and crops what is over, centrally; "stretch" distorts.
-        color_fix ("wavelet" | "adain" | "none"): how to align low frequencies and colour with the input.
+        color_fix ("wavelet" | "adain" | "none"): how to align low frequencies and colour with the input. With
+            both, flat and grey areas of the input stay flat and grey; "none" gives what the model made.
         detail (float): share of the step to take, from 0 (most faithful) to 1 (the model as trained), see
             :meth:`tsdsr.models.zoo.ModelSpec.strength`.
         tile (int | "auto" | None): largest edge of a tile in pixels of the result, rounded down to a multiple
