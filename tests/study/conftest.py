@@ -89,13 +89,13 @@ class Client:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[int]:
+def serving(folder: Path, **store_options: float) -> Iterator[int]:
     """Serve a study from a thread; yield the port."""
     pytest.importorskip("starlette")
     uvicorn = pytest.importorskip("uvicorn")
     from tsdsr.study.server import StudyServer, bind
 
-    with closing(bind("127.0.0.1", 0)) as listener, closing(VoteStore(folder / VOTES)) as store:
+    with closing(bind("127.0.0.1", 0)) as listener, closing(VoteStore(folder / VOTES, **store_options)) as store:
         app = StudyServer(Study.load(folder), folder, store).app
         server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False, ws="none"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -72,3 +72,29 @@ def test_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     result = runner.invoke(app, ["study", "serve", str(tmp_path)])
     assert result.exit_code == 2
     assert "pip install '.[study]'" in result.output
+
+
+def test_outputs_are_checked_before_work(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    bad = str(tmp_path / "file" / "x")
+    result = runner.invoke(app, [*arguments[:2], bad, *arguments[3:]])
+    assert (result.exit_code, "cannot be written" in result.output) == (2, True)
+    assert runner.invoke(app, arguments).exit_code == 0
+    for command, option in (("export", "--csv"), ("export", "--json"), ("report", "--json"), ("report", "--figure")):
+        result = runner.invoke(app, ["study", command, str(tmp_path / "s"), option, bad])
+        assert (result.exit_code, "cannot be written" in result.output) == (2, True), result.output
+
+
+def test_the_report_is_readable_in_a_narrow_pipe(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert runner.invoke(app, arguments).exit_code == 0
+    with closing(VoteStore(tmp_path / "s" / VOTES)) as store:
+        session, _ = store.begin()
+        for stem in STEMS:
+            store.add(Vote(session, stem, tuple(TINTS), "alpha"))
+    output = runner.invoke(app, ["study", "report", str(tmp_path / "s")]).output
+    assert "…" not in output
+    for text in ("chosen among all", "over the next", "100.0", *TINTS):
+        assert text in output

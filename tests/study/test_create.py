@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from tests.images.unusual import UNUSUAL, write_float, write_unusual
 from tests.study.conftest import CATEGORIES, STEMS, TINTS, Make
-from tsdsr.errors import DatasetError, ImageReadError, InvalidInputError
+from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.study.create import create_study, read_categories
 from tsdsr.study.definition import DEFINITION, Study, check_pictures, picture_path
 
@@ -59,8 +59,42 @@ def test_pictures_show_what_the_files_show(tmp_path: Path, name: str) -> None:
 
 def test_floating_point_files_are_refused_by_name(tmp_path: Path) -> None:
     folder = write_float(tmp_path / "in").parent
-    with pytest.raises(ImageReadError, match=r"float\.tif: holds floating-point values"):
+    with pytest.raises(DatasetError, match=r"1 picture cannot be used: .*float\.tif: holds floating-point values"):
         create_study(tmp_path / "study", folder, folder, {"a": folder, "b": folder})
+
+
+def test_unreadable_pictures_are_all_named_and_nothing_is_left(
+    make: Make, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    for path in (folders["alpha"] / "house.png", folders["lr"] / "tree.png"):
+        path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DatasetError, match=r"2 pictures cannot be used: .*alpha/house\.png.*lr/tree\.png"):
+        make()
+    assert list((tmp_path / "study").rglob("*")) == []
+    for stem in ("house", "tree"):
+        for label in folders:
+            (folders[label] / f"{stem}.png").unlink()
+    assert len(make(categories=None).images) == 2
+
+
+def test_names_that_are_not_unicode_are_stored_with_escapes(folders: dict[str, Path], tmp_path: Path) -> None:
+    """The database and the page hold Unicode; a vote on such an image would fail otherwise."""
+    for label in folders:
+        (folders[label] / "cat.png").rename(folders[label] / "caf\udce9.png")
+    systems = {"alpha\udce9": folders["alpha"], "beta": folders["beta"]}
+    study = create_study(tmp_path / "study", folders["lr"], folders["gt"], systems, title="t\udce9")
+    assert Study.load(tmp_path / "study") == study
+    assert (study.title, study.systems) == (r"t\udce9", (r"alpha\udce9", "beta"))
+    assert r"caf\udce9" in {image.stem for image in study.images}
+
+
+def test_a_study_among_its_pictures_is_no_picture(folders: dict[str, Path]) -> None:
+    systems = {name: folders[name] for name in ("alpha", "beta")}
+    left = folders["gt"] / "study" / "pictures" / "left.png"
+    left.parent.mkdir(parents=True)
+    left.write_bytes((folders["gt"] / "cat.png").read_bytes())
+    study = create_study(folders["gt"] / "study", folders["lr"], folders["gt"], systems)
+    assert len(study.images) == 4
 
 
 def test_invalid_input_is_rejected_before_anything_is_written(

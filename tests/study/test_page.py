@@ -246,3 +246,13 @@ def test_pictures_that_do_not_come_cannot_be_voted_on(opened: Open, votes: Calla
     page.reload()
     page.wait_for_selector("#trial:not([hidden])")
     assert page.inner_text("#count") == "3 of 4"
+
+
+def test_enter_begins(browser: Any, port: int) -> None:
+    page = browser.new_context(**DESK).new_page()
+    page.goto(f"http://127.0.0.1:{port}/")
+    page.wait_for_selector("#intro:not([hidden])")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#trial:not([hidden])")
+    assert page.locator("#confirm").is_disabled()  # the same key has not voted
+    page.context.close()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.study.conftest import STEMS, TINTS, Client
+from tests.study.conftest import STEMS, TINTS, Client, Make, serving
 from tsdsr.errors import InvalidInputError
 from tsdsr.study.definition import VOTES
 from tsdsr.study.votes import read_votes
@@ -103,3 +106,42 @@ def test_a_port_in_use_is_reported(port: int) -> None:
         bind("127.0.0.1", port)
     with pytest.raises(InvalidInputError, match="--host"):
         bind("host.invalid", 0)
+
+
+def test_a_locked_database_is_answered_with_503_and_recovers(make: Make, tmp_path: Path) -> None:
+    """Another program holds the database: no vote is lost, none is stored twice, and the server goes on."""
+    make()
+    with serving(tmp_path / "study", busy_seconds=0.2) as port:
+        voter = Client(port)
+        choice = voter.state("POST")["trials"][0]["candidates"][0]
+        with closing(sqlite3.connect(tmp_path / "study" / VOTES, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for method, path, body in (("POST", "/api/vote", {"choice": choice}), ("POST", "/api/session", None)):
+                status, content = (voter if body else Client(port)).ask(method, path, body)
+                assert status == 503
+                assert "wait a little and try again" in json.loads(content)["error"]
+            other.execute("ROLLBACK")
+        assert voter.vote(choice) == 201
+        assert voter.vote(choice) == 409
+
+
+def test_a_vote_waits_for_a_short_lock(make: Make, tmp_path: Path) -> None:
+    make()
+    with serving(tmp_path / "study", busy_seconds=10) as port:
+        voter = Client(port)
+        choice = voter.state("POST")["trials"][0]["candidates"][0]
+        path = tmp_path / "study" / VOTES
+        with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            release = threading.Timer(0.3, other.execute, ["ROLLBACK"])
+            release.start()
+            assert voter.vote(choice) == 201
+            release.join()
+
+
+def test_a_picture_that_is_gone_is_answered_with_503(port: int, tmp_path: Path) -> None:
+    voter = Client(port)
+    address = voter.state("POST")["trials"][0]["candidates"][0]
+    for path in (tmp_path / "study" / "pictures").iterdir():
+        path.unlink()
+    assert voter.ask("GET", f"/pictures/{address}")[0] == 503

@@ -10,6 +10,7 @@ import typer
 from tsdsr.cli.common import errors_reported
 from tsdsr.cli.progress import ProgressBars
 from tsdsr.errors import InvalidInputError
+from tsdsr.wording import counted
 
 study_app = typer.Typer(no_args_is_help=True, help="Ask people which restoration is best, blind.")
 
@@ -51,7 +52,12 @@ def create(
                 suffixes=suffix or DEFAULT_SUFFIXES,
                 on_image=lambda done, total: bars.report("pictures", done, total),
             )
-    typer.echo(f"{len(made.images)} images, {len(made.systems)} systems, {len(made.categories)} categories in {folder}")
+    counts = (
+        counted(len(made.images), "image"),
+        counted(len(made.systems), "system"),
+        counted(len(made.categories), "category", "categories"),
+    )
+    typer.echo(f"{', '.join(counts)} in {folder}")
 
 
 @study_app.command()
@@ -80,18 +86,20 @@ def export(
 ) -> None:
     """Write the votes to files; also works while the study is served."""
     with errors_reported():
-        from tsdsr.files import atomic_path
+        from tsdsr.files import require_writable_file, write_text
         from tsdsr.study.definition import VOTES, Study
         from tsdsr.study.votes import read_votes, votes_csv, votes_json
 
         if csv is None and json is None:
             raise InvalidInputError("nothing to write; give --csv FILE or --json FILE")
+        for path in (csv, json):
+            if path is not None:
+                require_writable_file(path)
         study, votes = Study.load(folder), read_votes(folder / VOTES)
         for path, write in ((csv, votes_csv), (json, votes_json)):
             if path is not None:
-                with atomic_path(path) as temporary:
-                    temporary.write_text(write(study, votes), encoding="utf-8")
-                typer.echo(f"{len(votes)} votes written to {path}")
+                write_text(path, write(study, votes))
+                typer.echo(f"{counted(len(votes), 'vote')} written to {path}")
 
 
 @study_app.command()
@@ -105,18 +113,20 @@ def report(
     with errors_reported():
         from rich.console import Console
 
-        from tsdsr.files import atomic_path
+        from tsdsr.files import require_writable_file, write_text
         from tsdsr.study.approval import study_report
         from tsdsr.study.definition import VOTES, Study
         from tsdsr.study.render import to_markdown, to_rich, write_figure
         from tsdsr.study.votes import read_votes
 
+        for path in (json, markdown, figure):
+            if path is not None:
+                require_writable_file(path)
         found = study_report(Study.load(folder), read_votes(folder / VOTES))
         if json is not None:
             found.save(json)
         if markdown is not None:
-            with atomic_path(markdown) as temporary:
-                temporary.write_text(to_markdown(found) + "\n", encoding="utf-8")
+            write_text(markdown, to_markdown(found) + "\n")
         if figure is not None:
             write_figure(found, figure)
         Console().print(to_rich(found))

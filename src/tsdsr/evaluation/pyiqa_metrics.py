@@ -112,6 +112,7 @@ def load_pyiqa() -> Any:
         raise MissingDependencyError(
             f"scoring needs pyiqa and a torchvision that fits torch: {install_extra('eval')} ({error})"
         ) from error
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"pyiqa\.")  # of torch, about flat pictures
     return pyiqa
 
 

@@ -198,7 +198,7 @@ def _incomplete(found: Evaluation) -> list[str]:
         for name in found.metrics
         if found.systems and found.systems[0].scores[name].values
     }
-    short = [f"{METRICS[name].label} over {n}" for name, n in counts.items() if n < total]
+    short = [f"{METRICS[name].label} over {n}" for name, n in counts.items() if 0 < n < total]
     return [f"Not all of the {counted(total, 'image')} could be scored: {', '.join(short)}."] if short else []
 
 

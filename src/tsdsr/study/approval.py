@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsdsr.errors import DatasetError
-from tsdsr.files import atomic_path
+from tsdsr.files import write_text
 from tsdsr.study.definition import Study
 from tsdsr.study.statistics import MIN_SESSIONS, Interval, approval_interval, interval, strengths, tally
 from tsdsr.study.votes import Vote
@@ -80,9 +80,7 @@ class StudyReport:
 
     def save(self, path: Path) -> None:
         """Write the report as JSON. The write is atomic."""
-        with atomic_path(path) as temporary:
-            text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_text(path, json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n")
 
 
 def study_report(study: Study, votes: Sequence[Vote]) -> StudyReport:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
 
-from tsdsr.errors import DatasetError, InvalidInputError
+from tsdsr.errors import DatasetError, ImageError, InvalidInputError, MissingDependencyError
 from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES, check_sizes, match_folders
-from tsdsr.files import StrPath, atomic_path
+from tsdsr.evaluation.terminal import printable
+from tsdsr.files import StrPath, as_path, atomic_path, require_writable_folder
 from tsdsr.hashing import hash_bytes
 from tsdsr.images.reading import read_rgb
 from tsdsr.study.definition import DEFINITION, MAX_SHOWN, Study, StudyImage, picture_path
+from tsdsr.wording import counted
 
 
 def create_study(
@@ -47,35 +51,75 @@ def create_study(
         on_image (callable | None): called with (finished, total) images.
 
     Raises:
-        InvalidInputError: A study exists already, a folder is missing or empty, or a number is out of range.
-        DatasetError: Files are unmatched, differ in size, or have no category.
-        ImageReadError: A file cannot be decoded.
+        InvalidInputError: A study exists already or cannot be written, a folder is missing or empty, or a number is out
+            of range.
+        DatasetError: Files are unmatched, differ in size, have no category, or cannot be decoded; the message lists
+            them, and no picture is left behind.
     """
-    folder, lr, gt = Path(folder), Path(lr), Path(gt)
+    folder, lr, gt = require_writable_folder(folder), as_path(lr, "lr"), as_path(gt, "gt")
     if (folder / DEFINITION).exists():
         raise InvalidInputError(f"{folder}: holds a study already; give another folder")
     names = tuple(systems)
-    matched = match_folders({"input": lr, "reference": gt, **{f"={n}": Path(systems[n]) for n in names}}, suffixes)
+    folders = {"input": lr, "reference": gt, **{f"={n}": as_path(systems[n], n) for n in names}}
+    matched = match_folders(folders, suffixes, leave_out=[folder])
     # Validate the definition without pictures first, so that errors appear before the slow encoding.
     of_stem = _categories({stem: files["reference"] for stem, files in matched}, gt, categories)
-    blank = tuple(StudyImage(stem, of_stem[stem], "", "", ()) for stem, _ in matched)
-    draft = (title, secrets.token_hex(16), names)
+    blank = tuple(StudyImage(printable(stem), of_stem[stem], "", "", ()) for stem, _ in matched)
+    # Names of files and arguments need not be Unicode, but the page and the database store Unicode.
+    draft = (printable(title), secrets.token_hex(16), tuple(map(printable, names)))
     numbers = (min(len(names), MAX_SHOWN) if shown is None else shown, len(matched) if per_voter is None else per_voter)
     Study(*draft, blank, *numbers)
     check_sizes([(files["reference"], files[f"={name}"]) for _, files in matched for name in names])
 
-    images = []
-    for done, (stem, files) in enumerate(matched, 1):
-        reference = Image.fromarray(read_rgb(files["reference"]))
-        low = Image.fromarray(read_rgb(files["input"])).resize(reference.size, Image.Resampling.BICUBIC)
-        restored = [Image.fromarray(read_rgb(files[f"={name}"])) for name in names]
-        keys = [_store(folder, picture) for picture in (low, reference, *restored)]
-        images.append(StudyImage(stem, of_stem[stem], keys[0], keys[1], tuple(keys[2:])))
-        if on_image is not None:
-            on_image(done, len(matched))
+    pictures = [[files["input"], files["reference"], *(files[f"={name}"] for name in names)] for _, files in matched]
+    keys = _store_all(folder, pictures, on_image)
+    images = (
+        dataclasses.replace(image, input=low, reference=reference, candidates=tuple(restored))
+        for image, (low, reference, *restored) in zip(blank, keys, strict=True)
+    )
     study = Study(*draft, tuple(images), *numbers)
     study.save(folder)
     return study
+
+
+def _store_all(
+    folder: Path, pictures: Sequence[Sequence[Path]], on_image: Callable[[int, int], None] | None
+) -> list[list[str]]:
+    """Store the input (enlarged), reference and restorations of every image; return their hashes.
+
+    Raises:
+        DatasetError: Files cannot be decoded; pictures stored so far are deleted.
+    """
+    keys: list[list[str]] = []
+    new: list[Path] = []
+    problems: list[str] = []
+    try:
+        for done, paths in enumerate(pictures, 1):
+            decoded = [picture for path in paths if (picture := _decoded(path, problems)) is not None]
+            if not problems:
+                low, reference, *restored = decoded
+                low = low.resize(reference.size, Image.Resampling.BICUBIC)
+                keys.append([_store(folder, picture, new) for picture in (low, reference, *restored)])
+            if on_image is not None:
+                on_image(done, len(pictures))
+        problems = list(dict.fromkeys(problems))
+        if problems:
+            raise DatasetError(f"{counted(len(problems), 'picture')} cannot be used: {'; '.join(problems[:10])}")
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # other pictures, or none was stored
+            picture_path(folder, "").parent.rmdir()
+        raise
+    return keys
+
+
+def _decoded(path: Path, problems: list[str]) -> Image.Image | None:
+    try:
+        return Image.fromarray(read_rgb(path))
+    except (ImageError, MissingDependencyError) as error:
+        problems.append(str(error))
+        return None
 
 
 def read_categories(path: StrPath) -> dict[str, str]:
@@ -123,8 +167,8 @@ def _categories(references: Mapping[str, Path], gt: Path, file: StrPath | None) 
     return dict(below)
 
 
-def _store(folder: Path, picture: Image.Image) -> str:
-    """Write a picture under the hash of its PNG file, unless it exists, and return the hash."""
+def _store(folder: Path, picture: Image.Image, new: list[Path]) -> str:
+    """Write a picture under the hash of its PNG file, unless it exists, and return the hash; add it to ``new``."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     key = hash_bytes(buffer.getvalue())
@@ -132,4 +176,5 @@ def _store(folder: Path, picture: Image.Image) -> str:
     if not path.exists():
         with atomic_path(path) as temporary:
             temporary.write_bytes(buffer.getvalue())
+        new.append(path)
     return key

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tsdsr.errors import DatasetError, InvalidInputError
-from tsdsr.files import atomic_path
+from tsdsr.files import write_text
 from tsdsr.hashing import hash_bytes
 
 FORMAT = 1
@@ -89,9 +89,8 @@ class Study:
 
     def save(self, folder: Path) -> None:
         """Write ``study.json``. The write is atomic."""
-        with atomic_path(folder / DEFINITION) as temporary:
-            text = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        text = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False)
+        write_text(folder / DEFINITION, text + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Study:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsdsr.errors import MissingDependencyError, install_extra
+from tsdsr.evaluation.terminal import FittedTable, Lines
 from tsdsr.files import StrPath, atomic_path
 from tsdsr.study.approval import OVERALL, Strength, StudyReport
 from tsdsr.study.statistics import MIN_SESSIONS, Interval
@@ -24,24 +25,24 @@ def to_rich(report: StudyReport) -> Group:
     """
     from rich.console import Group
     from rich.markup import escape
-    from rich.table import Table
 
-    rates = Table(title="Approval rate, %", caption="bold highest; [..] 95 % interval", highlight=False)
-    for name in ("", *report.groups):
-        rates.add_column(escape(name), justify="right" if name else "left", no_wrap=True)
+    cells = []
     for system in report.systems:
-        cells = []
+        row = [escape(system)]
         for group in report.groups:
             rate, between = _cell(report, group, system)
             rate = f"[bold]{rate}[/]" if system in _highest(report, group) else rate
-            cells.append(f"{rate}\n[dim]{escape(between)}[/]" if between else rate)
-        rates.add_row(escape(system), *cells)
-    ranking = Table(title="Bradley-Terry ranking, %", highlight=False)
-    for k, name in enumerate(_RANKING):
-        ranking.add_column(name, justify="right" if k else "left", no_wrap=True)
-    for row in report.ranking:
-        ranking.add_row(*map(escape, _ranking_cells(row)))
-    return Group(rates, ranking, *map(escape, notes(report)))
+            row.append(f"{rate}\n[dim]{escape(between)}[/]" if between else rate)
+        cells.append(row)
+    rates = FittedTable(
+        ["", *map(escape, report.groups)],
+        cells,
+        title="Approval rate, %",
+        caption=f"bold highest; {escape('[..]')} 95 % interval",
+    )
+    strengths = [[escape(cell) for cell in _ranking_cells(row)] for row in report.ranking]
+    ranking = FittedTable(_RANKING, strengths, title="Bradley-Terry ranking, %")
+    return Group(rates, ranking, Lines(notes(report)))
 
 
 def to_markdown(report: StudyReport) -> str:

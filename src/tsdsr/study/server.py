@@ -7,11 +7,14 @@
     POST /api/session       begin a session; sets the cookie
     POST /api/vote          {"choice": ADDRESS} → 201; 409 if this image already has a vote
     GET  /pictures/ADDRESS  a picture of this session
+
+Every address answers 503 while the database or a picture cannot be used.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import socket
 from collections.abc import Callable
 from contextlib import closing
@@ -25,7 +28,7 @@ from tsdsr.files import StrPath
 from tsdsr.hashing import hash_text
 from tsdsr.study.blinding import plan_session
 from tsdsr.study.definition import VOTES, Study, check_pictures, picture_path
-from tsdsr.study.votes import DoubleVoteError, Vote, VoteStore
+from tsdsr.study.votes import DoubleVoteError, Vote, VoteStore, VotesUnavailableError
 
 try:
     import uvicorn
@@ -38,6 +41,8 @@ except ImportError as error:
     raise MissingDependencyError(
         f"serving a study needs Starlette and uvicorn: {install_extra('study')} ({error})"
     ) from error
+
+logger = logging.getLogger(__name__)
 
 BODY_LIMIT = 1024
 """Largest request body in bytes; a vote has about 50."""
@@ -85,7 +90,8 @@ class StudyServer:
                 Route("/api/session", self.begin, methods=["POST"]),
                 Route("/api/vote", self.vote, methods=["POST"]),
                 Route("/pictures/{address}", self.picture),
-            ]
+            ],
+            exception_handlers={VotesUnavailableError: _votes_unavailable},
         )
 
     async def show_session(self, request: Request) -> Response:
@@ -133,7 +139,11 @@ class StudyServer:
         key = None if session is None else self.plan(session).pictures.get(request.path_params["address"])
         if key is None:
             return _problem(404, "no such picture in this session")
-        content = await run_in_threadpool(picture_path(self.folder, key).read_bytes)
+        try:
+            content = await run_in_threadpool(picture_path(self.folder, key).read_bytes)
+        except OSError as error:
+            logger.warning("a picture cannot be read: %s", error)
+            return _problem(503, "the picture cannot be read at the moment; try again")
         return Response(content, headers=_HEADERS, media_type="image/png")
 
     async def _session(self, request: Request) -> int | None:
@@ -200,6 +210,12 @@ def _json(content: Any, status: int = 200) -> JSONResponse:
 
 def _problem(status: int, message: str) -> Response:
     return _json({"error": message}, status)
+
+
+async def _votes_unavailable(request: Request, error: Exception) -> Response:
+    """Answer 503 while the database cannot be used; the operator reads the reason in the log."""
+    logger.warning("%s", error)
+    return _problem(503, "the study cannot store answers at the moment; wait a little and try again")
 
 
 def _file(content: bytes, kind: str) -> Callable[[Request], Response]:

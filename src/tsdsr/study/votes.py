@@ -12,8 +12,8 @@ import json
 import secrets
 import sqlite3
 import threading
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -38,8 +38,16 @@ CREATE TABLE votes (
 """
 
 
+BUSY_SECONDS = 5.0
+"""How long a request waits for the database while another program or request uses it."""
+
+
 class DoubleVoteError(DatasetError):
     """The session has already voted on this image."""
+
+
+class VotesUnavailableError(DatasetError):
+    """The database cannot be used now: another program has locked it, or the disk is full or read-only."""
 
 
 @dataclass(frozen=True)
@@ -70,40 +78,46 @@ class VoteStore:
     """Thread-safe writer of the votes of a study.
 
     Args:
-        path (Path): database file; created if missing.
+        path (str | PathLike): database file; created if missing.
+        busy_seconds (float): how long to wait while another program has locked the database.
 
     Raises:
         DatasetError: The file is not a vote database or cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: StrPath, busy_seconds: float = BUSY_SECONDS) -> None:
+        self._path, self._busy_seconds = Path(path), busy_seconds
         self._lock = threading.Lock()
         try:
             # isolation_level=None is autocommit: every statement is its own transaction.
-            self._connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(
+                path, timeout=busy_seconds, isolation_level=None, check_same_thread=False
+            )
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA foreign_keys = ON")
             if not _version(self._connection):
                 self._connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
-            _check_version(self._connection, path)
+            _check_version(self._connection, self._path)
         except sqlite3.Error as error:
             raise DatasetError(f"{path}: cannot be used for votes ({error})") from error
 
     def begin(self) -> tuple[int, str]:
-        """Begin a session. Return its number and its token, which is stored only in the cookie."""
+        """Begin a session. Return its number and its token, which is stored only in the cookie.
+
+        Raises:
+            VotesUnavailableError: The database cannot be used now; also raised by the other methods.
+        """
         token = secrets.token_urlsafe(32)
-        with self._lock:
-            row = self._connection.execute(
-                "INSERT INTO sessions (token, started) VALUES (?, ?)", (hash_text(token), _now())
-            )
+        with self._exclusive() as connection:
+            row = connection.execute("INSERT INTO sessions (token, started) VALUES (?, ?)", (hash_text(token), _now()))
             assert row.lastrowid is not None
             return row.lastrowid, token
 
     def session_of(self, token: str) -> int | None:
         """Return the session of a token, or None if there is none."""
-        with self._lock:
-            row = self._connection.execute("SELECT id FROM sessions WHERE token = ?", (hash_text(token),)).fetchone()
+        with self._exclusive() as connection:
+            row = connection.execute("SELECT id FROM sessions WHERE token = ?", (hash_text(token),)).fetchone()
         return None if row is None else int(row[0])
 
     def add(self, vote: Vote) -> None:
@@ -113,22 +127,34 @@ class VoteStore:
             DoubleVoteError: The session has already voted on this image.
         """
         row = (vote.session, vote.image, json.dumps(vote.shown), vote.choice, _now())
-        with self._lock:
+        with self._exclusive() as connection:
             try:
-                self._connection.execute("INSERT INTO votes VALUES (?, ?, ?, ?, ?)", row)
+                connection.execute("INSERT INTO votes VALUES (?, ?, ?, ?, ?)", row)
             except sqlite3.IntegrityError as error:
                 raise DoubleVoteError(f"session {vote.session} has voted on {vote.image}") from error
 
     def voted(self, session: int) -> set[str]:
         """Return the stems of the images that a session has voted on."""
-        with self._lock:
-            rows = self._connection.execute("SELECT image FROM votes WHERE session = ?", (session,)).fetchall()
+        with self._exclusive() as connection:
+            rows = connection.execute("SELECT image FROM votes WHERE session = ?", (session,)).fetchall()
         return {row[0] for row in rows}
 
     def close(self) -> None:
         """Close the database."""
         with self._lock:
             self._connection.close()
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[sqlite3.Connection]:
+        """Use the connection alone. SQLite itself retries until ``busy_seconds`` have passed."""
+        if not self._lock.acquire(timeout=self._busy_seconds):
+            raise VotesUnavailableError(f"{self._path}: other requests have used it for {self._busy_seconds:g} s")
+        try:
+            yield self._connection
+        except sqlite3.OperationalError as error:
+            raise VotesUnavailableError(f"{self._path}: cannot be used now ({error})") from error
+        finally:
+            self._lock.release()
 
 
 def read_votes(path: StrPath) -> list[Vote]:

@@ -157,7 +157,8 @@ async function confirmChoice() {
   } catch (error) {
     if (error instanceof Refused && error.status < 500) await resume(); // answered in another tab, or the cookie is gone
     else {
-      complain("Your answer could not be stored. Check the connection and confirm again.");
+      const waits = error instanceof Refused && error.status === 503;
+      complain(`Your answer could not be stored. ${waits ? "Wait a little" : "Check the connection"} and confirm again.`);
       byId("confirm").disabled = false;
     }
   } finally {
@@ -184,12 +185,30 @@ async function resume(options = {}) {
       for (const element of document.querySelectorAll(`.${name}`)) element.textContent = value;
     if (state.started) await presentOrSay();
     else show("intro");
-  } catch {
-    complain("The study cannot be reached. Check the connection and reload the page.");
+  } catch (error) {
+    const waits = error instanceof Refused && error.status === 503;
+    complain(
+      waits
+        ? "The study cannot store answers at the moment. Wait a little and try again."
+        : "The study cannot be reached. Check the connection and reload the page."
+    );
   }
 }
 
+async function begin() {
+  if (busy) return;
+  busy = true;
+  complain("");
+  await resume({ method: "POST" });
+  busy = false;
+}
+
 function onKey(event) {
+  if (!byId("intro").hidden && event.key === "Enter" && event.target.tagName !== "BUTTON") {
+    event.preventDefault();
+    begin();
+    return;
+  }
   if (byId("trial").hidden || event.ctrlKey || event.altKey || event.metaKey) return;
   const count = byId("pictures").querySelectorAll("input").length;
   const arrow = { ArrowLeft: [-1, 0], ArrowUp: [0, -1], ArrowRight: [1, 0], ArrowDown: [0, 1] }[event.key];
@@ -209,7 +228,7 @@ function pick(position) {
   choose(position);
 }
 
-byId("begin").addEventListener("click", () => resume({ method: "POST" }));
+byId("begin").addEventListener("click", begin);
 byId("confirm").addEventListener("click", confirmChoice);
 document.addEventListener("keydown", onKey);
 addEventListener("resize", arrange);
