@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 from tests.images.pictures import SUFFIXES, XMP, exif, metadata, ramp, rgb, srgb_profile
-from tsdsr.images.metadata import fit_exif, fit_xmp, fitted
+from tsdsr.images.exif import fit_exif
+from tsdsr.images.metadata import fitted
 from tsdsr.images.picture import Metadata, Picture
 from tsdsr.images.reading import read_picture
 from tsdsr.images.writing import write_picture
+from tsdsr.images.xmp import fit_xmp
 
 HOLD = [suffix for suffix in SUFFIXES if suffix != ".bmp"]
 

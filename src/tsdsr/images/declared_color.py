@@ -28,6 +28,7 @@ from tsdsr.images.color_spaces import ADOBE_RGB, SRGB_PRIMARIES, ColorSpace, gam
 from tsdsr.images.encoded import EncodedImage
 from tsdsr.images.icc import profile_cicp
 from tsdsr.images.isobmff import HeifInfo, read_heif_info
+from tsdsr.images.metadata import declare_srgb
 from tsdsr.images.picture import Picture, strips
 from tsdsr.images.png_chunks import read_chunks
 
@@ -142,9 +143,8 @@ def in_declared_space(picture: Picture, declared: Declared) -> Picture:
     icc = None if picture.grey or space.has_srgb_primaries else space.profile()
     if icc is not None:
         notices.append(f"the colours declared by {declared.source} ({space.name}) are turned into an ICC profile")
-    elif metadata.exif is not None:
-        metadata = replace(metadata, exif=tag.declare_srgb(metadata.exif))
-    return replace(picture, metadata=replace(metadata, icc=icc), notices=tuple(notices))
+    metadata = declare_srgb(metadata) if icc is None else replace(metadata, icc=icc)
+    return replace(picture, metadata=metadata, notices=tuple(notices))
 
 
 def _replace_values(picture: Picture, space: ColorSpace) -> None:

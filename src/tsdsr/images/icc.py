@@ -13,16 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from tsdsr.images.color_spaces import SRGB_PRIMARIES, adapted, srgb_encoded
-from tsdsr.images.exif import declare_srgb
 from tsdsr.images.hdr import tone_mapped
+from tsdsr.images.metadata import declare_srgb
 from tsdsr.images.picture import Picture, Pixels, strips
-
-_SPACES = {1: b"GRAY", 3: b"RGB "}
-
-
-def fits(icc: bytes, channels: int) -> bool:
-    """Return whether a profile applies to pixels with ``channels`` channels (1 for grey, 3 for RGB)."""
-    return icc[16:20] == _SPACES[channels]
 
 
 def profile_cicp(icc: bytes) -> tuple[int, int, int, int] | None:
@@ -59,7 +52,8 @@ def to_srgb(picture: Picture) -> Picture:
     A 16-bit picture with a table-based profile keeps it, with a notice.
     """
     if picture.metadata.hdr is not None:
-        return _as_srgb(tone_mapped(picture))
+        picture = tone_mapped(picture)
+        return replace(picture, metadata=declare_srgb(picture.metadata))
     icc = picture.metadata.icc
     if icc is None:
         return picture
@@ -68,14 +62,7 @@ def to_srgb(picture: Picture) -> Picture:
     except (ImageCms.PyCMSError, OSError, ValueError, struct.error, LookupError, ArithmeticError) as error:
         notice = f"the ICC profile cannot be applied and is kept ({error})"
         return replace(picture, notices=(*picture.notices, notice))
-    return _as_srgb(replace(picture, pixels=pixels))
-
-
-def _as_srgb(picture: Picture) -> Picture:
-    """Let the metadata say that the pixels are sRGB."""
-    metadata = picture.metadata
-    exif = None if metadata.exif is None else declare_srgb(metadata.exif)
-    return replace(picture, metadata=replace(metadata, icc=None, exif=exif))
+    return replace(picture, pixels=pixels, metadata=declare_srgb(picture.metadata))
 
 
 def _converter(

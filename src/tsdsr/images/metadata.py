@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,10 +11,15 @@ from typing import Any
 from PIL import Image
 
 from tsdsr.images.exif import ORIENTATION, fit_exif
-from tsdsr.images.icc import fits
+from tsdsr.images.exif import declare_srgb as exif_of_srgb
 from tsdsr.images.picture import Metadata, Pixels
+from tsdsr.images.xmp import declare_srgb as xmp_of_srgb
+from tsdsr.images.xmp import fit_xmp, without_references
 
 DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x010E, 0x011A, 0x011B, 0x0128
+
+_SPACES = {1: b"GRAY", 3: b"RGB "}
+"""Colour space in an ICC profile for each number of channels."""
 
 TIFF_STRUCTURE = frozenset(
     {*range(254, 270), 273, *range(277, 282), *range(284, 296), 297, 301, *range(317, 348), *range(512, 533),
@@ -46,7 +50,8 @@ def read_metadata(tags: Image.Exif, info: Mapping[Any, Any], kind: str) -> tuple
         notices.append(f"the EXIF data is damaged and left out ({error})")
     text = info.get("xmp") or info.get("XML:com.adobe.xmp")
     if text:
-        xmp = text.encode() if isinstance(text, str) else bytes(text).rstrip(b"\0")
+        xmp, found = without_references(text.encode() if isinstance(text, str) else bytes(text).rstrip(b"\0"))
+        notices += [f"left out, with what XMP says of it: {', '.join(found)}"] if found else []
     icc = info.get("icc_profile") or None
     if icc is not None and not _is_profile(icc):
         icc = None
@@ -67,7 +72,7 @@ def fitted(metadata: Metadata, pixels: Pixels) -> tuple[Metadata, list[str]]:
     notices = []
     height, width, channels = pixels.shape
     exif, icc = metadata.exif, metadata.icc
-    if icc is not None and not fits(icc, channels):
+    if icc is not None and icc[16:20] != _SPACES[channels]:
         icc = None
         notices.append("the ICC profile belongs to another kind of pixels and is left out")
     if exif is not None:
@@ -80,15 +85,10 @@ def fitted(metadata: Metadata, pixels: Pixels) -> tuple[Metadata, list[str]]:
     return replace(metadata, exif=exif, icc=icc, xmp=xmp), notices
 
 
-_XMP_FIELDS = (b"tiff:Orientation", b"tiff:ImageWidth", b"tiff:ImageLength", b"exif:PixelXDimension",
-               b"exif:PixelYDimension")  # fmt: skip
-
-
-def fit_xmp(xmp: bytes, width: int, height: int) -> bytes:
-    """Update orientation and sizes in an XMP packet, where present, as attributes or as elements."""
-    for name, value in zip(_XMP_FIELDS, (1, width, height, width, height), strict=True):
-        xmp = re.sub(rb"(\b" + name + rb"""(?:=["']|>))\d{1,9}(?=["'<])""", rb"\g<1>%d" % value, xmp)
-    return xmp
+def declare_srgb(metadata: Metadata) -> Metadata:
+    """Drop the profile, and let EXIF and XMP say sRGB where they say anything about colours."""
+    exif = metadata.exif and exif_of_srgb(metadata.exif)
+    return replace(metadata, icc=None, exif=exif, xmp=metadata.xmp and xmp_of_srgb(metadata.xmp))
 
 
 def with_resolution(metadata: Metadata) -> Metadata:

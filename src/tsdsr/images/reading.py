@@ -28,6 +28,7 @@ from tsdsr.images.declared_color import Declared, Header, in_declared_space, rea
 from tsdsr.images.encoded import EncodedImage
 from tsdsr.images.exif import ORIENTATION
 from tsdsr.images.isobmff import HeifInfo
+from tsdsr.images.jpeg_trailer import trailer_contents
 from tsdsr.images.metadata import fitted, read_metadata
 from tsdsr.images.picture import Metadata, Picture, Pixels
 from tsdsr.images.sixteen_bit import has_planes_apart, is_16_bit, read_16_bit, read_uncommon_tiff, uncommon_tiff_size
@@ -276,7 +277,7 @@ def _read(file: EncodedImage, max_pixels: int | None) -> tuple[Picture, Declared
                 metadata, declared = replace(metadata, icc=None), Declared()
         if transparent is not None:
             samples = with_transparent_colour(samples, transparent)
-        return _picture(samples, metadata, [*_about_file(image, header), *notices]), declared
+        return _picture(samples, metadata, [*_about_file(file, image, header), *notices]), declared
 
 
 def _read_uncommon(file: EncodedImage, max_pixels: int | None) -> tuple[Picture, Declared]:
@@ -318,12 +319,17 @@ def _check(file: EncodedImage, image: Image.Image, max_pixels: int | None) -> No
         raise ImageReadError(f"{file.name}: holds {kind}; convert it to 8 or 16 bits first")
 
 
-def _about_file(image: Image.Image, header: Header) -> list[str]:
+def _about_file(file: EncodedImage, image: Image.Image, header: Header) -> list[str]:
     count = getattr(image, "n_frames", 1)
     notices = [f"the main one of {count} pictures in the file is used"] if count > 1 else []
+    attached: list[str] = []
     if isinstance(header, HeifInfo):
         notices += [f"{header.bits} bits are read as 8"] if header.bits > 8 else []
-        notices += [f"left out: the file's {', '.join(header.attached)}"] if header.attached else []
+        attached = list(header.attached)
+    elif image.format in ("JPEG", "MPO"):
+        with file.stream() as stream:
+            attached = trailer_contents(stream)
+    notices += [f"left out: the file's {', '.join(attached)}"] if attached else []
     return notices
 
 
