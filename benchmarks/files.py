@@ -42,7 +42,7 @@ def step(action: str, path: Path, bits: int) -> None:
     codecs()
 
     def peak() -> float:
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
         return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
 
     before = peak()

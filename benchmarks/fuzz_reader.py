@@ -264,7 +264,7 @@ def outcome(path: Path, folder: Path) -> str:
 def work(connection: Connection, folder: Path, memory: int) -> None:
     """Reply to each received path with (outcome, seconds, peak MB)."""
     read_picture(folder / "warm.png")
-    with Path("/proc/self/statm").open() as file:
+    with Path("/proc/self/statm").open(encoding="ascii") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + memory, used + memory))
     while True:

@@ -74,7 +74,7 @@ def related_tests(fault: Fault, root: Path) -> list[str]:
 
 def run_tests(root: Path, source: Path, tests: Sequence[str], log: Path) -> None:
     """Run pytest against ``source`` until a test fails; exits with pytest's code. Runs in a process of its own."""
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
         os.setsid()  # so that a test without end can be killed with what it started
@@ -101,7 +101,7 @@ def outcome(root: Path, source: Path, tests: Sequence[str], timeout: float) -> t
         os.killpg(process.pid, signal.SIGKILL)
         process.join()
         return "killed", f"no end within {timeout:g} s"
-    lines = log.read_text(errors="replace").splitlines()
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     failures = [line.split(" - ")[0] for line in lines if line.startswith(("FAILED ", "ERROR "))]
     if process.exitcode == 0:
         return "survived", ""
@@ -117,15 +117,15 @@ def try_fault(fault: Fault, root: Path, source: Path, timeout: float) -> dict[st
         dict: ``status``, "does not apply" or one of :func:`outcome`; ``by``, what failed; ``seconds``.
     """
     path = source / "tsdsr" / fault.file
-    original = path.read_text() if path.is_file() else ""
+    original = path.read_text(encoding="utf-8") if path.is_file() else ""
     if original.count(fault.old) != 1:
         return {"status": "does not apply", "by": f"{original.count(fault.old)} places", "seconds": 0.0}
     started = time.monotonic()
-    path.write_text(original.replace(fault.old, fault.new))
+    path.write_text(original.replace(fault.old, fault.new), encoding="utf-8")
     try:
         status, by = outcome(root, source, related_tests(fault, root), timeout)
     finally:
-        path.write_text(original)
+        path.write_text(original, encoding="utf-8")
     return {"status": status, "by": by, "seconds": round(time.monotonic() - started, 1)}
 
 
@@ -185,7 +185,9 @@ def main() -> None:
     if options.list:
         print(*(f"{fault.file}: {fault.what}" for fault in chosen), sep="\n")
         return
-    results: dict[str, dict[str, Any]] = json.loads(options.result.read_text()) if options.result.is_file() else {}
+    results: dict[str, dict[str, Any]] = (
+        json.loads(options.result.read_text(encoding="utf-8")) if options.result.is_file() else {}
+    )
     root = options.root.resolve()
     preload()
     with tempfile.TemporaryDirectory() as folder:
@@ -197,13 +199,13 @@ def main() -> None:
         for number, fault in enumerate(chosen, 1):
             if fault.what not in results:
                 results[fault.what] = try_fault(fault, root, source, options.timeout)
-                options.result.write_text(json.dumps(results, indent=1, ensure_ascii=False))
+                options.result.write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
                 found = results[fault.what]
                 print(f"{number}/{len(chosen)} {found['status']}: {fault.what} [{found['seconds']} s] {found['by']}")
                 sys.stdout.flush()
     print(Counter(results[fault.what]["status"] for fault in chosen))
     if options.report:
-        options.report.write_text(report(results))
+        options.report.write_text(report(results), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -186,6 +186,24 @@ def test_pickles_are_opened_safely() -> None:
             assert "tensors_only()" in text, path
 
 
+def test_text_files_name_their_encoding() -> None:
+    """The default is the machine's: a file written on one could not be read on another, or not be written at all."""
+    nameless = []
+    for path in {*SOURCES, *(ROOT / "benchmarks").rglob("*.py")}:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            name = node.func.id if isinstance(node.func, ast.Name) else ""
+            if method in ("read_text", "write_text") or (name == "open" or method == "open"):
+                owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
+                binary = any(isinstance(a, ast.Constant) and "b" in str(a.value) for a in node.args[:2])
+                other = owner in ("Image", "os", "tarfile", "fsspec", "zipfile", "pyiqa") or "content" in owner
+                if not binary and not other and "encoding" not in {k.arg for k in node.keywords}:
+                    nameless.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert nameless == []
+
+
 def test_public_functions_are_documented() -> None:
     missing = []
     for path in SOURCES:

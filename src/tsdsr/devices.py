@@ -99,7 +99,7 @@ def control_group_memory(root: Path = Path("/")) -> int | None:
         root (Path): the root of the file system.
     """
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
     left: list[int] = []
@@ -124,8 +124,8 @@ def control_group_memory(root: Path = Path("/")) -> int | None:
 
 def _left_in(folder: Path, limit: str, usage: str, reclaimable: str) -> int | None:
     try:
-        most, used = (int((folder / name).read_text()) for name in (limit, usage))
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        most, used = (int((folder / name).read_text(encoding="ascii")) for name in (limit, usage))
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
     except (OSError, ValueError):  # no such group, or "max"
         return None
     return max(0, most - used + int(stat.get(reclaimable, 0)))

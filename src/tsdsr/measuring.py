@@ -53,7 +53,7 @@ def peak_memory(device: torch.device) -> Iterator[list[int]]:
         torch.cuda.reset_peak_memory_stats(device)
     else:
         with suppress(OSError):
-            (_PROC / "clear_refs").write_text("5")  # resets the high-water mark
+            (_PROC / "clear_refs").write_text("5", encoding="ascii")  # resets the high-water mark
     yield found
     if device.type == "cuda" or _high_water_mark() is not None:
         found.append(peak_memory_so_far(device))
@@ -79,7 +79,11 @@ def peak_memory_so_far(device: torch.device) -> int:
 def _high_water_mark() -> int | None:
     """Return the process's peak resident size in bytes since the last reset; None if the kernel does not report it."""
     with suppress(OSError, StopIteration, ValueError):
-        line = next(s for s in (_PROC / "status").read_text().splitlines() if s.startswith("VmHWM"))
+        line = next(
+            s
+            for s in (_PROC / "status").read_text(encoding="utf-8", errors="replace").splitlines()
+            if s.startswith("VmHWM")
+        )
         return int(line.split()[1]) * 1024
     return None
 

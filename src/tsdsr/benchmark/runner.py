@@ -128,7 +128,7 @@ class BenchResult:
             "peak_memory_over_first": self.memory_ratios(),
         }
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(found, indent=2) + "\n")
+            temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -87,7 +87,7 @@ class TensorCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / _HEADER).exists():
             with atomic_path(self.folder / _HEADER) as temporary:
-                temporary.write_text(json.dumps(self._maker, indent=1, sort_keys=True))
+                temporary.write_text(json.dumps(self._maker, indent=1, sort_keys=True), encoding="utf-8")
         number = max((int(p.stem) for p in self.folder.glob("*.safetensors")), default=-1) + 1
         shard = self.folder / f"{number:05d}.safetensors"
         flat = {f"{key}/{name}": tensor for key, named in self._pending.items() for name, tensor in named.items()}
@@ -100,7 +100,7 @@ class TensorCache:
         header = self.folder / _HEADER
         if not header.exists():
             return
-        stored = json.loads(header.read_text())
+        stored = json.loads(header.read_text(encoding="utf-8"))
         differing = sorted(k for k in {*stored, *self._maker} if stored.get(k) != self._maker.get(k))
         if differing:
             what = ", ".join(f"{k} {stored.get(k)!r} instead of {self._maker.get(k)!r}" for k in differing)

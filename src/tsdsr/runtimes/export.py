@@ -127,7 +127,7 @@ def export_pipeline(pipe: OneStepSRPipeline, output: StrPath, backend: Backend =
     index = ExportIndex(backend, spec.name, STORED[pipe.dtype], scaling, spec.vae_scale_factor, spec.size_multiple)
     with atomic_folder(target) as folder:
         infos = tuple(_write(pipe, graph, index.graph(folder, graph)) for graph in GRAPHS)
-        (folder / EXPORT_INDEX).write_text(json.dumps(asdict(index), indent=2) + "\n")
+        (folder / EXPORT_INDEX).write_text(json.dumps(asdict(index), indent=2) + "\n", encoding="utf-8")
     return infos
 
 

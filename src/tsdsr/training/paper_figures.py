@@ -195,7 +195,7 @@ def write_figure(name: str, rows: Sequence[TimeRow], folder: Path) -> list[Path]
     axes.spines[["top", "right"]].set_visible(False)
     paths = [folder / f"{name}.csv", folder / f"{name}.png"]
     with atomic_path(paths[0]) as temporary:
-        temporary.write_text(to_csv(rows, columns))
+        temporary.write_text(to_csv(rows, columns), encoding="utf-8")
     with atomic_path(paths[1]) as temporary:
         figure.savefig(temporary, format="png", dpi=160)
     return paths

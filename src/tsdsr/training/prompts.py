@@ -63,7 +63,7 @@ class CachedPrompts:
         for part in spec.text_parts:
             header = folder / "text" / part.name / "cache.json"
             if header.is_file():
-                dtype = getattr(torch, json.loads(header.read_text())["dtype"].removeprefix("torch."))
+                dtype = getattr(torch, json.loads(header.read_text(encoding="utf-8"))["dtype"].removeprefix("torch."))
                 self._caches[part.name] = text_cache(folder, part, spec, base, dtype)
             elif part.kind != "t5":
                 raise DatasetError(f"{header.parent}: no text embeddings there; make them with 'tsdsr data cache'")
