@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import os
 import re
 import subprocess
@@ -11,22 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 
 import tsdsr
-from tsdsr.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "src" / "tsdsr").rglob("*.py"))
-PAGES = sorted(
-    [
-        *(ROOT / "docs").glob("*.md"),
-        *(ROOT / "benchmarks").glob("*.md"),
-        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-        *(ROOT / "src" / "tsdsr").rglob("*.md"),
-    ]
-)
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 
 EVERYONES = {
     "errors",
@@ -212,81 +200,6 @@ def test_public_functions_are_documented() -> None:
             if public and package(path) != "cli" and not ast.get_docstring(node):
                 missing.append(f"{path.name}: {node.name}")
     assert not missing
-
-
-def find_file(page: Path, name: str) -> Path | None:
-    """Find a file named in a page: relative to the page, the repository or the package."""
-    candidates = (page.parent / name, ROOT / name, ROOT / "src" / "tsdsr" / name)
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def defined_names(path: Path) -> set[str]:
-    """Return the functions, classes, methods (``Class.method``) and constants that a file defines."""
-    names: set[str] = set()
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        if isinstance(node, ast.ClassDef):
-            names |= {f"{node.name}.{item.name}" for item in node.body if isinstance(item, ast.FunctionDef)}
-        if isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return names
-
-
-@each_page
-def test_links_in_the_docs_resolve(page: Path) -> None:
-    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
-    missing = [link for link in links if "://" not in link and not (page.parent / link.split("#")[0]).exists()]
-    assert not missing
-
-
-@each_page
-def test_files_and_functions_named_in_the_docs_exist(page: Path) -> None:
-    """Backticked `path.py`, `path.md` and `path.py::name`; a path without a folder may be an example."""
-    wrong = []
-    for name, function in re.findall(r"`([\w./-]+\.(?:py|md))(?:::([\w.]+))?`", page.read_text()):
-        path = find_file(page, name)
-        if path is None:
-            wrong += [name] if "/" in name or function else []
-        elif function and function not in defined_names(path):
-            wrong.append(f"{name}::{function}")
-    assert not wrong
-
-
-@each_page
-def test_names_imported_in_the_docs_exist(page: Path) -> None:
-    missing = []
-    for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-        for node in ast.walk(ast.parse(code)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tsdsr"):
-                module = importlib.import_module(node.module or "")
-                missing += [f"{node.module}.{a.name}" for a in node.names if not hasattr(module, a.name)]
-    assert not missing
-
-
-@each_page
-def test_commands_and_options_in_the_docs_exist(page: Path) -> None:
-    text = page.read_text().replace("\\\n", " ")
-    blocks = [code for language, code in re.findall(r"```(\w*)\n(.*?)```", text, re.DOTALL) if not language]
-    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    lines = [line.split("#")[0] for block in blocks for line in block.splitlines()]
-    wrong = []
-    for line in (*re.findall(r"`(tsdsr [^`]+)`", prose), *(line for line in lines if line.startswith("tsdsr "))):
-        command, words = typer.main.get_command(app), line.split()[1:]
-        while words and words[0] in getattr(command, "commands", {}):
-            command = command.commands[words.pop(0)]
-        if hasattr(command, "commands") and words and not words[0].startswith("-"):
-            wrong.append(line)
-        known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)} | {"--help"}
-        wrong += [f"{line}: {option}" for option in re.findall(r"(?<=\s)--?[a-z][a-z-]*", line) if option not in known]
-    assert not wrong
-
-
-def test_the_equations_page_names_its_functions_and_tests() -> None:
-    """Guards the check above against a page that it cannot read."""
-    text = (ROOT / "docs" / "equations.md").read_text()
-    assert len(re.findall(r"`[\w./]+\.py::[\w.]+`", text)) >= 30
 
 
 def test_the_architecture_page_lists_every_module() -> None:
