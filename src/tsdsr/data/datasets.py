@@ -115,6 +115,7 @@ class CropDataset(Dataset[Tensor]):
         settings (CropSettings): how crops are cut.
         seed (int): base seed.
         cache_megabytes (int): how much memory decoded photographs may take, in each loader process.
+        health (UnreadableFiles | None): record of unusable images, shared with other datasets of the same sources.
     """
 
     def __init__(
@@ -124,12 +125,13 @@ class CropDataset(Dataset[Tensor]):
         settings: CropSettings,
         seed: int = 0,
         cache_megabytes: int = 2048,
+        health: UnreadableFiles | None = None,
     ) -> None:
         self.sources = list(sources)
         self.length = length
         self.settings = settings
         self.seed = seed
-        self.health = UnreadableFiles([path for source in self.sources for path in source.images])
+        self.health = health or UnreadableFiles([path for source in self.sources for path in source.images])
         weights = np.array([source.weight for source in self.sources])
         self._shares = weights / weights.sum()
         self._cache = PhotoCache(cache_megabytes * 2**20)
@@ -183,6 +185,7 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
         settings (PairSettings): crops and degradation.
         seed (int): base seed.
         cache_megabytes (int): how much memory decoded photographs may take, in each loader process.
+        health (UnreadableFiles | None): record of unusable images, shared with other datasets of the same sources.
     """
 
     def __init__(
@@ -192,8 +195,9 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
         settings: PairSettings,
         seed: int = 0,
         cache_megabytes: int = 2048,
+        health: UnreadableFiles | None = None,
     ) -> None:
-        self.crops = CropDataset(sources, length, settings.crops, seed, cache_megabytes)
+        self.crops = CropDataset(sources, length, settings.crops, seed, cache_megabytes, health)
         self.settings = settings
 
     def __len__(self) -> int:

@@ -76,6 +76,18 @@ def parse_source(spec: StrPath) -> SourceSpec:
     return SourceSpec(layout, as_path(path, "photographs"), limit, weight)
 
 
+def absolute_source(spec: StrPath) -> str:
+    """Return a description with an absolute path, which means the same in every working folder.
+
+    Raises:
+        InvalidInputError: see :func:`parse_source`.
+    """
+    parsed = parse_source(spec)
+    limit = "" if parsed.limit is None else f",limit={parsed.limit}"
+    weight = "" if parsed.weight == 1 else f",weight={parsed.weight!r}"
+    return f"{parsed.layout}:{os.path.abspath(parsed.path)}{limit}{weight}"
+
+
 def _without_layout(text: str) -> tuple[str, str]:
     layout, colon, path = text.partition(":")
     if not colon or layout not in LAYOUTS or os.path.lexists(text):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,9 @@ from diffusers.models.modeling_utils import ModelMixin
 from safetensors.torch import save_file
 from torch import nn
 
-from tsdsr.data.sources import Source, split_photos
+from tsdsr.data.sources import Source, UnreadableFiles, split_photos
 from tsdsr.errors import ConfigError
-from tsdsr.files import StrPath, atomic_path
+from tsdsr.files import StrPath, atomic_folder, atomic_path
 from tsdsr.models.adapters import adapter_state, attach_lora, new_lora, use_adapter
 from tsdsr.models.lora import RELEASED_PROMPT_FILES, read_released_lora, write_released_lora
 from tsdsr.models.mini import expand_network
@@ -140,41 +143,54 @@ def make_prompts(config: RunConfig, files: RunFiles) -> Prompts:
 
 
 def split_sources(
-    sources: Sequence[Source], share: float, limit: int = 16
+    sources: Sequence[Source], share: float, limit: int = 16, usable: Callable[[Path], bool] = lambda path: True
 ) -> tuple[tuple[Source, ...], tuple[Path, ...]]:
     """Hold out a share of the photographs, chosen by a hash of the file name.
 
-    In a small folder the hash may select no file. With a share above 0 and at least two photographs in a source, at
-    least one is held out, and each source keeps at least one for training.
+    In a small folder the hash may select no file, or only unusable ones. With a share above 0 and at least two
+    photographs in a source, at least one usable photograph is held out, if there is one, and each source keeps at least
+    one for training.
 
     Args:
         sources (sequence of Source): all photographs.
         share (float): share of each source to hold out.
         limit (int): maximum number of validation photographs, spread evenly over those held out.
+        usable (callable): whether a photograph can be validated on; asked for few.
 
     Returns:
         tuple: training sources and validation photographs.
     """
-    splits = [(source, *split_photos(list(source.images), share)) for source in sources]
-    if share > 0 and not any(validation for _, _, validation in splits):
-        largest = max(range(len(splits)), key=lambda i: len(splits[i][1]))
-        source, train, validation = splits[largest]
-        if len(train) > 1:
-            chosen = min(train, key=lambda path: zlib.crc32(path.name.encode()) % 10_000)
-            splits[largest] = (source, [path for path in train if path != chosen], [chosen])
-    training, held_out = [], []
-    for source, train, validation in splits:
+    training: list[list[Path]] = []
+    held_out: list[Path] = []
+    for source in sources:
+        train, validation = split_photos(list(source.images), share)
         if not train:
             train, validation = validation[:1], validation[1:]
-        training.append(Source(source.name, tuple(train), source.weight))
+        training.append(train)
         held_out += validation
     step = max(1, -(-len(held_out) // limit))
-    return tuple(training), tuple(held_out[::step])
+    chosen = [path for path in held_out[::step] if usable(path)]
+    if share > 0 and not chosen:
+        largest = max(training, key=len)
+        by_hash = sorted(largest, key=lambda path: zlib.crc32(os.fsencode(path.name)) % 10_000)
+        chosen = list(islice(filter(usable, by_hash), 1)) if len(largest) > 1 else []
+        largest[:] = [path for path in largest if path not in chosen]
+    kept = zip(sources, training, strict=True)
+    return tuple(Source(source.name, tuple(train), source.weight) for source, train in kept), tuple(chosen)
 
 
 def training_data(sources: Sequence[Source], config: RunConfig, prompts: dict[Path, str]) -> TrainingData:
-    """Split photographs into training and validation data as configured."""
-    train, validation = split_sources(sources, config.validation_share)
+    """Split photographs into training and validation data as configured.
+
+    Photographs to validate on are read here: one that cannot be read, or is smaller than ``validation_crop``, is left
+    out with a message in the log.
+    """
+    health = UnreadableFiles([path for source in sources for path in source.images], limit=1.0)
+
+    def usable(path: Path) -> bool:
+        return health.read(path, config.validation_crop) is not None
+
+    train, validation = split_sources(sources, config.validation_share, usable=usable)
     return TrainingData(train, validation, prompts)
 
 
@@ -196,12 +212,22 @@ def store_teacher(network: nn.Module, config: TeacherConfig, output: StrPath) ->
 
     Returns:
         Path: the path to pass as ``--teacher``.
+
+    Raises:
+        FileWriteError: it cannot be written; an earlier teacher there is untouched.
     """
     output = Path(output)
     if config.networks.lora_rank is None:
         assert isinstance(network, ModelMixin)
-        network.save_pretrained(output / TEACHER)
-        return output / TEACHER
+        target, fresh = output / TEACHER, output / f".{TEACHER}-new"
+        shutil.rmtree(fresh, ignore_errors=True)  # left by a process that was killed
+        with atomic_folder(fresh) as temporary:
+            network.save_pretrained(temporary)
+        target.mkdir(exist_ok=True)
+        for file in sorted(fresh.iterdir()):
+            os.replace(file, target / file.name)
+        fresh.rmdir()
+        return target
     path = output / f"{TEACHER}.safetensors"
     write_released_lora(path, adapter_state(network, TEACHER))
     return path

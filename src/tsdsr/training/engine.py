@@ -158,7 +158,7 @@ class Engine(ABC):
         self.run_log.cut(self.step)
         self.run_log.start_trackers(self.step)
         if not self.data.validation:
-            self.run_log.note("no photograph is held out: there are no validation figures and pictures")
+            self.run_log.note("no photograph is held out, so there is no validation")
         self.run_log.start_clock(self.step)
 
     def close(self) -> None:

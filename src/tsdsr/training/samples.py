@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tsdsr.data.datasets import CropDataset, CropSettings, PairDataset, PairSettings
-from tsdsr.data.sources import Source
+from tsdsr.data.sources import Source, UnreadableFiles
 
 
 class TrainingSample(NamedTuple):
@@ -45,6 +46,11 @@ class TrainingData:
     validation: tuple[Path, ...] = ()
     prompts: Mapping[Path, str] = field(default_factory=dict)
 
+    @cached_property
+    def health(self) -> UnreadableFiles:
+        """Record of unusable training photographs, for all phases of a run, so that each is reported once."""
+        return UnreadableFiles([path for source in self.sources for path in source.images])
+
 
 class PairSamples(Dataset[TrainingSample]):
     """Low- and high-quality pairs with prompts; sample ``i`` depends only on ``(seed, i)``.
@@ -55,12 +61,19 @@ class PairSamples(Dataset[TrainingSample]):
         settings (PairSettings): crops and degradation.
         seed (int): base seed.
         prompts (mapping): photograph → text; others have none.
+        health (UnreadableFiles | None): record of unusable photographs, shared with other datasets.
     """
 
     def __init__(
-        self, sources: Sequence[Source], length: int, settings: PairSettings, seed: int, prompts: Mapping[Path, str]
+        self,
+        sources: Sequence[Source],
+        length: int,
+        settings: PairSettings,
+        seed: int,
+        prompts: Mapping[Path, str],
+        health: UnreadableFiles | None = None,
     ) -> None:
-        self.pairs = PairDataset(sources, length, settings, seed)
+        self.pairs = PairDataset(sources, length, settings, seed, health=health)
         self.prompts = prompts
 
     def __len__(self) -> int:
@@ -75,9 +88,15 @@ class CropSamples(Dataset[TrainingSample]):
     """High-quality crops with prompts; arguments as :class:`PairSamples`."""
 
     def __init__(
-        self, sources: Sequence[Source], length: int, settings: CropSettings, seed: int, prompts: Mapping[Path, str]
+        self,
+        sources: Sequence[Source],
+        length: int,
+        settings: CropSettings,
+        seed: int,
+        prompts: Mapping[Path, str],
+        health: UnreadableFiles | None = None,
     ) -> None:
-        self.crops = CropDataset(sources, length, settings, seed)
+        self.crops = CropDataset(sources, length, settings, seed, health=health)
         self.prompts = prompts
 
     def __len__(self) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from tsdsr.data.source_specs import absolute_source
 from tsdsr.errors import ConfigError, MissingDependencyError
 from tsdsr.files import StrPath, as_path, require_writable_folder
 from tsdsr.models.zoo import ModelSpec, get_spec
@@ -40,7 +40,7 @@ def as_run_files(
     paths = {name: as_path(folder, f"--{name}") for name, folder in folders.items() if folder is not None}
     if "init" in paths:
         paths["student"] = paths.pop("init")
-    return RunFiles(photos=tuple(os.fspath(as_path(photo, "--photos")) for photo in several), **paths)
+    return RunFiles(photos=tuple(absolute_source(as_path(photo, "--photos")) for photo in several), **paths)
 
 
 def check_start(config: RunConfig, kind: type[RunConfig], files: RunFiles, output: StrPath) -> Path:

@@ -312,7 +312,9 @@ class StudentTrainer(Engine):
         return mix(fixed, prompt, chosen)
 
     def dataset(self, length: int) -> Dataset[TrainingSample]:
-        return PairSamples(self.data.sources, length, self.config.pairs, self.config.seed, self.data.prompts)
+        return PairSamples(
+            self.data.sources, length, self.config.pairs, self.config.seed, self.data.prompts, self.data.health
+        )
 
     # Monitoring and validation
 

@@ -111,7 +111,9 @@ class TeacherTrainer(Engine):
         return fake_loss(self.process, prediction, z_hq, noise, t)
 
     def dataset(self, length: int) -> Dataset[TrainingSample]:
-        return CropSamples(self.data.sources, length, self.config.crops, self.config.seed, self.data.prompts)
+        return CropSamples(
+            self.data.sources, length, self.config.crops, self.config.seed, self.data.prompts, self.data.health
+        )
 
     def _times(self, u: Tensor) -> Tensor:
         """Map uniform numbers in [0, 1) to times from the scheduler's list, by the configured density."""
