@@ -18,6 +18,7 @@ from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.evaluation.html_report import embeddable, write_report
 from tsdsr.evaluation.report_images import choose_images, data_url, open_picture
 from tsdsr.evaluation.results import Cost, Evaluation, Scores, SystemResult
+from tsdsr.hashing import hash_file
 
 EDGE = 128
 NAMES = ("cat", "<b>&\"rocket'</script>", "face")
@@ -173,6 +174,24 @@ def test_tables_say_who_is_best_and_sort(found: Evaluation, opened: Open) -> Non
     assert [rows.nth(k).locator("td").first.inner_text().split()[0] for k in range(3)] == ["grid", "dark", "theirs"]
     assert "no <network>" in page.inner_text("#notes .missing")
     assert "1024 MiB" in page.inner_text("#costs")
+
+
+def test_means_over_other_images_are_ranked_apart(found: Evaluation, opened: Open) -> None:
+    options = {"published": [("theirs", {"psnr": 99.0})], "ranked_together": False, "cautions": ["a <caution>"]}
+    page = opened(found, options)
+    rows = page.locator("#scores tbody tr")
+    assert [rows.nth(k).locator("td").nth(1).get_attribute("class") for k in range(3)] == ["second", "best", "best"]
+    assert "a <caution>" in page.inner_text("#notes")
+
+
+def test_a_picture_that_is_not_the_scored_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (8, 8), "red").save(path)
+    hashes = {str(path): hash_file(path)}
+    assert open_picture(str(path), hashes).size == (8, 8)
+    Image.new("RGB", (8, 8), "blue").save(path)
+    with pytest.raises(DatasetError, match=r"a\.png: has changed since it was scored; evaluate again"):
+        open_picture(str(path), hashes)
 
 
 def test_pictures_difference_and_keys(found: Evaluation, opened: Open) -> None:

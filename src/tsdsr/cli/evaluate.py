@@ -253,7 +253,7 @@ def _show(found: Evaluation, rows: Sequence[PublishedRow], outputs: Mapping[str,
     from rich.console import Console
 
     from tsdsr.evaluation.html_report import write_report
-    from tsdsr.evaluation.tables import to_csv, to_latex, to_markdown, to_rich
+    from tsdsr.evaluation.tables import cautions, over_same_images, to_csv, to_latex, to_markdown, to_rich
     from tsdsr.files import write_text
 
     Console().print(to_rich(found, rows))
@@ -264,7 +264,13 @@ def _show(found: Evaluation, rows: Sequence[PublishedRow], outputs: Mapping[str,
         elif name == "json":
             found.save(path)
         else:
-            write_report(found, path, published=[(row.method, row.values) for row in rows])
+            write_report(
+                found,
+                path,
+                published=[(row.method, row.values) for row in rows],
+                ranked_together=over_same_images(found, rows),
+                cautions=cautions(found, rows),
+            )
         typer.echo(f"written to {path}")
     for problem in found.problems:
         typer.echo(f"error: {problem}", err=True)

@@ -39,6 +39,8 @@ def write_report(
     *,
     title: str = TITLE,
     published: Sequence[PublishedRow] | None = None,
+    ranked_together: bool = True,
+    cautions: Sequence[str] = (),
     max_images: int | None = MAX_IMAGES,
     image_quality: int | None = None,
 ) -> None:
@@ -48,8 +50,11 @@ def write_report(
         evaluation (Evaluation): scores and files; the files must still exist.
         path (str | PathLike): path of the HTML file.
         title (str): heading of the page.
-        published (sequence | None): rows for comparison, (method, metric name → value). They are ranked together with
-            the evaluated systems and marked as published. Metrics that were not evaluated are not shown.
+        published (sequence | None): rows for comparison, (method, metric name → value), marked as published. Metrics
+            that were not evaluated are not shown.
+        ranked_together (bool): rank published rows together with the evaluated systems; False if they are means over
+            other images.
+        cautions (sequence of str): sentences to show below the table.
         max_images (int | None): number of images embedded with all their pictures: the worst and the best by the first
             metric, and some in between. None embeds all; 0 also omits thumbnails. Scores are always complete.
         image_quality (int | None): 1 to 100 embeds lossy WebP, several times smaller; difference and spectrum are then
@@ -72,6 +77,8 @@ def write_report(
         "evaluation": _without_folders(evaluation).to_dict(),
         "metrics": {name: _describe(name) for name in evaluation.metrics},
         "published": rows,
+        "together": ranked_together,
+        "cautions": list(cautions),
         "embedded": embedded,
         "lossless": image_quality is None,
     }

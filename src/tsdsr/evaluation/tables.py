@@ -185,9 +185,13 @@ def notes(found: Evaluation, published: Sequence[PublishedRow] = ()) -> list[str
     return [
         computed + (f" ({versions})" if versions else "") + ".",
         *(f"{METRICS[name].label} unavailable: {why}" for name, why in reasons.items()),
-        *_incomplete(found),
-        *_caution(found, published),
+        *cautions(found, published),
     ]
+
+
+def cautions(found: Evaluation, published: Sequence[PublishedRow] = ()) -> list[str]:
+    """Return what a reader must know to compare the means: which are over fewer images, which are quoted."""
+    return [*_incomplete(found), *_about_published(found, published)]
 
 
 def _incomplete(found: Evaluation) -> list[str]:
@@ -202,16 +206,16 @@ def _incomplete(found: Evaluation) -> list[str]:
     return [f"Not all of the {counted(total, 'image')} could be scored: {', '.join(short)}."] if short else []
 
 
-def _same_images(found: Evaluation, published: Sequence[PublishedRow]) -> bool:
+def over_same_images(found: Evaluation, published: Sequence[PublishedRow]) -> bool:
     """Whether as many images were scored as the published rows are about."""
     return all(SIZES.get(row.dataset or "", len(found.images)) == len(found.images) for row in published)
 
 
-def _caution(found: Evaluation, published: Sequence[PublishedRow]) -> list[str]:
+def _about_published(found: Evaluation, published: Sequence[PublishedRow]) -> list[str]:
     if not published:
         return []
     lines = ["Published rows are quoted from the paper, not measured here."]
-    if not _same_images(found, published):
+    if not over_same_images(found, published):
         count = max(SIZES.get(row.dataset or "", 0) for row in published)
         lines.append(
             f"They are means over {counted(count, 'image')}, the rows above over {len(found.images)}: means over other "
@@ -224,7 +228,7 @@ def _marks(
     found: Evaluation, rows: Sequence[Row], published: Sequence[PublishedRow]
 ) -> dict[bool, dict[str, tuple[float | None, float | None]]]:
     """Rank all rows together, or measured (True) and published (False) rows apart if they are about other images."""
-    if _same_images(found, published):
+    if over_same_images(found, published):
         together = rank(rows, found.metrics)
         return {True: together, False: together}
     return {measured: rank([r for r in rows if r.measured is measured], found.metrics) for measured in (True, False)}

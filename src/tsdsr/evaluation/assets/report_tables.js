@@ -27,7 +27,8 @@ function ranks(rows, name) {
 
 function drawScores(sorted) {
   const rows = tableRows();
-  const marks = Object.fromEntries(metricNames.map((name) => [name, ranks(rows, name)]));
+  const marksOf = (group) => Object.fromEntries(metricNames.map((name) => [name, ranks(group, name)]));
+  const marks = [false, true].map((kind) => marksOf(data.together ? rows : rows.filter((row) => Boolean(row.published) === kind)));
   if (sorted) rows.sort((a, b) => merit(sorted, b.value(sorted)) - merit(sorted, a.value(sorted)) || 0);
   const headings = metricNames.map((name) => {
     const button = make("button", { type: "button", textContent: data.metrics[name].label + arrow(name) });
@@ -37,7 +38,7 @@ function drawScores(sorted) {
     return cell;
   });
   const head = make("thead", {}, make("tr", {}, make("th", { scope: "col", textContent: "System" }), ...headings));
-  const body = make("tbody", {}, ...rows.map((row) => scoreRow(row, marks)));
+  const body = make("tbody", {}, ...rows.map((row) => scoreRow(row, marks[row.published ? 1 : 0])));
   byId("scores").replaceChildren(head, body);
 }
 
@@ -83,6 +84,7 @@ function drawNotes() {
   const settings = Object.entries(found.settings).map(([name, value]) => `${name} ${value}`).join(", ");
   byId("summary").textContent = `${found.images.length} images, ${found.systems.length} systems. Intervals: 95 %, bootstrap over images.`;
   byId("notes").replaceChildren(
+    ...data.cautions.map((text) => make("li", { className: "missing", textContent: text })),
     ...[...reasons].map(([name, why]) => make("li", { className: "missing", textContent: `${label(name)} unavailable: ${why}` })),
     ...metricNames.filter((n) => !reasons.has(n)).map((n) => make("li", { textContent: `${label(n)}: ${found.variants[n]}` })),
     ...(settings ? [make("li", { textContent: settings })] : []),
