@@ -22,9 +22,9 @@ from tsdsr.evaluation.scorer import ScoringSettings
 from tsdsr.evaluation.scoring import evaluate
 from tsdsr.images.reading import read_picture
 from tsdsr.images.writing import write_picture
-from tsdsr.pipeline.files import restore_picture
 from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.upscale import restore_picture
 
 METRICS = ("psnr", "lpips", "dists", "niqe")
 

@@ -30,7 +30,7 @@ from tsdsr import load_pipeline
 from tsdsr.images.reading import read_rgb
 from tsdsr.models.conditioning import Conditioning, FixedPrompt
 from tsdsr.models.zoo import SPECS, get_spec
-from tsdsr.pipeline.loading import PACKAGED_MODELS
+from tsdsr.pipeline.model_files import PACKAGED_MODELS
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.runtimes.export import export_pipeline
 from tsdsr.runtimes.exported_pipeline import load_exported

@@ -13,20 +13,21 @@ _NOBODY = 65534
 
 
 @contextmanager
-def unprivileged(folder: Path) -> Iterator[None]:
+def unprivileged(folder: Path, *readable: Path) -> Iterator[None]:
     """Drop the superuser's rights within the block; an ordinary user's are kept.
 
     Args:
-        folder (Path): becomes and remains accessible, with the folders above it.
+        folder (Path): becomes writable within the block; it and the folders above it stay accessible.
+        readable (Path): further folders that become accessible.
     """
     if not hasattr(os, "geteuid"):
         pytest.skip("needs the permissions of POSIX")
     if os.geteuid() != 0:
         yield
         return
-    opened = [path for path in folder.parents if not path.stat().st_mode & 0o001]
-    for path in opened:
-        path.chmod(path.stat().st_mode | 0o711)
+    for path in {*folder.parents, *readable, *(above for other in readable for above in other.parents)}:
+        if not path.stat().st_mode & 0o001:
+            path.chmod(path.stat().st_mode | 0o711)
     owner = folder.stat().st_uid
     os.chown(folder, _NOBODY, -1)
     os.seteuid(_NOBODY)

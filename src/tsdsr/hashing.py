@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tsdsr.errors import DatasetError
+from tsdsr.errors import DatasetError, ModelError
 
 _SAMPLE = 2**16  # bytes read from each end of a large file for a fingerprint
 _CHUNK = 2**24
@@ -59,6 +59,25 @@ def hash_folder(folder: Path, made_with: str) -> str:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
+    return digest.hexdigest()
+
+
+def hash_model(folder: Path) -> str:
+    """Return the SHA-256 of a model's weights and configuration: names and content of the files, read in full.
+
+    Hidden files and texts (``.md``) do not belong to the model.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        for path in _files(folder):
+            name = path.relative_to(folder)
+            if path.suffix.lower() != ".md" and not any(part.startswith(".") for part in name.parts):
+                digest.update(_name(path, folder) + b"\n" + hash_file(path).encode())
+    except OSError as error:
+        raise ModelError(f"{folder}: cannot be read ({error.strerror or error})") from error
     return digest.hexdigest()
 
 

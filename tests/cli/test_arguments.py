@@ -50,6 +50,19 @@ def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--format gif", "unknown output format '.gif'"),
         ("--quality 0", "quality must lie between 1 and 100"),
         ("--preset upstream --scale 2.5", "the upstream preset takes whole scales"),
+        ("--scale 0", "scale must lie between 1 and 8, got 0"),
+        ("--tile 1", "tile must be at least 64 pixels, got 1"),
+        ("--seed -1", "seed must be a whole number from 0 to 2**64 - 1, got -1"),
+        ("--seed 18446744073709551616", "seed must be a whole number"),
+        ("--seed 99999999999999999999999", "seed must be a whole number"),
+        ("--backend onnx --seed 1", "leave out the seed"),
+        ("--format=", "--format is empty"),
+        ("--format=.", "--format is empty"),
+        ("--model=", "--model is empty"),
+        ("--device=", "--device is empty"),
+        ("--fit cover", "--fit cover needs --target"),
+        ("--preset upstream", "the upstream preset exists for SD3 models, not for 'mini'"),
+        ("--preset upstream --tile 128", "no --target, --tile, --seed or --detail"),
         ("--preset upstream --seed 1", "no --target, --tile, --seed or --detail"),
     ],
 )
@@ -65,7 +78,17 @@ def test_a_bad_argument_is_one_line_and_status_two(
 
 @pytest.mark.usefixtures("unloaded")
 @pytest.mark.parametrize(
-    "option", ["--preset sharp", "--color-fix sepia", "--scale x", "--tile-batch 0", "--detail nan"]
+    "option",
+    [
+        "--preset sharp",
+        "--color-fix sepia",
+        "--scale x",
+        "--tile-batch 0",
+        "--detail nan",
+        "--max-pixels 0",
+        "--max-pixels -5",
+        "--fit fill",
+    ],
 )
 def test_a_value_that_typer_refuses_has_status_two(photo_folder: Path, tmp_path: Path, option: str) -> None:
     code, output = run("upscale", photo_folder, "-o", tmp_path / "out", *option.split())
@@ -84,7 +107,8 @@ def test_no_model_is_loaded_when_nothing_is_left_to_do(photo_folder: Path, tmp_p
     code, output = run("upscale", photo_folder / "cat.webp", tmp_path / "missing.png", "-o", tmp_path)
     assert code == 1
     assert f"failed: {tmp_path / 'missing.png'}: no such file" in output
-    assert "0 upscaled, 1 skipped (already there), 1 failed" in output
+    assert f"failed: {photo_folder / 'cat.webp'}: {tmp_path / 'cat.webp'} is there already" in output
+    assert "0 upscaled, 0 skipped (already there), 2 failed" in output
 
 
 def test_a_target_that_some_inputs_reach_fails_the_others(
@@ -105,6 +129,7 @@ def test_a_target_that_some_inputs_reach_fails_the_others(
         assert image.size == (60, 120)
 
 
+@pytest.mark.usefixtures("unloaded")
 def test_a_tile_too_small_for_the_model_is_found_once(
     sd21_pipe: OneStepSRPipeline, photo_folder: Path, tmp_path: Path
 ) -> None:

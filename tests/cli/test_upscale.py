@@ -32,7 +32,7 @@ def test_a_folder_is_upscaled_with_its_structure(model: str, photo_folder: Path,
     code, output = run("upscale", photo_folder, "-o", tmp_path / "out", "--model", model, "--scale", 1.5)
     assert code == 0, output
     assert "4 upscaled, 0 skipped (already there), 0 failed" in output
-    assert sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*")) == [
+    assert sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("[!.]*.*")) == [
         "astronaut.png", "cat.webp", "coffee.jpg", "more/rocket.bmp",
     ]  # fmt: skip
     with Image.open(tmp_path / "out" / "astronaut.png") as image:

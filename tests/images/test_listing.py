@@ -71,9 +71,10 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with unprivileged(tmp_path):
         with pytest.raises(ImageReadError, match=r"locked: the folder cannot be read \(Permission denied"):
             list_images(tmp_path)
-        errors: list[str] = []
-        assert found(tmp_path, on_error=lambda error: errors.append(str(error))) == ["a.jpg", "sub/c.jpg"]
-        assert errors == [f"{tmp_path / 'locked'}: the folder cannot be read (Permission denied)"]
+        errors: list[tuple[Path, str]] = []
+        assert found(tmp_path, on_error=lambda path, error: errors.append((path, str(error)))) == ["a.jpg", "sub/c.jpg"]
+        locked = tmp_path / "locked"
+        assert errors == [(locked, f"{locked}: the folder cannot be read (Permission denied)")]
         with pytest.raises(ImageReadError, match="Permission denied"):
-            list_images(tmp_path / "locked", on_error=lambda _: None)
+            list_images(tmp_path / "locked", on_error=lambda *_: None)
     (tmp_path / "locked").chmod(0o755)

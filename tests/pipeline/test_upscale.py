@@ -129,3 +129,90 @@ def test_contain_keeps_the_aspect(mini_pipe: OneStepSRPipeline, tmp_path: Path) 
         )
         found = read_picture(tmp_path / "b.png")
         assert (found.width, found.height) == size
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"source": b"a.png"}, "source: takes a path, got bytes"),
+        ({"source": None}, "source: takes a path"),
+        ({"source": ""}, "source: is empty"),
+        ({"target": b"b.png"}, "target: takes a path"),
+        ({"target": ""}, "target: is empty"),
+        ({"scale": "4"}, "scale must lie between 1 and 8, got '4'"),
+        ({"scale": None}, "scale must lie"),
+        ({"scale": True}, "scale must lie"),
+        ({"target_size": (80.5, 64.0)}, "target_size is width and height in pixels"),
+        ({"target_size": 80}, "target_size is width and height"),
+        ({"write_options": {"quality": 90}}, "write_options must be a WriteOptions, got dict"),
+        ({"model": None}, "model must be a pipeline, a name or a folder, got NoneType"),
+        ({"model": 3}, "model must be a pipeline"),
+        ({"model": ""}, "model: is empty"),
+        ({"device": 0}, "device must be a name"),
+        ({"dtype": 16}, "dtype must be a name"),
+        ({"seed": "1"}, "seed must be a whole number from 0"),
+        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"seed": -1}, "seed must be a whole number"),
+        ({"seed": 2**64}, "seed must be a whole number"),
+        ({"icc": None}, "icc must be 'keep' or 'srgb'"),
+        ({"icc": ["keep"]}, "icc must be"),
+        ({"max_pixels": "many"}, "max_pixels must be None or a whole number"),
+        ({"max_pixels": 0}, "max_pixels must be None or a whole number"),
+        ({"on_tile": 3}, "on_tile must be callable"),
+        ({"fit": None}, "unknown fit None"),
+        ({"color_fix": 1}, "unknown color_fix 1"),
+        ({"detail": "x"}, "detail must lie"),
+        ({"tile": "big"}, "tile must be"),
+    ],
+)
+def test_arguments_of_wrong_types_are_named(
+    source: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, object], message: str
+) -> None:
+    monkeypatch.setattr("tsdsr.pipeline.loading.load_pipeline", lambda *_: pytest.fail("the model was loaded"))
+    given = {"source": source, "target": source.with_name("b.png"), **arguments}
+    with pytest.raises(InvalidInputError, match=message):
+        upscale_file(**given)  # type: ignore[arg-type]
+    assert not source.with_name("b.png").exists()
+
+
+def test_places_that_cannot_be_used_are_found_before_a_model_is_loaded(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tsdsr.pipeline.loading.load_pipeline", lambda *_: pytest.fail("the model was loaded"))
+    (source.parent / "folder.png").mkdir()
+    with pytest.raises(ImageReadError, match="is a folder, not a file"):
+        upscale_file(source.parent, source.with_name("b.png"))
+    with pytest.raises(InvalidInputError, match=r"folder\.png: is a folder; give the name of a file"):
+        upscale_file(source, source.parent / "folder.png")
+    with pytest.raises(InvalidInputError, match="cannot be written"):
+        upscale_file(source, source / "b.png")
+    Image.new("L", (2100, 2)).save(source.with_name("wide.png"))
+    with pytest.raises(ImageWriteError, match="WebP holds at most 16383 pixels"):
+        upscale_file(source.with_name("wide.png"), source.with_name("b.webp"), 8)
+
+
+def test_a_folder_records_what_its_results_were_made_from(mini_pipe: OneStepSRPipeline, source: Path) -> None:
+    """The command knows a result of the same model and settings, and no result of a model that it cannot name."""
+    folder, target = source.with_name("model"), source.with_name("b.png")
+    save_pipeline(mini_pipe, folder, torch.float32)
+    arguments = ["upscale", str(source), "-o", str(target), "--model", str(folder), "--scale", "2"]
+    upscale_file(source, target, 2, model=folder)
+    result = CliRunner().invoke(app, arguments)
+    assert "0 upscaled, 1 skipped" in result.output
+    upscale_file(source, target, 2, model=mini_pipe)
+    result = CliRunner().invoke(app, arguments)
+    assert (result.exit_code, "was made with other settings (model" in result.output) == (1, True), result.output
+
+
+def test_phone_portraits_stand_upright_in_files_and_in_python(mini_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
+    """Both examples of the README on a portrait that is stored lying on its side."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.fromarray(skimage.data.astronaut()[:24, :32])
+    stored.save(tmp_path / "photo.png", exif=exif)
+    upscale_file(tmp_path / "photo.png", tmp_path / "x2.png", 2, model=mini_pipe)
+    mini_pipe(Image.open(tmp_path / "photo.png"), scale=2).images[0].save(tmp_path / "python.png")
+    with Image.open(tmp_path / "x2.png") as ours, Image.open(tmp_path / "python.png") as python:
+        assert ours.size == python.size == (48, 64)
+        assert np.abs(np.asarray(ours, int) - np.asarray(python, int)).max() <= 1
+        assert ours.getexif().get(0x0112, 1) == python.getexif().get(0x0112, 1) == 1

@@ -48,7 +48,7 @@ def info() -> None:
     from tsdsr.devices import choose_device, choose_dtype
     from tsdsr.machine import versions
     from tsdsr.models.zoo import SPECS
-    from tsdsr.pipeline.loading import PACKAGED_MODELS
+    from tsdsr.pipeline.model_files import PACKAGED_MODELS
 
     def auto_dtype(device: torch.device) -> str:
         return str(choose_dtype("auto", device)).removeprefix("torch.")

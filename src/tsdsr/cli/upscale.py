@@ -5,197 +5,164 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from enum import Enum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from tsdsr.cli import upscale_options as given
 from tsdsr.cli.common import DtypeChoice, errors_reported
 from tsdsr.cli.fold import QuantizeChoice, quantize_pipeline
 from tsdsr.cli.progress import ProgressBars
-from tsdsr.errors import InvalidInputError
+from tsdsr.cli.upscale_options import (
+    BackendChoice,
+    ColorFixChoice,
+    FitChoice,
+    IccChoice,
+    PresetChoice,
+    SubsamplingChoice,
+    check_arguments,
+    parse_format,
+    parse_target,
+    parse_tile,
+)
 
 if TYPE_CHECKING:
     from tsdsr.images.picture import Picture
     from tsdsr.images.writing import WriteOptions
-    from tsdsr.pipeline.files import Job, Restore
-    from tsdsr.pipeline.options import RestoreOptions, Tile
+    from tsdsr.pipeline.batch import Restore
+    from tsdsr.pipeline.jobs import Job
+    from tsdsr.pipeline.options import RestoreOptions
     from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 
-class ColorFixChoice(str, Enum):
-    wavelet = "wavelet"
-    adain = "adain"
-    none = "none"
-
-
-class FitChoice(str, Enum):
-    contain = "contain"
-    cover = "cover"
-    stretch = "stretch"
-
-
-class BackendChoice(str, Enum):
-    auto = "auto"
-    torch = "torch"
-    onnx = "onnx"
-    openvino = "openvino"
-
-
-class PresetChoice(str, Enum):
-    default = "default"
-    upstream = "upstream"
-
-
-class SubsamplingChoice(str, Enum):
-    full = "444"
-    half = "422"
-    quarter = "420"
-
-
-class IccChoice(str, Enum):
-    keep = "keep"
-    srgb = "srgb"
-
-
-Inputs = Annotated[list[str], typer.Argument(metavar="INPUT", help="Image files, folders or patterns.")]
-Output = Annotated[Path, typer.Option("-o", "--output", help="Output folder, or file for a single input file.")]
-Model = Annotated[str, typer.Option(help="'mini', a pipeline or exported folder, or a hub id.")]
-Scale = Annotated[float, typer.Option(help="Enlargement from 1 to 8, fractions allowed.")]
-Target = Annotated[str | None, typer.Option(metavar="WxH", help="Size of the result instead of a scale; see --fit.")]
-Fit = Annotated[
-    FitChoice,
-    typer.Option(help="'contain' keeps the aspect and stays within WxH, 'cover' fills it and crops, or 'stretch'."),
-]
-ColorFixOption = Annotated[ColorFixChoice, typer.Option(help="How colours are aligned.")]
-Detail = Annotated[float, typer.Option(min=0, max=1, help="0 faithful … 1 detailed, as trained.")]
-TileOption = Annotated[str, typer.Option(help="'auto', 'off' or the edge of a tile in output pixels.")]
-TileBatch = Annotated[int, typer.Option(min=1, help="Tiles processed together.")]
-Backend = Annotated[BackendChoice, typer.Option(help="Runtime; 'auto' is PyTorch, or what a model was exported for.")]
-Device = Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …")]
-Dtype = Annotated[DtypeChoice, typer.Option(help="Precision of the network.")]
-Compile = Annotated[
-    bool, typer.Option("--compile", help="Compile the networks: slow to start, worth it for many images.")
-]
-Quantize = Annotated[
-    QuantizeChoice | None, typer.Option(help="Run large models in 8 bits (needs the extra 'quantize').")
-]
-Seed = Annotated[int | None, typer.Option(help="Sample the encoder's posterior with this seed.")]
-Format = Annotated[str | None, typer.Option(help="png, jpg, webp, tiff, bmp, avif or heic; default the input's.")]
-Quality = Annotated[
-    int | None, typer.Option(help="Of JPEG and WebP (default 95), AVIF and HEIC (default 90), 1 to 100.")
-]
-Subsampling = Annotated[SubsamplingChoice, typer.Option(help="Of colour in JPEG, AVIF and HEIC; 444 keeps it all.")]
-Lossless = Annotated[bool, typer.Option("--lossless", help="WebP without loss.")]
-Compression = Annotated[int, typer.Option(help="Of PNG and TIFF, 0 (fast) to 9 (small); never loses.")]
-Icc = Annotated[IccChoice, typer.Option(help="'keep' the ICC profile, or convert to 'srgb'.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make results again that exist.")]
-MaxPixels = Annotated[int, typer.Option(min=1, help="Refuse inputs with more pixels.")]
-Preset = Annotated[PresetChoice, typer.Option(help="'upstream' repeats the released code's habits (SD3).")]
-
-
 def upscale(
-    inputs: Inputs,
-    output: Output,
-    model: Model = "mini",
-    scale: Scale = 4.0,
-    target: Target = None,
-    fit: Fit = FitChoice.contain,
-    color_fix: ColorFixOption = ColorFixChoice.wavelet,
-    detail: Detail = 1.0,
-    tile: TileOption = "auto",
-    tile_batch: TileBatch = 1,
-    backend: Backend = BackendChoice.auto,
-    device: Device = "auto",
-    dtype: Dtype = DtypeChoice.auto,
-    compile: Compile = False,
-    quantize: Quantize = None,
-    seed: Seed = None,
-    format: Format = None,
-    quality: Quality = None,
-    subsampling: Subsampling = SubsamplingChoice.full,
-    lossless: Lossless = False,
-    compression: Compression = 4,
-    icc: Icc = IccChoice.keep,
-    overwrite: Overwrite = False,
-    max_pixels: MaxPixels = 100_000_000,
-    preset: Preset = PresetChoice.default,
+    inputs: given.Inputs,
+    output: given.Output,
+    model: given.Model = "mini",
+    scale: given.Scale = 4.0,
+    target: given.Target = None,
+    fit: given.Fit = FitChoice.contain,
+    color_fix: given.ColorFixOption = ColorFixChoice.wavelet,
+    detail: given.Detail = 1.0,
+    tile: given.TileOption = "auto",
+    tile_batch: given.TileBatch = 1,
+    backend: given.Backend = BackendChoice.auto,
+    device: given.Device = "auto",
+    dtype: given.Dtype = DtypeChoice.auto,
+    compile: given.Compile = False,
+    quantize: given.Quantize = None,
+    seed: given.Seed = None,
+    format: given.Format = None,
+    quality: given.Quality = None,
+    subsampling: given.Subsampling = SubsamplingChoice.full,
+    lossless: given.Lossless = False,
+    compression: given.Compression = 4,
+    icc: given.Icc = IccChoice.keep,
+    overwrite: given.Overwrite = False,
+    max_pixels: given.MaxPixels = 100_000_000,
+    preset: given.Preset = PresetChoice.default,
 ) -> None:
     """Restore and enlarge images.
 
-    Existing results are skipped. If a file fails, it is reported, the others continue, and the exit status is 1.
+    Results that are there already, made from the same picture with the same settings, are skipped. If a file fails, it
+    is reported, the others continue, and the exit status is 1.
     """
-    started = time.perf_counter()
-    with errors_reported(), ProgressBars() as bars:
-        from tsdsr.images.writing import WriteOptions
-        from tsdsr.pipeline.files import check_targets, pending, plan_jobs
-        from tsdsr.pipeline.options import RestoreOptions
+    started, counts = time.perf_counter(), Counter[str]()
+    jobs: list[Job] = []
+    restore: Restore = _unneeded
+    try:
+        with errors_reported(), ProgressBars() as bars:
+            from tsdsr.images.writing import WriteOptions
+            from tsdsr.pipeline.options import RestoreOptions
+            from tsdsr.pipeline.upscale import recipe_settings
 
-        size = parse_target(target)
-        options = RestoreOptions(
-            scale, size, fit.value, color_fix.value, detail, parse_tile(tile), tile_batch=tile_batch
-        )
-        check_preset(preset, options, seed)
-        written = WriteOptions(quality, subsampling.value, lossless, compression)
-        jobs = plan_jobs(inputs, output, f".{format.lower().lstrip('.')}" if format else None)
-        jobs = check_targets(jobs, options)
-        restore: Restore = _unneeded
-        if pending(jobs, overwrite):
-            pipe = _open(model, backend, device, dtype, quantize, compile)
-            restore = _restore(pipe, options, seed, icc, preset, bars)
-        counts = _run(jobs, restore, overwrite, max_pixels, written, bars)
-    seconds = time.perf_counter() - started
-    done, skipped, failed = counts["done"], counts["skipped"], counts["failed"]
-    typer.echo(f"{done} upscaled, {skipped} skipped (already there), {failed} failed in {seconds:.1f} s")
-    if done:
-        typer.echo(f"written to {jobs[0].destination if len(jobs) == 1 else output}")
-    if failed:
+            options = RestoreOptions(
+                scale, parse_target(target), fit.value, color_fix.value, detail, parse_tile(tile), tile_batch=tile_batch
+            )
+            check_arguments(model, device, fit, preset, options, seed)
+            written = WriteOptions(quality, subsampling.value, lossless, compression)
+            settings = recipe_settings(
+                dtype=dtype.value, seed=seed, icc=icc.value, backend=backend.value, preset=preset.value,
+                quantize=None if quantize is None else quantize.value,
+            )  # fmt: skip
+            batch = _Batch(inputs, output, parse_format(format), model, options, written, settings, overwrite)
+            jobs = batch.jobs
+            if batch.pending:
+                _check_model(model, options, seed, backend, preset)
+                pipe = _open(model, backend, device, dtype, quantize, compile)
+                restore = _restore(pipe, options, seed, icc, preset, bars)
+            batch.run(restore, max_pixels, counts, bars)
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or another signal that ends the command
+        _say_summary(jobs, output, counts, time.perf_counter() - started, interrupted=True)
+        raise
+    _say_summary(jobs, output, counts, time.perf_counter() - started)
+    if counts["failed"]:
         raise typer.Exit(1)
 
 
-def parse_target(text: str | None) -> tuple[int, int] | None:
-    """Parse ``WxH`` to (width, height).
+class _Batch:
+    """The jobs of a command, and the records of their results."""
 
-    Raises:
-        InvalidInputError: ``text`` has another form.
-    """
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) for part in parts):
-        raise InvalidInputError(f"--target takes WIDTHxHEIGHT in pixels, such as 1920x1080, got {text!r}")
-    return int(parts[0]), int(parts[1])
+    def __init__(
+        self,
+        inputs: list[str],
+        output: str,
+        suffix: str | None,
+        model: str,
+        options: RestoreOptions,
+        written: WriteOptions,
+        settings: dict[str, Any],
+        overwrite: bool,
+    ) -> None:
+        from tsdsr.images.listing import describe_skipped
+        from tsdsr.pipeline.jobs import check_targets, pending, plan_jobs, settle_jobs
+        from tsdsr.pipeline.made_from import Recipe, is_restored
+        from tsdsr.pipeline.model_files import hash_of_model
+        from tsdsr.result_records import ResultRecords
+
+        self.records, self.written = ResultRecords(), written
+        plan = plan_jobs(inputs, output, suffix, lambda path: is_restored(path, self.records))
+        if plan.skipped:
+            typer.echo(f"note: left out: {describe_skipped(plan.skipped)}", err=True)
+        self.made_from = Recipe(hash_of_model(model), options, written, **settings).made_from
+        self.jobs = check_targets(settle_jobs(plan.jobs, self.records, self.made_from, overwrite), options)
+        self.pending = pending(self.jobs)
+
+    def run(self, restore: Restore, max_pixels: int, counts: Counter[str], bars: ProgressBars) -> None:
+        """Run the jobs, count their outcomes by status and report failures."""
+        from tsdsr.pipeline.batch import run_jobs
+
+        bars.report("images", 0, len(self.jobs))
+        started = time.perf_counter()
+        for result in run_jobs(self.jobs, restore, self.records, self.made_from, max_pixels, self.written):
+            for notice in result.notices:
+                typer.echo(f"note: {result.job.source}: {notice}", err=True)
+            counts[result.status] += 1
+            if result.error is not None:
+                typer.echo(f"failed: {result.error}", err=True)
+            rate = _rate(counts["done"], time.perf_counter() - started)
+            bars.report("images", counts.total(), len(self.jobs), rate)
 
 
-def parse_tile(text: str) -> Tile:
-    """Parse ``auto``, ``off`` or a number to the pipeline's ``tile`` argument.
+def _check_model(
+    model: str, options: RestoreOptions, seed: int | None, backend: BackendChoice, preset: PresetChoice
+) -> None:
+    from tsdsr.pipeline.upscale import check_model
 
-    Raises:
-        InvalidInputError: ``text`` is none of these.
-    """
-    if text == "auto":
-        return "auto"
-    if text == "off":
-        return None
-    if not text.isdecimal():
-        raise InvalidInputError(f"--tile takes 'auto', 'off' or a number of pixels, got {text!r}")
-    return int(text)
+    check_model(model, options, seed, backend.value, preset is PresetChoice.upstream)
 
 
-def check_preset(preset: PresetChoice, options: RestoreOptions, seed: int | None) -> None:
-    """Check that the options are compatible with the preset.
-
-    Raises:
-        InvalidInputError: they are not.
-    """
-    if preset is not PresetChoice.upstream:
-        return
-    if options.target_size or options.tile != "auto" or seed is not None or options.detail != 1:
-        raise InvalidInputError("--preset upstream has its own ways: no --target, --tile, --seed or --detail")
-    from tsdsr.pipeline.upstream import check_upstream_scale
-
-    check_upstream_scale(options.scale)
+def _say_summary(
+    jobs: Sequence[Job], output: str, counts: Counter[str], seconds: float, interrupted: bool = False
+) -> None:
+    """Print what was done. On the standard output, unless that is where the result goes."""
+    to_stdout = any(job.to_stdout for job in jobs)
+    done, skipped, failed = counts["done"], counts["skipped"], counts["failed"]
+    rest = f", {len(jobs) - counts.total()} left" if interrupted else ""
+    text = f"{done} upscaled, {skipped} skipped (already there), {failed} failed{rest} in {seconds:.1f} s"
+    typer.echo(text, err=to_stdout)
+    if done and not to_stdout:
+        typer.echo(f"written to {jobs[0].destination if len(jobs) == 1 else output}")
 
 
 def _open(
@@ -261,29 +228,6 @@ def _upstream_restore(pipe: OneStepSRPipeline, options: RestoreOptions, icc: Icc
 def _unneeded(picture: Picture) -> Picture:
     """Stand in for the model if every job is already done or has failed."""
     raise AssertionError("no job is left that needs a model")
-
-
-def _run(
-    jobs: Sequence[Job],
-    restore: Restore,
-    overwrite: bool,
-    max_pixels: int,
-    options: WriteOptions,
-    bars: ProgressBars,
-) -> Counter[str]:
-    from tsdsr.pipeline.files import run_jobs
-
-    counts: Counter[str] = Counter()
-    bars.report("images", 0, len(jobs))
-    started = time.perf_counter()
-    for result in run_jobs(jobs, restore, overwrite, max_pixels, options):
-        for notice in result.notices:
-            typer.echo(f"note: {result.job.source}: {notice}", err=True)
-        counts[result.status] += 1
-        if result.error is not None:
-            typer.echo(f"failed: {result.error}", err=True)
-        bars.report("images", counts.total(), len(jobs), _rate(counts["done"], time.perf_counter() - started))
-    return counts
 
 
 def _rate(finished: int, seconds: float) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 from tsdsr.errors import ImageReadError
 from tsdsr.files import StrPath
 from tsdsr.images.reading import FORMATS
+from tsdsr.wording import counted
 
-HIDDEN = "hidden or system"
+HIDDEN = "hidden or system file"
 """Key of :attr:`Listing.skipped` for hidden images and folders; a folder counts as one."""
 
 LINKED = "linked folder"
@@ -53,7 +54,7 @@ class Listing:
 
 
 def list_images(
-    folder: StrPath, leave_out: Iterable[StrPath] = (), on_error: Callable[[ImageReadError], None] | None = None
+    folder: StrPath, leave_out: Iterable[StrPath] = (), on_error: Callable[[Path, ImageReadError], None] | None = None
 ) -> Listing:
     """List the image files below a folder. Every command lists folders with this function.
 
@@ -63,7 +64,7 @@ def list_images(
     Args:
         folder (str | PathLike): the folder; its own name may be hidden.
         leave_out (iterable of str | PathLike): folders below it that are not entered.
-        on_error (callable | None): called with the error of each subfolder that cannot be read; None raises it.
+        on_error (callable | None): called with each subfolder that cannot be read, and its error; None raises it.
 
     Raises:
         ImageReadError: the folder is missing or cannot be read, or a subfolder cannot and ``on_error`` is None.
@@ -83,7 +84,7 @@ def list_images(
             failure = ImageReadError(f"{root / inner}: the folder cannot be read ({error.strerror or error})")
             if on_error is None or inner == Path():
                 raise failure from error
-            on_error(failure)
+            on_error(root / inner, failure)
         if closed:
             waiting = [path for path in waiting if os.path.realpath(root / path) not in closed]
     return Listing(tuple(sorted(images)), dict(sorted(skipped.items())))
@@ -96,7 +97,10 @@ def is_hidden(name: str) -> bool:
 
 def describe_skipped(skipped: Mapping[str, int]) -> str:
     """Return :attr:`Listing.skipped` in words, such as "2 .gif, 1 .mov"."""
-    return ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in skipped.items())
+    return ", ".join(
+        counted(count, kind) if kind and not kind.startswith(".") else f"{count} {kind or 'without a suffix'}"
+        for kind, count in skipped.items()
+    )
 
 
 def _sort_in(

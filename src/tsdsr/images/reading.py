@@ -101,14 +101,14 @@ def require_codec(path: StrPath, name: str) -> None:
         raise MissingDependencyError(f"{path}: {name} files cannot be used here; {remedy}")
 
 
-def read_picture(path: StrPath, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Picture:
+def read_picture(path: StrPath | EncodedImage, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Picture:
     """Decode a file to upright RGB or grey with 8 or 16 bits, including alpha and metadata.
 
     The format is detected from the content. 16-bit PNG and TIFF keep all bits. 1-bit, palette, CMYK, YCbCr and LAB
     images are converted, with a notice. If a JPEG (MPO) or HEIF holds several pictures, the main one is read.
 
     Args:
-        path (str | PathLike): PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC.
+        path (str | PathLike | EncodedImage): PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC; on disk or in memory.
         max_pixels (int | None): largest accepted number of pixels; None for no limit.
 
     Returns:
@@ -153,7 +153,7 @@ def decode_rgb(data: bytes, name: str) -> NDArray[np.uint8]:
     return _rgb(EncodedImage(name, data))
 
 
-def read_size(path: StrPath) -> tuple[int, int]:
+def read_size(path: StrPath | EncodedImage) -> tuple[int, int]:
     """Read from the header the width and height of the image that :func:`read_rgb` returns.
 
     Raises:
@@ -188,7 +188,9 @@ def is_plain(path: StrPath) -> bool:
             return known and not image.has_transparency_data and image.getexif().get(ORIENTATION, 1) == 1
 
 
-def _existing(path: StrPath) -> EncodedImage:
+def _existing(path: StrPath | EncodedImage) -> EncodedImage:
+    if isinstance(path, EncodedImage):
+        return path
     path = Path(path)
     if not path.is_file():
         raise ImageReadError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -26,16 +25,11 @@ from tsdsr.models.folded import FOLDED_CLASSES
 from tsdsr.models.network_folders import load_part
 from tsdsr.models.parts_check import check_parts
 from tsdsr.models.zoo import SPECS, ModelSpec
+from tsdsr.pipeline.model_files import EXPORT_INDEX, MODEL_INDEX, PACKAGED_MODELS, local_folder
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-
-PACKAGED_MODELS = ("mini",)
-"""Models whose weights are part of the package."""
 
 PARTS = ("denoiser", "vae", "prompt")
 """Parts of a pipeline: subfolders of its folder."""
-
-EXPORT_INDEX = "tsdsr.json"
-"""Index file of a folder made by ``tsdsr export``, in place of ``model_index.json``."""
 
 
 def load_pipeline(
@@ -94,10 +88,9 @@ def resolve_model(model: StrPath) -> Path:
         ModelNotFoundError, GatedModelError: see :func:`load_pipeline`.
     """
     name = os.fspath(model)
-    if name in PACKAGED_MODELS:
-        return Path(str(files("tsdsr") / "weights" / name))
-    if Path(name).is_dir():
-        return Path(name)
+    folder = local_folder(model)
+    if folder is not None:
+        return folder
     if name in SPECS:
         raise ModelNotFoundError(
             f"{name!r} is a base model, not a one-step student. Download {SPECS[name].hub_id} and the released LoRA, "
@@ -145,7 +138,7 @@ def check_pipeline_folder(folder: StrPath) -> tuple[ModelSpec, dict[str, type[Mo
     folder = Path(folder)
     if (folder / EXPORT_INDEX).is_file():
         raise ModelError(f"{folder}: is an exported model; use tsdsr.load_exported or 'tsdsr upscale'")
-    index = folder / "model_index.json"
+    index = folder / MODEL_INDEX
     if not index.is_file():
         raise ModelNotFoundError(f"{folder}: holds no model_index.json; make a pipeline folder with 'tsdsr convert'")
     try:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from tsdsr.errors import ImageReadError, ImageWriteError, InvalidInputError
-from tsdsr.files import StrPath
+from tsdsr.errors import ImageWriteError, InvalidInputError
+from tsdsr.files import StrPath, as_path, require_writable_file
 from tsdsr.images.icc import to_srgb
+from tsdsr.images.picture import Picture, Pixels
 from tsdsr.images.reading import DEFAULT_MAX_PIXELS, image_format, require_codec
-from tsdsr.pipeline.files import restore_file, restore_picture
-from tsdsr.pipeline.options import RestoreKeywords, RestoreOptions
+from tsdsr.images.transparency import enlarge_alpha, fill_transparent
+from tsdsr.images.writing import WriteOptions
+from tsdsr.pipeline.batch import record, restore_file
+from tsdsr.pipeline.jobs import Job, check_targets
+from tsdsr.pipeline.made_from import Recipe
+from tsdsr.pipeline.model_files import base_model, hash_of_model, is_exported, local_folder
+from tsdsr.pipeline.options import RestoreKeywords, RestoreOptions, is_count
+from tsdsr.pipeline.sources import named_file
+from tsdsr.result_records import ResultRecords
 
 if TYPE_CHECKING:
     import torch
     from typing_extensions import Unpack
 
-    from tsdsr.images.picture import Picture
-    from tsdsr.images.writing import WriteOptions
-    from tsdsr.pipeline.files import Restore
+    from tsdsr.pipeline.batch import Restore
     from tsdsr.pipeline.pipeline import OneStepSRPipeline, OnTile
+
+Enlarge = Callable[[Pixels], Pixels]
+Visible = Callable[[int, int], tuple[slice, slice]]
+LARGEST_SEED = 2**64 - 1
 
 
 def upscale_file(
@@ -43,10 +54,11 @@ def upscale_file(
     """Restore and enlarge one image file, as ``tsdsr upscale`` does.
 
     EXIF, XMP, ICC profile, resolution, transparency, grey and 16 bits are kept as far as the target's format
-    supports them. An existing target is replaced.
+    supports them. An existing target is replaced. What the result was made from is recorded in a hidden file beside
+    it, so that a later ``tsdsr upscale`` knows it.
 
     Args:
-        source (str | PathLike): PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC.
+        source (str | PathLike): PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC, or a pipe that yields one.
         target (str | PathLike): the result; its suffix determines the format. Missing folders are created.
         scale (float): enlargement from 1 to 8.
         model: a pipeline, used as it is, or an argument of :func:`~tsdsr.pipeline.loading.load_pipeline`, loaded for
@@ -69,17 +81,134 @@ def upscale_file(
         ModelError: the model cannot be loaded.
         OutOfMemoryError: even the smallest tiles do not fit.
     """
-    chosen = RestoreOptions(scale, **options)
-    if icc not in ("keep", "srgb"):
-        raise InvalidInputError(f"icc must be 'keep' or 'srgb', got {icc!r}")
-    source, target = Path(source), Path(target)
-    require_codec(target, image_format(target))
-    if not source.is_file():
-        raise ImageReadError(f"{source}: no such file")
-    if target.exists() and target.samefile(source):
-        raise ImageWriteError(f"{target}: the result would overwrite the input; choose another name")
+    chosen, written = RestoreOptions(scale, **options), WriteOptions() if write_options is None else write_options
+    check_seed(seed)
+    _check_types(model, device, dtype, icc, max_pixels, written, on_tile)
+    job, weights = _checked_job(as_path(source, "source"), as_path(target, "target"), chosen), None
+    if isinstance(model, str | os.PathLike):
+        check_model(model, chosen, seed)
+        weights = hash_of_model(model)
+    recipe = Recipe(weights, chosen, written, **recipe_settings(dtype=dtype, seed=seed, icc=icc))
+    made_from = recipe.made_from(job)
     restore = picture_restorer(_loaded(model, device, dtype), chosen, seed, icc, on_tile)
-    return restore_file(source, target, restore, max_pixels, write_options)
+    notices = restore_file(job.image, job.destination, restore, max_pixels, written)
+    return (*notices, *record(job.destination, ResultRecords(), made_from))
+
+
+def _checked_job(source: Path, target: Path, options: RestoreOptions) -> Job:
+    """Return the job of one file after all checks that need no model.
+
+    Raises:
+        InvalidInputError: ``target`` cannot be written, or the source cannot be enlarged to the target size.
+        ImageError: the source cannot be read, or the target's format or place does not allow the result.
+    """
+    require_codec(target, image_format(target))
+    found = named_file(source)
+    if found.error is not None:
+        raise found.error
+    if os.path.exists(target) and target.samefile(source):
+        raise ImageWriteError(f"{target}: the result would overwrite the input; choose another name")
+    require_writable_file(target)
+    (job,) = check_targets([Job(source, target, data=found.data)], options)
+    if job.error is not None:
+        raise job.error
+    return job
+
+
+def check_seed(seed: object) -> None:
+    """Check that a seed is None or one that PyTorch takes.
+
+    Raises:
+        InvalidInputError: it is not.
+    """
+    if seed is not None and not (is_count(seed, 0) and seed <= LARGEST_SEED):  # type: ignore[operator]
+        raise InvalidInputError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}")
+
+
+def check_model(
+    model: StrPath, options: RestoreOptions, seed: int | None, backend: str = "auto", upstream: bool = False
+) -> None:
+    """Check what can be known without loading a model: its smallest tile, and whether it can sample.
+
+    Args:
+        model (str | PathLike): name, folder or hub id.
+        options (RestoreOptions): how pictures are to be restored.
+        seed (int | None): seed for sampling.
+        backend (str): see :func:`~tsdsr.runtimes.open_model.open_pipeline`.
+        upstream (bool): whether the released inference is to be reproduced.
+
+    Raises:
+        InvalidInputError: the model cannot be used with these options.
+    """
+    folder = local_folder(model)
+    if seed is not None and (backend in ("onnx", "openvino") or (folder is not None and is_exported(folder))):
+        raise InvalidInputError("an exported model takes the latent's mode and cannot sample it: leave out the seed")
+    name = None if folder is None else base_model(folder)
+    if name is not None and (upstream or options.tile not in ("auto", None)):
+        from tsdsr.models.zoo import SPECS
+        from tsdsr.pipeline.tile_plan import check_tile
+        from tsdsr.pipeline.upstream import check_upstream_model
+
+        if name in SPECS:
+            check_tile(SPECS[name], options.tile)
+            if upstream:
+                check_upstream_model(SPECS[name])
+
+
+def recipe_settings(
+    *,
+    dtype: object = "auto",
+    seed: int | None = None,
+    icc: str = "keep",
+    backend: str = "auto",
+    quantize: str | None = None,
+    preset: str = "default",
+) -> dict[str, Any]:
+    """Return the settings of a :class:`~tsdsr.pipeline.made_from.Recipe` beside options and format.
+
+    Args:
+        dtype (str | torch.dtype): precision as given.
+        seed, icc, backend, quantize, preset: as given.
+    """
+    name = str(dtype).removeprefix("torch.")
+    short = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}.get(name, name)
+    return {"dtype": short, "seed": seed, "icc": icc, "backend": backend, "quantize": quantize, "preset": preset}
+
+
+def _check_types(
+    model: object,
+    device: object,
+    dtype: object,
+    icc: object,
+    max_pixels: object,
+    written: object,
+    on_tile: object,
+) -> None:
+    """Check the arguments of :func:`upscale_file` that no other function checks.
+
+    Raises:
+        InvalidInputError: one has a wrong type or value; the message names it.
+    """
+    import torch
+
+    from tsdsr.pipeline.pipeline import OneStepSRPipeline
+
+    if isinstance(model, str | os.PathLike):
+        as_path(model, "model")
+    elif not isinstance(model, OneStepSRPipeline):
+        raise InvalidInputError(f"model must be a pipeline, a name or a folder, got {type(model).__name__}")
+    if not isinstance(device, str | torch.device):
+        raise InvalidInputError(f"device must be a name such as 'auto' or a torch.device, got {device!r}")
+    if not isinstance(dtype, str | torch.dtype):
+        raise InvalidInputError(f"dtype must be a name such as 'auto' or a torch.dtype, got {dtype!r}")
+    if not isinstance(icc, str) or icc not in ("keep", "srgb"):
+        raise InvalidInputError(f"icc must be 'keep' or 'srgb', got {icc!r}")
+    if max_pixels is not None and not is_count(max_pixels, 1):
+        raise InvalidInputError(f"max_pixels must be None or a whole number of at least 1, got {max_pixels!r}")
+    if not isinstance(written, WriteOptions):
+        raise InvalidInputError(f"write_options must be a WriteOptions, got {type(written).__name__}")
+    if on_tile is not None and not callable(on_tile):
+        raise InvalidInputError(f"on_tile must be callable, got {type(on_tile).__name__}")
 
 
 def picture_restorer(
@@ -113,3 +242,29 @@ def _loaded(
     from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
     return model if isinstance(model, OneStepSRPipeline) else load_pipeline(model, device, dtype)
+
+
+def restore_picture(picture: Picture, enlarge: Enlarge, visible: Visible | None = None) -> Picture:
+    """Restore and enlarge a picture. The model sees only the colour channels.
+
+    Visible colours are first extended into transparent areas, so that invisible colours do not bleed into edges. Alpha
+    is enlarged separately. Metadata is kept.
+
+    Args:
+        picture (Picture): the picture to enlarge.
+        enlarge (callable): maps pixels (h, w, C) to pixels (H, W, C) of the same dtype and number of channels, such as
+            a pipeline's ``upscale_pixels``.
+        visible (callable | None): maps (h, w) to the rows and columns of the input that ``enlarge`` keeps, see
+            :meth:`~tsdsr.pipeline.options.RestoreOptions.visible`; None means all.
+
+    Raises:
+        ImageReadError: the picture has high dynamic range.
+    """
+    picture.check_range()
+    pixels, alpha = picture.pixels, picture.alpha
+    if alpha is None:
+        return replace(picture, pixels=enlarge(pixels))
+    transparent = int(alpha.min()) < picture.max_value
+    pixels = enlarge(fill_transparent(pixels, alpha) if transparent else pixels)
+    alpha = alpha if visible is None else alpha[visible(*alpha.shape[:2])]
+    return replace(picture, pixels=pixels, alpha=enlarge_alpha(alpha, pixels.shape[:2]))

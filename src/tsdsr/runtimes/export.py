@@ -18,7 +18,7 @@ import torch
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, ModelNotFoundError, install_extra
 from tsdsr.files import StrPath, atomic_folder, require_new
 from tsdsr.models.zoo import get_spec
-from tsdsr.pipeline.loading import EXPORT_INDEX
+from tsdsr.pipeline.model_files import EXPORT_INDEX
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.runtimes.graphs import GRAPHS, GraphInfo, write_onnx
 

@@ -10,7 +10,8 @@ from tsdsr import __version__
 from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError
 from tsdsr.files import StrPath
 from tsdsr.hashing import hash_folder
-from tsdsr.pipeline.loading import EXPORT_INDEX, load_pipeline, resolve_model
+from tsdsr.pipeline.loading import load_pipeline, resolve_model
+from tsdsr.pipeline.model_files import EXPORT_INDEX
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.runtimes.export import BACKENDS, Backend, ExportIndex, export_pipeline
 from tsdsr.runtimes.exported_pipeline import load_exported

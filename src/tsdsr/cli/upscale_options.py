@@ -1,0 +1,158 @@
+"""Arguments of ``tsdsr upscale``."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tsdsr.cli.common import DtypeChoice
+from tsdsr.cli.fold import QuantizeChoice
+from tsdsr.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from tsdsr.pipeline.options import RestoreOptions, Tile
+
+
+class ColorFixChoice(str, Enum):
+    wavelet = "wavelet"
+    adain = "adain"
+    none = "none"
+
+
+class FitChoice(str, Enum):
+    contain = "contain"
+    cover = "cover"
+    stretch = "stretch"
+
+
+class BackendChoice(str, Enum):
+    auto = "auto"
+    torch = "torch"
+    onnx = "onnx"
+    openvino = "openvino"
+
+
+class PresetChoice(str, Enum):
+    default = "default"
+    upstream = "upstream"
+
+
+class SubsamplingChoice(str, Enum):
+    full = "444"
+    half = "422"
+    quarter = "420"
+
+
+class IccChoice(str, Enum):
+    keep = "keep"
+    srgb = "srgb"
+
+
+Inputs = Annotated[
+    list[str], typer.Argument(metavar="INPUT", help="Image files, folders or patterns; '-' is the standard input.")
+]
+Output = Annotated[
+    str,
+    typer.Option("-o", "--output", help="Output folder, or file for a single input file; '-' is the standard output."),
+]
+Model = Annotated[str, typer.Option(help="'mini', a pipeline or exported folder, or a hub id.")]
+Scale = Annotated[float, typer.Option(help="Enlargement from 1 to 8, fractions allowed.")]
+Target = Annotated[str | None, typer.Option(metavar="WxH", help="Size of the result instead of a scale; see --fit.")]
+Fit = Annotated[
+    FitChoice,
+    typer.Option(help="'contain' keeps the aspect and stays within WxH, 'cover' fills it and crops, or 'stretch'."),
+]
+ColorFixOption = Annotated[ColorFixChoice, typer.Option(help="How colours are aligned.")]
+Detail = Annotated[float, typer.Option(min=0, max=1, help="0 faithful … 1 detailed, as trained.")]
+TileOption = Annotated[str, typer.Option(help="'auto', 'off' or the edge of a tile in output pixels.")]
+TileBatch = Annotated[int, typer.Option(min=1, help="Tiles processed together.")]
+Backend = Annotated[BackendChoice, typer.Option(help="Runtime; 'auto' is PyTorch, or what a model was exported for.")]
+Device = Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …")]
+Dtype = Annotated[DtypeChoice, typer.Option(help="Precision of the network.")]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the networks: slow to start, worth it for many images.")
+]
+Quantize = Annotated[
+    QuantizeChoice | None, typer.Option(help="Run large models in 8 bits (needs the extra 'quantize').")
+]
+Seed = Annotated[int | None, typer.Option(help="Sample the encoder's posterior with this seed, 0 to 2**64 - 1.")]
+Format = Annotated[str | None, typer.Option(help="png, jpg, webp, tiff, bmp, avif or heic; default the input's.")]
+Quality = Annotated[
+    int | None, typer.Option(help="Of JPEG and WebP (default 95), AVIF and HEIC (default 90), 1 to 100.")
+]
+Subsampling = Annotated[SubsamplingChoice, typer.Option(help="Of colour in JPEG, AVIF and HEIC; 444 keeps it all.")]
+Lossless = Annotated[bool, typer.Option("--lossless", help="WebP without loss.")]
+Compression = Annotated[int, typer.Option(help="Of PNG and TIFF, 0 (fast) to 9 (small); never loses.")]
+Icc = Annotated[IccChoice, typer.Option(help="'keep' the ICC profile, or convert to 'srgb'.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
+MaxPixels = Annotated[int, typer.Option(min=1, help="Refuse inputs with more pixels.")]
+Preset = Annotated[PresetChoice, typer.Option(help="'upstream' repeats the released code's habits (SD3).")]
+
+
+def parse_target(text: str | None) -> tuple[int, int] | None:
+    """Parse ``WxH`` to (width, height).
+
+    Raises:
+        InvalidInputError: ``text`` has another form.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) for part in parts):
+        raise InvalidInputError(f"--target takes WIDTHxHEIGHT in pixels, such as 1920x1080, got {text!r}")
+    return int(parts[0]), int(parts[1])
+
+
+def parse_tile(text: str) -> Tile:
+    """Parse ``auto``, ``off`` or a number to the pipeline's ``tile`` argument.
+
+    Raises:
+        InvalidInputError: ``text`` is none of these.
+    """
+    if text == "auto":
+        return "auto"
+    if text == "off":
+        return None
+    if not text.isdecimal():
+        raise InvalidInputError(f"--tile takes 'auto', 'off' or a number of pixels, got {text!r}")
+    return int(text)
+
+
+def parse_format(text: str | None) -> str | None:
+    """Convert the name of a format to a suffix, such as ".png".
+
+    Raises:
+        InvalidInputError: ``text`` is empty.
+    """
+    if text is None:
+        return None
+    if not text.strip(". "):
+        raise InvalidInputError("--format is empty; give a format such as png, or leave it out")
+    return f".{text.strip().lower().lstrip('.')}"
+
+
+def check_arguments(
+    model: str, device: str, fit: FitChoice, preset: PresetChoice, options: RestoreOptions, seed: int | None
+) -> None:
+    """Check arguments that no other function checks, and that they go together.
+
+    Raises:
+        InvalidInputError: they do not.
+    """
+    from tsdsr.pipeline.upscale import check_seed
+
+    for name, value in {"--model": model, "--device": device}.items():
+        if not value.strip():
+            raise InvalidInputError(f"{name} is empty; give a value, or leave it out")
+    check_seed(seed)
+    if fit is not FitChoice.contain and options.target_size is None:
+        raise InvalidInputError(f"--fit {fit.value} needs --target")
+    if preset is not PresetChoice.upstream:
+        return
+    if options.target_size or options.tile != "auto" or seed is not None or options.detail != 1:
+        raise InvalidInputError("--preset upstream has its own ways: no --target, --tile, --seed or --detail")
+    from tsdsr.pipeline.upstream import check_upstream_scale
+
+    check_upstream_scale(options.scale)

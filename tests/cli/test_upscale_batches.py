@@ -1,0 +1,195 @@
+"""Batches on the command line: pipes, repeated runs, interruptions, and what is left out."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from tests.cli.command import run
+from tests.images.pictures import rgb
+from tests.unprivileged import unprivileged
+from tsdsr.cli import app
+from tsdsr.pipeline.convert import save_pipeline
+from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.upscale import upscale_file
+
+DONE, SKIPPED = "1 upscaled, 0 skipped (already there), 0 failed", "0 upscaled, 1 skipped (already there), 0 failed"
+
+
+@pytest.fixture
+def model(mini_pipe: OneStepSRPipeline, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("models") / "model"
+    save_pipeline(mini_pipe, folder)
+    return str(folder)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two photographs in the working folder."""
+    Image.fromarray(rgb()).save(tmp_path / "a.jpg")
+    Image.fromarray(rgb()[::-1].copy()).save(tmp_path / "b.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_output_within_the_input_is_resumed(model: str, photos: Path) -> None:
+    command = ["upscale", ".", "-o", "out", "--model", model, "--scale", 1]
+    assert run(*command)[0] == 0
+    (photos / "out" / "b.png").unlink()
+    code, output = run(*command)
+    assert (code, "1 upscaled, 1 skipped (already there), 0 failed" in output) == (0, True), output
+    assert sorted(str(p.relative_to(photos)) for p in photos.rglob("*.???")) == [
+        "a.jpg", "b.png", "out/a.jpg", "out/b.png",
+    ]  # fmt: skip
+
+
+def test_the_lines_of_the_quickstart_do_what_they_say(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Typed one after another, with this model in place of others, each line makes or skips its own results."""
+    page = (Path(__file__).parents[2] / "docs" / "quickstart.md").read_text()
+    lines = [line.split("#")[0].split() for line in page.splitlines() if line.startswith("tsdsr upscale ")]
+    assert len(lines) >= 5
+    monkeypatch.chdir(tmp_path)
+    for name in ("photo.jpg", "holiday/beach.jpg", "holiday/day 2/sea.png", "scans/one.tif"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rgb(480, 270)).save(tmp_path / name)
+    for line in lines:
+        arguments = [word.strip('"') for word in line[1:]]
+        if "--model" in arguments:
+            arguments[arguments.index("--model") + 1] = model
+        else:
+            arguments += ["--model", model]
+        code, output = run(*arguments)
+        assert (code, "0 skipped (already there), 0 failed" in output) == (0, True), output
+        assert "written to" in output
+
+
+def test_another_picture_or_model_of_the_same_name_fails(
+    model: str, photos: Path, sd21_pipe: OneStepSRPipeline
+) -> None:
+    for folder in ("c1", "c2"):
+        (photos / folder).mkdir()
+    (photos / "a.jpg").rename(photos / "c1" / "x.png")
+    (photos / "b.png").rename(photos / "c2" / "x.png")
+    command = ["-o", "out", "--scale", 1, "--model"]
+    assert DONE in run("upscale", "c1/x.png", *command, model)[1]
+    assert SKIPPED in run("upscale", "c1/x.png", *command, model)[1]
+    code, output = run("upscale", "c2/x.png", *command, model)
+    assert (code, "out/x.png was made from another picture; --overwrite replaces it" in output) == (1, True)
+    code, output = run("upscale", "c1/x.png", *command, "mini")
+    assert (code, "out/x.png was made with other settings (model); --overwrite replaces it" in output) == (1, True)
+    for option in (["--seed", 3], ["--icc", "srgb"], ["--detail", 0.5], ["--dtype", "fp32"], ["--tile", 64]):
+        code, output = run("upscale", "c1/x.png", *command, model, *option)
+        assert (code, f"with other settings ({option[0][2:]})" in output) == (1, True), output  # type: ignore[index]
+
+
+def test_what_is_left_out_is_said_in_one_line(model: str, photos: Path) -> None:
+    for name in ("c.gif", "d.jp2", "._a.jpg", ".thumbnails/t.jpg", "@eaDir/a.jpg"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).write_bytes(b"")
+    code, output = run("upscale", ".", "-o", "out", "--model", model, "--scale", 1)
+    assert code == 0
+    assert "note: left out: 1 .gif, 1 .jp2, 3 hidden or system files\n" in output
+    assert "2 upscaled" in output
+
+
+def test_inputs_that_cannot_be_read_fail_alone(model: str, photos: Path) -> None:
+    (photos / "none").mkdir()
+    (photos / "loop.jpg").symlink_to("loop.jpg")
+    (photos / "unread.jpg").write_bytes((photos / "a.jpg").read_bytes())
+    (photos / "unread.jpg").chmod(0)
+    (photos / "none").chmod(0)
+    with unprivileged(photos, Path(model)):
+        code, output = run("upscale", "none", "loop.jpg", "unread.jpg", "a.jpg", "*.jgp", "-o", "o", "--model", model)
+        refused, message = run("upscale", "a.jpg", "-o", "none/x.png", "--model", "nowhere")
+    (photos / "none").chmod(0o755)
+    assert (code, "1 upscaled, 0 skipped (already there), 4 failed" in output) == (1, True), output
+    for text in ("none: the folder cannot be read", "loop.jpg: cannot be read", "*.jgp: no file matches this pattern"):
+        assert f"failed: {text}" in output
+    assert (refused, message) == (2, "error: none/x.png: cannot be written (Permission denied)\n")
+
+
+def test_from_pipe_to_pipe(mini_pipe: OneStepSRPipeline, model: str, photos: Path) -> None:
+    upscale_file("a.jpg", "expected.png", 2, model=model)
+    for source in ("-", "/dev/stdin"):
+        command = ["upscale", source, "-o", "-", "--model", model, "--scale", "2"]
+        with (photos / "a.jpg").open("rb") as stdin:
+            content = subprocess.run(["cat"], stdin=stdin, stdout=subprocess.PIPE, check=True).stdout
+        result = subprocess.run([sys.executable, "-m", "tsdsr", *command], input=content, capture_output=True)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout == (photos / "expected.png").read_bytes()
+        assert DONE in result.stderr.decode()
+    assert sorted(path.name for path in photos.iterdir()) == [
+        ".tsdsr-results.jsonl", "a.jpg", "b.png", "expected.png",
+    ]  # fmt: skip
+
+
+def test_a_pipe_and_another_format(model: str, photos: Path) -> None:
+    content = (photos / "a.jpg").read_bytes()
+    runner = CliRunner()
+    result = runner.invoke(
+        app, ["upscale", "-", "-o", "-", "--format", "webp", "--model", model, "--scale", "1"], input=content
+    )
+    assert result.exit_code == 0, result.stderr
+    with Image.open(io.BytesIO(result.stdout_bytes)) as image:
+        assert (image.format, image.size) == ("WEBP", (64, 48))
+    result = runner.invoke(app, ["upscale", "-", "-o", "out", "--model", model, "--scale", "1"], input=content)
+    assert (photos / "out" / "stdin.png").is_file()
+    result = runner.invoke(app, ["upscale", "-", "-o", "-", "--model", model], input=b"no image")
+    assert (result.exit_code, result.stdout_bytes) == (1, b"")
+    assert "failed: /dev/stdin: " in result.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
+def test_terminals_are_neither_read_nor_written(photos: Path) -> None:
+    _, terminal = os.openpty()
+    for command, message in {
+        ("a.jpg", "-o", "-"): "error: -o -: the standard output is a terminal",
+        ("-", "-o", "out"): "error: -: the standard input is a terminal",
+    }.items():
+        result = subprocess.run(
+            [sys.executable, "-m", "tsdsr", "upscale", *command], stdin=terminal, stdout=terminal,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert (result.returncode, message in result.stderr) == (2, True), result.stderr
+    os.close(terminal)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_an_interrupted_batch_keeps_what_is_written(
+    model: str, photos: Path, number: int, status: int, said: str
+) -> None:
+    for index in range(200):
+        (photos / "many").mkdir(exist_ok=True)
+        Image.fromarray(np.roll(rgb(), index, 1)).save(photos / "many" / f"{index:03}.png")
+    command = [sys.executable, "-m", "tsdsr", "upscale", "many", "-o", "out", "--model", model, "--scale", "4"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (photos / "out" / "002.png").is_file():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (status, f"{said}\n")
+    written = sorted((photos / "out").glob("*.png"))
+    assert output.startswith(f"{len(written)} upscaled, 0 skipped (already there), 0 failed, ")
+    assert f"{200 - len(written)} left" in output
+    assert {path.name for path in (photos / "out").iterdir()} == {
+        ".tsdsr-results.jsonl", *(path.name for path in written),
+    }  # fmt: skip
+    code, output = run("upscale", *[f"many/{path.name}" for path in written], "-o", "out", "--model", model)
+    assert (code, f"0 upscaled, {len(written)} skipped" in output) == (0, True), output
