@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,17 @@ def test_the_json_says_everything(mini_pipe: OneStepSRPipeline, tmp_path: Path, 
     for run in model["runs"]:
         assert sum(run[part] for part in PARTS) == pytest.approx(run["total"])
     assert stored["speedup_over_first"] == [1]
+
+
+def test_the_parts_of_the_table_add_up_too(mini_pipe: OneStepSRPipeline, tmp_path: Path, in_process: list[Any]) -> None:
+    """Medians of the parts would not: each could come from another run."""
+    timing = bench([Entry(save(mini_pipe, tmp_path / "model"))], BenchSettings(16, 1, runs=1)).timings[0]
+    runs = [
+        by_part({"encode": a, "denoise": b, "blend": c}) for a, b, c in ((1, 9, 2), (5, 5, 5), (9, 1, 9), (8, 8, 1))
+    ]
+    timing = replace(timing, runs=tuple(runs))
+    assert sum(timing.median(part) for part in PARTS) == timing.median() == 15
+    assert timing.median("denoise") == 5
 
 
 def test_ratios_are_of_rounds(mini_pipe: OneStepSRPipeline, tmp_path: Path, in_process: list[Any]) -> None:

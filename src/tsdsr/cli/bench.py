@@ -45,6 +45,10 @@ def bench(
         from tsdsr.benchmark.entries import Entry
         from tsdsr.benchmark.runner import BenchSettings
         from tsdsr.benchmark.runner import bench as run
+        from tsdsr.files import require_writable_file
+
+        if json is not None:
+            require_writable_file(json)
 
         common = Entry("mini", device, dtype.value, compile=compile, threads=threads)
         settings = BenchSettings(size, scale, runs, warmup)
@@ -77,9 +81,11 @@ def _table(found: BenchResult) -> Table:
     from rich.table import Table
 
     from tsdsr.benchmark.entries import PARTS
+    from tsdsr.wording import counted
 
     settings, timings = found.settings, found.timings
-    title = f"{settings.size}² at scale {settings.scale:g}, batch 1; seconds, median of {settings.runs}"
+    runs = counted(settings.runs, "run")
+    title = f"{settings.size}² at scale {settings.scale:g}, batch 1; seconds, the middle one of {runs}"
     table = Table("", title=title, title_justify="left")
     for timing in timings:
         table.add_column(timing.name, justify="right", overflow="fold")
