@@ -70,8 +70,12 @@ def _from_pil(image: Image.Image) -> Tensor:
     image = upright(image)
     if image.mode == "F":
         raise InvalidInputError("floating-point images have no defined range; scale to [0, 1] and pass a tensor")
-    if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip instead of scaling
-        return from_array(np.asarray(image).clip(0, 65535).astype(np.uint16)[..., None])
+    if image.mode == "I":
+        raise InvalidInputError(
+            "32-bit integer images have no defined range; convert to 'L', or pass an array in uint8 or uint16"
+        )
+    if image.mode.startswith("I;16"):  # Pillow's own conversion would clip instead of scaling
+        return from_array(np.asarray(image).astype(np.uint16)[..., None])
     return from_array(rgb_of(image))
 
 
