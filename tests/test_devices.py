@@ -8,7 +8,15 @@ import pytest
 import torch
 
 import tsdsr.devices as devices
-from tsdsr.devices import HostCopies, control_group_memory, free_memory, to_device
+from tsdsr.devices import (
+    HostCopies,
+    available_devices,
+    choose_device,
+    control_group_memory,
+    free_memory,
+    to_device,
+)
+from tsdsr.errors import ModelError
 
 
 def write(root: Path, files: dict[str, object]) -> None:
@@ -65,6 +73,25 @@ assert 200 * 2**20 < address_space_left() <= 300 * 2**20
 assert free_memory(torch.device("cpu")) <= 300 * 2**20
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["mps", "xpu", "cuda:99", "cuda:-1", "vulkan", "hpu", "meta", "toaster", "", "CPU", None]
+)
+def test_a_device_that_is_not_here_is_one_short_sentence(name: str) -> None:
+    if name in available_devices():
+        pytest.skip("this machine has it")
+    with pytest.raises(ModelError, match="here are auto, cpu") as caught:
+        choose_device(name)
+    assert len(str(caught.value)) < 120
+    assert str(name) in str(caught.value)
+
+
+def test_every_available_device_can_be_chosen() -> None:
+    assert available_devices()[0] == "cpu"
+    for name in available_devices():
+        assert choose_device(name) == torch.device(name)
+    assert choose_device().type in available_devices()
 
 
 def test_on_the_cpu_copies_are_immediate_and_single() -> None:

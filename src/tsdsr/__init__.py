@@ -50,13 +50,18 @@ if TYPE_CHECKING:
 
 
 def _quiet_imports() -> None:
-    """Drop a warning that no user of this package can act on.
+    """Drop warnings that no user of this package can act on.
 
     Where bitsandbytes is installed (pyiqa requires it), diffusers imports it, and it reports that an optional kernel of
-    its own is missing.
+    its own is missing. Casting a network with ``.to()``, diffusers warns of parts that should stay in float32 even if
+    their list is empty. Where Triton is missing, torch says that it counts no operations of Triton's kernels.
     """
-    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    logger.addFilter(lambda record: not record.getMessage().startswith("Failed to load CPU gemm_4bit_forward"))
+    for name, words in (
+        ("bitsandbytes.backends.cpu.ops", "Failed to load CPU gemm_4bit_forward"),
+        ("diffusers.models.modeling_utils", "should be kept in float32: []"),
+        ("torch.utils.flop_counter", "triton not found"),
+    ):
+        logging.getLogger(name).addFilter(lambda record, words=words: words not in record.getMessage())  # type: ignore[misc]
 
 
 _quiet_imports()

@@ -15,18 +15,34 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     """Return the named device, or the best available one.
 
     Raises:
-        ModelError: the device is not available.
+        ModelError: the device does not exist or is not available.
     """
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    known = available_devices()
     try:
         chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, TypeError):
+        raise ModelError(f"unknown device {str(device)!r}; here are auto, {', '.join(known)}") from None
+    if chosen.type not in known and str(chosen) not in known:
+        raise ModelError(f"device {str(device)!r} is not available; here are auto, {', '.join(known)}")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ModelError(f"there is no device {str(device)!r}; here are auto, {', '.join(known)}")
     return chosen
+
+
+def available_devices() -> list[str]:
+    """List the names of the devices of this machine: "cpu", "cuda", "cuda:0" …, "mps", "xpu"."""
+    known = ["cpu"]
+    if torch.cuda.is_available():
+        known += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        known.append("mps")
+    if torch.xpu.is_available():
+        known.append("xpu")
+    return known
 
 
 def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:

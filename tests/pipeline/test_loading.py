@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -71,3 +73,22 @@ def test_devices_and_precisions() -> None:
 def test_an_absent_device_is_named() -> None:
     with pytest.raises(ModelError, match="cuda"):
         load_pipeline("mini", device="cuda")
+
+
+def test_loading_casting_and_running_print_nothing() -> None:
+    """In a process of its own, because diffusers writes to the streams of its start, and warns once."""
+    code = """
+import torch
+from PIL import Image
+from tsdsr import load_pipeline
+image = Image.new("RGB", (8, 8))
+load_pipeline("mini", "cpu", "fp16")(image, 1)
+pipe = load_pipeline("mini", "cpu", "fp32")
+pipe.to("cpu", torch.bfloat16)
+pipe.to("cpu", torch.float16)
+assert pipe.dtype == torch.float16
+pipe(image, 1)
+"""
+    done = subprocess.run([sys.executable, "-W", "default", "-c", code], check=True, capture_output=True, text=True)
+    ours = [line for line in done.stderr.splitlines() if "DeprecationWarning" not in line and not line.startswith(" ")]
+    assert (done.stdout, ours) == ("", [])

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.utils.logging import disable_progress_bar
 from PIL import Image
 
 from tsdsr.benchmark.entries import PARTS, BenchModel, Entry, open_entry
@@ -243,7 +242,6 @@ _opened: list[BenchModel] = []  # the one model of a worker process
 
 
 def _open(entry: Entry) -> dict[str, Any]:
-    disable_progress_bar()  # the bar of diffusers over the parts of a folder
     if entry.threads is not None:
         torch.set_num_threads(entry.threads)
     started = time.perf_counter()

@@ -29,14 +29,10 @@ def export(
 ) -> None:
     """Write a model for ONNX Runtime or OpenVINO: encoder, denoiser and decoder, for images of any size."""
     with errors_reported():
-        from diffusers.utils.logging import disable_progress_bar, set_verbosity_error
-
         from tsdsr.files import require_new
         from tsdsr.pipeline.loading import load_pipeline
         from tsdsr.runtimes.export import export_pipeline
 
-        disable_progress_bar()
-        set_verbosity_error()  # float16 on the CPU is only for the files
         require_new(output)
         pipe = load_pipeline(model, "cpu", dtype.value)
         for graph in export_pipeline(pipe, output, to.value):

@@ -32,7 +32,6 @@ def fold(
     """Fold what is constant for the fixed time and prompt: smaller, faster, same images. For inference only."""
     with errors_reported():
         import torch
-        from diffusers.utils.logging import disable_progress_bar
 
         from tsdsr.devices import choose_dtype
         from tsdsr.files import require_new
@@ -40,7 +39,6 @@ def fold(
         from tsdsr.pipeline.convert import save_pipeline
         from tsdsr.pipeline.loading import read_pipeline, resolve_model
 
-        disable_progress_bar()
         require_new(output)
         folder = resolve_model(model)
         kept = dtype is DtypeChoice.auto

@@ -174,15 +174,12 @@ def _open(
     compile: bool,
 ) -> OneStepSRPipeline:
     """Load the model and apply the requested optimisations."""
-    from diffusers.utils.logging import disable_progress_bar
-
     from tsdsr.devices import choose_device
     from tsdsr.optimize.compile import compile_pipeline, require_compiler
     from tsdsr.runtimes.open_model import open_pipeline
 
     if compile:
         require_compiler(choose_device(device))
-    disable_progress_bar()  # the bar of diffusers over the three parts of a folder
     pipe = open_pipeline(model, backend.value, device, dtype.value, say=lambda text: typer.echo(text, err=True))
     quantize_pipeline(pipe, quantize)
     return compile_pipeline(pipe) if compile else pipe  # last, so that the final network is compiled

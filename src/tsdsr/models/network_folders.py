@@ -10,7 +10,8 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def load_part(model_class: type[ModelMixin], folder: Path, dtype: torch.dtype = 
     with memory_reported(f"{folder}: out of memory while loading; free some, or load it in 16 bits"):
         _check_tensors(_empty_network(model_class, config, folder), stored_tensors(folder), folder)
         try:
-            network = model_class.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
+            with _quiet():
+                network = model_class.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
         except (OSError, ValueError, SafetensorError) as error:
             raise WeightsError(f"{folder}: cannot be loaded ({error})") from error
         require_finite(network.state_dict(), str(folder))
@@ -183,19 +185,29 @@ def _empty_network(model_class: type[ModelMixin], config: Mapping[str, Any], fol
         for name in config:
             if not name.startswith("_") and name not in known:
                 raise WeightsError(f"{path}: {name!r} is no setting of {model_class.__name__}")
-    level = logging.get_verbosity()
     try:
-        logging.set_verbosity_error()
-        with torch.device("meta"):
+        with torch.device("meta"), _quiet():
             network: nn.Module = model_class.from_config(dict(config))
     except MemoryError:
         raise
     except Exception as error:  # the constructors check little, so a wrong value raises almost anything
         reason = str(error).strip().split("\n", 1)[0]
         raise WeightsError(f"{path}: describes no {model_class.__name__} ({reason})") from error
+    return network
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence diffusers' notes and progress bars: what matters is checked here."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
     finally:
         logging.set_verbosity(level)
-    return network
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _check_tensors(network: nn.Module, stored: dict[str, StoredTensor], folder: Path) -> None:

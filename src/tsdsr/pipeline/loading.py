@@ -63,7 +63,7 @@ def make_ready(pipe: OneStepSRPipeline, device: torch.device) -> OneStepSRPipeli
     if device.type == "cpu":
         for network in (pipe.denoiser, pipe.vae):
             network.to(memory_format=torch.channels_last)
-    ready: OneStepSRPipeline = pipe.to(device, silence_dtype_warnings=True)  # float16 runs on CPUs too, slowly
+    ready = pipe.to(device)
     ready.set_progress_bar_config(disable=True)
     return ready
 

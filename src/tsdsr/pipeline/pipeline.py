@@ -86,6 +86,11 @@ class OneStepSRPipeline(DiffusionPipeline):
         dtype: torch.dtype = self.denoiser.dtype
         return dtype
 
+    def to(self, *args: Any, **kwargs: Any) -> OneStepSRPipeline:
+        """Move or cast the networks, as in diffusers. float16 on a CPU is no reason for a warning: it runs, slowly."""
+        moved: OneStepSRPipeline = super().to(*args, **{"silence_dtype_warnings": True, **kwargs})
+        return moved
+
     @cached_property
     def spec(self) -> ModelSpec:
         """Specification of the base model."""
