@@ -13,6 +13,7 @@ from PIL import Image
 
 import tsdsr
 from tests.cli.command import run
+from tests.images.colored import cicp, flat, write_png
 from tests.images.pictures import deep, metadata, ramp, rgb
 from tsdsr.images.picture import Picture
 from tsdsr.images.reading import read_picture
@@ -177,3 +178,19 @@ def test_help_takes_less_than_half_a_second_of_processor_time() -> None:
     assert "upscale" in result.stdout
     spent = after.children_user + after.children_system - before.children_user - before.children_system
     assert spent / 3 < 0.5
+
+
+def test_high_dynamic_range_is_refused_or_tone_mapped(model: str, tmp_path: Path) -> None:
+    write_png(tmp_path / "pq.png", flat(120, 110, 100), cicp(9, 16))
+    write_png(tmp_path / "p3.png", flat(120, 110, 100), cicp(12, 13))
+    arguments = ("upscale", tmp_path / "pq.png", tmp_path / "p3.png", "-o", tmp_path / "out", "--model", model)
+    code, output = run(*arguments, "--scale", 1)
+    assert code == 1
+    assert "has high dynamic range (PQ, BT.2020)" in output
+    assert "--icc srgb" in output
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["p3.png"]
+    assert read_picture(tmp_path / "out" / "p3.png").metadata.icc is not None
+    code, output = run(*arguments, "--scale", 1, "--icc", "srgb", "--overwrite")
+    assert code == 0, output
+    assert "PQ is tone-mapped to sRGB" in output
+    assert read_picture(tmp_path / "out" / "p3.png").metadata.icc is None

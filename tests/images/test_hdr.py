@@ -11,7 +11,7 @@ from tsdsr.errors import ImageReadError
 from tsdsr.images.hdr import REFERENCE_WHITE, hlg_scene, pq_luminance, pq_signal
 from tsdsr.images.icc import to_srgb
 from tsdsr.images.picture import Picture
-from tsdsr.images.reading import read_picture, read_rgb
+from tsdsr.images.reading import is_plain, read_picture, read_rgb
 from tsdsr.images.writing import write_picture
 from tsdsr.pipeline.batch import restore_file
 from tsdsr.pipeline.upscale import restore_picture
@@ -44,6 +44,7 @@ def test_high_dynamic_range_is_refused_unless_it_may_be_tone_mapped(tmp_path: Pa
     path = SOURCES[kind](tmp_path)
     picture = read_picture(path)
     assert picture.metadata.hdr is not None
+    assert not is_plain(path)
     with pytest.raises(ImageReadError, match=rf"{path}: has high dynamic range .*--icc srgb"):
         read_rgb(path)
     with pytest.raises(ImageReadError, match="high dynamic range"):

@@ -145,3 +145,26 @@ def test_exif_with_values_of_wrong_types_does_not_stop_a_tiff(tmp_path: Path) ->
     notices = write_picture(picture, tmp_path / "a.tif")
     assert np.array_equal(read_picture(tmp_path / "a.tif").pixels, rgb())
     assert all("EXIF" in notice for notice in notices)
+
+
+# A subject at (10, 20) of 64 x 48 stored pixels, 6 wide and 4 high, in the upright picture.
+UPRIGHT = {1: (10, 20), 2: (54, 20), 3: (54, 28), 4: (10, 28), 5: (20, 10), 6: (28, 10), 7: (28, 54), 8: (20, 54)}
+
+
+@pytest.mark.parametrize("order", [b"II", b"MM"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_the_subject_keeps_its_place_in_the_picture(orientation: int, order: bytes) -> None:
+    template = exif(orientation)
+    template.endian = "<" if order == b"II" else ">"
+    template.get_ifd(0x8769).update({0x9214: (10, 20, 6, 4), 0xA214: (10, 20)})
+    width, height = (48, 64) if orientation > 4 else (64, 48)
+    block = template.tobytes().removeprefix(b"Exif\0\0")
+    upright = fit_exif(block, width, height)
+    extent = (4, 6) if orientation > 4 else (6, 4)
+    _, camera, _ = tags(upright)
+    assert (camera[0x9214], camera[0xA214]) == ((*UPRIGHT[orientation], *extent), UPRIGHT[orientation])
+    _, camera, _ = tags(fit_exif(upright, 3 * width, 3 * height))
+    assert camera[0x9214] == tuple(3 * v for v in (*UPRIGHT[orientation], *extent))
+    _, camera, _ = tags(fit_exif(block, 500, 100))  # not the same picture
+    assert not {0x9214, 0xA214} & set(camera)
+    assert camera[0x927C] == b"maker's own \0\1"

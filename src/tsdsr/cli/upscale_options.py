@@ -85,7 +85,7 @@ Quality = Annotated[
 Subsampling = Annotated[SubsamplingChoice, typer.Option(help="Of colour in JPEG, AVIF and HEIC; 444 keeps it all.")]
 Lossless = Annotated[bool, typer.Option("--lossless", help="WebP without loss.")]
 Compression = Annotated[int, typer.Option(help="Of PNG and TIFF, 0 (fast) to 9 (small); never loses.")]
-Icc = Annotated[IccChoice, typer.Option(help="'keep' the ICC profile, or convert to 'srgb'.")]
+Icc = Annotated[IccChoice, typer.Option(help="'keep' colours and profile, or convert to 'srgb', HDR too.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 MaxPixels = Annotated[int, typer.Option(min=1, help="Refuse inputs with more pixels.")]
 Preset = Annotated[PresetChoice, typer.Option(help="'upstream' repeats the released code's habits (SD3).")]

@@ -11,11 +11,12 @@ COLOR_SPACE, INTEROPERABILITY_INDEX = 0xA001, 0x0001
 TRANSFER_FUNCTION, WHITE_POINT, PRIMARIES, GAMMA = 0x012D, 0x013E, 0x013F, 0xA500
 _IMAGE_SIZE, _PIXEL_SIZE, _RELATED_SIZE = (0x0100, 0x0101), (0xA002, 0xA003), (0x1001, 0x1002)
 _THUMBNAILS = ((0x0201, 0x0202), (0x0111, 0x0117))  # (offset tag, length tag)
+_SUBJECTS = (0x9214, 0xA214)  # area and location
 _SHORT, _LONG = 3, 4
 
 
 def fit_exif(exif: bytes, width: int, height: int) -> bytes:
-    """Update orientation and sizes of an EXIF block and erase its thumbnail.
+    """Update orientation, sizes and the position of the subject in an EXIF block, and erase its thumbnail.
 
     Entries are edited in place, so that other content, such as maker notes with absolute offsets, stays valid.
 
@@ -28,6 +29,7 @@ def fit_exif(exif: bytes, width: int, height: int) -> bytes:
     """
     data, order = _block(exif)
     main, sub, related = _directories(data, order)
+    sub = _move_subject(data, order, sub, _orientation(data, order, main), (width, height))
     if ORIENTATION in main.entries:
         struct.pack_into(order + "HIHH", data, main.entries[ORIENTATION] + 2, _SHORT, 1, 1, 0)
     for directory, names in ((main, _IMAGE_SIZE), (sub, _PIXEL_SIZE), (related, _RELATED_SIZE)):
@@ -110,6 +112,45 @@ def _remove(data: bytearray, order: str, directory: _Directory, tag: int) -> _Di
     struct.pack_into(order + "H", data, directory.at, (directory.end - directory.at - 2) // 12 - 1)
     data[start:end] = data[start + 12 : end] + bytes(12)
     return _directory(data, order, directory.at)
+
+
+def _orientation(data: bytearray, order: str, main: _Directory) -> int:
+    if ORIENTATION not in main.entries:
+        return 1
+    value: int = struct.unpack_from(order + "H", data, main.entries[ORIENTATION] + 8)[0]
+    return value if 1 <= value <= 8 else 1
+
+
+def _move_subject(data: bytearray, order: str, sub: _Directory, orientation: int, size: tuple[int, int]) -> _Directory:
+    """Express the position of the subject in pixels of an upright picture of ``size``, or remove it if it is unknown.
+
+    The position is x and y, with a diameter or with a width and a height, in pixels of the stored picture (EXIF 3.0).
+    """
+    for tag in _SUBJECTS:
+        if tag not in sub.entries:
+            continue
+        kind, count = struct.unpack_from(order + "HI", data, sub.entries[tag] + 2)
+        old = [_number(data, order, sub.entries[name]) for name in _PIXEL_SIZE if name in sub.entries]
+        across, down = old if len(old) == 2 and all(old) else (0, 0)
+        scale = size[0] / max(1, down if orientation > 4 else across)
+        proportional = abs((across if orientation > 4 else down) * scale - size[1]) <= max(2.0, size[1] / 100)
+        at = sub.entries[tag] + 8 if count == 2 else _value(data, order, sub.entries[tag] + 8)
+        if kind != _SHORT or count not in (2, 3, 4) or at + 2 * count > len(data) or not across or not proportional:
+            sub = _remove(data, order, sub, tag)
+            continue
+        x, y, *extent = struct.unpack_from(f"{order}{count}H", data, at)
+        x, y = across - x if orientation in (2, 3, 7, 8) else x, down - y if orientation in (3, 4, 6, 7) else y
+        position = [y, x, *extent[::-1]] if orientation > 4 else [x, y, *extent]
+        moved = [min(max(round(v * scale), 0), 65535) for v in position]
+        struct.pack_into(f"{order}{count}H", data, at, *moved)
+    return sub
+
+
+def _number(data: bytearray, order: str, entry: int) -> int:
+    """Return a number that is stored as SHORT or LONG."""
+    short = struct.unpack_from(order + "H", data, entry + 2)[0] == _SHORT
+    value: int = struct.unpack_from(order + ("H" if short else "I"), data, entry + 8)[0]
+    return value
 
 
 def _drop_thumbnail(data: bytearray, order: str, next_at: int) -> None:

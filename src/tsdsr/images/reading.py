@@ -171,7 +171,7 @@ def read_size(path: StrPath | EncodedImage) -> tuple[int, int]:
 
 
 def is_plain(path: StrPath) -> bool:
-    """Return whether a file is 8-bit RGB or grey, opaque and not rotated, so that any decoder agrees with ours.
+    """Return whether a file is 8-bit RGB or grey, opaque, not rotated and no HDR, so that any decoder agrees with ours.
 
     Raises:
         ImageReadError, MissingDependencyError: as :func:`read_picture`.
@@ -185,7 +185,11 @@ def is_plain(path: StrPath) -> bool:
             known = (
                 image.format in ("PNG", "JPEG", "BMP", "WEBP") and image.mode in ("L", "RGB") and not is_16_bit(image)
             )
-            return known and not image.has_transparency_data and image.getexif().get(ORIENTATION, 1) == 1
+            if not known or image.has_transparency_data or image.getexif().get(ORIENTATION, 1) != 1:
+                return False
+            kind = str(image.format)
+            space = read_declared(file, kind, image.info, image.getexif(), read_header(file, kind)).space
+            return space is None or not space.hdr
 
 
 def _existing(path: StrPath | EncodedImage) -> EncodedImage:

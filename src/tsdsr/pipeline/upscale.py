@@ -65,7 +65,8 @@ def upscale_file(
             this call. For several files, load the pipeline once.
         device, dtype: device and precision to load a model with.
         seed (int | None): sample the latent from the encoder's posterior with this seed; None uses the mode.
-        icc ("keep" | "srgb"): keep the ICC profile, or convert the pixels to sRGB.
+        icc ("keep" | "srgb"): keep colours and ICC profile, or convert the pixels to sRGB; only the latter accepts high
+            dynamic range (PQ, HLG), which it tone-maps.
         max_pixels (int | None): inputs with more pixels are rejected; None accepts any.
         write_options (WriteOptions | None): quality, subsampling and compression of the result.
         on_tile (callable | None): called with (finished, total) tiles.
