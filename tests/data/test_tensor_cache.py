@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from tsdsr.data.tensor_cache import TensorCache
-from tsdsr.errors import DatasetError
+from tsdsr.errors import DatasetError, FileWriteError
 from tsdsr.hashing import hash_text
 
 MAKER = {"model": "sd3", "fingerprint": "abc"}
@@ -71,3 +72,34 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     (tmp_path / "00000.safetensors").write_bytes(b"x")
     with pytest.raises(DatasetError, match=r"00000\.safetensors: is damaged"):
         TensorCache(tmp_path, MAKER)
+
+
+def test_a_cache_that_nothing_describes_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, range(3))
+    header = tmp_path / "cache.json"
+    for wrong in ("{", "[]", '{"model": 3}'):
+        header.write_text(wrong)
+        with pytest.raises(DatasetError, match=r"cache\.json: .* make it again"):
+            TensorCache(tmp_path, MAKER)
+    header.unlink()
+    with pytest.raises(DatasetError, match="nothing tells what made it"):
+        TensorCache(tmp_path, MAKER)
+
+
+def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
+    fill(tmp_path, range(3))
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(DatasetError, match=r"model\.safetensors: is not a file of this cache"):
+        TensorCache(tmp_path, MAKER)
+
+
+def test_a_full_disk_loses_only_the_new_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, range(3))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(FileWriteError, match=r"00001\.safetensors: cannot be written \(No space left"):
+        fill(tmp_path, range(6))
+    assert len(TensorCache(tmp_path, MAKER)) == 3

@@ -173,12 +173,14 @@ def cache(
         from tsdsr.devices import choose_device, choose_dtype
         from tsdsr.models.conditioning import DEFAULT_PROMPT, NULL_PROMPT
         from tsdsr.models.zoo import get_spec
-        from tsdsr.training.encoder_cache import cache_latents, cache_prompts
+        from tsdsr.training.encoder_cache import cache_latents, cache_prompts, latent_cache
 
         require_writable_folder(output)
         images = open_source(source)
         spec, where = get_spec(model), choose_device(device)
         precision = choose_dtype(dtype.value, where)
+        if latents:
+            latent_cache(output, spec, base, crop, precision)  # before hours of text encoding
         if text:
             texts = [DEFAULT_PROMPT, NULL_PROMPT]  # the student's prompt, and the one for guidance
             if prompts is not None:

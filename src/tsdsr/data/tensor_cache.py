@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -12,9 +13,25 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tsdsr.errors import DatasetError
-from tsdsr.files import atomic_path
+from tsdsr.files import atomic_path, write_text
 
 _HEADER = "cache.json"
+
+
+def read_maker(folder: Path) -> dict[str, str]:
+    """Read the settings that produced the entries of a cache.
+
+    Raises:
+        DatasetError: they are missing or damaged.
+    """
+    header = folder / _HEADER
+    try:
+        maker = json.loads(header.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{header}: cannot be read ({error}); remove the cache and make it again") from error
+    if not isinstance(maker, dict) or not all(isinstance(value, str) for value in maker.values()):
+        raise DatasetError(f"{header}: does not describe a cache; remove the cache and make it again")
+    return maker
 
 
 class TensorCache:
@@ -38,7 +55,7 @@ class TensorCache:
         self._pending: dict[str, dict[str, Tensor]] = {}
         self._shard_of: dict[str, Path] = {}
         self._check_maker()
-        for shard in sorted(folder.glob("*.safetensors")):
+        for shard in self._shards():
             for name in self._names(shard):
                 self._shard_of[name.rpartition("/")[0]] = shard
 
@@ -81,14 +98,16 @@ class TensorCache:
             self.flush()
 
     def flush(self) -> None:
-        """Write the pending entries as a shard."""
+        """Write the pending entries as a shard.
+
+        Raises:
+            FileWriteError: they cannot be written.
+        """
         if not self._pending:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / _HEADER).exists():
-            with atomic_path(self.folder / _HEADER) as temporary:
-                temporary.write_text(json.dumps(self._maker, indent=1, sort_keys=True), encoding="utf-8")
-        number = max((int(p.stem) for p in self.folder.glob("*.safetensors")), default=-1) + 1
+            write_text(self.folder / _HEADER, json.dumps(self._maker, indent=1, sort_keys=True))
+        number = max((int(p.stem) for p in self._shards()), default=-1) + 1
         shard = self.folder / f"{number:05d}.safetensors"
         flat = {f"{key}/{name}": tensor for key, named in self._pending.items() for name, tensor in named.items()}
         with atomic_path(shard) as temporary:
@@ -97,14 +116,25 @@ class TensorCache:
         self._pending.clear()
 
     def _check_maker(self) -> None:
-        header = self.folder / _HEADER
-        if not header.exists():
+        if not (self.folder / _HEADER).exists():
+            if shards := self._shards():
+                raise DatasetError(
+                    f"{shards[0]}: has no {_HEADER} beside it, so nothing tells what made it; choose another folder"
+                )
             return
-        stored = json.loads(header.read_text(encoding="utf-8"))
+        stored = read_maker(self.folder)
         differing = sorted(k for k in {*stored, *self._maker} if stored.get(k) != self._maker.get(k))
         if differing:
             what = ", ".join(f"{k} {stored.get(k)!r} instead of {self._maker.get(k)!r}" for k in differing)
             raise DatasetError(f"{self.folder}: this cache was made with {what}; choose another folder or remove it")
+
+    def _shards(self) -> list[Path]:
+        """Return the files of the cache, in the order of writing."""
+        shards = sorted(self.folder.glob("*.safetensors"))
+        for shard in shards:
+            if not re.fullmatch(r"[0-9]{5,}", shard.stem):
+                raise DatasetError(f"{shard}: is not a file of this cache; move it elsewhere")
+        return shards
 
     @staticmethod
     def _names(shard: Path) -> list[str]:

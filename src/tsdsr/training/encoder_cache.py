@@ -108,6 +108,24 @@ def read_conditioning(caches: Mapping[str, TensorCache], prompts: Sequence[str])
     )
 
 
+def latent_cache(output: Path, spec: ModelSpec, base: Path, crop: int, dtype: torch.dtype) -> TensorCache:
+    """Open the cache of latents. Its keys are hashes of the crops' pixels.
+
+    Raises:
+        InvalidInputError: the crop is not a multiple of the edge that the model needs.
+        DatasetError: the cache was made with another model, crop or precision.
+    """
+    if crop % spec.size_multiple:
+        raise InvalidInputError(f"a crop of {crop} is not a multiple of {spec.size_multiple}, which {spec.name} needs")
+    maker = {
+        "model": spec.name,
+        "fingerprint": fingerprint_folder(base, ("vae",)),
+        "crop": str(crop),
+        "dtype": str(dtype),
+    }
+    return TensorCache(output / "latents", maker)
+
+
 def cache_latents(
     images: Sequence[Path],
     base: StrPath,
@@ -141,16 +159,7 @@ def cache_latents(
         DatasetError: the cache was made with another model, crop or precision, or too many images are unusable.
     """
     base = Path(base)
-    output = Path(output)
-    if crop % spec.size_multiple:
-        raise InvalidInputError(f"a crop of {crop} is not a multiple of {spec.size_multiple}, which {spec.name} needs")
-    maker = {
-        "model": spec.name,
-        "fingerprint": fingerprint_folder(base, ("vae",)),
-        "crop": str(crop),
-        "dtype": str(dtype),
-    }
-    cache = TensorCache(output / "latents", maker)
+    cache = latent_cache(Path(output), spec, base, crop, dtype)
     vae = load_part(spec.vae_class, base / "vae", dtype).to(device).eval()
     health = UnreadableFiles(images)
     with cache:

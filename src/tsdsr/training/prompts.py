@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tsdsr.data.tensor_cache import TensorCache
+from tsdsr.data.tensor_cache import TensorCache, read_maker
 from tsdsr.errors import DatasetError
 from tsdsr.models.conditioning import DEFAULT_PROMPT, NULL_PROMPT, Conditioning
 from tsdsr.models.zoo import ModelSpec
@@ -61,12 +60,11 @@ class CachedPrompts:
     def __init__(self, folder: Path, spec: ModelSpec, base: Path) -> None:
         self._caches: dict[str, TensorCache] = {}
         for part in spec.text_parts:
-            header = folder / "text" / part.name / "cache.json"
-            if header.is_file():
-                dtype = getattr(torch, json.loads(header.read_text(encoding="utf-8"))["dtype"].removeprefix("torch."))
-                self._caches[part.name] = text_cache(folder, part, spec, base, dtype)
+            entries = folder / "text" / part.name
+            if entries.is_dir():
+                self._caches[part.name] = text_cache(folder, part, spec, base, _stored_dtype(entries))
             elif part.kind != "t5":
-                raise DatasetError(f"{header.parent}: no text embeddings there; make them with 'tsdsr data cache'")
+                raise DatasetError(f"{entries}: no text embeddings there; make them with 'tsdsr data cache'")
         self._fixed = read_conditioning(self._caches, [DEFAULT_PROMPT])
         self._null = read_conditioning(self._caches, [NULL_PROMPT])
 
@@ -79,6 +77,13 @@ class CachedPrompts:
     def of(self, texts: Sequence[str]) -> Conditioning:
         """Return the prompts of a batch; an image without text gets the fixed prompt."""
         return read_conditioning(self._caches, [text or DEFAULT_PROMPT for text in texts])
+
+
+def _stored_dtype(folder: Path) -> torch.dtype:
+    dtype = getattr(torch, read_maker(folder).get("dtype", "").removeprefix("torch."), None)
+    if not isinstance(dtype, torch.dtype):
+        raise DatasetError(f"{folder}: does not say its precision; remove the cache and make it again")
+    return dtype
 
 
 def mix(first: Conditioning, second: Conditioning, take_second: Tensor) -> Conditioning:
