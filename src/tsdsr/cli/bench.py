@@ -10,6 +10,7 @@ import typer
 
 from tsdsr.cli.common import DtypeChoice, errors_reported
 from tsdsr.cli.progress import ProgressBars
+from tsdsr.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -68,7 +69,7 @@ def _show(found: BenchResult) -> None:
     console, machine = Console(), found.machine
     gpus = "".join(f", {name}" for name in machine["gpus"])
     console.print(
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['instructions']}"
+        f"{machine['cpu']}, {counted(machine['cores'], 'core')}, {machine['instructions']}"
         f"{' with bf16' if machine['bf16'] else ''}, {machine.get('memory_gb', '?')} GB{gpus}; "
         + ", ".join(f"{name} {version}" for name, version in found.versions.items()),
         highlight=False,
@@ -93,7 +94,7 @@ def _table(found: BenchResult) -> Table:
     def row(label: str, cell: Callable[[Timing], str], end_section: bool = False) -> None:
         table.add_row(label, *map(cell, timings), end_section=end_section)
 
-    row("runs on", lambda t: f"{t.device}, {t.threads} threads" if t.device == "cpu" else t.device)
+    row("runs on", lambda t: f"{t.device}, {counted(t.threads, 'thread')}" if t.device == "cpu" else t.device)
     row("precision", lambda t: f"{t.dtype}{', compiled' if t.entry.compile else ''}")
     row("weights", lambda t: f"{t.parameters / 1e6:,.1f} M", end_section=True)
     row("load", lambda t: _seconds(t.load_seconds))

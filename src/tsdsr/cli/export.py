@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tsdsr.cli.common import errors_reported
+from tsdsr.wording import counted
 
 
 class TargetChoice(str, Enum):
@@ -36,5 +37,6 @@ def export(
         require_new(output)
         pipe = load_pipeline(model, "cpu", dtype.value)
         for graph in export_pipeline(pipe, output, to.value):
-            typer.echo(f"{graph.name}: {graph.nodes} operations, {graph.constants:,} constants")
+            constants = counted(graph.constants, "constant", thousands=",")
+            typer.echo(f"{graph.name}: {counted(graph.nodes, 'operation')}, {constants}")
     typer.echo(f"{output}: ready for 'tsdsr upscale --model {output}'")

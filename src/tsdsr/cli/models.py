@@ -9,6 +9,7 @@ import typer
 
 from tsdsr.cli.common import DtypeChoice, errors_reported
 from tsdsr.cli.fold import fold_and_report
+from tsdsr.wording import counted
 
 
 def convert(
@@ -57,7 +58,9 @@ def info() -> None:
     for name, version in versions().items():
         packages.add_row(name, version)
     devices = Table("device", "name", "precision of 'auto'", title="Devices", title_justify="left")
-    devices.add_row("cpu", f"{platform.machine()}, {torch.get_num_threads()} threads", auto_dtype(torch.device("cpu")))
+    devices.add_row(
+        "cpu", f"{platform.machine()}, {counted(torch.get_num_threads(), 'thread')}", auto_dtype(torch.device("cpu"))
+    )
     for i in range(torch.cuda.device_count()):
         devices.add_row(f"cuda:{i}", torch.cuda.get_device_name(i), auto_dtype(torch.device("cuda", i)))
     if torch.backends.mps.is_available():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tsdsr.cli.common import SOURCE_HELP, DtypeChoice, errors_reported
+from tsdsr.wording import counted
 
 if TYPE_CHECKING:
     from tsdsr.training.config import RunConfig
@@ -142,6 +143,6 @@ def _describe(config: RunConfig) -> None:
     memory = list(estimate_memory(config))
     typer.echo(json.dumps(dataclasses.asdict(config), indent=1))
     samples = sum(phase.steps * phase.batch_size for phase in config.phases)
-    typer.echo(f"{config.total_steps:,} steps, {samples:,} samples")
+    typer.echo(f"{counted(config.total_steps, 'step', thousands=',')}, {counted(samples, 'sample', thousands=',')}")
     for line in memory:
         typer.echo(line)

@@ -22,6 +22,7 @@ from tsdsr.evaluation.metrics import METRICS
 from tsdsr.evaluation.report_images import choose_images, pictures_of, thumbnails
 from tsdsr.evaluation.results import Evaluation
 from tsdsr.files import StrPath, as_path, atomic_path
+from tsdsr.wording import counted
 
 TITLE = "Evaluation"
 MAX_IMAGES = 24
@@ -147,7 +148,9 @@ def _check_lengths(evaluation: Evaluation) -> None:
     total = len(evaluation.images)
     for label, entries in lists.items():
         if entries and len(entries) != total:
-            raise DatasetError(f"{label}: {len(entries)} entries for {total} images; evaluate again")
+            raise DatasetError(
+                f"{label}: {counted(len(entries), 'entry', 'entries')} for {counted(total, 'image')}; evaluate again"
+            )
 
 
 def _without_folders(evaluation: Evaluation) -> Evaluation:

@@ -18,6 +18,7 @@ from tsdsr.hashing import hash_file
 from tsdsr.images.color_modes import rgb_of
 from tsdsr.machine import versions
 from tsdsr.pixels import to_tensor, to_uint8
+from tsdsr.wording import counted
 
 INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
 """Upscaling filters without a model."""
@@ -65,7 +66,7 @@ def load_peer(path: StrPath, scale: int, device: str = "cpu", name: str | None =
     except Exception as error:  # spandrel raises different exceptions for weights that it does not recognise
         raise WeightsError(f"{path}: spandrel does not recognise these weights ({_first_line(error)})") from error
     if not isinstance(model, ImageModelDescriptor) or model.scale != scale or model.input_channels != 3:
-        kind = f"{model.architecture.name}, scale {model.scale}, {model.input_channels} channels"
+        kind = f"{model.architecture.name}, scale {model.scale}, {counted(model.input_channels, 'channel')}"
         raise WeightsError(f"{path}: is {kind}; an RGB model of scale {scale} is needed")
     model.eval()
 

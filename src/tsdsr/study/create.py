@@ -155,7 +155,9 @@ def _categories(references: Mapping[str, Path], gt: Path, file: StrPath | None) 
         given = read_categories(file)
         if wrong := sorted(given.keys() ^ references.keys()):
             listed = ", ".join(f"{stem} ({'no such image' if stem in given else 'no category'})" for stem in wrong[:10])
-            raise DatasetError(f"{file}: {len(wrong)} stems do not match the images of {gt}: {listed}")
+            raise DatasetError(
+                f"{file}: {counted(len(wrong), 'stem does', 'stems do')} not match the images of {gt}: {listed}"
+            )
         return {stem: given[stem] for stem in references}
     below = {stem: path.relative_to(gt).parent.as_posix() for stem, path in references.items()}
     if set(below.values()) == {"."}:

@@ -10,6 +10,7 @@ from tsdsr.evaluation.terminal import FittedTable, Lines
 from tsdsr.files import StrPath, atomic_path
 from tsdsr.study.approval import OVERALL, Strength, StudyReport
 from tsdsr.study.statistics import MIN_SESSIONS, Interval
+from tsdsr.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -74,7 +75,7 @@ def notes(report: StudyReport) -> list[str]:
         "votes of one voter are alike"
     )
     return [
-        f"{report.voters} voters, {report.votes} votes on {report.images} images. "
+        f"{counted(report.voters, 'voter')}, {counted(report.votes, 'vote')} on {counted(report.images, 'image')}. "
         f"Share of votes by position on the page, %: {shares}.",
         f"Intervals: {unit}; for rates no narrower than Wilson's. They speak of other voters and the same images.",
     ]

@@ -14,6 +14,7 @@ from tsdsr.errors import ConfigError
 from tsdsr.field_checks import Between, Count, CountOrZero, NonNegative, Positive, Seed, check_fields, from_plain
 from tsdsr.models.zoo import SPECS, get_spec
 from tsdsr.training.network_arguments import check_network_arguments
+from tsdsr.wording import counted
 
 Ramp = Union[NonNegative, tuple[NonNegative, NonNegative]]  # noqa: UP007  (Annotated has no `|` in Python 3.10)
 """A number of at least 0, or a pair: its values at the start and end of a phase, interpolated linearly."""
@@ -58,7 +59,7 @@ class Schedule:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.warmup > self.steps:
-            raise ConfigError(f"warmup must lie within the phase's {self.steps} steps, got {self.warmup}")
+            raise ConfigError(f"warmup must lie within the phase's {counted(self.steps, 'step')}, got {self.warmup}")
 
     def learning_rate(self, step: int, rates: tuple[float, float] | None = None) -> float:
         """Return the rate at 0-based ``step`` of this phase; ``rates`` replaces ``lr`` for another role."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from tsdsr.errors import ConfigError
+from tsdsr.wording import counted
 
 C = TypeVar("C")
 _Change = tuple[list[str], Any]
@@ -67,7 +68,9 @@ def _changed(node: Any, changes: list[_Change], path: str) -> Any:
     if isinstance(node, tuple):
         for key in below:
             if not (key.isascii() and key.isdigit()) or int(key) >= len(node):
-                raise ConfigError(f"--set {inside[key]}: {key!r} is not one of {len(node)} elements, counted from 0")
+                raise ConfigError(
+                    f"--set {inside[key]}: {key!r} is not one of {counted(len(node), 'element')}, counted from 0"
+                )
         return tuple(_changed(e, below.get(str(i), []), inside.get(str(i), "")) for i, e in enumerate(node))
     if isinstance(node, dict):
         return {**node, **{key: _changed(node.get(key), below[key], inside[key]) for key in below}}

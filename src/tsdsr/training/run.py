@@ -42,6 +42,7 @@ from tsdsr.training.start_checks import as_run_files, check_files, check_options
 from tsdsr.training.student import StudentTrainer
 from tsdsr.training.teacher import TeacherTrainer
 from tsdsr.training.weight_memory import networks_without_storage
+from tsdsr.wording import counted
 
 
 def train_student(
@@ -287,7 +288,8 @@ def _require_finite(network: torch.nn.Module, folder: Path, dtype: torch.dtype) 
     bad = [name for name, p in network.named_parameters() if not bool(torch.isfinite(p.to(dtype)).all())]
     if bad:
         raise TrainingError(
-            f"{folder}: the run has diverged, {len(bad)} tensors are not finite ({bad[0]} …), and nothing is stored; "
+            f"{folder}: the run has diverged, {counted(len(bad), 'tensor is', 'tensors are')} not finite "
+            f"({bad[0]} …), and nothing is stored; "
             f"start again in another folder with a lower learning rate"
         )
 
