@@ -154,6 +154,12 @@ def test_options_of_one_model() -> None:
             common.parsed(text)
 
 
+def test_a_peer_of_another_scale_is_refused_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_module, "_Worker", lambda *_: pytest.fail("a model was loaded"))
+    with pytest.raises(InvalidInputError, match="peer:realesrgan: enlarges by 4, not by 2; give --scale 4"):
+        bench([Entry("mini"), Entry("peer:realesrgan")], BenchSettings(size=32, scale=2.0))
+
+
 def test_a_peer_has_its_own_scale(tmp_path: Path) -> None:
     example_image(8).save(tmp_path / "in.png")
     peer = BenchNetwork(torch.nn.Upsample(scale_factor=4), 4, CPU)

@@ -31,6 +31,9 @@ from tsdsr.pixels import to_tensor, to_uint8
 PARTS = ("read", "encode", "denoise", "decode", "colour", "write", "other")
 """Parts of a run, whose seconds add up to the total; "other" is all other stages: enlarging, blending, storing."""
 
+PEER_SCALE = 4
+"""Enlargement of ``peer:realesrgan``."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -70,6 +73,17 @@ class Entry:
             raise InvalidInputError(f"{self.model}: runs as its authors run it; change nothing about it")
         if kind == "peer" and name != "realesrgan":
             raise InvalidInputError(f"{self.model}: the only peer with a built-in architecture is 'peer:realesrgan'")
+
+    def check_scale(self, scale: float) -> None:
+        """Check that the model can enlarge by a factor; nothing is loaded.
+
+        Raises:
+            InvalidInputError: it is a peer for another factor.
+        """
+        if self.model.startswith("peer:") and scale != PEER_SCALE:
+            raise InvalidInputError(
+                f"{self.model}: enlarges by {PEER_SCALE}, not by {scale:g}; give --scale {PEER_SCALE}"
+            )
 
     def parsed(self, text: str) -> Entry:
         """Parse ``MODEL[,dtype=bf16][,device=cpu][,threads=2][,fold][,quantize=int8][,compile]``.
@@ -199,7 +213,7 @@ def open_entry(entry: Entry) -> BenchModel:
     if kind == "released":
         return BenchPipeline(released_pipeline(name, device), _restored_as_released)
     if kind == "peer":
-        return BenchNetwork(_rrdbnet(), 4, device)
+        return BenchNetwork(_rrdbnet(), PEER_SCALE, device)
     if kind == "random":
         pipe = random_pipeline(name, device, choose_dtype(entry.dtype, device))
     else:
@@ -223,5 +237,5 @@ def _rrdbnet() -> nn.Module:
     except (ImportError, RuntimeError) as error:  # torchvision built for another torch raises RuntimeError
         raise MissingDependencyError(f"peer:realesrgan needs spandrel: {install_extra('eval')} ({error})") from error
     module = __import__(f"{ESRGAN.__name__}.__arch.RRDB", fromlist=["RRDBNet"])
-    network: nn.Module = module.RRDBNet(in_nc=3, out_nc=3, num_filters=64, num_blocks=23, scale=4)
+    network: nn.Module = module.RRDBNet(in_nc=3, out_nc=3, num_filters=64, num_blocks=23, scale=PEER_SCALE)
     return network

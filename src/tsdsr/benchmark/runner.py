@@ -149,13 +149,15 @@ def bench(
         on_run (callable | None): called with (what, finished, total) before each step.
 
     Raises:
-        InvalidInputError: no entry, or two with the same name.
+        InvalidInputError: no entry, two with the same name, or a peer for another scale.
         OutOfMemoryError: the system killed a model's process.
         TSDSRError: a model cannot be loaded or fails; see :func:`tsdsr.benchmark.entries.open_entry`.
     """
     names = [entry.name or entry.model for entry in entries]
     if not names or len(set(names)) < len(names):
         raise InvalidInputError("a benchmark needs models of different names")
+    for entry in entries:
+        entry.check_scale(settings.scale)
     rounds = settings.warmup + settings.runs
     total, done = len(names) * (1 + rounds), 0
 
