@@ -116,9 +116,9 @@ def test_unreadable_files_are_named_with_the_reason(photo: Image.Image, tmp_path
     photo.save(tmp_path / "gif.png", format="GIF")
     for name, message in {
         "cut.png": "truncated or damaged",
-        "text.png": "not an image",
-        "empty.jpg": "not an image",
-        "gif.png": "not an image in a known format",
+        "text.png": "is a text, not an image",
+        "empty.jpg": "is empty",
+        "gif.png": "is a GIF, which is not read; save the frame you want as PNG",
         "moving.webp": "2 frames",
         "moving.png": "2 frames",
         "pages.tif": "2 frames or pages",

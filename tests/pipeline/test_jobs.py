@@ -132,7 +132,7 @@ def test_a_suffix_that_is_no_images_or_a_slash_makes_a_folder(tmp_path: Path, mo
 def test_a_format_that_cannot_be_written_here_is_found_beforehand(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tsdsr.images.reading.codecs", lambda: {"PNG"})
+    monkeypatch.setattr("tsdsr.images.formats.codecs", lambda: {"PNG"})
     jobs = plan_jobs([str(photo_folder / "cat.webp"), str(photo_folder / "astronaut.png")], tmp_path).jobs
     assert ["cannot be used here" in str(job.error) for job in jobs] == [True, False]
     assert [job.source.name for job in pending(jobs)] == ["astronaut.png"]

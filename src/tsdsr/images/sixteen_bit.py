@@ -2,27 +2,22 @@
 
 Pillow has no 16-bit colour modes and keeps one byte of each sample: the high byte if it decodes with the file's byte
 order, the low byte if it decodes with the opposite one. Decoding twice, once per byte order, gives all 16 bits, with
-Pillow's speed, checks and format support (interlaced PNG, LZW, tiles). Pillow supports 16-bit grey directly. tifffile
-reads the two TIFF layouts that Pillow does not support: grey with alpha, and separate planes.
+Pillow's speed, checks and format support (interlaced PNG, LZW, tiles). Pillow supports 16-bit grey directly. The module
+tiff_reading has the TIFF layouts that Pillow does not support.
 """
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile
 
-from tsdsr.errors import ImageReadError
 from tsdsr.images.encoded import EncodedImage
 from tsdsr.images.picture import Pixels, strips
 
-_DIRECTORIES = (0x8769, 0x8825)
-_BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANES, _EXTRA = 258, 262, 274, 277, 284, 338
+_BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA = 258, 262, 277, 284, 338
 _WHITE_IS_ZERO, _ASSOCIATED, _APART = 0, 1, 2
 _LITTLE = sys.byteorder == "little"
 
@@ -36,9 +31,18 @@ def is_16_bit(image: Image.Image) -> bool:
     return image.format == "PNG" and _layout(image).endswith(";16B")
 
 
-def has_planes_apart(image: Image.Image) -> bool:
-    """Return whether an opened 16-bit image is a TIFF with separate planes."""
-    return image.format == "TIFF" and image.mode != "I;16" and _tags(image).get(_PLANES) == _APART
+def needs_tifffile(image: Image.Image) -> bool:
+    """Return whether an opened image is a TIFF that Pillow opens and decodes wrongly or not at all."""
+    if image.format != "TIFF":
+        return False
+    samples, apart = _tags(image).get(_SAMPLES, 1), _tags(image).get(_PLANES) == _APART
+    planes = apart and (samples == 2 or (samples > 1 and is_16_bit(image)))
+    return planes or image.info.get("compression") == "webp"
+
+
+def reduces_depth(image: Image.Image) -> bool:
+    """Return whether Pillow keeps 8 of the 16 bits of an opened image that :func:`is_16_bit` does not accept."""
+    return image.format == "TIFF" and 16 in _tags(image).get(_BITS, ()) and not is_16_bit(image)
 
 
 def read_16_bit(file: EncodedImage, image: Image.Image) -> Pixels:
@@ -66,64 +70,6 @@ def read_16_bit(file: EncodedImage, image: Image.Image) -> Pixels:
             samples[rows] = _strip(image, rows).view(">u2")
         return samples
     return _two_passes(file, image, f"{image.mode};16B", f"{image.mode};16L")
-
-
-def read_uncommon_tiff(file: EncodedImage, check_size: Callable[[int, int], None]) -> tuple[Pixels, Image.Exif]:
-    """Read a 16-bit TIFF that Pillow does not support: grey with alpha, or separate planes.
-
-    Args:
-        file (EncodedImage): the file.
-        check_size (callable): called with width and height before decoding; raises if the size is not acceptable.
-
-    Returns:
-        tuple: samples (H, W, C), not rotated, and all tags.
-
-    Raises:
-        ImageReadError: The TIFF is of any other kind.
-    """
-    import tifffile
-
-    with _silent("tifffile"), tifffile.TiffFile(file.source()) as tiff:
-        page: Any = tiff.pages.first
-        colours = {tifffile.PHOTOMETRIC.MINISBLACK: 1, tifffile.PHOTOMETRIC.RGB: 3}.get(page.photometric)
-        extra = [int(kind) for kind in page.extrasamples]
-        plain = page.dtype == np.uint16 and page.imagedepth == 1 and len(extra) < 2
-        if colours is None or not plain or len(tiff.pages) > 1:
-            raise ImageReadError(f"{file.name}: is a TIFF of a kind that is not supported")
-        check_size(page.imagewidth, page.imagelength)
-        samples = page.asarray().reshape(page.shape if page.ndim == 3 else (*page.shape, 1))
-        if page.planarconfig == _APART and page.ndim == 3:
-            samples = np.moveaxis(samples, 0, -1)
-    with file.stream() as stream:
-        tags = Image.Exif()
-        tags.load_from_fp(stream)
-        for group in _DIRECTORIES:  # Pillow reads these lazily, so the file must still be open
-            if group in tags:
-                tags.get_ifd(group)
-    return unmultiplied(samples) if extra == [_ASSOCIATED] else samples, tags
-
-
-def uncommon_tiff_size(file: EncodedImage) -> tuple[int, int]:
-    """Return width and height, after rotation, of a TIFF that Pillow cannot open."""
-    import tifffile
-
-    with _silent("tifffile"), tifffile.TiffFile(file.source()) as tiff:
-        page: Any = tiff.pages.first
-        orientation = page.tags.get(_ORIENTATION)
-        size = (int(page.imagewidth), int(page.imagelength))
-    return size[::-1] if orientation is not None and int(orientation.value) in range(5, 9) else size
-
-
-@contextmanager
-def _silent(name: str) -> Iterator[None]:
-    """Silence the logger of a library that also raises what it logs."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def unmultiplied(samples: Pixels) -> Pixels:
@@ -162,6 +108,8 @@ def _strip(image: Image.Image, rows: slice) -> Pixels:
 
 def _two_passes(file: EncodedImage, image: Image.Image, high: str, low: str) -> Pixels:
     with Image.open(file.source(), formats=[str(image.format)]) as second:
+        if image.tell():  # the photograph is on a later page of a TIFF
+            second.seek(image.tell())
         _load(second, low)
         samples = np.empty((second.height, second.width, len(second.getbands())), np.uint16)
         for rows in strips(second.height, second.width * 8):
