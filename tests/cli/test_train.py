@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.conftest import tiny_vae
 from tests.models.text_models import write_sd3_text
 from tsdsr.cli import app
 from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.training.run_log import RunLog, make_accelerator
 
 SMALL = ["--tracker", "none", "--device", "cpu", "--dtype", "fp32"]
 TINY_STUDENT = [
@@ -164,6 +166,65 @@ def test_tensorboard_gets_the_figures(photo_folder: Path, tmp_path: Path) -> Non
         "--tracker", "tensorboard",
     )  # fmt: skip
     assert list(tmp_path.rglob("events.out.tfevents.*"))
+
+
+def test_tensorboard_shows_no_step_twice_after_a_kill(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for start in (0, 2):  # the first process is killed after step 4, its last checkpoint is of step 2
+        accelerator = make_accelerator(tmp_path, "cpu", "tensorboard")
+        log = RunLog(tmp_path, accelerator, 4)
+        log.cut(start)
+        log.start_trackers(start)
+        for step in range(start + 1, 5):
+            log.log(step, {"loss": float(step)})
+        accelerator.end_training()
+        time.sleep(1.1)  # event files are ordered by their second
+    events = accumulator.EventAccumulator(str(tmp_path / "tsdsr")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4]
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [1, 2, 3, 4]
+
+
+def test_ctrl_c_before_the_first_step_is_one_line(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tsdsr.training.run.open_source", interrupt)
+    result = tsdsr(
+        "train", "student", "--recipe", "mini_smoke", "--photos", photo_folder, "-o", tmp_path / "run", *SMALL
+    )
+    assert result.exit_code == 130
+    assert result.output.splitlines() == [
+        "stopped at once; the same command goes on from the last checkpoint, if there is one"
+    ]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", ""], "is empty"),
+        (["-o", "FILE"], "is a file"),
+        (["--base", "/nodir"], "--base has no effect"),
+        (["--cache", "/nodir"], "--cache has no effect"),
+        (["--set", "seed=18446744073709551616"], "seed must be"),
+        (["--set", "phases.0.lr=[NaN,NaN]"], "lr must be"),
+        (["--device", "foo"], "device 'foo' cannot be used here"),
+        (["--recipe", "mini_smok"], "did you mean mini_smoke"),
+    ],
+)
+def test_wrong_arguments_end_with_status_2_and_one_line(
+    photo_folder: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    given = [str(file) if a == "FILE" else a for a in arguments]
+    common = ["--recipe", "mini_smoke", "--photos", photo_folder, "-o", tmp_path / "run", "--tracker", "none"]
+    result = tsdsr("train", "student", *common, *given)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert len(result.output.splitlines()) == 1
 
 
 def test_recipes_are_listed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.training.tiny import config, mini_networks
 from tsdsr.data.sources import list_photos
 from tsdsr.errors import ConfigError
 from tsdsr.models.latents import encode_images
-from tsdsr.training.paper_figures import TimeRow, mean_and_std, measure, to_csv, write_figure
+from tsdsr.training.paper_figures import TimeRow, mean_and_std, measure, spread, to_csv, write_figure
 from tsdsr.training.samples import TrainingData
 from tsdsr.training.student import StudentTrainer
 from tsdsr.training.validation import validation_pairs
@@ -95,3 +96,12 @@ def test_files(tmp_path: Path) -> None:
         assert image.format == "PNG"
     assert "gap_high_std" in to_csv(rows, ("gap", "gap_high")).splitlines()[0]
     assert mean_and_std([2.0]) == (2.0, 0.0)
+
+
+def test_labels_of_close_lines_are_moved_apart() -> None:
+    assert spread([0.0, 1.0, 2.0], 0.5) == [0.0, 1.0, 2.0]
+    assert spread([1.0, 1.0], 0.5) == pytest.approx([1.25, 0.75])  # the first line's label is above
+    for places in ([0.21, 0.20, 0.19], [0.5, 0.5, 0.5], [0.0, 0.3, 0.31], [0.31, 0.0, 0.05, 0.3]):
+        moved = sorted(spread(places, 0.1))
+        assert all(b - a >= 0.1 - 1e-9 for a, b in pairwise(moved))
+        assert sum(moved) == pytest.approx(sum(places))

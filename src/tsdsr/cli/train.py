@@ -51,7 +51,7 @@ def _interruption_reported() -> Iterator[None]:
     except KeyboardInterrupt as error:
         signum = getattr(error, "signum", signal.SIGINT)
         if not hasattr(error, "signum"):
-            typer.echo("stopped at once; the same command goes on from the last checkpoint", err=True)
+            typer.echo("stopped at once; the same command goes on from the last checkpoint, if there is one", err=True)
         raise typer.Exit(128 + signum) from error
 
 

@@ -142,6 +142,31 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Move numbers apart to at least ``gap``, in their order, as little as possible; equal ones keep theirs.
+
+    Numbers that are too close form a group around their mean.
+    """
+    order = sorted(range(len(places)), key=lambda i: (places[i], -i))
+    groups: list[list[int]] = []
+    for i in order:
+        groups.append([i])
+        while len(groups) > 1 and _ends(groups[-1], places, gap)[0] - _ends(groups[-2], places, gap)[1] < gap:
+            groups[-2:] = [groups[-2] + groups[-1]]
+    result = list(places)
+    for group in groups:
+        lowest = _ends(group, places, gap)[0]
+        for rank, i in enumerate(group):
+            result[i] = lowest + rank * gap
+    return result
+
+
+def _ends(group: Sequence[int], places: Sequence[float], gap: float) -> tuple[float, float]:
+    """Return where the first and the last of a group lie if it is spread around its mean."""
+    middle, half = statistics.fmean(places[i] for i in group), (len(group) - 1) * gap / 2
+    return middle - half, middle + half
+
+
 def require_matplotlib() -> None:
     """Check that figures can be drawn.
 
@@ -180,16 +205,21 @@ def write_figure(name: str, rows: Sequence[TimeRow], folder: Path) -> list[Path]
     }
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.add_subplot()
-    times = [row.time for row in rows]
+    times, ends = [row.time for row in rows], list[float]()
     for number, column in enumerate(columns):
         figures = [mean_and_std(getattr(row, column)) for row in rows]
         means = [mean for mean, _ in figures]
         axes.plot(times, means, color=f"C{number}", marker="o", markersize=3)
         lower, upper = ([m + side * s for m, s in figures] for side in (-1, 1))
         axes.fill_between(times, lower, upper, color=f"C{number}", alpha=0.15, linewidth=0)
+        ends.append(means[-1])
+    low, high = axes.get_ylim()
+    for number, (column, place) in enumerate(zip(columns, spread(ends, 0.06 * (high - low)), strict=True)):
         axes.annotate(
-            f" {labels[column]}", (times[-1], means[-1]), color=f"C{number}", va="center", annotation_clip=False
-        )
+            labels[column], (times[-1], place), xytext=(6, 0), textcoords="offset points", color=f"C{number}",
+            va="center", annotation_clip=False,
+        )  # fmt: skip
+    axes.set_ylim(low, high)
     axes.set_xlabel("time (0 clean, 1000 noise)")
     axes.set_ylabel(axis_label)
     axes.spines[["top", "right"]].set_visible(False)
