@@ -21,8 +21,8 @@ from tsdsr.errors import MissingDependencyError, WeightsError
 from tsdsr.evaluation import hub, pyiqa_metrics
 from tsdsr.evaluation.metrics import METRICS, select_metrics
 from tsdsr.evaluation.peers import load_peer
-from tsdsr.evaluation.pyiqa_metrics import MetricUnavailableError, create, load_pyiqa, make_metric, unavailable_metrics
-from tsdsr.evaluation.scorer import ScoringSettings
+from tsdsr.evaluation.pyiqa_metrics import MetricUnavailableError, create, load_pyiqa, make_metric
+from tsdsr.evaluation.scorer import Scorer, ScoringSettings
 from tsdsr.evaluation.scoring import evaluate
 from tsdsr.evaluation.system import System
 
@@ -112,7 +112,9 @@ def test_processes_give_the_same_as_one(tmp_path: Path) -> None:
     assert one.settings["pyiqa"]
 
 
-def test_unavailable_weights_are_tried_once_and_named(monkeypatch: pytest.MonkeyPatch, pyiqa: Any) -> None:
+def test_unavailable_weights_are_tried_once_and_named(
+    monkeypatch: pytest.MonkeyPatch, pyiqa: Any, tmp_path: Path
+) -> None:
     tried: list[str] = []
 
     def no_network(name: str, **_: Any) -> Any:
@@ -123,14 +125,21 @@ def test_unavailable_weights_are_tried_once_and_named(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(pyiqa, "create_metric", no_network)
     monkeypatch.setattr(pyiqa_metrics, "_failed", {})
-    chosen = select_metrics(["musiq", "clipiqa", "psnr"])
+    chosen = select_metrics(["musiq", "clipiqa", "psnr", "fid"])
+    nothing = ScoringSettings(chosen[:2])
     for _ in range(2):
         with pytest.raises(MetricUnavailableError, match="no metric can be computed: pyiqa could not prepare 'musiq'"):
-            unavailable_metrics(chosen[:2], "cpu")
+            Scorer(nothing)
     assert tried == ["musiq", "clipiqa"]
     monkeypatch.undo()
-    monkeypatch.setattr(pyiqa_metrics, "_failed", dict.fromkeys(tried, "no") | {"musiq": "why"})
-    assert unavailable_metrics(chosen, "cpu") == {"musiq": "why", "clipiqa": "no"}
+    monkeypatch.setattr(pyiqa_metrics, "_failed", dict.fromkeys([*tried, "fid"], "no") | {"musiq": "why"})
+    out, true = write_pairs(tmp_path)
+    said: list[str] = []
+    found = evaluate({"s": out}, true, ScoringSettings(chosen), on_note=said.append)
+    reasons = {name: scores.unavailable for name, scores in found.systems[0].scores.items()}
+    assert reasons == {"musiq": "why", "clipiqa": "no", "psnr": None, "fid": "no"}
+    assert said[0] == "MUSIQ will be missing: why"
+    assert len(said) == 3
 
 
 def test_a_missing_module_and_a_failed_download_say_what_to_do(monkeypatch: pytest.MonkeyPatch, pyiqa: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -96,3 +97,12 @@ def test_files(report: StudyReport, tmp_path: Path) -> None:
     with Image.open(tmp_path / "out" / "r.png") as picture:
         assert picture.format == "PNG"
         assert picture.width > picture.height
+
+
+def test_names_that_look_like_formulas_are_drawn_as_they_are(report: StudyReport, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    names = {report.systems[0]: "a$\\frac$b", **{name: name for name in report.systems[1:]}}
+    approvals = {g: {names[s]: found for s, found in rows.items()} for g, rows in report.approvals.items()}
+    renamed = dataclasses.replace(report, systems=tuple(names.values()), approvals=approvals)
+    write_figure(renamed, tmp_path / "r.png")
+    assert (tmp_path / "r.png").stat().st_size > 1000

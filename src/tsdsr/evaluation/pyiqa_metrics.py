@@ -93,9 +93,9 @@ def _reason(spec: MetricSpec, error: Exception) -> str:
     if isinstance(error, OSError):  # of urllib, requests and the hub
         return (
             f"{what}: its weights are not on this machine and could not be downloaded ({first_line}); connect to the "
-            "internet once, or copy the folder hub/ of a machine that has them into TORCH_HOME"
+            f"internet once, or copy the files of {torch.hub.get_dir()} from a machine that has them"
         )
-    return f"{what}: {first_line}"
+    return f"{what}: {first_line}; if its weight file is damaged, delete it from {torch.hub.get_dir()}"
 
 
 def load_pyiqa() -> Any:

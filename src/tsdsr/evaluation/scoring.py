@@ -186,7 +186,7 @@ def named_folders(
     folders = {name: as_path(folder, name) for name, folder in given.items() if folder is not None}
     for folder in folders.values():
         if not folder.is_dir():
-            raise InvalidInputError(f"{folder}: no such folder")
+            raise InvalidInputError(f"{folder}: {'is a file, not a folder' if folder.exists() else 'no such folder'}")
     return folders
 
 

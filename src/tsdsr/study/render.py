@@ -103,12 +103,12 @@ def write_figure(report: StudyReport, path: StrPath) -> None:
                 continue
             rate, (low, high) = 100 * found.rate, (100 * bound for bound in found.interval)
             x = place + (k - (len(report.systems) - 1) / 2) * width
-            axes.bar(x, rate, 0.9 * width, color=f"C{k}", label=system if group == OVERALL else None)
+            axes.bar(x, rate, 0.9 * width, color=f"C{k}", label=_plain(system) if group == OVERALL else None)
             axes.errorbar(x, rate, [[rate - low], [high - rate]], color="0.25", linewidth=0.9, capsize=2)
             axes.annotate(
                 f"{rate:.1f}", (x, high), (0, 2), textcoords="offset points", ha="center", fontsize=7, color="0.25"
             )
-    axes.set_xticks(range(len(report.groups)), report.groups)
+    axes.set_xticks(range(len(report.groups)), [_plain(group) for group in report.groups])
     axes.set_ylabel("approval rate, %")
     axes.set_ylim(bottom=0)
     axes.margins(x=0.02, y=0.1)
@@ -119,6 +119,11 @@ def write_figure(report: StudyReport, path: StrPath) -> None:
     figure.legend(loc="outside upper left", ncols=min(len(report.systems), 5), frameon=False, fontsize=9)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=160)
+
+
+def _plain(name: str) -> str:
+    """Escape what Matplotlib would read as a formula."""
+    return name.replace("$", r"\$")
 
 
 def _cell(report: StudyReport, group: str, system: str) -> tuple[str, str]:
