@@ -120,7 +120,8 @@ def _usable(
         what = counted(len(small), "image")
         logger.warning("left out %s with a side below %d pixels, e.g. %s", what, min_side, small[0].image)
     if not usable:
-        raise DatasetError(f"none of {counted(len(samples), 'image')} can be used, e.g. {samples[0].image}")
+        why = f"{len(small)} have a side below {min_side} pixels, {len(samples) - len(small)} cannot be read"
+        raise DatasetError(f"none of {counted(len(samples), 'image')} can be used: {why}")
     return usable
 
 

@@ -51,7 +51,7 @@ class Source:
     @property
     def root(self) -> Path:
         """The common folder of the images; their keys are relative to it."""
-        return Path(os.path.commonpath([path.parent for path in self.images]))
+        return Path(os.path.commonpath({os.path.dirname(path) or "." for path in self.images}))
 
 
 def list_photos(folder: StrPath, leave_out: Iterable[StrPath] = ()) -> list[Path]:

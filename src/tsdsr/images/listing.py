@@ -87,7 +87,7 @@ def list_images(
             on_error(root / inner, failure)
         if closed:
             waiting = [path for path in waiting if os.path.realpath(root / path) not in closed]
-    return Listing(tuple(sorted(images)), dict(sorted(skipped.items())))
+    return Listing(tuple(sorted(images, key=lambda path: path.parts)), dict(sorted(skipped.items())))
 
 
 def is_hidden(name: str) -> bool:
