@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tsdsr.errors import DatasetError
-from tsdsr.hashing import fingerprint_folder, hash_bytes, hash_file, hash_folder, hash_pixels, hash_text
+from tests.unprivileged import unprivileged
+from tsdsr.errors import DatasetError, ModelError
+from tsdsr.hashing import fingerprint_folder, hash_bytes, hash_file, hash_folder, hash_model, hash_pixels, hash_text
 
 WEIGHTS = bytes(range(256)) * 1200
 
@@ -70,3 +71,21 @@ def test_names_that_are_not_unicode_have_a_hash(model: Path) -> None:
     name = b"caf\xe9.json".decode("utf-8", "surrogateescape")
     (model / "vae" / name).write_text("{}")
     assert before != (hash_folder(model, ""), fingerprint_folder(model, ["vae"]))
+
+
+def test_a_models_hash_depends_on_weights_and_configuration_alone(model: Path) -> None:
+    before = hash_model(model)
+    (model / "README.md").write_text("a model card")
+    (model / ".cache").mkdir()
+    (model / ".cache" / "download.lock").write_text("")
+    assert hash_model(model) == before
+    (model / "vae" / "model.safetensors").write_bytes(WEIGHTS[:100_000] + b"x" + WEIGHTS[100_001:])  # in the middle
+    changed = hash_model(model)
+    (model / "vae" / "config.json").write_text('{"a": 1}')
+    assert len({before, changed, hash_model(model)}) == 3
+
+
+def test_a_model_that_cannot_be_read_has_no_hash(model: Path) -> None:
+    (model / "vae" / "model.safetensors").chmod(0)
+    with unprivileged(model), pytest.raises(ModelError, match=r"cannot be read \(Permission denied\)"):
+        hash_model(model)

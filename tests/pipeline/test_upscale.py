@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,6 +177,23 @@ def test_arguments_of_wrong_types_are_named(
     assert not source.with_name("b.png").exists()
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"quality": "90"},
+        {"quality": 1.5},
+        {"quality": True},
+        {"subsampling": 444},
+        {"lossless": "yes"},
+        {"compression": None},
+        {"compression": "x"},
+    ],
+)
+def test_write_options_check_the_types_of_their_values(field: dict[str, object]) -> None:
+    with pytest.raises(InvalidInputError, match=f"{next(iter(field))} must"):
+        WriteOptions(**field)  # type: ignore[arg-type]
+
+
 def test_places_that_cannot_be_used_are_found_before_a_model_is_loaded(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +221,37 @@ def test_a_folder_records_what_its_results_were_made_from(mini_pipe: OneStepSRPi
     upscale_file(source, target, 2, model=mini_pipe)
     result = CliRunner().invoke(app, arguments)
     assert (result.exit_code, "was made with other settings (model" in result.output) == (1, True), result.output
+
+
+def test_numbers_of_numpy_are_numbers(mini_pipe: OneStepSRPipeline, source: Path) -> None:
+    folder, target = source.with_name("model"), source.with_name("b.png")
+    save_pipeline(mini_pipe, folder, torch.float32)
+    upscale_file(
+        source,
+        target,
+        np.float32(2),
+        model=folder,
+        seed=np.int64(3),
+        detail=np.float32(1),
+        tile=np.int32(64),  # type: ignore[arg-type]
+    )
+    arguments = ["upscale", str(source), "-o", str(target), "--model", str(folder), "--scale", "2", "--seed", "3"]
+    assert "0 upscaled, 1 skipped" in CliRunner().invoke(app, [*arguments, "--tile", "64"]).output
+
+
+def test_a_result_can_go_into_a_pipe(mini_pipe: OneStepSRPipeline, source: Path) -> None:
+    pipe, folder = source.with_name("pipe.png"), source.with_name("model")
+    os.mkfifo(pipe)
+    save_pipeline(mini_pipe, folder, torch.float32)
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    result = CliRunner().invoke(app, ["upscale", str(source), "-o", str(pipe), "--model", str(folder)])
+    assert result.exit_code == 0, result.output
+    reader.join(10)
+    upscale_file(source, source.with_name("b.png"), model=folder)
+    assert received == [source.with_name("b.png").read_bytes()]
+    assert pipe.is_fifo()
 
 
 def test_phone_portraits_stand_upright_in_files_and_in_python(mini_pipe: OneStepSRPipeline, tmp_path: Path) -> None:

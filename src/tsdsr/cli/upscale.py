@@ -79,7 +79,7 @@ def upscale(
             options = RestoreOptions(
                 scale, parse_target(target), fit.value, color_fix.value, detail, parse_tile(tile), tile_batch=tile_batch
             )
-            check_arguments(model, device, fit, preset, options, seed)
+            check_arguments(fit, preset, options, seed)
             written = WriteOptions(quality, subsampling.value, lossless, compression)
             settings = recipe_settings(
                 dtype=dtype.value, seed=seed, icc=icc.value, backend=backend.value, preset=preset.value,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,10 +100,10 @@ def parse_target(text: str | None) -> tuple[int, int] | None:
     """
     if text is None:
         return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) for part in parts):
-        raise InvalidInputError(f"--target takes WIDTHxHEIGHT in pixels, such as 1920x1080, got {text!r}")
-    return int(parts[0]), int(parts[1])
+    sides = re.fullmatch(r"0*([1-9]\d{0,8})x0*([1-9]\d{0,8})", text.lower(), re.ASCII)
+    if sides is None:
+        raise InvalidInputError(f"--target takes WIDTHxHEIGHT in pixels, such as 1920x1080, got {text[:40]!r}")
+    return int(sides[1]), int(sides[2])
 
 
 def parse_tile(text: str) -> Tile:
@@ -115,8 +116,8 @@ def parse_tile(text: str) -> Tile:
         return "auto"
     if text == "off":
         return None
-    if not text.isdecimal():
-        raise InvalidInputError(f"--tile takes 'auto', 'off' or a number of pixels, got {text!r}")
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        raise InvalidInputError(f"--tile takes 'auto', 'off' or a number of pixels, got {text[:40]!r}")
     return int(text)
 
 
@@ -133,9 +134,7 @@ def parse_format(text: str | None) -> str | None:
     return f".{text.strip().lower().lstrip('.')}"
 
 
-def check_arguments(
-    model: str, device: str, fit: FitChoice, preset: PresetChoice, options: RestoreOptions, seed: int | None
-) -> None:
+def check_arguments(fit: FitChoice, preset: PresetChoice, options: RestoreOptions, seed: int | None) -> None:
     """Check arguments that no other function checks, and that they go together.
 
     Raises:
@@ -143,9 +142,6 @@ def check_arguments(
     """
     from tsdsr.pipeline.upscale import check_seed
 
-    for name, value in {"--model": model, "--device": device}.items():
-        if not value.strip():
-            raise InvalidInputError(f"{name} is empty; give a value, or leave it out")
     check_seed(seed)
     if fit is not FitChoice.contain and options.target_size is None:
         raise InvalidInputError(f"--fit {fit.value} needs --target")

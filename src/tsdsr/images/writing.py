@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from tsdsr.errors import FileWriteError, ImageWriteError, InvalidInputError
+from tsdsr.field_checks import check_fields
 from tsdsr.files import StrPath, atomic_path
 from tsdsr.images.checked_file import CheckedFile
 from tsdsr.images.icc import to_srgb
@@ -57,10 +58,11 @@ class WriteOptions:
     compression: int = 4
 
     def __post_init__(self) -> None:
-        if self.quality is not None and not 1 <= self.quality <= 100:
-            raise InvalidInputError(f"quality must lie between 1 and 100, got {self.quality}")
         if self.subsampling not in ("444", "422", "420"):
             raise InvalidInputError(f"subsampling must be 444, 422 or 420, got {self.subsampling!r}")
+        check_fields(self)
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise InvalidInputError(f"quality must lie between 1 and 100, got {self.quality}")
         if not 0 <= self.compression <= 9:
             raise InvalidInputError(f"compression must lie between 0 and 9, got {self.compression}")
 

@@ -148,6 +148,8 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 def record(destination: Path, records: ResultRecords, made_from: MadeFrom) -> tuple[str, ...]:
     """Record a result that has been written; return a notice if that fails, because the result itself is sound."""
+    if not destination.is_file():
+        return ()  # it went into a pipe
     try:
         records.add(destination, made_from)
     except (FileWriteError, OSError) as error:

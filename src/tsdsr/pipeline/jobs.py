@@ -140,7 +140,7 @@ def settle_jobs(
 
 def _settled(job: Job, records: ResultRecords, made_from: Callable[[Job], MadeFrom], overwrite: bool) -> Job:
     try:
-        if overwrite or not os.path.lexists(job.destination) or os.path.isdir(job.destination):
+        if overwrite or not os.path.isfile(job.destination):  # a pipe is written to, whatever it is
             require_writable_file(job.destination)
             return job
         content = made_from(job)

@@ -86,6 +86,17 @@ class RestoreOptions:
             raise InvalidInputError(f"tile_overlap must be at least 0 pixels, got {self.tile_overlap!r}")
         if not is_count(self.tile_batch, 1):
             raise InvalidInputError(f"tile_batch must be at least 1, got {self.tile_batch!r}")
+        self._as_plain_numbers()
+
+    def _as_plain_numbers(self) -> None:
+        """Convert numbers of NumPy and other types, which neither torch nor JSON takes everywhere."""
+        kinds = {"scale": float, "detail": float, "tile": int, "tile_overlap": int, "tile_batch": int}
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if _is_number(value):
+                object.__setattr__(self, name, kind(value))
+        if self.target_size is not None:
+            object.__setattr__(self, "target_size", tuple(int(side) for side in self.target_size))
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width of the result for an input of this size.

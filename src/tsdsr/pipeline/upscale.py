@@ -173,7 +173,8 @@ def recipe_settings(
     """
     name = str(dtype).removeprefix("torch.")
     short = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}.get(name, name)
-    return {"dtype": short, "seed": seed, "icc": icc, "backend": backend, "quantize": quantize, "preset": preset}
+    number = None if seed is None else int(seed)
+    return {"dtype": short, "seed": number, "icc": icc, "backend": backend, "quantize": quantize, "preset": preset}
 
 
 def _check_types(
@@ -229,7 +230,7 @@ def picture_restorer(
     import torch
 
     def restore(picture: Picture) -> Picture:
-        generator = None if seed is None else torch.Generator(pipe.device).manual_seed(seed)
+        generator = None if seed is None else torch.Generator(pipe.device).manual_seed(int(seed))
         enlarge = partial(pipe.upscale_pixels, generator=generator, on_tile=on_tile, **asdict(options))
         return restore_picture(to_srgb(picture) if icc == "srgb" else picture, enlarge, options.visible)
 
