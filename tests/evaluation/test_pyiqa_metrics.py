@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import re
 import warnings
 from pathlib import Path
@@ -238,3 +240,20 @@ def test_peers_that_do_not_fit_are_refused(peer_file: Path, tmp_path: Path) -> N
     (tmp_path / "junk.pth").write_bytes(b"junk")
     with pytest.raises(WeightsError, match=r"junk\.pth: is damaged or holds more than weights"):
         load_peer(tmp_path / "junk.pth", 4)
+
+
+def test_clipiqa_is_made_where_its_weights_are(monkeypatch: pytest.MonkeyPatch, pyiqa: Any) -> None:
+    """Its package imports pkg_resources, which the extra ``eval`` brings. The CLIP of this test is tiny and random."""
+    if importlib.util.find_spec("pkg_resources") is None:
+        pytest.skip("this setuptools has no pkg_resources; the extra 'eval' brings one that has")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pkg_resources is deprecated
+        clipiqa = importlib.import_module("pyiqa.archs.clipiqa_arch")
+        clip_model = importlib.import_module("pyiqa.archs.clip_model")
+    torch.manual_seed(0)
+    tiny = clip_model.CLIP(8, 224, (1, 1, 1, 1), 8, 0, 77, 49408, 8, 1, 1).eval()
+    monkeypatch.setattr(clipiqa, "load", lambda *_: tiny)
+    monkeypatch.setattr(pyiqa_metrics, "_failed", {})
+    metric = create(METRICS["clipiqa"], torch.device("cpu"))
+    score = float(metric(torch.rand(1, 3, 224, 224)))
+    assert 0 <= score <= 1
