@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
 from tsdsr.devices import free_memory
+from tsdsr.files import StrPath
 from tsdsr.measuring import stage
 from tsdsr.models.conditioning import FixedPrompt
 from tsdsr.models.denoiser import as_denoiser, restore
@@ -90,6 +93,15 @@ class OneStepSRPipeline(DiffusionPipeline):
         """Move or cast the networks, as in diffusers. float16 on a CPU is no reason for a warning: it runs, slowly."""
         moved: OneStepSRPipeline = super().to(*args, **{"silence_dtype_warnings": True, **kwargs})
         return moved
+
+    def save_pretrained(self, save_directory: StrPath, **kwargs: Any) -> None:
+        """Store the pipeline, as in diffusers; its weights can be read by whom the umask says.
+
+        :func:`~tsdsr.pipeline.convert.save_pipeline` writes the whole folder or nothing, and chooses the precision.
+        """
+        super().save_pretrained(save_directory, **kwargs)
+        for weights in Path(save_directory).glob("*/*.safetensors"):  # safetensors creates private files
+            weights.chmod(stat.S_IMODE(weights.with_name("config.json").stat().st_mode))
 
     @cached_property
     def spec(self) -> ModelSpec:
