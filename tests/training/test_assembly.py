@@ -139,7 +139,8 @@ def test_held_out_photographs_are_never_trained_on(tmp_path: Path, kind: str) ->
             single(config={"pairs": pairs, "validation_share": 0.4, "validation_crop": 48}), tmp_path / "run"
         )
     else:
-        run = teacher(dataclasses.replace(TEACHER, crops=crops, validation_share=0.4), tmp_path / "run")
+        settings = dataclasses.replace(TEACHER, crops=crops, validation_share=0.4, validation_crop=48)
+        run = teacher(settings, tmp_path / "run")
     run.data = training_data([source], run.config, {})
     held = {int(path.stem) for path in run.data.validation}
     assert 1 < len(held) < 11

@@ -183,7 +183,8 @@ def test_held_out_photographs_and_crops_have_the_size_asked_for(tmp_path: Path) 
     folder = coloured(tmp_path / "photos", 10)
     sources = [Source("photos", tuple(sorted(folder.iterdir())))]
     none, some, more = (
-        training_data(sources, dataclasses.replace(single(), validation_share=share), {}) for share in (0.0, 0.3, 0.6)
+        training_data(sources, dataclasses.replace(single(), validation_share=share, validation_crop=48), {})
+        for share in (0.0, 0.3, 0.6)
     )
     assert len(none.validation) == 0
     assert 0 < len(some.validation) < len(more.validation)

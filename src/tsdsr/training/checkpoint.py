@@ -21,8 +21,13 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 
         keep (int): number of checkpoints to keep.
     """
     path = folder / f"checkpoint-{step:08d}.pt"
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # torch hides that the disk is full
+                raise error.__context__ from error
+            raise
     for old in sorted(folder.glob("checkpoint-*.pt"))[:-keep]:
         old.unlink()
     return path
