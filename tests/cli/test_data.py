@@ -70,6 +70,9 @@ def test_degrade_reports_an_unusable_photograph_and_goes_on(photo_folder: Path, 
     code, output = run("data", "degrade", photo_folder / "coffee.jpg", "-o", out, "--crop", 64, "--overwrite")
     assert (code, "1 pair in" in output) == (0, True), output
     assert [p.name for p in list_photos(out)] == ["coffee.png", "coffee.png"]
+    code, output = run("data", "degrade", photo_folder, "-o", out, "--crop", 4000, "--overwrite")
+    assert (code, "no pair can be made" in output, "5 failed" in output) == (1, True, True), output
+    assert [p.name for p in list_photos(out)] == ["coffee.png", "coffee.png"]
 
 
 def test_degrade_leaves_its_own_results_out(photo_folder: Path) -> None:
@@ -86,13 +89,22 @@ def test_from_photographs_to_shards_with_prompts(photo_folder: Path, tmp_path: P
     assert (code, "4 prompts written, 0 were there" in output) == (0, True), output
     code, output = run(*caption)
     assert "0 prompts written, 4 were there" in output
+    code, output = run(*caption, "--instruction", "in French")
+    assert (code, "4 texts are of other images" in output, "--overwrite" in output) == (2, True, True), output
     code, output = run(
         "data", "shard", photo_folder, "-o", tmp_path / "shards", "--per-shard", 3, "--prompts", tmp_path / "prompts",
         "--min-side", 300,
     )  # fmt: skip
     assert (code, "4 images in 2 shards" in output) == (0, True), output
+    again = ["data", "shard", photo_folder, "-o", tmp_path / "shards", "--min-side", 300]
+    code, output = run(*again)
+    assert (code, "holds shards of other" in output, "--overwrite" in output) == (2, True, True), output
     samples = {s.key: s for s in ShardStream(str(tmp_path / "shards"), epochs=1)}
     assert samples["more/rocket"].prompt == (tmp_path / "prompts" / "more" / "rocket.txt").read_text()
+    (photo_folder / "broken.png").write_bytes(b"x")
+    code, output = run(*again, "--overwrite")
+    assert (code, "4 images in 1 shard in" in output, "1 failed" in output) == (1, True, True), output
+    assert all(s.prompt is None for s in ShardStream(str(tmp_path / "shards"), epochs=1))
 
 
 def test_cache_text_and_latents(photo_folder: Path, tmp_path: Path) -> None:

@@ -76,6 +76,8 @@ def degrade(
             images = [hq] if hq.is_file() else list_photos(hq, leave_out=[output])
             planned = plan_test_set(root, images, settings, seed, crop, count, failures)
             items = list(track(planned, "parameters", len(images) if count is None else count))
+        if failures.count and not items:
+            failures.end(f"no pair can be made; {output} is left as it is")
         writer = write_test_set(root, items, settings, output, overwrite, failures)
         made = sum(1 for _ in track(writer, "pairs", len(items)))
     failures.end(f"{counted(made, 'pair')} in {output}")

@@ -203,12 +203,14 @@ def write_test_set(
         str: name of each pair when it is complete.
 
     Raises:
-        DatasetError: A source image differs from the one in the manifest, two items share a name, or the folder holds
-            another test set or other images.
+        DatasetError: There are no items, a source image differs from the one in the manifest, two items share a name,
+            or the folder holds another test set or other images.
         InvalidInputError: The folder cannot be written, or is that of the photographs.
         FileWriteError: A file cannot be written.
     """
     root, output, items = Path(root), require_writable_folder(output), list(items)
+    if not items:
+        raise DatasetError(f"{output}: no pair can be made, so nothing is written")
     _require_distinct(item.name for item in items)
     _require_apart(root, output)
     _make_room(output, items, settings, overwrite)
