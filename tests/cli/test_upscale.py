@@ -48,7 +48,7 @@ def test_failures_are_listed_and_the_rest_is_done(model: str, photo_folder: Path
     code, output = run("upscale", photo_folder, missing, "-o", tmp_path / "out", "--model", model, "--scale", 1)
     assert code == 1
     assert "4 upscaled, 0 skipped (already there), 2 failed" in output
-    assert f"failed: {photo_folder / 'broken.png'}: is not an image" in output
+    assert f"failed: {photo_folder / 'broken.png'}: is a text, not an image" in output
     assert f"failed: {missing}: no such file" in output
 
 
