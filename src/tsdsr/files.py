@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -250,19 +251,20 @@ def _write_errors_named(path: Path) -> Iterator[None]:
     except OSError as error:
         raise FileWriteError(f"{path}: cannot be written ({error.strerror or error})") from error
     except Exception as error:
-        if not _is_write_failure(error):
+        reason = _library_reason(str(error))
+        if reason is None:
             raise
-        raise FileWriteError(f"{path}: cannot be written ({_first_line(error)})") from error
+        raise FileWriteError(f"{path}: cannot be written ({reason})") from error
 
 
-def _is_write_failure(error: Exception) -> bool:
-    """Whether a library's own exception reports a failed write: safetensors, or torch.save."""
-    text = str(error)
-    return "(os error " in text or "PytorchStreamWriter" in text or "unexpected pos" in text
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]
+def _library_reason(message: str) -> str | None:
+    """Return why a write failed, from a library's own exception; None if it is about something else."""
+    number = re.search(r"\(os error (\d+)\)", message)  # safetensors
+    if number is not None:
+        return os.strerror(int(number[1]))
+    if any(sign in message for sign in ("PytorchStreamWriter", "unexpected pos", "iostream error")):
+        return "the disk took a part of the data only; it may be full"  # torch.save and OpenVINO give no reason
+    return None
 
 
 @contextmanager
