@@ -60,7 +60,8 @@ def errors_named(file: EncodedImage) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise ImageReadError(f"{file.name}: {_unidentified(file)}") from error
     except Exception as error:  # decoders raise any exception on damaged files
-        if is_out_of_memory(error) or mentions_lack_of_memory(str(error)):
+        unclear = "could not create decoder object" in str(error)  # libwebp, of damage and of a lack of memory
+        if is_out_of_memory(error) or mentions_lack_of_memory(str(error)) or (unclear and not _can_take(1 << 28)):
             raise ImageReadError(f"{file.name}: {_TOO_LITTLE_MEMORY}") from without_frames(error)
         if isinstance(error, OSError) and error.errno is not None:  # of the operating system, not of a decoder
             raise ImageReadError(f"{file.name}: cannot be read ({error.strerror})") from error
@@ -90,11 +91,18 @@ def lack_of_memory_named(file: EncodedImage, width: int, height: int) -> Iterato
     except (TSDSRError, MemoryError):
         raise
     except Exception as error:
-        try:
-            np.empty(width * height * _DECODER_BYTES, np.uint8)
-        except MemoryError:
+        if not _can_take(width * height * _DECODER_BYTES):
             raise ImageReadError(f"{file.name}: {_TOO_LITTLE_MEMORY}") from without_frames(error)
         raise
+
+
+def _can_take(size: int) -> bool:
+    """Return whether this process may map some bytes more."""
+    try:
+        np.empty(size, np.uint8)
+    except MemoryError:
+        return False
+    return True
 
 
 @contextmanager
