@@ -20,8 +20,9 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
+from tsdsr.images.formats import codecs
 from tsdsr.images.picture import Picture
-from tsdsr.images.reading import codecs, read_picture
+from tsdsr.images.reading import read_picture
 from tsdsr.images.writing import WriteOptions, write_picture
 
 IN, OUT = (8000, 6000), (9240, 6930)

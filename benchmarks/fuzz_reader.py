@@ -31,8 +31,9 @@ import tifffile
 from PIL import Image, ImageCms
 
 from tsdsr.errors import ImageError
+from tsdsr.images.formats import FORMATS, codecs
 from tsdsr.images.picture import Metadata, Picture
-from tsdsr.images.reading import FORMATS, codecs, read_picture
+from tsdsr.images.reading import read_picture
 from tsdsr.images.writing import write_picture
 
 MAX_PIXELS = 4_000_000

@@ -8,8 +8,8 @@ import numpy as np
 import skimage.data
 from PIL import Image, ImageCms
 
+from tsdsr.images.formats import FORMATS, codecs
 from tsdsr.images.picture import Metadata, Picture, Pixels
-from tsdsr.images.reading import FORMATS, codecs
 
 SUFFIXES = [
     suffix

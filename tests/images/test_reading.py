@@ -13,7 +13,8 @@ from PIL import Image, ImageCms, ImageOps
 
 from tests.images.pictures import SUFFIXES, exif, ramp, rgb
 from tsdsr.errors import ImageReadError, ImageTooLargeError, MissingDependencyError
-from tsdsr.images.reading import FORMATS, read_picture
+from tsdsr.images.formats import FORMATS
+from tsdsr.images.reading import read_picture
 from tsdsr.images.writing import write_picture
 
 

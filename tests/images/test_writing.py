@@ -16,8 +16,9 @@ from PIL import Image
 from tests.images.pictures import LOSSLESS, SUFFIXES, deep, kinds, metadata, ramp, rgb
 from tsdsr.errors import ImageWriteError, InvalidInputError
 from tsdsr.images import writing
+from tsdsr.images.formats import FORMATS
 from tsdsr.images.picture import Picture
-from tsdsr.images.reading import FORMATS, read_picture, read_rgb, read_size
+from tsdsr.images.reading import read_picture, read_rgb, read_size
 from tsdsr.images.writing import WriteOptions, write_picture
 
 KINDS = kinds()

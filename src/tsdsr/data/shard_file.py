@@ -12,9 +12,9 @@ from typing import IO
 import numpy as np
 
 from tsdsr.data.captions import decode_prompt
-from tsdsr.data.sources import PHOTO_SUFFIXES
 from tsdsr.errors import DatasetError, ImageError
 from tsdsr.files import atomic_path
+from tsdsr.images.formats import FORMATS
 from tsdsr.images.reading import decode_rgb
 
 
@@ -162,7 +162,7 @@ class ShardReader:
         """
         key = self.keys[number]
         members = self._samples[key]
-        suffix = next((s for s in members if s in PHOTO_SUFFIXES), None)
+        suffix = next((s for s in members if s in FORMATS), None)
         if suffix is None:
             raise DatasetError(f"sample {key}: has no image")
         try:

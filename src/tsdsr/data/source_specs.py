@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.files import StrPath, as_path
-from tsdsr.images.reading import FORMATS
+from tsdsr.images.formats import FORMATS
 
 LAYOUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

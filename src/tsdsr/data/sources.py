@@ -18,14 +18,12 @@ from numpy.typing import NDArray
 from tsdsr.data.source_specs import LAYOUTS, SourceSpec, parse_source, read_list
 from tsdsr.errors import DatasetError, ImageError, InvalidInputError, MissingDependencyError
 from tsdsr.files import StrPath, as_path
+from tsdsr.images.formats import FORMATS
 from tsdsr.images.listing import describe_skipped, list_images
-from tsdsr.images.reading import FORMATS, read_rgb
+from tsdsr.images.reading import read_rgb
 from tsdsr.wording import counted
 
 logger = logging.getLogger(__name__)
-
-PHOTO_SUFFIXES = frozenset(FORMATS)
-"""Suffixes of photographs in folders: every format that can be read."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def _images_at(spec: SourceSpec) -> list[Path]:
         return list_photos(_layout_folder(spec.layout, spec.path))
     if not stat.S_ISREG(mode):
         raise DatasetError(f"{spec.path}: is neither a folder nor a file of photographs")
-    return [spec.path] if spec.path.suffix.lower() in PHOTO_SUFFIXES else read_list(spec.path)
+    return [spec.path] if spec.path.suffix.lower() in FORMATS else read_list(spec.path)
 
 
 def _layout_folder(layout: str, root: Path) -> Path:

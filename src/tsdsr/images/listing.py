@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tsdsr.errors import ImageReadError
 from tsdsr.files import StrPath
-from tsdsr.images.reading import FORMATS
+from tsdsr.images.formats import FORMATS
 from tsdsr.wording import counted
 
 HIDDEN = "hidden or system file"
@@ -58,7 +58,7 @@ def list_images(
 ) -> Listing:
     """List the image files below a folder. Every command lists folders with this function.
 
-    A file is an image if its suffix is in :data:`~tsdsr.images.reading.FORMATS`; links that lead nowhere are listed,
+    A file is an image if its suffix is in :data:`~tsdsr.images.formats.FORMATS`; links that lead nowhere are listed,
     so that reading them reports it. Hidden and system files and folders are skipped.
 
     Args:

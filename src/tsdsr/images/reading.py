@@ -16,10 +16,6 @@ from tsdsr.images.color_modes import conversion_of, take_transparent_colour, upr
 from tsdsr.images.declared_color import Declared, Header, in_declared_space, read_declared, read_header
 from tsdsr.images.encoded import EncodedImage
 from tsdsr.images.exif import ORIENTATION
-from tsdsr.images.formats import FORMATS as FORMATS
-from tsdsr.images.formats import codecs as codecs
-from tsdsr.images.formats import image_format as image_format
-from tsdsr.images.formats import require_codec as require_codec
 from tsdsr.images.isobmff import HeifInfo
 from tsdsr.images.jpeg_trailer import trailer_contents
 from tsdsr.images.metadata import fitted, read_metadata

@@ -12,11 +12,11 @@ from typing import IO, Any
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from tsdsr.images.exif import EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD
 from tsdsr.images.metadata import RESOLUTION_UNIT, TIFF_STRUCTURE, X_RESOLUTION, Y_RESOLUTION
 from tsdsr.images.picture import Picture, strips
 from tsdsr.images.png import deflater, interleaved
 
-_EXIF_IFD, _GPS_IFD, _INTEROPERABILITY_IFD = 0x8769, 0x8825, 0xA005
 _UNDEFINED, _LONG8 = 7, 16
 _CLASSIC_BYTES = 2**32 - 1
 """Largest position in a classic TIFF. Larger files are BigTIFF, which has the same tags and 64-bit positions."""
@@ -98,10 +98,10 @@ def _add_exif(directory: ImageFileDirectory_v2, block: bytes) -> None:
     exif = Image.Exif()
     exif.load(block)
     for tag, value in exif.items():
-        if tag in (_EXIF_IFD, _GPS_IFD):
+        if tag in (EXIF_IFD, GPS_IFD):
             group = dict(exif.get_ifd(tag))
-            if _INTEROPERABILITY_IFD in group:
-                group[_INTEROPERABILITY_IFD] = dict(exif.get_ifd(_INTEROPERABILITY_IFD))
+            if INTEROPERABILITY_IFD in group:
+                group[INTEROPERABILITY_IFD] = dict(exif.get_ifd(INTEROPERABILITY_IFD))
             directory[tag] = group
         elif tag not in TIFF_STRUCTURE:
             directory[tag] = value

@@ -9,9 +9,10 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
+from tsdsr.images.exif import EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD
 from tsdsr.images.metadata import TIFF_STRUCTURE
 
-_POINTERS = (0x8769, 0x8825, 0xA005)  # EXIF, GPS, interoperability
+_POINTERS = (EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD)
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _EIGHT_BYTES = {16: 4, 17: 9, 18: 13}  # BigTIFF's integers → their counterparts of 4 bytes
 _MOST_DIRECTORIES, _MOST_ENTRIES, _MOST_BYTES = 1000, 2000, 1 << 22

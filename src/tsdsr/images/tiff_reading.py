@@ -19,13 +19,14 @@ from PIL import Image
 
 from tsdsr.errors import ImageReadError, install_extra
 from tsdsr.images.encoded import EncodedImage
+from tsdsr.images.exif import ORIENTATION
 from tsdsr.images.picture import Pixels, strips
 from tsdsr.images.sixteen_bit import unmultiplied
 from tsdsr.images.tiff_directories import check_chain, exif_block
 from tsdsr.wording import counted
 
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
-_SUBFILE, _OLD_SUBFILE, _ORIENTATION, _XMP, _ICC, _DNG_VERSION = 254, 255, 274, 700, 34675, 50706
+_SUBFILE, _OLD_SUBFILE, _XMP, _ICC, _DNG_VERSION = 254, 255, 700, 34675, 50706
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _MASK_PHOTOMETRIC, _CFA, _LINEAR_RAW = 0, 1, 2, 4, 32803, 34892
 _CANON_MARK = b"CR"
 _RAW_COMPRESSIONS = (32767, 32769, 32770, 34713, 65535)  # Sony, Epson, Samsung, Nikon, Pentax
@@ -121,7 +122,7 @@ def tags_of(file: EncodedImage, page: TiffPage) -> Image.Exif:
     tags = Image.Exif()
     with file.stream() as stream, suppress(ValueError, struct.error):  # without them if they are damaged
         tags.load(exif_block(stream, page.positions))
-    tags[_ORIENTATION] = page.orientation
+    tags[ORIENTATION] = page.orientation
     return tags
 
 
@@ -129,7 +130,7 @@ def _described(tiff: Any, page: Any, number: int | None) -> TiffPage:
     masks = any(_tag(other, _SUBFILE) & _MASK for other in tiff.pages)
     notices = ["the transparency mask in the file is left out"] if masks else []
     positions = [int(page.offset), *([] if number == 0 else [int(tiff.pages.first.offset)])]
-    orientation = _tag(page, _ORIENTATION) or _tag(tiff.pages.first, _ORIENTATION)
+    orientation = _tag(page, ORIENTATION) or _tag(tiff.pages.first, ORIENTATION)
     orientation = orientation if orientation in range(2, 9) else 1
     return TiffPage(number, int(page.imagewidth), int(page.imagelength), orientation, positions, notices)
 

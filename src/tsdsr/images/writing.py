@@ -13,11 +13,11 @@ from tsdsr.errors import FileWriteError, ImageWriteError, InvalidInputError
 from tsdsr.field_checks import check_fields
 from tsdsr.files import StrPath, atomic_path
 from tsdsr.images.checked_file import CheckedFile
+from tsdsr.images.formats import FORMATS, image_format, require_codec
 from tsdsr.images.icc import to_srgb
 from tsdsr.images.metadata import fitted, with_resolution
 from tsdsr.images.picture import Metadata, Picture, flattened, to_8_bits
 from tsdsr.images.png import write_png
-from tsdsr.images.reading import FORMATS, image_format, require_codec
 from tsdsr.images.tiff import can_hold, write_tiff
 
 Subsampling = Literal["444", "422", "420"]
@@ -71,7 +71,7 @@ def check_size(path_or_format: StrPath, width: int, height: int) -> None:
     """Check that an image of this size can be written. Call it before the image is computed.
 
     Args:
-        path_or_format (str | PathLike): destination, or a format of :data:`tsdsr.images.reading.FORMATS` ("JPEG").
+        path_or_format (str | PathLike): destination, or a format of :data:`tsdsr.images.formats.FORMATS` ("JPEG").
         width, height (int): size in pixels.
 
     Raises:

@@ -9,7 +9,7 @@ import unicodedata
 from pathlib import Path
 
 from tsdsr.errors import InvalidInputError
-from tsdsr.images.reading import FORMATS
+from tsdsr.images.formats import FORMATS
 
 _OTHER_FORMATS = {
     ".apng", ".arw", ".avi", ".avifs", ".cr2", ".cr3", ".cur", ".dcm", ".dds", ".dng", ".emf", ".eps", ".exr",

@@ -12,7 +12,8 @@ from tsdsr.errors import ImageError, ImageWriteError, InvalidInputError, Missing
 from tsdsr.files import StrPath, as_path, require_writable_file, require_writable_folder
 from tsdsr.hashing import hash_bytes, hash_file
 from tsdsr.images.encoded import EncodedImage
-from tsdsr.images.reading import FORMATS, image_format, read_size, require_codec
+from tsdsr.images.formats import FORMATS, image_format, require_codec
+from tsdsr.images.reading import read_size
 from tsdsr.images.writing import check_size
 from tsdsr.pipeline.destinations import are_one_name, folded, names_a_file, with_format
 from tsdsr.pipeline.options import RestoreOptions

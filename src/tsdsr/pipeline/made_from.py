@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tsdsr.images.reading import image_format
+from tsdsr.images.formats import image_format
 from tsdsr.images.writing import DEFAULT_QUALITY, WriteOptions
 from tsdsr.pipeline.jobs import Job
 from tsdsr.pipeline.options import RestoreOptions

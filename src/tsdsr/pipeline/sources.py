@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tsdsr.errors import ImageReadError, InvalidInputError
 from tsdsr.files import as_path
+from tsdsr.images.formats import FORMATS
 from tsdsr.images.listing import describe_skipped, is_hidden, list_images
-from tsdsr.images.reading import FORMATS
 
 STANDARD_STREAM = "-"
 """Name of the standard input, as an input, and of the standard output, as an output."""

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tsdsr.errors import ImageWriteError, InvalidInputError
 from tsdsr.files import StrPath, as_path, require_writable_file
+from tsdsr.images.formats import image_format, require_codec
 from tsdsr.images.icc import to_srgb
 from tsdsr.images.picture import Picture, Pixels
-from tsdsr.images.reading import DEFAULT_MAX_PIXELS, image_format, require_codec
+from tsdsr.images.reading import DEFAULT_MAX_PIXELS
 from tsdsr.images.transparency import enlarge_alpha, fill_transparent
 from tsdsr.images.writing import WriteOptions
 from tsdsr.pipeline.batch import record, restore_file
