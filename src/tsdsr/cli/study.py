@@ -68,12 +68,10 @@ def serve(
 ) -> None:
     """Serve the page until interrupted; votes are kept across restarts."""
     with errors_reported():
-        import signal
         from contextlib import suppress
 
         from tsdsr.study.server import serve as run
 
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl+C: the database is closed properly
         with suppress(KeyboardInterrupt):
             run(folder, host, port, on_ready=lambda address: typer.echo(f"serving {address} (Ctrl+C ends)"))
 
