@@ -224,8 +224,7 @@ class Case:
 
 def cases(count: int, seed: int) -> Iterator[Case]:
     """Yield bombs and intact files under every suffix, then mutations, reproducibly."""
-    whole, suffixes = seeds(), sorted(FORMATS)
-    rng = random.Random(seed)
+    whole, suffixes, rng = seeds(), sorted(FORMATS), random.Random(seed)
     for name, content in bombs().items():
         yield Case("bomb", name, content)
     for name, content in whole.items():

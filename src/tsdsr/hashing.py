@@ -46,22 +46,6 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def hash_folder(folder: Path, made_with: str) -> str:
-    """Return a 10-byte BLAKE2b hash of all files below a folder: names and content.
-
-    Args:
-        folder (Path): read in full.
-        made_with (str): hashed first; anything else that the product of these files depends on.
-    """
-    digest = hashlib.blake2b(made_with.encode(), digest_size=10)
-    for path in _files(folder):
-        digest.update(_name(path, folder))
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    return digest.hexdigest()
-
-
 def hash_model(folder: Path) -> str:
     """Return the SHA-256 of a model's weights and configuration: names and content of the files, read in full.
 

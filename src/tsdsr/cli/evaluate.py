@@ -156,6 +156,7 @@ def open_system(text: str, scale: int, device: str, dtype: str) -> System:
 
     from tsdsr.evaluation.peers import INTERPOLATIONS, PEER_SUFFIXES, interpolation, load_peer
     from tsdsr.evaluation.system import System
+    from tsdsr.pipeline.model_files import is_model
 
     label, equals, value = text.partition("=")
     if not equals or os.path.lexists(text):
@@ -165,7 +166,7 @@ def open_system(text: str, scale: int, device: str, dtype: str) -> System:
     path = Path(value)
     if value in INTERPOLATIONS:
         system = interpolation(value, scale)
-    elif path.is_dir() and not any((path / name).exists() for name in ("model_index.json", "tsdsr.json")):
+    elif path.is_dir() and not is_model(path):
         system = System(label or path.resolve().name, folder=path)
     elif path.suffix.lower() in PEER_SUFFIXES:
         system = load_peer(path, scale, device, name=label or None)
@@ -179,7 +180,7 @@ def _pipeline_system(model: str, scale: int, device: str, dtype: str, label: str
     from diffusers.utils.logging import disable_progress_bar
 
     from tsdsr.evaluation.system import System
-    from tsdsr.hashing import hash_folder
+    from tsdsr.hashing import hash_model
     from tsdsr.measuring import Stopwatch
     from tsdsr.pipeline.loading import load_pipeline, resolve_model
 
@@ -202,7 +203,7 @@ def _pipeline_system(model: str, scale: int, device: str, dtype: str, label: str
     precision = str(pipe.dtype).removeprefix("torch.")
     made_from = {
         "system": "pipeline",
-        "weights": hash_folder(folder, ""),
+        "weights": hash_model(folder),
         "scale": scale,
         "device": pipe.device.type,
         "dtype": precision,

@@ -25,7 +25,7 @@ from tsdsr.models.folded import FOLDED_CLASSES
 from tsdsr.models.network_folders import load_part
 from tsdsr.models.parts_check import check_parts
 from tsdsr.models.zoo import SPECS, ModelSpec
-from tsdsr.pipeline.model_files import EXPORT_INDEX, MODEL_INDEX, PACKAGED_MODELS, local_folder
+from tsdsr.pipeline.model_files import MODEL_INDEX, PACKAGED_MODELS, is_exported, local_folder
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 PARTS = ("denoiser", "vae", "prompt")
@@ -136,7 +136,7 @@ def check_pipeline_folder(folder: StrPath) -> tuple[ModelSpec, dict[str, type[Mo
         ModelError: the index is broken or belongs to another pipeline, or the model is an exported one.
     """
     folder = Path(folder)
-    if (folder / EXPORT_INDEX).is_file():
+    if is_exported(folder):
         raise ModelError(f"{folder}: is an exported model; use tsdsr.load_exported or 'tsdsr upscale'")
     index = folder / MODEL_INDEX
     if not index.is_file():

@@ -54,6 +54,11 @@ def base_model(folder: Path) -> str | None:
     return None
 
 
+def is_model(folder: Path) -> bool:
+    """Return whether a folder holds a pipeline or an exported model, rather than, say, images."""
+    return is_exported(folder) or (folder / MODEL_INDEX).is_file()
+
+
 def is_exported(folder: Path) -> bool:
     """Return whether a folder holds a model made by ``tsdsr export``."""
     return (folder / EXPORT_INDEX).is_file()

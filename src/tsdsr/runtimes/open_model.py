@@ -9,9 +9,9 @@ from pathlib import Path
 from tsdsr import __version__
 from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError
 from tsdsr.files import StrPath
-from tsdsr.hashing import hash_folder
+from tsdsr.hashing import hash_model, hash_text
 from tsdsr.pipeline.loading import load_pipeline, resolve_model
-from tsdsr.pipeline.model_files import EXPORT_INDEX
+from tsdsr.pipeline.model_files import is_exported
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.runtimes.export import BACKENDS, Backend, ExportIndex, export_pipeline
 from tsdsr.runtimes.exported_pipeline import load_exported
@@ -43,7 +43,7 @@ def open_pipeline(
     """
     if backend not in ("auto", "torch", *BACKENDS):
         raise InvalidInputError(f"unknown backend {backend!r}; choose from auto, torch, {', '.join(BACKENDS)}")
-    if (Path(model) / EXPORT_INDEX).is_file():
+    if is_exported(Path(model)):
         own = ExportIndex.read(Path(model)).backend
         if backend not in ("auto", own):
             raise InvalidInputError(f"{os.fspath(model)}: is exported for {own}, not for {backend}")
@@ -87,13 +87,13 @@ def cached_export(
     folder = resolve_model(model)
     stored = "fp16" if backend == "onnx" and dtype == "fp16" else "fp32"
     root = Path(cache) if cache else Path(os.environ.get("TSDSR_CACHE") or Path.home() / ".cache" / "tsdsr")
-    digest = hash_folder(folder, f"{__version__} {backend} {stored}")
+    digest = hash_text(f"{__version__} {backend} {stored} {hash_model(folder)}")[:20]
     target = root / "exported" / f"{folder.resolve().name}-{backend}-{digest}"
-    if not (target / EXPORT_INDEX).is_file():
+    if not is_exported(target):
         say(f"exporting {os.fspath(model)} for {backend}, once, to {target}")
         try:
             export_pipeline(load_pipeline(model, "cpu", stored), target, backend)
         except (OSError, InvalidInputError):
-            if not (target / EXPORT_INDEX).is_file():  # unless another process was faster
+            if not is_exported(target):  # unless another process was faster
                 raise
     return target
