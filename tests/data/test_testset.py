@@ -16,6 +16,7 @@ from tsdsr.data.sources import list_photos
 from tsdsr.data.testset import MANIFEST, plan_test_set, read_manifest, write_test_set
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.pixels import to_tensor, to_uint8
+from tsdsr.result_records import RECORDS_FILE
 
 SETTINGS = PRESETS["stablesr"]
 
@@ -26,7 +27,9 @@ def make(photos: Path, out: Path, crop: int | None = 64, count: int | None = 6, 
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """Manifest and images; lines of replaced pairs stay in the files of records."""
+    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != RECORDS_FILE)
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
 
 
 def test_crops_come_in_pairs_with_a_manifest(photo_folder: Path, tmp_path: Path) -> None:
@@ -243,3 +246,56 @@ def test_a_manifest_cannot_write_elsewhere(photo_folder: Path, tmp_path: Path, n
     (tmp_path / "bad.jsonl").write_text(f"{header}\n{json.dumps({**json.loads(line), 'name': name})}\n")
     with pytest.raises(DatasetError, match="not a readable manifest"):
         read_manifest(tmp_path / "bad.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("box",), ["a", 0, 64, 64]),
+        (("box",), [0, 0, -64, 64]),
+        (("source",), None),
+        (("record", "first_quality"), None),
+        (("record", "second_quality"), "x"),
+        (("record", "final_mode"), "nearest"),
+        (("record", "jpeg_last"), 2),
+        (("record", "size"), [0, 16]),
+        (("record", "noise_seed"), 2**64),
+        (("record", "first", "strength"), float("nan")),
+        (("record", "second", "kernel", "size"), 99),
+        (("record", "final_kernel", "family"), "foo"),
+    ],
+)
+def test_a_manifest_with_impossible_values_is_refused(
+    photo_folder: Path, tmp_path: Path, path: tuple[str, ...], value: object
+) -> None:
+    make(photo_folder, tmp_path / "a", count=1)
+    header, line = (tmp_path / "a" / MANIFEST).read_text().splitlines()
+    item = place = json.loads(line)
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    (tmp_path / "bad.jsonl").write_text(f"{header}\n{json.dumps(item)}\n")
+    with pytest.raises(DatasetError, match=f"not a readable manifest .*{path[-1]}"):
+        read_manifest(tmp_path / "bad.jsonl")
+
+
+@pytest.mark.parametrize("part", ["lr", "hr"])
+def test_a_pair_that_was_changed_is_made_again(photo_folder: Path, tmp_path: Path, part: str) -> None:
+    """Cut off, emptied, replaced, or of unknown origin: the manifest would describe another image."""
+    out = tmp_path / "set"
+    make(photo_folder, out, count=4)
+    before = content(out)
+    files = sorted((out / part).glob("*.png"))
+    files[0].write_bytes(b"")
+    files[1].write_bytes(files[1].read_bytes()[:100])
+    Image.new("RGB", (8, 8)).save(files[2])
+    (out / part / RECORDS_FILE).unlink()
+    make(photo_folder, out, count=4)
+    assert content(out) == before
+
+
+def test_a_folder_in_the_place_of_an_image_is_named_first(photo_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "set" / "lr" / "000001_cat.png").mkdir(parents=True)
+    with pytest.raises(DatasetError, match=r"lr/000001_cat\.png: is a folder where an image belongs"):
+        make(photo_folder, tmp_path / "set")
+    assert not (tmp_path / "set" / MANIFEST).exists()

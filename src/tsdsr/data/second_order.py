@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from tsdsr.data.degradation_presets import DegradationSettings, KernelSettings, 
 from tsdsr.data.kernels import Family, delta_kernels, sinc_kernels, smooth_kernels
 from tsdsr.data.operators import RESIZE_MODES, ResizeMode
 from tsdsr.errors import InvalidInputError
+from tsdsr.field_checks import Between, Count, NonNegative, Positive, check_fields
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class KernelRecord:
     """Parameters of a kernel. Family "none" is the identity, "sinc" uses ``cutoff``, others use sigma, angle, beta."""
 
     family: Family | Literal["sinc", "none"] = "none"
-    size: int = 21
-    sigma: tuple[float, float] = (1.0, 1.0)
+    size: Annotated[int, Between(1, 21)] = 21
+    sigma: tuple[Positive, Positive] = (1.0, 1.0)
     angle: float = 0.0
     beta: float = 1.0
     cutoff: float = 0.0
@@ -43,10 +44,10 @@ class StageRecord:
     """
 
     kernel: KernelRecord
-    size: tuple[int, int]
+    size: tuple[Count, Count]
     mode: ResizeMode
     noise: Literal["gaussian", "poisson"]
-    strength: float
+    strength: NonNegative
     grey: bool
 
 
@@ -73,8 +74,8 @@ class SampleRecord:
     final_kernel: KernelRecord
     final_mode: ResizeMode
     jpeg_last: bool
-    size: tuple[int, int]
-    noise_seed: int
+    size: tuple[Count, Count]
+    noise_seed: Annotated[int, Between(0, 2**63 - 1)]
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to a dictionary for JSON."""
@@ -82,16 +83,26 @@ class SampleRecord:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> SampleRecord:
-        """The inverse of :meth:`to_dict`."""
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ConfigError: a value is not allowed.
+        """
 
         def kernel(d: dict[str, Any]) -> KernelRecord:
-            return KernelRecord(**{**d, "sigma": tuple(d["sigma"])})
+            record = KernelRecord(**{**d, "sigma": tuple(d["sigma"])})
+            check_fields(record)
+            return record
 
         def stage(d: dict[str, Any]) -> StageRecord:
-            return StageRecord(**{**d, "kernel": kernel(d["kernel"]), "size": tuple(d["size"])})
+            record = StageRecord(**{**d, "kernel": kernel(d["kernel"]), "size": tuple(d["size"])})
+            check_fields(record)
+            return record
 
         parts = {"first": stage(data["first"]), "second": stage(data["second"]), "size": tuple(data["size"])}
-        return cls(**{**data, **parts, "final_kernel": kernel(data["final_kernel"])})
+        found = cls(**{**data, **parts, "final_kernel": kernel(data["final_kernel"])})
+        check_fields(found)
+        return found
 
 
 class SecondOrderDegradation:

@@ -20,11 +20,14 @@ from torch import Tensor
 from tsdsr.data.degradation_presets import PRESETS, DegradationSettings
 from tsdsr.data.second_order import SampleRecord, SecondOrderDegradation
 from tsdsr.errors import DatasetError, FileWriteError, InvalidInputError, TSDSRError
+from tsdsr.field_checks import Count, CountOrZero, check_fields
 from tsdsr.files import StrPath, as_path, atomic_path, require_writable_folder, write_text
-from tsdsr.hashing import hash_pixels
+from tsdsr.hashing import hash_pixels, hash_text
 from tsdsr.images.listing import list_images
 from tsdsr.images.reading import read_rgb
+from tsdsr.out_of_memory import memory_reported
 from tsdsr.pixels import to_tensor, to_uint8
+from tsdsr.result_records import MadeFrom, ResultRecords
 
 MANIFEST = "manifest.jsonl"
 
@@ -49,7 +52,7 @@ class PairItem:
     name: str
     source: str
     sha256: str
-    box: tuple[int, int, int, int]
+    box: tuple[CountOrZero, CountOrZero, Count, Count]
     record: SampleRecord
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,8 +61,14 @@ class PairItem:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> PairItem:
-        """The inverse of :meth:`to_dict`."""
-        return cls(**{**data, "box": tuple(data["box"]), "record": SampleRecord.from_dict(data["record"])})
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ConfigError: a value is not allowed.
+        """
+        item = cls(**{**data, "box": tuple(data["box"]), "record": SampleRecord.from_dict(data["record"])})
+        check_fields(item)
+        return item
 
 
 OnFailure = Callable[[str], None]
@@ -188,8 +197,9 @@ def write_test_set(
 ) -> Iterator[str]:
     """Write the manifest, then ``lr/NAME.png`` and ``hr/NAME.png`` of each item.
 
-    Pairs that are there are kept if the manifest beside them describes exactly these items, so that an interrupted run
-    can be repeated. At the end, the folder holds the pairs of the manifest and no others.
+    Pairs that are there are kept if the manifest beside them describes exactly these items and their records say that
+    nobody has changed them since, so that an interrupted run can be repeated; other pairs are made again. At the end,
+    the folder holds the pairs of the manifest and no others.
 
     Args:
         root (str | PathLike): folder of the sharp images.
@@ -215,9 +225,9 @@ def write_test_set(
     _require_apart(root, output)
     _make_room(output, items, settings, overwrite)
     _write_manifest(output, items, settings)
-    recipe, failed = SecondOrderDegradation(settings), set()
+    recipe, records, failed = SecondOrderDegradation(settings), ResultRecords(), set()
     for item in items:
-        if _or_report(partial(_write_pair, root, item, recipe, output), on_failure):
+        if _or_report(partial(_write_pair, root, item, recipe, output, records), on_failure):
             yield item.name
         else:
             failed.add(item.name)
@@ -251,6 +261,9 @@ def _make_room(output: Path, items: list[PairItem], settings: DegradationSetting
                 f"({changed[0]} is not of this set); {remedy}"
             )
     folders = [require_writable_folder(output / part) for part in PARTS]
+    for path in (folder / f"{item.name}.png" for folder in folders for item in items):
+        if path.is_dir():
+            raise DatasetError(f"{path}: is a folder where an image belongs; remove it, or choose another folder")
     known = {folder / f"{item.name}.png" for folder in folders for item in old}
     for folder in folders:
         for image in list_images(folder).images if folder.is_dir() else ():
@@ -271,10 +284,13 @@ def _remove_pair(output: Path, item: PairItem) -> None:
             raise FileWriteError(f"{output / part}: {item.name}.png cannot be removed ({error.strerror})") from error
 
 
-def _write_pair(root: Path, item: PairItem, recipe: SecondOrderDegradation, output: Path) -> bool:
-    """Write the two files of a pair, unless both are there."""
+def _write_pair(
+    root: Path, item: PairItem, recipe: SecondOrderDegradation, output: Path, records: ResultRecords
+) -> bool:
+    """Write the two files of a pair, unless both are there and unchanged."""
     low, high = (output / part / f"{item.name}.png" for part in PARTS)
-    if low.is_file() and high.is_file():
+    made_from = _made_from(item, recipe.settings)
+    if all(records.state(path, made_from) == "same" for path in (low, high)):
         return True
     pixels = read_rgb(root / item.source)
     if hash_pixels(pixels) != item.sha256:
@@ -284,9 +300,21 @@ def _write_pair(root: Path, item: PairItem, recipe: SecondOrderDegradation, outp
     if crop.shape[:2] != (height, width):
         raise DatasetError(f"{root / item.source}: the crop of {item.name} lies outside the image")
     x_hq = to_tensor(crop)[None]
-    _save(recipe.target(x_hq)[0], high)
-    _save(recipe.apply(x_hq, [item.record])[0], low)
+    with memory_reported(f"{root / item.source}: out of memory; free some, or make smaller crops (--crop)"):
+        try:
+            images = {high: recipe.target(x_hq)[0], low: recipe.apply(x_hq, [item.record])[0]}
+        except (ValueError, ArithmeticError, LookupError) as error:  # parameters that no draw has
+            raise DatasetError(f"{item.name}: the parameters in the manifest cannot be applied ({error})") from error
+    for path, x in images.items():
+        _save(x, path)
+        records.add(path, made_from)
     return True
+
+
+def _made_from(item: PairItem, settings: DegradationSettings) -> MadeFrom:
+    """What the files of a pair depend on."""
+    parts = {"pair": item.to_dict(), "settings": dataclasses.asdict(settings)}
+    return {name: hash_text(json.dumps(part, sort_keys=True)) for name, part in parts.items()}
 
 
 def _write_manifest(output: Path, items: list[PairItem], settings: DegradationSettings) -> None:
@@ -309,12 +337,7 @@ def read_manifest(path: StrPath) -> tuple[DegradationSettings, list[PairItem]]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{path}: is not a readable manifest ({error})") from error
     for item in items:
-        if (
-            not item.name
-            or not isinstance(item.name, str)
-            or Path(item.name).name != item.name
-            or not isinstance(item.source, str)
-        ):
+        if not item.name or Path(item.name).name != item.name:
             raise DatasetError(f"{path}: is not a readable manifest (a pair is called {item.name!r})")
     for settings in PRESETS.values():
         if json.loads(json.dumps(dataclasses.asdict(settings))) == stored:
