@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 from transformers import BlipForConditionalGeneration, BlipProcessor
 
 from tests.models.text_models import write_blip
-from tsdsr.errors import ModelNotFoundError
+from tsdsr.errors import ModelError, ModelNotFoundError
 from tsdsr.models.captioner import load_captioner
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -45,3 +46,15 @@ def test_an_instruction_reaches_the_model(blip: Path, photo: Image.Image) -> Non
 def test_an_unknown_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="nothing"):
         load_captioner(str(tmp_path / "nothing"))
+
+
+def test_code_that_comes_with_a_model_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even if the question about it were answered with yes."""
+    names = {"AutoConfig": "own.Config", "AutoProcessor": "own.Processor", "AutoModelForImageTextToText": "own.Model"}
+    for name in ("config.json", "processor_config.json"):
+        (tmp_path / name).write_text(json.dumps({"model_type": "own", "auto_map": names}))
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(ModelError, match="brings its own code, which is never run"):
+        load_captioner(str(tmp_path))
+    assert not (tmp_path / "ran").exists()

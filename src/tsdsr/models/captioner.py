@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from tsdsr.errors import ModelNotFoundError
+from tsdsr.errors import ModelError, ModelNotFoundError
 
 INSTRUCTION = "Describe this photograph in one sentence: its subject, materials and textures."
 """The instruction for chat models; plain captioning models need none."""
@@ -37,14 +37,19 @@ def load_captioner(
 
     Raises:
         ModelNotFoundError: the model cannot be loaded.
+        ModelError: it needs code of its own.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     try:
-        processor = AutoProcessor.from_pretrained(model)
-        network = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype)
+        # Without this argument, transformers asks on the terminal whether to run code that comes with the model.
+        processor = AutoProcessor.from_pretrained(model, trust_remote_code=False)
+        network = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError) as error:
-        raise ModelNotFoundError(f"{model}: is not a captioning model that can be loaded ({error})") from error
+        if "custom code" in str(error):
+            raise ModelError(f"{model}: brings its own code, which is never run; give another model") from error
+        reason = " ".join(str(error).split())
+        raise ModelNotFoundError(f"{model}: is not a captioning model that can be loaded ({reason})") from error
     network = network.to(device).eval()
     text = _prompt(processor, instruction, network.config.model_type)
 

@@ -73,7 +73,7 @@ def load_text_encoder(folder: Path, part: TextPart, device: torch.device | str, 
         if not (folder / subfolder).is_dir():
             raise ModelNotFoundError(f"{folder / subfolder}: missing; prompts need the base model's text encoders")
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder / part.tokenizer)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder / part.tokenizer, trust_remote_code=False)
         network = classes[part.kind].from_pretrained(folder / part.encoder, dtype=dtype)
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{folder / part.encoder}: cannot be loaded ({error})") from error
