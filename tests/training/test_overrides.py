@@ -35,6 +35,7 @@ def test_overrides_reach_every_depth() -> None:
         ("seed", "PATH=VALUE"),
         ("sed=1", "no 'sed' in StudentConfig"),
         ("phases.9.steps=1", "counted from 0"),
+        ("phases.00.steps=1", "counted from 0"),
         (
             "phases.0.steps=many",
             "phases.0.steps: steps must be a whole number of at least 1 and at most 2,147,483,647, got 'many'",

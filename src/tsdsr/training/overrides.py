@@ -67,7 +67,7 @@ def _changed(node: Any, changes: list[_Change], path: str) -> Any:
             raise ConfigError(f"--set {where}: {error}") from error
     if isinstance(node, tuple):
         for key in below:
-            if not (key.isascii() and key.isdigit()) or int(key) >= len(node):
+            if key not in map(str, range(len(node))):
                 raise ConfigError(
                     f"--set {inside[key]}: {key!r} is not one of {counted(len(node), 'element')}, counted from 0"
                 )
