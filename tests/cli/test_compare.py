@@ -110,6 +110,37 @@ def test_torchscript_is_refused_before_it_is_loaded(pairs: Path) -> None:
             open_system("X=evil.pt", 4, "cpu", "fp32")
 
 
+class _RunsCode:
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, ("touch ran",)
+
+
+@pytest.mark.parametrize("name", ["evil.pth", "evil.pt", "evil.ckpt"])
+def test_a_pickle_with_code_is_refused_without_advice_to_run_it(pairs: Path, name: str) -> None:
+    torch.save({"weight": _RunsCode()}, pairs / name)
+    with pytest.raises(WeightsError, match=f"^{name}: .*holds more than weights") as refused:
+        open_system(f"X={name}", 4, "cpu", "fp32")
+    assert "weights_only" not in str(refused.value)
+    assert not (pairs / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["net.pt2", "net.onnx", "net.bin", "hr/1.png"])
+def test_a_file_that_is_no_system_is_not_looked_for_on_the_hub(pairs: Path, name: str) -> None:
+    (pairs / name).touch()
+    with pytest.raises(InvalidInputError, match=f"^{name}: is a file .*weights end in"):
+        open_system(f"X={name}", 4, "cpu", "fp32")
+
+
+@pytest.mark.parametrize("option", ["json", "markdown", "latex", "csv", "html"])
+def test_figures_do_not_replace_a_picture(pairs: Path, option: str) -> None:
+    before = (pairs / "hr" / "1.png").read_bytes()
+    command = ["evaluate", "--pred", "hr", "--gt", "hr", "--metrics", "psnr", f"--{option}"]
+    assert f"--{option} hr/1.png: is the name of a picture" in run(*command, "hr/1.png", code=2)
+    assert "is the name of a picture" in run(*command, "new.JPG", code=2)
+    assert "is the name of a picture" in run("bench", "mini", "--json", "hr/1.png", code=2)
+    assert (pairs / "hr" / "1.png").read_bytes() == before
+
+
 def test_one_bad_image_is_named_and_the_rest_scored(pairs: Path) -> None:
     (pairs / "hr" / "0.png").rename(pairs / "hr" / "2.png")
     (pairs / "out").mkdir()

@@ -27,6 +27,12 @@ def test_customary_endings_of_stems_do_not_count(tmp_path: Path) -> None:
         images_by_name(tree(tmp_path / "hr", "a.png", "a_LR.png"))
 
 
+def test_names_match_in_both_forms_of_accented_letters(tmp_path: Path) -> None:
+    """A disk of macOS gives out decomposed letters."""
+    true, out = tree(tmp_path / "true", "caf\u00e9.png"), tree(tmp_path / "out", "cafe\u0301_x4.png")
+    assert [name for name, _ in match_folders({"true": true, "out": out})] == ["caf\u00e9"]
+
+
 def test_every_format_is_an_image_and_system_files_are_none(tmp_path: Path) -> None:
     names = ["a.avif", "b.heic", "c.HEIF", "d.jpeg", "e.tiff", "x/f.bmp"]
     tree(tmp_path, *names, "._a.jpg", "__MACOSX/a.jpg", "@eaDir/a.jpg", ".thumbnails/a.jpg", "notes.txt")

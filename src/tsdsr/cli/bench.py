@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tsdsr.cli.common import DtypeChoice, errors_reported
+from tsdsr.cli.common import DtypeChoice, errors_reported, require_report_file
 from tsdsr.cli.progress import ProgressBars
 from tsdsr.wording import counted
 
@@ -46,10 +46,9 @@ def bench(
         from tsdsr.benchmark.entries import Entry
         from tsdsr.benchmark.runner import BenchSettings
         from tsdsr.benchmark.runner import bench as run
-        from tsdsr.files import require_writable_file
 
         if json is not None:
-            require_writable_file(json)
+            require_report_file("--json", json)
 
         common = Entry("mini", device, dtype.value, compile=compile, threads=threads)
         settings = BenchSettings(size, scale, runs, warmup)

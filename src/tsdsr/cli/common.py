@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from tsdsr.errors import InvalidInputError, TSDSRError
+from tsdsr.files import require_writable_file
 from tsdsr.out_of_memory import memory_reported
 
 SOURCE_HELP = (
@@ -34,6 +35,23 @@ def require_folder(path: Path | None) -> None:
     """
     if path is not None and not path.is_dir():
         raise InvalidInputError(f"{path}: no such folder")
+
+
+def require_report_file(option: str, path: Path) -> Path:
+    """Check that a file of figures or tables can be written, and that no picture has its name.
+
+    Args:
+        option (str): the option that names it.
+        path (Path): the file.
+
+    Raises:
+        InvalidInputError: it cannot be written, or its name is that of a picture, which it would replace.
+    """
+    from tsdsr.images.formats import FORMATS
+
+    if path.suffix.lower() in FORMATS:
+        raise InvalidInputError(f"{option} {path}: is the name of a picture, and no picture is written there")
+    return require_writable_file(path)
 
 
 @contextmanager

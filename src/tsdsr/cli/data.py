@@ -177,6 +177,8 @@ def cache(
         from tsdsr.models.zoo import get_spec
         from tsdsr.training.encoder_cache import cache_latents, cache_prompts, latent_cache
 
+        if not (text or latents):
+            raise InvalidInputError("--no-text and --no-latents leave nothing to cache; give one of them at most")
         require_writable_folder(output)
         images = open_source(source)
         spec, where = get_spec(model), choose_device(device)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tsdsr.cli.common import DtypeChoice, errors_reported, require_folder
+from tsdsr.cli.common import DtypeChoice, errors_reported, require_folder, require_report_file
 from tsdsr.cli.progress import ProgressBars
 from tsdsr.errors import InvalidInputError
 
@@ -170,6 +170,10 @@ def open_system(text: str, scale: int, device: str, dtype: str) -> System:
         system = System(label or path.resolve().name, folder=path)
     elif path.suffix.lower() in PEER_SUFFIXES:
         system = load_peer(path, scale, device, name=label or None)
+    elif path.is_file():
+        raise InvalidInputError(
+            f"{value}: is a file of no kind that is a system; weights end in {', '.join(sorted(PEER_SUFFIXES))}"
+        )
     else:
         system = _pipeline_system(value, scale, device, dtype, label)
     return dataclasses.replace(system, name=label) if label else system
@@ -237,11 +241,9 @@ def _outputs(**paths: Path | None) -> dict[str, Path]:
     """Check that every requested file can be written, and return the files by format.
 
     Raises:
-        InvalidInputError: a file cannot be written, or two formats have the same file.
+        InvalidInputError: a file cannot be written or has the name of a picture, or two formats have the same file.
     """
-    from tsdsr.files import require_writable_file
-
-    outputs = {name: require_writable_file(path) for name, path in paths.items() if path is not None}
+    outputs = {name: require_report_file(f"--{name}", path) for name, path in paths.items() if path is not None}
     seen: dict[Path, str] = {}
     for name, path in outputs.items():
         if (other := seen.setdefault(path.resolve(), name)) != name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
@@ -10,7 +11,7 @@ from tsdsr.errors import DatasetError, ImageReadError
 from tsdsr.files import StrPath
 from tsdsr.images.reading import read_size
 
-DEFAULT_SUFFIXES = ("_LR4", "_LR", "_HR", "_lq", "_hq", "x4")
+DEFAULT_SUFFIXES = ("_LR4", "_LR", "_HR", "_lq", "_hq", "x4", "_x4")
 """Stem endings to ignore, such as ``_HR`` and ``_LR4`` of RealSR."""
 
 _LISTED = 10
@@ -43,7 +44,8 @@ def images_by_name(
             if suffix and stem.endswith(suffix) and stem != suffix:
                 stem = stem.removesuffix(suffix)
                 break
-        name = inner.with_name(stem).as_posix()
+        # File systems store accented letters in one form or the other: "é" as one character or as two.
+        name = unicodedata.normalize("NFC", inner.with_name(stem).as_posix())
         if name in found:
             other = found[name].relative_to(folder)
             raise DatasetError(f"{folder}: {other} and {inner} would both be called {name!r}; rename or move one")

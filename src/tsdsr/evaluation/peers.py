@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,9 +117,10 @@ def read_state_dict(path: StrPath) -> dict[str, Any]:
                 f"{path}: is a TorchScript program, which could run any code when it is loaded; give the model's state "
                 "dict or safetensors file, or a folder of its outputs"
             ) from error
+        # Torch's own text about pickles advises to load them without the check, which would run their code.
+        reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({_first_line(error)[:200]})"
         raise WeightsError(
-            f"{path}: is damaged or holds more than weights; give a state dict or a safetensors file "
-            f"({_first_line(error)})"
+            f"{path}: is damaged or holds more than weights; give a state dict or a safetensors file{reason}"
         ) from error
     if not isinstance(content, Mapping) or not any(isinstance(v, Tensor | Mapping) for v in content.values()):
         raise WeightsError(f"{path}: holds no state dict; give a dict of tensors or a safetensors file")

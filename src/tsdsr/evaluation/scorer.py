@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tsdsr.errors import ImageError, InvalidInputError, MissingDependencyError
+from tsdsr.errors import ImageError, InvalidInputError, MissingDependencyError, TSDSRError
 from tsdsr.evaluation.metrics import METRICS, MetricSpec
 from tsdsr.evaluation.pyiqa_metrics import Metric, MetricUnavailableError, create, make_metric
 from tsdsr.images.reading import read_rgb
@@ -225,6 +226,11 @@ def _in_processes(
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise TSDSRError(
+                "a scoring process was ended from outside, perhaps for want of memory; repeat the command with fewer "
+                "--workers"
+            ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -132,7 +133,9 @@ def read_embeddings(path: StrPath) -> Tensor:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, runtime and zip errors for files it refuses
-        raise WeightsError(f"{path}: not a readable tensor file ({error})") from error
+        # Torch's own text about pickles advises to load them without the check, which would run their code.
+        reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({' '.join(str(error).split())[:200]})"
+        raise WeightsError(f"{path}: not a readable file with one tensor and nothing else{reason}") from error
     if not isinstance(content, Tensor):
         raise WeightsError(f"{path}: expected one tensor, found {type(content).__name__}")
     return content.detach()
