@@ -14,7 +14,7 @@ from tsdsr.images.picture import Picture
 from tsdsr.images.writing import WriteOptions
 from tsdsr.pipeline.batch import JobResult, Restore, run_jobs
 from tsdsr.pipeline.jobs import plan_jobs, settle_jobs
-from tsdsr.pipeline.made_from import Recipe, is_restored
+from tsdsr.pipeline.made_from import BatchSettings, is_restored
 from tsdsr.pipeline.options import RestoreOptions
 from tsdsr.result_records import ResultRecords
 
@@ -34,10 +34,10 @@ def run(
 ) -> list[JobResult]:
     """Run a batch as the command does."""
     records = ResultRecords()
-    recipe = Recipe(model, RestoreOptions(**options), written, seed=None)  # type: ignore[arg-type]
+    settings = BatchSettings(model, RestoreOptions(**options), written)  # type: ignore[arg-type]
     plan = plan_jobs([str(path) for path in inputs], output, None, lambda path: is_restored(path, records))
-    jobs = settle_jobs(plan.jobs, records, recipe.made_from, overwrite)
-    return list(run_jobs(jobs, restore, records, recipe.made_from, options=written))
+    jobs = settle_jobs(plan.jobs, records, settings.made_from, overwrite)
+    return list(run_jobs(jobs, restore, records, settings.made_from, options=written))
 
 
 def statuses(results: list[JobResult]) -> list[str]:
@@ -77,11 +77,11 @@ def test_a_batch_that_was_cut_off_is_resumed(photo_folder: Path) -> None:
 def test_results_beside_the_originals_are_no_inputs(photo_folder: Path) -> None:
     def beside() -> list[JobResult]:
         records = ResultRecords()
-        recipe = Recipe("m", RestoreOptions(), WriteOptions())
+        settings = BatchSettings("m", RestoreOptions(), WriteOptions())
         inputs = [*sorted(photo_folder.glob("[!.]*.*")), photo_folder]  # as a shell expands "*.* ."
         plan = plan_jobs(inputs, photo_folder, ".tif", lambda path: is_restored(path, records))
-        jobs = settle_jobs(plan.jobs, records, recipe.made_from)
-        return list(run_jobs(jobs, double, records, recipe.made_from))
+        jobs = settle_jobs(plan.jobs, records, settings.made_from)
+        return list(run_jobs(jobs, double, records, settings.made_from))
 
     assert statuses(beside()) == ["done"] * 4
     assert statuses(beside()) == ["skipped"] * 4

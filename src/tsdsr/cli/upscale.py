@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -28,9 +29,9 @@ from tsdsr.cli.upscale_options import (
 
 if TYPE_CHECKING:
     from tsdsr.images.picture import Picture
-    from tsdsr.images.writing import WriteOptions
     from tsdsr.pipeline.batch import Restore
     from tsdsr.pipeline.jobs import Job
+    from tsdsr.pipeline.made_from import BatchSettings
     from tsdsr.pipeline.options import RestoreOptions
     from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
@@ -73,22 +74,23 @@ def upscale(
     try:
         with errors_reported(), ProgressBars() as bars:
             from tsdsr.images.writing import WriteOptions
+            from tsdsr.pipeline.made_from import BatchSettings
             from tsdsr.pipeline.options import RestoreOptions
-            from tsdsr.pipeline.upscale import recipe_settings
+            from tsdsr.pipeline.upscale import check_model
 
             options = RestoreOptions(
                 scale, parse_target(target), fit.value, color_fix.value, detail, parse_tile(tile), tile_batch=tile_batch
             )
             check_arguments(fit, preset, options, seed)
-            written = WriteOptions(quality, subsampling.value, lossless, compression)
-            settings = recipe_settings(
-                dtype=dtype.value, seed=seed, icc=icc.value, backend=backend.value, preset=preset.value,
-                quantize=None if quantize is None else quantize.value,
+            write = WriteOptions(quality, subsampling.value, lossless, compression)
+            settings = BatchSettings(
+                None, options, write, dtype.value, seed, icc.value, backend.value,
+                None if quantize is None else quantize.value, preset.value,
             )  # fmt: skip
-            batch = _Batch(inputs, output, parse_format(format), model, options, written, settings, overwrite)
+            batch = _Batch(inputs, output, parse_format(format), model, settings, overwrite)
             jobs = batch.jobs
             if batch.pending:
-                _check_model(model, options, seed, backend, preset)
+                check_model(model, options, seed, backend.value, preset is PresetChoice.upstream)
                 pipe = _open(model, backend, device, dtype, quantize, compile)
                 restore = _restore(pipe, options, seed, icc, preset, bars)
             batch.run(restore, max_pixels, counts, bars)
@@ -109,23 +111,22 @@ class _Batch:
         output: str,
         suffix: str | None,
         model: str,
-        options: RestoreOptions,
-        written: WriteOptions,
-        settings: dict[str, Any],
+        settings: BatchSettings,
         overwrite: bool,
     ) -> None:
         from tsdsr.images.listing import describe_skipped
         from tsdsr.pipeline.jobs import check_targets, pending, plan_jobs, settle_jobs
-        from tsdsr.pipeline.made_from import Recipe, is_restored
+        from tsdsr.pipeline.made_from import is_restored
         from tsdsr.pipeline.model_files import hash_of_model
         from tsdsr.result_records import ResultRecords
 
-        self.records, self.written = ResultRecords(), written
+        self.records = ResultRecords()
         plan = plan_jobs(inputs, output, suffix, lambda path: is_restored(path, self.records))
         if plan.skipped:
             typer.echo(f"note: left out: {describe_skipped(plan.skipped)}", err=True)
-        self.made_from = Recipe(hash_of_model(model), options, written, **settings).made_from
-        self.jobs = check_targets(settle_jobs(plan.jobs, self.records, self.made_from, overwrite), options)
+        self.settings = replace(settings, model=hash_of_model(model))
+        jobs = settle_jobs(plan.jobs, self.records, self.settings.made_from, overwrite)
+        self.jobs = check_targets(jobs, settings.restore)
         self.pending = pending(self.jobs)
 
     def run(self, restore: Restore, max_pixels: int, counts: Counter[str], bars: ProgressBars) -> None:
@@ -134,7 +135,9 @@ class _Batch:
 
         bars.report("images", 0, len(self.jobs))
         started = time.perf_counter()
-        for result in run_jobs(self.jobs, restore, self.records, self.made_from, max_pixels, self.written):
+        for result in run_jobs(
+            self.jobs, restore, self.records, self.settings.made_from, max_pixels, self.settings.write
+        ):
             for notice in result.notices:
                 typer.echo(f"note: {result.job.source}: {notice}", err=True)
             counts[result.status] += 1
@@ -142,14 +145,6 @@ class _Batch:
                 typer.echo(f"failed: {result.error}", err=True)
             rate = _rate(counts["done"], time.perf_counter() - started)
             bars.report("images", counts.total(), len(self.jobs), rate)
-
-
-def _check_model(
-    model: str, options: RestoreOptions, seed: int | None, backend: BackendChoice, preset: PresetChoice
-) -> None:
-    from tsdsr.pipeline.upscale import check_model
-
-    check_model(model, options, seed, backend.value, preset is PresetChoice.upstream)
 
 
 def _say_summary(

@@ -89,7 +89,7 @@ Compression = Annotated[int, typer.Option(help="Of PNG and TIFF, 0 (fast) to 9 (
 Icc = Annotated[IccChoice, typer.Option(help="'keep' colours and profile, or convert to 'srgb', HDR too.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 MaxPixels = Annotated[int, typer.Option(min=1, help="Refuse inputs with more pixels.")]
-Preset = Annotated[PresetChoice, typer.Option(help="'upstream' repeats the released code's habits (SD3).")]
+Preset = Annotated[PresetChoice, typer.Option(help="'upstream' reproduces the released code (SD3).")]
 
 
 def parse_target(text: str | None) -> tuple[int, int] | None:
@@ -140,7 +140,7 @@ def check_arguments(fit: FitChoice, preset: PresetChoice, options: RestoreOption
     Raises:
         InvalidInputError: they do not.
     """
-    from tsdsr.pipeline.upscale import check_seed
+    from tsdsr.pipeline.options import check_seed
 
     check_seed(seed)
     if fit is not FitChoice.contain and options.target_size is None:
@@ -148,7 +148,7 @@ def check_arguments(fit: FitChoice, preset: PresetChoice, options: RestoreOption
     if preset is not PresetChoice.upstream:
         return
     if options.target_size or options.tile != "auto" or seed is not None or options.detail != 1:
-        raise InvalidInputError("--preset upstream has its own ways: no --target, --tile, --seed or --detail")
+        raise InvalidInputError("--preset upstream takes no --target, --tile, --seed or --detail; leave them out")
     from tsdsr.pipeline.upstream import check_upstream_scale
 
     check_upstream_scale(options.scale)

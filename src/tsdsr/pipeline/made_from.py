@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +22,33 @@ _WRITTEN_WITH = {
 }
 """Format → fields of :class:`WriteOptions` that have an effect."""
 
+_SHORT_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+
 _MARK = "color_fix"
 """A key that only the records of restored pictures have."""
 
 
-class Recipe:
-    """The model and settings of a batch.
+@dataclass(frozen=True)
+class BatchSettings:
+    """The model and settings that the results of a batch are made with.
 
-    Args:
+    Attributes:
         model (str | None): hash of the model's weights; None if unknown, so that no result counts as made with it.
-        options (RestoreOptions): how pictures are restored. The number of tiles at a time has no effect on the result.
-        written (WriteOptions): how results are stored.
-        settings: everything else that the result depends on, as JSON values: seed, dtype, colour profile …
+        restore (RestoreOptions): how pictures are restored. The number of tiles at a time has no effect on the result.
+        write (WriteOptions): how results are stored.
+        dtype (str | torch.dtype): precision, as given.
+        seed, icc, backend, quantize, preset: as given to ``tsdsr upscale``.
     """
 
-    def __init__(self, model: str | None, options: RestoreOptions, written: WriteOptions, **settings: Any) -> None:
-        size: dict[str, Any] = {"scale": options.scale}
-        if options.target_size is not None:
-            size = {"target": "{}x{}".format(*options.target_size), "fit": options.fit}
-        restored = {
-            _MARK: options.color_fix,
-            "detail": options.detail,
-            "tile": options.tile,
-            "tile_overlap": options.tile_overlap,
-        }
-        self._settings = {"model": model, **size, **restored, **settings}
-        self._written = written
+    model: str | None
+    restore: RestoreOptions
+    write: WriteOptions
+    dtype: object = "auto"
+    seed: int | None = None
+    icc: str = "keep"
+    backend: str = "auto"
+    quantize: str | None = None
+    preset: str = "default"
 
     def made_from(self, job: Job) -> MadeFrom:
         """Return what the result of a job is made from.
@@ -55,10 +57,32 @@ class Recipe:
             OSError: the input cannot be read.
         """
         name = image_format(job.destination)
-        stored = {field: getattr(self._written, field) for field in _WRITTEN_WITH.get(name, ())}
+        stored = {field: getattr(self.write, field) for field in _WRITTEN_WITH.get(name, ())}
         if stored.get("quality", 0) is None:
             stored["quality"] = DEFAULT_QUALITY[name]
-        return {"input": job.input_hash(), "format": name, **self._settings, **stored}
+        return {"input": job.input_hash(), "format": name, **self._restored(), **stored}
+
+    def _restored(self) -> dict[str, Any]:
+        """Return what a restored picture depends on besides the input, as JSON values."""
+        options = self.restore
+        size: dict[str, Any] = {"scale": options.scale}
+        if options.target_size is not None:
+            size = {"target": "{}x{}".format(*options.target_size), "fit": options.fit}
+        precision = str(self.dtype).removeprefix("torch.")
+        return {
+            "model": self.model,
+            **size,
+            _MARK: options.color_fix,
+            "detail": options.detail,
+            "tile": options.tile,
+            "tile_overlap": options.tile_overlap,
+            "dtype": _SHORT_DTYPES.get(precision, precision),
+            "seed": None if self.seed is None else int(self.seed),
+            "icc": self.icc,
+            "backend": self.backend,
+            "quantize": self.quantize,
+            "preset": self.preset,
+        }
 
 
 def is_restored(path: Path, records: ResultRecords) -> bool:

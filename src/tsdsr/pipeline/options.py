@@ -17,6 +17,7 @@ SMALLEST_TILE = 64
 """Smallest edge of a tile for any model."""
 MAX_SCALE = 8.0
 """Largest enlargement in one run."""
+_LARGEST_SEED = 2**64 - 1
 Fit = Literal["contain", "cover", "stretch"]
 FITS: tuple[Fit, ...] = ("contain", "cover", "stretch")
 """Ways to meet a target size of another aspect."""
@@ -173,6 +174,16 @@ def check_scale(scale: float) -> None:
     if not number or not 1 <= scale <= MAX_SCALE:  # not a number, NaN, is in no range
         got = f"{scale:g}" if number else repr(scale)
         raise InvalidInputError(f"scale must lie between 1 and {MAX_SCALE:g}, got {got}")
+
+
+def check_seed(seed: object) -> None:
+    """Check that a seed is None or one that PyTorch takes.
+
+    Raises:
+        InvalidInputError: it is not.
+    """
+    if seed is not None and not (is_count(seed, 0) and seed <= _LARGEST_SEED):  # type: ignore[operator]
+        raise InvalidInputError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}")
 
 
 def is_count(value: object, least: int) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tsdsr.errors import ImageWriteError, InvalidInputError
 from tsdsr.files import StrPath, as_path, require_writable_file
@@ -19,9 +19,9 @@ from tsdsr.images.transparency import enlarge_alpha, fill_transparent
 from tsdsr.images.writing import WriteOptions
 from tsdsr.pipeline.batch import record, restore_file
 from tsdsr.pipeline.jobs import Job, check_targets
-from tsdsr.pipeline.made_from import Recipe
+from tsdsr.pipeline.made_from import BatchSettings
 from tsdsr.pipeline.model_files import base_model, hash_of_model, is_exported, local_folder
-from tsdsr.pipeline.options import RestoreKeywords, RestoreOptions, is_count
+from tsdsr.pipeline.options import RestoreKeywords, RestoreOptions, check_seed, is_count
 from tsdsr.pipeline.sources import named_file
 from tsdsr.result_records import ResultRecords
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 Enlarge = Callable[[Pixels], Pixels]
 Visible = Callable[[int, int], tuple[slice, slice]]
-LARGEST_SEED = 2**64 - 1
 
 
 def upscale_file(
@@ -90,8 +89,7 @@ def upscale_file(
     if isinstance(model, str | os.PathLike):
         check_model(model, chosen, seed)
         weights = hash_of_model(model)
-    recipe = Recipe(weights, chosen, written, **recipe_settings(dtype=dtype, seed=seed, icc=icc))
-    made_from = recipe.made_from(job)
+    made_from = BatchSettings(weights, chosen, written, dtype, seed, icc).made_from(job)
     restore = picture_restorer(_loaded(model, device, dtype), chosen, seed, icc, on_tile)
     notices = restore_file(job.image, job.destination, restore, max_pixels, written)
     return (*notices, *record(job.destination, ResultRecords(), made_from))
@@ -115,16 +113,6 @@ def _checked_job(source: Path, target: Path, options: RestoreOptions) -> Job:
     if job.error is not None:
         raise job.error
     return job
-
-
-def check_seed(seed: object) -> None:
-    """Check that a seed is None or one that PyTorch takes.
-
-    Raises:
-        InvalidInputError: it is not.
-    """
-    if seed is not None and not (is_count(seed, 0) and seed <= LARGEST_SEED):  # type: ignore[operator]
-        raise InvalidInputError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}")
 
 
 def check_model(
@@ -155,27 +143,6 @@ def check_model(
             check_tile(SPECS[name], options.tile)
             if upstream:
                 check_upstream_model(SPECS[name])
-
-
-def recipe_settings(
-    *,
-    dtype: object = "auto",
-    seed: int | None = None,
-    icc: str = "keep",
-    backend: str = "auto",
-    quantize: str | None = None,
-    preset: str = "default",
-) -> dict[str, Any]:
-    """Return the settings of a :class:`~tsdsr.pipeline.made_from.Recipe` beside options and format.
-
-    Args:
-        dtype (str | torch.dtype): precision as given.
-        seed, icc, backend, quantize, preset: as given.
-    """
-    name = str(dtype).removeprefix("torch.")
-    short = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}.get(name, name)
-    number = None if seed is None else int(seed)
-    return {"dtype": short, "seed": number, "icc": icc, "backend": backend, "quantize": quantize, "preset": preset}
 
 
 def _check_types(
