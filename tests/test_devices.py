@@ -81,7 +81,7 @@ assert free_memory(torch.device("cpu")) <= 300 * 2**20
 def test_a_device_that_is_not_here_is_one_short_sentence(name: str) -> None:
     if name in available_devices():
         pytest.skip("this machine has it")
-    with pytest.raises(ModelError, match="here are auto, cpu") as caught:
+    with pytest.raises(ModelError, match="available: auto, cpu") as caught:
         choose_device(name)
     assert len(str(caught.value)) < 120
     assert str(name) in str(caught.value)

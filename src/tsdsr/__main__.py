@@ -16,15 +16,14 @@ import traceback
 from types import FrameType
 
 _ENDED = {"SIGTERM": "terminated", "SIGHUP": "ended: the terminal was closed"}
-"""Signals that end the command after its temporary files are removed, and what is said."""
-
+"""Signals that end the command after its temporary files are removed, and the message of each."""
 
 ESCAPED_ASCII = "escaped-ascii"
-"""Another name of ASCII. Typer takes a stream of that name for misconfigured and writes UTF-8 past it."""
+"""Another name of ASCII. Typer considers a stream named "ascii" misconfigured and writes UTF-8 past it."""
 
 
 class PrintedText(io.TextIOWrapper):
-    """A text stream that writing to never raises: what is printed must not end hours of work.
+    """A text stream whose writes never raise: a failed print must not end a long run.
 
     Characters that the encoding lacks are escaped. After a failed write (a closed pipe, a full disk) everything goes to
     the null device.
@@ -60,7 +59,7 @@ class Ended(SystemExit):
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
-        self.what = _ENDED[signal.Signals(signum).name]
+        self.message = _ENDED[signal.Signals(signum).name]
 
 
 def main() -> None:
@@ -77,7 +76,7 @@ def main() -> None:
         app()
     except SystemExit as error:
         if isinstance(error, Ended):
-            _say(error.what)
+            _say(error.message)
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     except KeyboardInterrupt:
         _say("interrupted")
@@ -86,7 +85,7 @@ def main() -> None:
         traceback.print_exc()
         _say("This is a bug in tsdsr. Please report it with the lines above and the command.")
         status = 1
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to lose
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the work is over: Ctrl-C ends the process at once
     sys.exit(_flushed(status))
 
 
@@ -130,7 +129,7 @@ def _find_codec(name: str) -> codecs.CodecInfo | None:
 
 
 def _listen() -> None:
-    """Turn signals that would end the process at once into an exception. What is ignored stays so (``nohup``)."""
+    """Turn signals that would end the process at once into an exception. Ignored signals stay ignored (``nohup``)."""
     process = os.getpid()
 
     def end(signum: int, frame: FrameType | None) -> None:

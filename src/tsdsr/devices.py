@@ -25,11 +25,11 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     try:
         chosen = torch.device(device)
     except (RuntimeError, TypeError):
-        raise ModelError(f"unknown device {str(device)!r}; here are auto, {', '.join(known)}") from None
+        raise ModelError(f"unknown device {str(device)!r}; available: auto, {', '.join(known)}") from None
     if chosen.type not in known and str(chosen) not in known:
-        raise ModelError(f"device {str(device)!r} is not available; here are auto, {', '.join(known)}")
+        raise ModelError(f"device {str(device)!r} is not available; available: auto, {', '.join(known)}")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ModelError(f"there is no device {str(device)!r}; here are auto, {', '.join(known)}")
+        raise ModelError(f"there is no device {str(device)!r}; available: auto, {', '.join(known)}")
     return chosen
 
 

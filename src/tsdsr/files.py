@@ -276,7 +276,7 @@ def _invalid_if_refused(path: Path) -> Iterator[None]:
 
 
 def _exists(path: Path) -> bool:
-    """Whether something is at a path. Other than ``Path.exists``, a loop of links or a too long name raises OSError."""
+    """Whether something is at a path. Unlike ``Path.exists``, raises OSError for a loop of links or a long name."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -171,7 +171,7 @@ def test_a_peer_has_its_own_scale(tmp_path: Path) -> None:
 def test_refusals() -> None:
     with pytest.raises(InvalidInputError, match="different names"):
         bench([Entry("mini"), Entry("mini")], BenchSettings())
-    with pytest.raises(InvalidInputError, match="change nothing about it"):
+    with pytest.raises(InvalidInputError, match="leave out fold, quantize and compile"):
         open_entry(Entry("released:sd3", compile=True))
     with pytest.raises(InvalidInputError, match="peer:realesrgan"):
         open_entry(Entry("peer:swinir"))

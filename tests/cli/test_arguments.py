@@ -161,7 +161,7 @@ def test_an_output_that_exists_is_found_before_the_work(tmp_path: Path, command:
         ("bench mini mini,dtype=fp9", "unknown dtype 'fp9'"),
         ("bench mini mini,quantize=int3", "unknown quantisation 'int3'"),
         ("bench mini random:sd9", "unknown base model"),
-        ("bench mini released:sd3,fold", "change nothing about it"),
+        ("bench mini released:sd3,fold", "leave out fold, quantize and compile"),
         ("compare mini --lr nowhere -o out", "nowhere: no such folder"),
     ],
 )

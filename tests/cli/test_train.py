@@ -110,7 +110,7 @@ def test_sd3_from_base_to_released_layout_and_pipeline(photo_folder: Path, tmp_p
     with Image.open(photo_folder / "astronaut.png") as photo:
         small = photo.resize((16, 16))
     assert pipe(small, scale=4).images[0].size == (64, 64)
-    again = tmp_path / "again"  # go on from a stored LoRA
+    again = tmp_path / "again"  # continue from a stored LoRA
     ok(
         "train", "student", "--recipe", "sd3_paper", "--init", lora, "--set", "pairs.crops.size=64",
         "--set", "validation_crop=64", *phases, *settings, "-o", again, "--until", 1,
@@ -196,7 +196,7 @@ def test_ctrl_c_before_the_first_step_is_one_line(
     )
     assert result.exit_code == 130
     assert result.output.splitlines() == [
-        "stopped at once; the same command goes on from the last checkpoint, if there is one"
+        "stopped at once; repeat the command to continue from the last checkpoint, if any"
     ]
     assert not (tmp_path / "run").exists()
 

@@ -1,4 +1,4 @@
-"""Signals end a run after a step, with a checkpoint; the run goes on from there to the bit."""
+"""Signals end a run after a step, with a checkpoint; the run continues from there to the bit."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_had_happened(
     assert error.signum == signum
     said = capfd.readouterr().err
     assert "stopping after this step" in said
-    assert "stopped at step 3 of 6; the same command goes on" in said
+    assert "stopped at step 3 of 6; repeat the run to continue" in said
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     rest = trainer(photo_folder, tmp_path / "parts")
     assert rest.step == 3
@@ -148,7 +148,7 @@ def test_the_command_exits_with_the_status_of_the_signal(
     os.killpg(process.pid, signum)  # as a terminal does: to the data loading process, too
     _, said = process.communicate(timeout=120)
     assert process.returncode == code, said
-    assert "the same command goes on" in said
+    assert "repeat the run to continue" in said
     assert "Traceback" not in said
     assert len(list(out.glob("checkpoint-*.pt"))) == 1
     assert not (out / "run.lock").exists()

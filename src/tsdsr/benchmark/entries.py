@@ -70,7 +70,7 @@ class Entry:
         if kind in ("random", "released"):
             get_spec(name)
         if kind in ("released", "peer") and (self.compile or self.fold or self.quantize):
-            raise InvalidInputError(f"{self.model}: runs as its authors run it; change nothing about it")
+            raise InvalidInputError(f"{self.model}: runs as its authors run it; leave out fold, quantize and compile")
         if kind == "peer" and name != "realesrgan":
             raise InvalidInputError(f"{self.model}: the only peer with a built-in architecture is 'peer:realesrgan'")
 

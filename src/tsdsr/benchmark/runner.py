@@ -25,7 +25,7 @@ from PIL import Image
 
 from tsdsr.benchmark.entries import PARTS, BenchModel, Entry, open_entry
 from tsdsr.errors import InvalidInputError, OutOfMemoryError
-from tsdsr.files import StrPath, atomic_path
+from tsdsr.files import StrPath, write_text
 from tsdsr.machine import describe_machine, versions
 from tsdsr.measuring import Stopwatch, peak_memory
 from tsdsr.pipeline.options import check_scale
@@ -39,7 +39,7 @@ class BenchSettings:
         size (int): edge of the input in pixels.
         scale (float): enlargement.
         runs (int): number of timed runs.
-        warmup (int): runs before, reported separately; the first one includes compilation.
+        warmup (int): untimed runs before, reported separately; the first one includes compilation.
     """
 
     size: int = 128
@@ -49,7 +49,7 @@ class BenchSettings:
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.runs < 1 or self.warmup < 0:
-            raise InvalidInputError("a benchmark needs a size and runs of at least 1, and no negative warm-up")
+            raise InvalidInputError("size and runs must be at least 1, and warmup at least 0")
         check_scale(self.scale)
 
 
@@ -126,8 +126,7 @@ class BenchResult:
             "speedup_over_first": self.speedups(),
             "peak_memory_over_first": self.memory_ratios(),
         }
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(found, indent=2) + "\n")
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -236,7 +235,7 @@ class _Worker:
             return self._pool.submit(function, *args).result()
         except BrokenProcessPool as error:
             raise OutOfMemoryError(
-                f"{self.name}: its process was ended, likely for want of memory; time fewer models or a smaller image"
+                f"{self.name}: its process ended, probably for lack of memory; time fewer models or a smaller image"
             ) from error
 
 

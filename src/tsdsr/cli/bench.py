@@ -30,11 +30,11 @@ def bench(
     ],
     size: Annotated[int, typer.Option(min=1, help="Edge of the input in pixels.")] = 128,
     scale: Annotated[float, typer.Option(help="Enlargement from 1 to 8.")] = 4.0,
-    runs: Annotated[int, typer.Option(min=1, help="Runs that count.")] = 5,
-    warmup: Annotated[int, typer.Option(min=0, help="Runs before, reported apart.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs.")] = 5,
+    warmup: Annotated[int, typer.Option(min=0, help="Warm-up runs before, reported separately.")] = 1,
     device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …")] = "auto",
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the networks.")] = DtypeChoice.auto,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; default its choice.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: torch's own choice.")] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Compile every model that has no 'eager'.")] = False,
     json: Annotated[Path | None, typer.Option(help="Store all figures here.")] = None,
 ) -> None:
@@ -49,7 +49,6 @@ def bench(
 
         if json is not None:
             require_report_file("--json", json)
-
         common = Entry("mini", device, dtype.value, compile=compile, threads=threads)
         settings = BenchSettings(size, scale, runs, warmup)
         entries = [common.parsed(text) for text in models]
@@ -81,7 +80,6 @@ def _table(found: BenchResult) -> Table:
     from rich.table import Table
 
     from tsdsr.benchmark.entries import PARTS
-    from tsdsr.wording import counted
 
     settings, timings = found.settings, found.timings
     runs = counted(settings.runs, "run")

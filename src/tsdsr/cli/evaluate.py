@@ -104,7 +104,7 @@ def compare(
     latex: Latex = None,
     csv: Csv = None,
     html: Html = None,
-    runs: Annotated[int, typer.Option(min=0, help="Warm runs a time is the median of; 0 measures none.")] = 5,
+    runs: Annotated[int, typer.Option(min=0, help="Warm runs; their median is the time. 0 measures none.")] = 5,
     crop_border: Border = 0,
     suffix: Suffixes = None,
     workers: Workers = 0,

@@ -45,13 +45,13 @@ Tracker = Annotated[TrackerChoice, typer.Option(help="Where figures go besides l
 
 @contextmanager
 def _interruption_reported() -> Iterator[None]:
-    """Exit with the status of a signal, 130 for Ctrl-C; say so if no step was under way that could be finished."""
+    """Exit with the status of a signal, 130 for Ctrl-C. Say how to continue if the run did not end after a step."""
     try:
         yield
     except KeyboardInterrupt as error:
         signum = getattr(error, "signum", signal.SIGINT)
         if not hasattr(error, "signum"):
-            typer.echo("stopped at once; the same command goes on from the last checkpoint, if there is one", err=True)
+            typer.echo("stopped at once; repeat the command to continue from the last checkpoint, if any", err=True)
         raise typer.Exit(128 + signum) from error
 
 
@@ -105,7 +105,7 @@ def teacher(
     output: Output,
     photos: Photos,
     recipe: Annotated[str, typer.Option(help="A teacher's recipe, or FILE.py:FUNCTION.")] = "mini_teacher",
-    init: Annotated[Path | None, typer.Option(help="A teacher to go on from: folder or LoRA file.")] = None,
+    init: Annotated[Path | None, typer.Option(help="A teacher to continue from: folder or LoRA file.")] = None,
     base: Base = None,
     cache: Cache = None,
     prompts: PromptFolder = None,

@@ -71,9 +71,12 @@ def plan_captions(
             continue
         files[image] = file
         state = records.state(file, made_from[image])
-        if state == "different" or (state == "unknown" and "image" in records.differences(file, made_from[image])):
+        foreign = state == "different" or (
+            state == "unknown" and "image" in records.differences(file, made_from[image])
+        )
+        if foreign:
             others.append(file)
-        if state == "missing" or file in others[-1:]:
+        if foreign or state == "missing":
             missing.append(image)
     if others and not overwrite:
         raise DatasetError(

@@ -133,9 +133,9 @@ def _make_room(
         there = sorted(output.glob("*.tar"))
     except OSError as error:
         raise DatasetError(f"{output}: cannot be read ({error.strerror or error})") from error
-    for stranger in there:
-        if not re.fullmatch(r"\d{6}\.tar", stranger.name):
-            raise DatasetError(f"{stranger}: is not a shard of this set; choose another folder")
+    for path in there:
+        if not re.fullmatch(r"\d{6}\.tar", path.name):
+            raise DatasetError(f"{path}: is not a shard of this set; choose another folder")
     others = [shard for shard in there if shard not in shards or not holds(shard, shards[shard])]
     if os.path.lexists(output / INDEX) and not _describes(output / INDEX, index):
         others.insert(0, output / INDEX)  # removed first, so that no index describes other shards

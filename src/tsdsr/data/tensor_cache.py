@@ -119,7 +119,7 @@ class TensorCache:
         if not (self.folder / _HEADER).exists():
             if shards := self._shards():
                 raise DatasetError(
-                    f"{shards[0]}: has no {_HEADER} beside it, so nothing tells what made it; choose another folder"
+                    f"{shards[0]}: has no {_HEADER} beside it that says what made it; choose another folder"
                 )
             return
         stored = read_maker(self.folder)

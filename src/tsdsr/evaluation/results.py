@@ -159,17 +159,12 @@ class Evaluation:
 
 
 def _scores(data: Mapping[str, Any]) -> Scores:
-    number = _number
     return Scores(
-        None if data["mean"] is None else number(data["mean"]),
-        tuple(number(v) for v in data["values"]),
-        data["interval"] and (number(data["interval"][0]), number(data["interval"][1])),
+        None if data["mean"] is None else float(data["mean"]),
+        tuple(float(v) for v in data["values"]),
+        data["interval"] and (float(data["interval"][0]), float(data["interval"][1])),
         data["unavailable"],
     )
-
-
-def _number(value: float | str) -> float:
-    return float(value)
 
 
 def _plain(value: Any) -> Any:

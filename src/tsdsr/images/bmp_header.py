@@ -10,7 +10,7 @@ from tsdsr.images.color_spaces import ColorSpace, Primaries, gamma_space
 from tsdsr.images.encoded import EncodedImage
 
 _HEADER = 14
-"""Length of the file header ahead of the bitmap header."""
+"""Length of the file header, which precedes the bitmap header."""
 
 _CALIBRATED, _EMBEDDED = 0, int.from_bytes(b"MBED", "big")
 _MOST_PROFILE = 1 << 24

@@ -36,7 +36,6 @@ _SRGB, _ADOBE = 1, 2
 _PQ_PROFILES = (b"ITUR_2100_PQ_FULL\0",)
 """Names of ICC profiles that stand for PQ with the primaries of BT.2020 (W3C note on PQ in PNG)."""
 
-
 Header = HeifInfo | Mapping[bytes, bytes]
 """What the boxes of an AVIF or HEIC, or the chunks of a PNG, say; empty for other formats."""
 
@@ -101,7 +100,7 @@ _Source = tuple[str, Callable[[], ColorSpace | None]]
 
 
 def _sources(file: EncodedImage, kind: str, icc: bytes | None, header: Header) -> list[_Source]:
-    """Return where to look ahead of EXIF, in order."""
+    """Return the places to look before EXIF, in order."""
     of_icc: list[_Source] = [] if icc is None else [("the ICC profile", lambda: _of_icc(icc))]
     if isinstance(header, HeifInfo):
         nclx = None if header.cicp is None else _of_codes(*header.cicp[:2])

@@ -85,7 +85,7 @@ def _unidentified(file: EncodedImage) -> str:
 
 @contextmanager
 def lack_of_memory_named(file: EncodedImage, width: int, height: int) -> Iterator[None]:
-    """Tell a lack of memory from damage, as several decoders report both alike."""
+    """Distinguish a lack of memory from damage, which several decoders report in the same way."""
     try:
         yield
     except (TSDSRError, MemoryError):

@@ -1,4 +1,4 @@
-"""The small chunks of a PNG ahead of its pixels, some of which Pillow does not read."""
+"""The small chunks of a PNG before its pixels, some of which Pillow does not read."""
 
 from __future__ import annotations
 

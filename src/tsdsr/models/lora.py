@@ -47,13 +47,13 @@ def read_released_lora(path: StrPath) -> dict[str, Tensor]:
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
     state = {key.removeprefix(RELEASED_PREFIX): value for key, value in tensors.items()}
-    strange = sorted(k for k in state if not k.endswith((LORA_A, LORA_B)))
-    if strange:
-        raise WeightsError(f"{path}: keys that are neither lora_A nor lora_B weights, e.g. {strange[0]!r}")
+    unknown = sorted(k for k in state if not k.endswith((LORA_A, LORA_B)))
+    if unknown:
+        raise WeightsError(f"{path}: keys that are neither lora_A nor lora_B weights, e.g. {unknown[0]!r}")
     modules = {key.removesuffix(LORA_A).removesuffix(LORA_B) for key in state}
-    lonely = sorted(m for m in modules if m + LORA_A not in state or m + LORA_B not in state)
-    if lonely:
-        raise WeightsError(f"{path}: {lonely[0]!r} has only one of lora_A and lora_B")
+    unpaired = sorted(m for m in modules if m + LORA_A not in state or m + LORA_B not in state)
+    if unpaired:
+        raise WeightsError(f"{path}: {unpaired[0]!r} has only one of lora_A and lora_B")
     _check_values(state, modules, path)
     return state
 

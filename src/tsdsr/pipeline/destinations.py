@@ -43,7 +43,7 @@ def names_a_file(text: str, path: Path, suffix: str | None) -> bool:
 
 
 def with_format(relative: Path, suffix: str | None) -> Path:
-    """Return the name of a result: in the wanted format, or in that of the input if its suffix tells."""
+    """Return the name of a result: in the wanted format, or in that of the input, or PNG if its suffix is unknown."""
     known = relative.suffix.lower() in FORMATS
     if known:
         return relative if suffix is None else relative.with_suffix(suffix)

@@ -1,4 +1,4 @@
-"""Plan a batch: which file becomes which result, and what stands against it. All of it before a model is loaded."""
+"""Plan a batch before a model is loaded: the result of each input, and the reasons why some cannot be made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be known about a model from its files, before it is loaded. Importing torch is not needed."""
+"""Facts about a model that its files show before it is loaded. Imports no torch."""
 
 from __future__ import annotations
 

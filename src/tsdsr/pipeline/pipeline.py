@@ -95,7 +95,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         return moved
 
     def save_pretrained(self, save_directory: StrPath, **kwargs: Any) -> None:
-        """Store the pipeline, as in diffusers; its weights can be read by whom the umask says.
+        """Store the pipeline, as in diffusers. The weights get the permissions of the umask.
 
         :func:`~tsdsr.pipeline.convert.save_pipeline` writes the whole folder or nothing, and chooses the precision.
         """

@@ -57,7 +57,7 @@ class PlainAreas:
         flat = torch.maximum(exact, _falling(_range(near, _RADIUS), *_NEARLY))
         tint = _largest(_tint(near), _RADIUS)
         neutral = torch.maximum(_falling(tint, *_TINT), self._neutral)
-        # On a GPU nothing is left out, because asking would wait for it.
+        # On a GPU all weights are used: a test for zeros would wait for the device.
         used = [near.device.type != "cpu" or bool(weight.any()) for weight in (flat, neutral)]
         return tuple(  # type: ignore[return-value]
             x.enlarge(y.enlarge(weight, -2), -1) if use else None

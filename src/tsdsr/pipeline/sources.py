@@ -48,7 +48,7 @@ class Source:
 
     @property
     def usable(self) -> bool:
-        """Whether nothing is known against it."""
+        """Whether no error is known."""
         return self.error is None
 
     @property

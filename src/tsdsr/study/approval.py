@@ -96,8 +96,8 @@ def study_report(study: Study, votes: Sequence[Vote]) -> StudyReport:
     if not votes:
         raise DatasetError("there are no votes yet")
     category = {image.stem: image.category for image in study.images}
-    if strange := sorted({vote.image for vote in votes} - category.keys()):
-        raise DatasetError(f"votes name images that the study does not have: {', '.join(strange[:10])}")
+    if unknown := sorted({vote.image for vote in votes} - category.keys()):
+        raise DatasetError(f"votes name images that the study does not have: {', '.join(unknown[:10])}")
     voters = len({vote.session for vote in votes})
     by_session = voters >= MIN_SESSIONS
     members = {name: [v for v in votes if category[v.image] == name] for name in study.categories}

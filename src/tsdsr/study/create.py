@@ -163,9 +163,7 @@ def _categories(references: Mapping[str, Path], gt: Path, file: StrPath | None) 
     if set(below.values()) == {"."}:
         return dict.fromkeys(references)
     if loose := [stem for stem, name in below.items() if name == "."]:
-        raise DatasetError(
-            f"{gt}: some images lie in subfolders, their categories, others not: {', '.join(loose[:10])}"
-        )
+        raise DatasetError(f"{gt}: some images are in subfolders (categories), others are not: {', '.join(loose[:10])}")
     return dict(below)
 
 

@@ -77,7 +77,7 @@ def notes(report: StudyReport) -> list[str]:
     return [
         f"{counted(report.voters, 'voter')}, {counted(report.votes, 'vote')} on {counted(report.images, 'image')}. "
         f"Share of votes by position on the page, %: {shares}.",
-        f"Intervals: {unit}; for rates no narrower than Wilson's. They speak of other voters and the same images.",
+        f"Intervals: {unit}; for rates no narrower than Wilson's. They are for other voters and the same images.",
     ]
 
 

@@ -37,7 +37,6 @@ CREATE TABLE votes (
 );
 """
 
-
 BUSY_SECONDS = 5.0
 """How long a request waits for the database while another program or request uses it."""
 

@@ -142,7 +142,7 @@ class Engine(ABC):
                 self._save()
         self.accelerator.wait_for_everyone()
         if self._stopping:
-            self.run_log.note(f"stopped at step {self.step} of {self.config.total_steps}; the same command goes on")
+            self.run_log.note(f"stopped at step {self.step} of {self.config.total_steps}; repeat the run to continue")
             self.close()
             raise RunInterrupted(self._stop.signum or signal.SIGINT)
 
@@ -154,7 +154,7 @@ class Engine(ABC):
         """Check that the folder is as this run left it, and report what will be missing."""
         facts = load_checkpoint_facts(self.output) if self.accelerator.is_main_process else None
         if facts is not None and facts["step"] != self._saved:
-            raise TrainingError(f"{self.output}: another run is at step {facts['step']}; start again to go on there")
+            raise TrainingError(f"{self.output}: another run is at step {facts['step']}; start again to continue it")
         self.run_log.cut(self.step)
         self.run_log.start_trackers(self.step)
         if not self.data.validation:
@@ -276,7 +276,7 @@ class Engine(ABC):
         path = self.output / f"bad-step-{self.step:08d}-rank{self.accelerator.process_index}.safetensors"
         store_bad_batch(batches, path)
         raise TrainingError(
-            f"step {self.step}: {error}; {self.skipped} steps in a row could not be taken. The batch lies in {path}. "
+            f"step {self.step}: {error}; {self.skipped} steps in a row could not be taken. The batch is in {path}. "
             f"Lower the learning rate, or train in bf16 or fp32"
         )
 

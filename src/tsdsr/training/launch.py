@@ -24,7 +24,7 @@ def check_launch(config: RunConfig, accelerator: Accelerator, dtype: torch.dtype
     """
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         raise ConfigError(
-            "sharded training is not supported: roles share frozen weights, which sharding would tear apart. "
+            "sharded training is not supported: roles share frozen weights, which sharding would separate. "
             "Launch with plain data parallelism (MULTI_GPU)"
         )
     if config.networks.base_precision != "fp32" and dtype == torch.float32:

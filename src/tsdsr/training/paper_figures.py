@@ -16,7 +16,7 @@ from torch import Tensor
 from tsdsr.diffusion.losses import Predictions
 from tsdsr.diffusion.trajectory import paired_walk
 from tsdsr.errors import ConfigError, MissingDependencyError, install_extra
-from tsdsr.files import atomic_path
+from tsdsr.files import atomic_path, write_text
 from tsdsr.models.latents import encode_images
 from tsdsr.training.monitors import direction_cosines, score_gap
 from tsdsr.training.precision import autocast
@@ -224,8 +224,7 @@ def write_figure(name: str, rows: Sequence[TimeRow], folder: Path) -> list[Path]
     axes.set_ylabel(axis_label)
     axes.spines[["top", "right"]].set_visible(False)
     paths = [folder / f"{name}.csv", folder / f"{name}.png"]
-    with atomic_path(paths[0]) as temporary:
-        temporary.write_text(to_csv(rows, columns), encoding="utf-8")
+    write_text(paths[0], to_csv(rows, columns))
     with atomic_path(paths[1]) as temporary:
         figure.savefig(temporary, format="png", dpi=160)
     return paths

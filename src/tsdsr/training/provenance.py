@@ -23,7 +23,6 @@ FORMAT = 4
 TEACHER = "teacher"
 """Name of a teacher's folder and of its LoRA file in a run folder."""
 
-
 MAY_CHANGE = ("accumulation",)
 """Settings that a resumed run may change, because they change results only by rounding."""
 

@@ -105,7 +105,7 @@ class RunLog:
     def note(self, text: str) -> None:
         """Show a text message to the user."""
         if self.main:
-            with suppress(OSError, ValueError):  # nobody reads the output any more
+            with suppress(OSError, ValueError):  # the reader of the output is gone
                 self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def cut(self, step: int) -> None:
@@ -146,7 +146,7 @@ class RunLog:
         except OSError as error:
             raise FileWriteError(f"{path}: cannot be written ({error.strerror or error})") from error
         if self._progress is None:
-            with suppress(OSError, ValueError):  # nobody reads the output any more
+            with suppress(OSError, ValueError):  # the reader of the output is gone
                 print(" ".join(f"{k}={v}" for k, v in record.items()), flush=True)
         if self.accelerator.trackers:
             self.accelerator.log({k: v for k, v in values.items() if math.isfinite(v)}, step=step)
