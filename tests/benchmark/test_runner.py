@@ -177,7 +177,7 @@ def test_refusals() -> None:
         open_entry(Entry("peer:swinir"))
     with pytest.raises(ModelNotFoundError, match="unknown base model"):
         open_entry(Entry("random:sd9"))
-    with pytest.raises(InvalidInputError, match="runs of at least 1"):
+    with pytest.raises(InvalidInputError, match="size and runs must be at least 1"):
         BenchSettings(runs=0)
 
 

@@ -48,7 +48,7 @@ def test_a_disk_too_small_for_the_result_is_an_error(
     monkeypatch.setattr(canvas_module, "CANVAS_SHARE", 0.0 if color_fix == "wavelet" else 1.0)
     monkeypatch.setattr(canvas_module, "_SPOOL_BYTES", 0)
     pixels = np.zeros((200, 200, 3), np.uint8)
-    with pytest.raises(OutOfMemoryError, match=rf"{small_disk}.* [14] MB .*TMPDIR"):
+    with pytest.raises(OutOfMemoryError, match=rf"{small_disk}.* [14]\.\d MB .*TMPDIR"):
         mini_pipe.upscale_pixels(pixels, 4 if color_fix == "wavelet" else 3, color_fix=color_fix)  # type: ignore[arg-type]
     assert not list(small_disk.iterdir())
 
@@ -59,7 +59,7 @@ def test_a_full_disk_found_while_reserving(monkeypatch: pytest.MonkeyPatch, tmp_
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    with pytest.raises(OutOfMemoryError, match=r"cannot take the 2\.0 GB .*No space left.*TMPDIR"):
+    with pytest.raises(OutOfMemoryError, match=r"cannot take the 2\.00 GB .*No space left.*TMPDIR"):
         reserved_file(2 * 10**9)
     assert not list(tmp_path.iterdir())
 

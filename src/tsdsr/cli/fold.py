@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tsdsr.cli.common import DtypeChoice, errors_reported
+from tsdsr.wording import readable_size
 
 if TYPE_CHECKING:
     from tsdsr.pipeline.pipeline import OneStepSRPipeline
@@ -46,7 +47,7 @@ def fold(
         pipe = read_pipeline(folder, precision)
         fold_and_report(pipe)
         save_pipeline(pipe, output, precision)
-        typer.echo(f"folder: {_size(_bytes_below(folder))} → {_size(_bytes_below(output))}")
+        typer.echo(f"folder: {readable_size(_bytes_below(folder))} → {readable_size(_bytes_below(output))}")
     typer.echo(f"{output}: ready for 'tsdsr upscale --model {output}'")
 
 
@@ -58,7 +59,7 @@ def fold_and_report(pipe: OneStepSRPipeline) -> None:
     before, after = report.before, report.after
     typer.echo(
         f"denoiser: {before.values / 1e6:,.2f} M → {after.values / 1e6:,.2f} M values, "
-        f"{_size(before.bytes)} → {_size(after.bytes)}"
+        f"{readable_size(before.bytes)} → {readable_size(after.bytes)}"
     )
 
 
@@ -72,7 +73,3 @@ def quantize_pipeline(pipe: OneStepSRPipeline, mode: QuantizeChoice | None) -> N
 
 def _bytes_below(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -19,7 +19,7 @@ from tsdsr.hashing import hash_file
 from tsdsr.images.color_modes import rgb_of
 from tsdsr.machine import versions
 from tsdsr.pixels import to_tensor, to_uint8
-from tsdsr.wording import counted
+from tsdsr.wording import counted, first_line
 
 INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
 """Upscaling filters without a model."""
@@ -65,7 +65,7 @@ def load_peer(path: StrPath, scale: int, device: str = "cpu", name: str | None =
     try:
         model = ModelLoader(device=torch.device(device)).load_from_state_dict(canonicalize_state_dict(state))
     except Exception as error:  # spandrel raises different exceptions for weights that it does not recognise
-        raise WeightsError(f"{path}: spandrel does not recognise these weights ({_first_line(error)})") from error
+        raise WeightsError(f"{path}: spandrel does not recognise these weights ({first_line(error)})") from error
     if not isinstance(model, ImageModelDescriptor) or model.scale != scale or model.input_channels != 3:
         kind = f"{model.architecture.name}, scale {model.scale}, {counted(model.input_channels, 'channel')}"
         raise WeightsError(f"{path}: is {kind}; an RGB model of scale {scale} is needed")
@@ -118,14 +118,10 @@ def read_state_dict(path: StrPath) -> dict[str, Any]:
                 "dict or safetensors file, or a folder of its outputs"
             ) from error
         # Torch's own text about pickles advises to load them without the check, which would run their code.
-        reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({_first_line(error)[:200]})"
+        reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({first_line(error)[:200]})"
         raise WeightsError(
             f"{path}: is damaged or holds more than weights; give a state dict or a safetensors file{reason}"
         ) from error
     if not isinstance(content, Mapping) or not any(isinstance(v, Tensor | Mapping) for v in content.values()):
         raise WeightsError(f"{path}: holds no state dict; give a dict of tensors or a safetensors file")
     return dict(content)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip() or repr(error)).splitlines()[0]}"

@@ -18,6 +18,7 @@ from tsdsr.errors import MissingDependencyError, TSDSRError, install_extra
 from tsdsr.evaluation.hub import hub_offline, require_hub
 from tsdsr.evaluation.metrics import MetricSpec
 from tsdsr.unpickling import tensors_only
+from tsdsr.wording import first_line
 
 Metric = Callable[[Tensor, "Tensor | None"], float]
 """(restored image, ground truth) → score; both (1, 3, H, W) in [0, 1]. No-reference metrics ignore the ground truth."""
@@ -87,15 +88,15 @@ _failed: dict[str, str] = {}  # pyiqa's name of a metric → why it could not be
 def _reason(spec: MetricSpec, error: Exception) -> str:
     """One sentence: what failed and the remedy."""
     what = f"pyiqa could not prepare {spec.pyiqa_name!r}"
-    first_line = f"{type(error).__name__}: {(str(error).strip() or repr(error)).splitlines()[0]}"
+    reason = f"{type(error).__name__}: {first_line(error)}"
     if isinstance(error, ModuleNotFoundError):
         return f"{what}: the Python module {error.name} is missing; {install_extra('eval')}"
     if isinstance(error, OSError):  # of urllib, requests and the hub
         return (
-            f"{what}: its weights are not on this machine and could not be downloaded ({first_line}); connect to the "
+            f"{what}: its weights are not on this machine and could not be downloaded ({reason}); connect to the "
             f"internet once, or copy the files of {torch.hub.get_dir()} from a machine that has them"
         )
-    return f"{what}: {first_line}; if its weight file is damaged, delete it from {torch.hub.get_dir()}"
+    return f"{what}: {reason}; if its weight file is damaged, delete it from {torch.hub.get_dir()}"
 
 
 def load_pyiqa() -> Any:

@@ -18,6 +18,7 @@ from tsdsr.evaluation.metrics import METRICS, MetricSpec
 from tsdsr.evaluation.pyiqa_metrics import Metric, MetricUnavailableError, create, make_metric
 from tsdsr.images.reading import read_rgb
 from tsdsr.pixels import to_tensor
+from tsdsr.wording import first_line
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class Scorer:
             return f"needs {needed}x{needed} pixels, got {width}x{height}"
         if bool((x_hat == x_hat[..., :1, :1]).all()):
             return "the picture is of a single colour"
-        return (str(error).strip() or repr(error)).splitlines()[0]
+        return first_line(error)
 
 
 def score_items(

@@ -24,6 +24,7 @@ from torch import nn
 
 from tsdsr.errors import ModelError, ModelNotFoundError, WeightsError
 from tsdsr.out_of_memory import memory_reported
+from tsdsr.wording import first_line
 
 _DTYPES = {
     "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "F64": torch.float64,
@@ -191,8 +192,7 @@ def _empty_network(model_class: type[ModelMixin], config: Mapping[str, Any], fol
     except MemoryError:
         raise
     except Exception as error:  # the constructors check little, so a wrong value raises almost anything
-        reason = str(error).strip().split("\n", 1)[0]
-        raise WeightsError(f"{path}: describes no {model_class.__name__} ({reason})") from error
+        raise WeightsError(f"{path}: describes no {model_class.__name__} ({first_line(error)})") from error
     return network
 
 

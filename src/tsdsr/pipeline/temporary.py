@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import IO
 
 from tsdsr.errors import OutOfMemoryError
+from tsdsr.wording import readable_size
 
 _ZEROS = bytes(2**20)
 _NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -35,7 +36,7 @@ def reserved_file(size: int) -> IO[bytes]:
             raise
     except OSError as error:
         raise OutOfMemoryError(
-            f"{_folder()}: the folder of temporary files cannot take the {_readable(size)} that this result needs "
+            f"{_folder()}: the folder of temporary files cannot take the {readable_size(size)} that this result needs "
             f"({error.strerror or error}); set TMPDIR to a folder with more space, or choose a smaller scale"
         ) from error
     return file
@@ -59,7 +60,3 @@ def _folder() -> str:
     with suppress(OSError):  # raised if no folder can be written
         return tempfile.gettempdir()
     return os.environ.get("TMPDIR", "TMPDIR")
-
-
-def _readable(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(1, size // 10**6)} MB"

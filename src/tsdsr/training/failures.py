@@ -15,6 +15,7 @@ from tsdsr.out_of_memory import is_out_of_memory, without_frames
 from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig
 from tsdsr.training.optim import RoleOptimizer
 from tsdsr.training.samples import TrainingSample
+from tsdsr.wording import first_line
 
 
 @contextmanager
@@ -49,10 +50,9 @@ def failures_explained(
             )
             raise OutOfMemoryError(message) from without_frames(error)
         if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-            reason = str(error).splitlines()[0]
             raise TrainingError(
-                f"step {step()}: a data loading process ended ({reason}); {kept()}; repeat the command with fewer "
-                f"--workers, or with more shared memory (in a container --shm-size)"
+                f"step {step()}: a data loading process ended ({first_line(error)}); {kept()}; repeat the command with "
+                f"fewer --workers, or with more shared memory (in a container --shm-size)"
             ) from error
         raise
 
