@@ -88,7 +88,7 @@ class ResultRecords:
             raise FileWriteError(f"{records}: cannot be written ({error.strerror or error})") from error
         if written != len(line):
             raise FileWriteError(f"{records}: cannot be written (No space left on device)")
-        self._of(path.parent)[path.name] = json.loads(line)
+        self._records_in(path.parent)[path.name] = json.loads(line)
 
     def _intact_record(self, path: Path) -> dict[str, Any] | None:
         record = self._record(path)
@@ -98,9 +98,9 @@ class ResultRecords:
             return None
 
     def _record(self, path: Path) -> dict[str, Any] | None:
-        return self._of(path.parent).get(path.name)
+        return self._records_in(path.parent).get(path.name)
 
-    def _of(self, folder: Path) -> dict[str, dict[str, Any]]:
+    def _records_in(self, folder: Path) -> dict[str, dict[str, Any]]:
         if folder not in self._folders:
             self._folders[folder] = _read(folder / RECORDS_FILE)
         return self._folders[folder]

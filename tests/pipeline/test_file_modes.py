@@ -1,4 +1,4 @@
-"""Stored weights can be read by whom the umask says, not by their owner alone."""
+"""Stored weights get the permissions of the umask; safetensors alone would make them private."""
 
 from __future__ import annotations
 

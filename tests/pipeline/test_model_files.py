@@ -10,7 +10,7 @@ import pytest
 
 from tsdsr.errors import InvalidInputError, ModelNotFoundError
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.model_files import base_model, hash_of_model, is_exported, local_folder
+from tsdsr.pipeline.model_files import base_model, hash_of_model, is_exported, is_model, local_folder
 from tsdsr.pipeline.options import RestoreOptions
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.upscale import check_model
@@ -19,13 +19,13 @@ from tsdsr.pipeline.upscale import check_model
 def test_the_base_model_is_read_from_the_index(sd21_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
     packaged = local_folder("mini")
     assert packaged is not None
-    assert (base_model(packaged), is_exported(packaged)) == ("mini", False)
+    assert (base_model(packaged), is_exported(packaged), is_model(packaged)) == ("mini", False, True)
     save_pipeline(sd21_pipe, tmp_path / "model")
     assert base_model(tmp_path / "model") == "sd21-base"
     for text in ("[]", "{", '{"model": 3}', ""):
         (tmp_path / "model" / "model_index.json").write_text(text)
         assert base_model(tmp_path / "model") is None
-    assert base_model(tmp_path) is None
+    assert (base_model(tmp_path), is_model(tmp_path)) == (None, False)
 
 
 def test_a_copy_of_a_model_is_the_same_model(mini_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
@@ -45,6 +45,7 @@ def test_the_hash_of_a_model_needs_no_torch() -> None:
 
 def test_an_exported_model_cannot_sample(tmp_path: Path) -> None:
     (tmp_path / "tsdsr.json").write_text('{"model": "sd21-base"}')
+    assert is_model(tmp_path)
     check_model(tmp_path, RestoreOptions(), None)
     with pytest.raises(InvalidInputError, match="leave out the seed"):
         check_model(tmp_path, RestoreOptions(), 1)

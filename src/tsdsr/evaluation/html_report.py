@@ -30,7 +30,7 @@ MAX_IMAGES = 24
 _SCRIPTS = ("basics", "tables", "scores", "spectrum", "panels", "viewer", "start")
 """Parts of the page's script, ``assets/report_*.js``, concatenated in this order."""
 
-PublishedRow = tuple[str, Mapping[str, float]]
+QuotedRow = tuple[str, Mapping[str, float]]
 """A row of a published table: the method, and metric name → value."""
 
 
@@ -39,7 +39,7 @@ def write_report(
     path: StrPath,
     *,
     title: str = TITLE,
-    published: Sequence[PublishedRow] | None = None,
+    published: Sequence[QuotedRow] | None = None,
     ranked_together: bool = True,
     cautions: Sequence[str] = (),
     max_images: int | None = MAX_IMAGES,
@@ -127,7 +127,7 @@ def _describe(name: str) -> dict[str, Any]:
     return {"label": spec.label, "digits": spec.digits, "higher": spec.higher_is_better}
 
 
-def _published_rows(published: Sequence[PublishedRow]) -> list[dict[str, Any]]:
+def _published_rows(published: Sequence[QuotedRow]) -> list[dict[str, Any]]:
     for label, values in published:
         if unknown := [name for name in values if name not in METRICS]:
             raise InvalidInputError(f"{label}: unknown metrics {', '.join(unknown)}; choose from {', '.join(METRICS)}")

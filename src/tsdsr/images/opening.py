@@ -140,7 +140,7 @@ def open_image(file: EncodedImage) -> tuple[Image.Image, TiffPage | None] | tupl
     return image, page
 
 
-def check_size(file: EncodedImage, width: int, height: int, max_pixels: int | None) -> None:
+def check_pixel_count(file: EncodedImage, width: int, height: int, max_pixels: int | None) -> None:
     """Check the number of pixels before decoding.
 
     Raises:

@@ -20,7 +20,7 @@ from tsdsr.images.isobmff import HeifInfo
 from tsdsr.images.jpeg_trailer import trailer_contents
 from tsdsr.images.metadata import fitted, read_metadata
 from tsdsr.images.opening import (
-    check_size,
+    check_pixel_count,
     errors_named,
     existing_image,
     lack_of_memory_named,
@@ -151,7 +151,7 @@ def _read(file: EncodedImage, max_pixels: int | None) -> tuple[Picture, Declared
     if opened is None:
         return _read_uncommon(file, max_pixels)
     with opened as image, lack_of_memory_named(file, image.width, image.height):
-        check_size(file, image.width, image.height, max_pixels)
+        check_pixel_count(file, image.width, image.height, max_pixels)
         if needs_tifffile(image):
             return _read_uncommon(file, max_pixels)
         turned = page is not None and page.number and ORIENTATION in image.getexif()  # loading removes it
@@ -179,7 +179,7 @@ def _read(file: EncodedImage, max_pixels: int | None) -> tuple[Picture, Declared
 
 
 def _read_uncommon(file: EncodedImage, max_pixels: int | None) -> tuple[Picture, Declared]:
-    samples, page, info, left_out = read_uncommon_tiff(file, lambda w, h: check_size(file, w, h, max_pixels))
+    samples, page, info, left_out = read_uncommon_tiff(file, lambda w, h: check_pixel_count(file, w, h, max_pixels))
     tags = tags_of(file, page)
     declared = read_declared(file, "TIFF", info, tags, {})
     metadata, orientation, notices = read_metadata(tags, info, "TIFF")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tsdsr.data.source_specs import absolute_source
-from tsdsr.errors import ConfigError, MissingDependencyError
+from tsdsr.errors import ConfigError, MissingDependencyError, install_extra
 from tsdsr.files import StrPath, as_path, require_writable_folder
 from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.training.checkpoint import load_checkpoint_facts
@@ -113,8 +113,8 @@ def check_packages(config: RunConfig) -> None:
         package, extra = _PACKAGES[name]
         if importlib.util.find_spec(package) is None:
             raise MissingDependencyError(
-                f"the loss {name!r} of this recipe needs {package}: pip install {package}, which is part of the extra "
-                f"'{extra}'; or leave perceptual losses out with perceptual_weight=0 in every phase"
+                f"the loss {name!r} of this recipe needs {package}; {install_extra(extra)}, or leave perceptual losses "
+                f"out with perceptual_weight=0 in every phase"
             )
 
 
