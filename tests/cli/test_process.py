@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.signals import as_in_a_terminal
+
 COMMAND = [sys.executable, "-m", "tsdsr"]
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and devices")
 
@@ -85,8 +87,7 @@ OneLineErrors.invoke = command
 
 def running(body: str, ignored: str | None = None, **variables: str) -> subprocess.Popen[str]:
     def prepare() -> None:
-        # the tests may run in the background, where a shell has Ctrl-C ignored
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        as_in_a_terminal()
         if ignored is not None:
             signal.signal(getattr(signal, ignored), signal.SIG_IGN)
 
@@ -127,7 +128,10 @@ def test_signals_end_with_one_line_and_leave_no_temporary_file(
     assert process.stdout.readline() == "ready\n"
     assert len(list(tmp_path.iterdir())) == 1
     process.send_signal(getattr(signal, name))
-    _, errors = process.communicate(timeout=30)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert (process.returncode, errors) == (status, said)
     assert list(tmp_path.iterdir()) == []
 

@@ -210,7 +210,7 @@ def test_ctrl_c_before_the_first_step_is_one_line(
         (["--cache", "/nodir"], "--cache has no effect"),
         (["--set", "seed=18446744073709551616"], "seed must be"),
         (["--set", "phases.0.lr=[NaN,NaN]"], "lr must be"),
-        (["--device", "foo"], "device 'foo' cannot be used here"),
+        (["--device", "foo"], "unknown device 'foo'"),
         (["--recipe", "mini_smok"], "did you mean mini_smoke"),
     ],
 )

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from tests.cli.command import run
 from tests.images.pictures import rgb
+from tests.signals import as_in_a_terminal
 from tests.unprivileged import unprivileged
 from tsdsr.cli import app
 from tsdsr.pipeline.convert import save_pipeline
@@ -176,7 +177,9 @@ def test_an_interrupted_batch_keeps_what_is_written(
         (photos / "many").mkdir(exist_ok=True)
         Image.fromarray(np.roll(rgb(), index, 1)).save(photos / "many" / f"{index:03}.png")
     command = [sys.executable, "-m", "tsdsr", "upscale", "many", "-o", "out", "--model", model, "--scale", "4"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=as_in_a_terminal
+    )
     deadline = time.monotonic() + 120
     while not (photos / "out" / "002.png").is_file():
         assert process.poll() is None, process.communicate()

@@ -148,7 +148,7 @@ def test_broken_and_tiny_files_are_left_out_and_counted(photo_folder: Path, capl
     assert dataset.health.count == 2
     messages = sorted(r.getMessage() for r in caplog.records)
     assert len(messages) == 2
-    assert "broken.jpg: is not an image" in messages[0]
+    assert "broken.jpg: is a text, not an image" in messages[0]
     assert "tiny.png: 20x500 is smaller" in messages[1]
 
 
