@@ -37,6 +37,14 @@ def test_a_copy_of_a_model_is_the_same_model(mini_pipe: OneStepSRPipeline, tmp_p
         hash_of_model(tmp_path / "three")
 
 
+def test_a_folder_that_is_no_model_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a folder, say that of all photographs, would take hours to hash."""
+    monkeypatch.setattr("tsdsr.pipeline.model_files.hash_model", lambda folder: pytest.fail(f"{folder} was read"))
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8")
+    with pytest.raises(ModelNotFoundError, match="holds no model_index.json"):
+        hash_of_model(tmp_path)
+
+
 def test_the_hash_of_a_model_needs_no_torch() -> None:
     code = "import sys; from tsdsr.pipeline.model_files import *; hash_of_model('mini'); print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -25,7 +25,7 @@ from tsdsr.models.folded import FOLDED_CLASSES
 from tsdsr.models.network_folders import load_part
 from tsdsr.models.parts_check import check_parts
 from tsdsr.models.zoo import SPECS, ModelSpec
-from tsdsr.pipeline.model_files import MODEL_INDEX, PACKAGED_MODELS, is_exported, local_folder
+from tsdsr.pipeline.model_files import MODEL_INDEX, PACKAGED_MODELS, is_exported, local_folder, require_index
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 PARTS = ("denoiser", "vae", "prompt")
@@ -138,9 +138,8 @@ def check_pipeline_folder(folder: StrPath) -> tuple[ModelSpec, dict[str, type[Mo
     folder = Path(folder)
     if is_exported(folder):
         raise ModelError(f"{folder}: is an exported model; use tsdsr.load_exported or 'tsdsr upscale'")
+    require_index(folder)
     index = folder / MODEL_INDEX
-    if not index.is_file():
-        raise ModelNotFoundError(f"{folder}: holds no model_index.json; make a pipeline folder with 'tsdsr convert'")
     try:
         values = json.loads(index.read_text(encoding="utf-8"))
         class_name, model = values["_class_name"], values.get("model", "mini")

@@ -7,6 +7,7 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
+from tsdsr.errors import ModelNotFoundError
 from tsdsr.files import StrPath
 from tsdsr.hashing import hash_model
 
@@ -33,6 +34,7 @@ def hash_of_model(model: StrPath) -> str:
 
     Raises:
         ModelNotFoundError, GatedModelError: see :func:`~tsdsr.pipeline.loading.resolve_model`.
+        ModelNotFoundError: the folder is that of no model. It may hold anything, so it is not read.
         ModelError: its files cannot be read.
     """
     folder = local_folder(model)
@@ -40,7 +42,18 @@ def hash_of_model(model: StrPath) -> str:
         from tsdsr.pipeline.loading import resolve_model
 
         folder = resolve_model(model)
+    require_index(folder)
     return hash_model(folder)
+
+
+def require_index(folder: Path) -> None:
+    """Check that a folder is that of a model.
+
+    Raises:
+        ModelNotFoundError: it holds no index of a pipeline or of an exported model.
+    """
+    if not is_exported(folder) and not (folder / MODEL_INDEX).is_file():
+        raise ModelNotFoundError(f"{folder}: holds no {MODEL_INDEX}; make a pipeline folder with 'tsdsr convert'")
 
 
 def base_model(folder: Path) -> str | None:

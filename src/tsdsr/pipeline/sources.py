@@ -190,8 +190,10 @@ def _standard_input() -> Source:
     """Read the standard input.
 
     Raises:
-        InvalidInputError: it is a terminal.
+        InvalidInputError: it is a terminal, or closed, as a service may start its commands.
     """
+    if sys.stdin is None:
+        raise InvalidInputError("-: the standard input is closed; pipe an image into it")
     if sys.stdin.isatty():
         raise InvalidInputError("-: the standard input is a terminal; pipe an image into it")
     return Source(_STDIN, Path(_STDIN.name), sys.stdin.buffer.read())
