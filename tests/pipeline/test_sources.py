@@ -138,3 +138,9 @@ def test_a_pipe_is_read_and_a_device_is_refused(here: Callable[..., Path]) -> No
 def test_what_is_no_path_is_refused(name: str) -> None:
     with pytest.raises(InvalidInputError, match="input: "):
         find(name)
+
+
+def test_a_closed_standard_input_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)  # what Python makes of a descriptor that is closed
+    with pytest.raises(InvalidInputError, match="-: the standard input is closed; pipe an image into it"):
+        find("-")
