@@ -58,6 +58,8 @@ def test_mistakes_are_explained(arguments: list[str], tmp_path: Path) -> None:
         ([*create, "--shown", "4"], "2 to 3 of 3"),
         (["study", "serve", study], "make the study with"),
         (["study", "export", study], "--csv FILE or --json FILE"),
+        (["study", "export", study, "--csv", "a.png"], "--csv a.png: is the name of a picture"),
+        (["study", "report", study, "--json", "a.jpg"], "--json a.jpg: is the name of a picture"),
         (["study", "report", study], "study.json: not found"),
     ):
         result = runner.invoke(app, typed)

@@ -50,7 +50,7 @@ def require_report_file(option: str, path: Path) -> Path:
     from tsdsr.images.formats import FORMATS
 
     if path.suffix.lower() in FORMATS:
-        raise InvalidInputError(f"{option} {path}: is the name of a picture, and no picture is written there")
+        raise InvalidInputError(f"{option} {path}: is the name of a picture; give the file another suffix")
     return require_writable_file(path)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tsdsr.cli.common import errors_reported
+from tsdsr.cli.common import errors_reported, require_report_file
 from tsdsr.cli.progress import ProgressBars
 from tsdsr.errors import InvalidInputError
 from tsdsr.wording import counted
@@ -84,15 +84,15 @@ def export(
 ) -> None:
     """Write the votes to files; also works while the study is served."""
     with errors_reported():
-        from tsdsr.files import require_writable_file, write_text
+        from tsdsr.files import write_text
         from tsdsr.study.definition import VOTES, Study
         from tsdsr.study.votes import read_votes, votes_csv, votes_json
 
         if csv is None and json is None:
             raise InvalidInputError("nothing to write; give --csv FILE or --json FILE")
-        for path in (csv, json):
-            if path is not None:
-                require_writable_file(path)
+        for option, given in (("--csv", csv), ("--json", json)):
+            if given is not None:
+                require_report_file(option, given)
         study, votes = Study.load(folder), read_votes(folder / VOTES)
         for path, write in ((csv, votes_csv), (json, votes_json)):
             if path is not None:
@@ -117,9 +117,11 @@ def report(
         from tsdsr.study.render import to_markdown, to_rich, write_figure
         from tsdsr.study.votes import read_votes
 
-        for path in (json, markdown, figure):
-            if path is not None:
-                require_writable_file(path)
+        for option, given in (("--json", json), ("--markdown", markdown)):
+            if given is not None:
+                require_report_file(option, given)
+        if figure is not None:
+            require_writable_file(figure)
         found = study_report(Study.load(folder), read_votes(folder / VOTES))
         if json is not None:
             found.save(json)
