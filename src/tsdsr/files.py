@@ -46,15 +46,15 @@ def as_path(value: object, what: str) -> Path:
 
 
 def require_new(path: StrPath) -> Path:
-    """Return the path if nothing exists there.
+    """Return the path of a folder to create, if nothing exists there and it can be created.
 
     Raises:
-        InvalidInputError: the path exists.
+        InvalidInputError: the path exists, or as :func:`require_writable_folder`.
     """
     path = as_path(path, "output")
     if os.path.lexists(path):
         raise InvalidInputError(f"{path}: exists already; choose another name or remove it")
-    return path
+    return require_writable_folder(path)
 
 
 def require_writable_file(path: StrPath) -> Path:
