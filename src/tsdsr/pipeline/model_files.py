@@ -34,7 +34,7 @@ def hash_of_model(model: StrPath) -> str:
 
     Raises:
         ModelNotFoundError, GatedModelError: see :func:`~tsdsr.pipeline.loading.resolve_model`.
-        ModelNotFoundError: the folder is that of no model. It may hold anything, so it is not read.
+        ModelNotFoundError: the folder holds no model; it may be large, so it is not read.
         ModelError: its files cannot be read.
     """
     folder = local_folder(model)
@@ -47,17 +47,17 @@ def hash_of_model(model: StrPath) -> str:
 
 
 def require_index(folder: Path) -> None:
-    """Check that a folder is that of a model.
+    """Check that a folder holds a pipeline or an exported model.
 
     Raises:
         ModelNotFoundError: it holds no index of a pipeline or of an exported model.
     """
-    if not is_exported(folder) and not (folder / MODEL_INDEX).is_file():
+    if not is_model(folder):
         raise ModelNotFoundError(f"{folder}: holds no {MODEL_INDEX}; make a pipeline folder with 'tsdsr convert'")
 
 
 def base_model(folder: Path) -> str | None:
-    """Return the name of a model's base model in :data:`tsdsr.models.zoo.SPECS`; None if its index does not tell."""
+    """Return the name of a model's base model in :data:`tsdsr.models.zoo.SPECS`; None if its index does not name it."""
     for name in (EXPORT_INDEX, MODEL_INDEX):
         try:
             model = json.loads((folder / name).read_text(encoding="utf-8")).get("model", "mini")
