@@ -196,3 +196,20 @@ def test_an_interrupted_batch_keeps_what_is_written(
     }  # fmt: skip
     code, output = run("upscale", *[f"many/{path.name}" for path in written], "-o", "out", "--model", model)
     assert (code, f"0 upscaled, {len(written)} skipped" in output) == (0, True), output
+
+
+def test_a_damaged_jpeg_xl_does_not_stop_the_batch(model: str, photos: Path) -> None:
+    pytest.importorskip("pyjpegxl", reason="JPEG XL needs the extra jxl")
+    command = ["upscale", ".", "-o", "out", "--model", model, "--scale", 1, "--format", "jxl", "--lossless"]
+    assert run(*command)[0] == 0
+    content = (photos / "out" / "a.jxl").read_bytes()
+    (photos / "aa.jxl").write_bytes(content[: len(content) // 2])
+    (photos / "b.png").write_bytes((photos / "out" / "b.jxl").read_bytes())  # the content decides
+    code, output = run(*command, "--overwrite")
+    assert (code, "failed: aa.jxl: is truncated or damaged" in output) == (1, True), output
+    assert "2 upscaled, 0 skipped (already there), 1 failed" in output
+    with pytest.MonkeyPatch.context() as patched:  # without the package nothing begins
+        patched.setattr("tsdsr.images.formats.find_spec", lambda _: None)
+        code, output = run(*command, "--overwrite")
+    assert code != 0
+    assert ".[jxl]" in output

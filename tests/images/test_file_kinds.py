@@ -46,8 +46,6 @@ KINDS = {
     "gif": (saved("GIF"), "is a GIF, which is not read; save the frame you want as PNG"),
     "jp2": (saved("JPEG2000"), "is a JPEG 2000 image, which is not read; save it as"),
     "j2k": (b"\xff\x4f\xff\x51" + bytes(60), "is a JPEG 2000 image"),
-    "jxl": (b"\xff\x0a\xfa\x7f\x01" + bytes(60), "is a JPEG XL image, which is not read; save it as"),
-    "jxl box": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(60), "is a JPEG XL image"),
     "12 bit": (jpeg(0xC1, 12), "is a 12-bit JPEG, which cannot be decoded; save it as PNG or a common 8-bit JPEG"),
     "lossless": (jpeg(0xC3, 8), "is a lossless JPEG, which cannot be decoded"),
     "jpeg-ls": (jpeg(0xF7, 8), r"is a near-lossless \(LS\) JPEG"),

@@ -13,8 +13,10 @@ from PIL import Image, ImageCms, ImageOps
 
 from tests.images.pictures import SUFFIXES, exif, ramp, rgb
 from tsdsr.errors import ImageReadError, ImageTooLargeError, MissingDependencyError
+from tsdsr.images import formats
 from tsdsr.images.formats import FORMATS
-from tsdsr.images.reading import read_picture
+from tsdsr.images.picture import Picture
+from tsdsr.images.reading import read_picture, read_rgb, read_size
 from tsdsr.images.writing import write_picture
 
 
@@ -161,6 +163,17 @@ def test_a_heif_without_its_package_says_what_to_install(tmp_path: Path, monkeyp
     without(monkeypatch, "pillow_heif", "HEIF")
     with pytest.raises(MissingDependencyError, match=r"phone\.heic.*\.\[heif\]"):
         read_picture(tmp_path / "phone.heic")
+
+
+def test_a_jxl_without_its_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "find_spec", lambda _: None)
+    for start in (b"\xff\x0a\xfa\x7f\x01", b"\0\0\0\x0cJXL \r\n\x87\n"):
+        (tmp_path / "sent.jpg").write_bytes(start + bytes(60))  # under whatever suffix
+        for read in (read_picture, read_rgb, read_size):
+            with pytest.raises(MissingDependencyError, match=r"sent\.jpg: JPEG XL files cannot be used.*\.\[jxl\]"):
+                read(tmp_path / "sent.jpg")
+    with pytest.raises(MissingDependencyError, match=r"result\.jxl.*\.\[jxl\]"):
+        write_picture(Picture(rgb()), tmp_path / "result.jxl")
 
 
 def without(monkeypatch: pytest.MonkeyPatch, package: str, name: str) -> None:

@@ -22,9 +22,9 @@ from tsdsr.images.reading import read_picture, read_rgb, read_size
 from tsdsr.images.writing import WriteOptions, write_picture
 
 KINDS = kinds()
-DEEP = (".png", ".tif")
-ALPHA = (".png", ".tif", ".webp", ".avif", ".heic")
-GREY = (".png", ".tif", ".bmp", ".jpg", ".heic")
+DEEP = (".png", ".tif", ".jxl")
+ALPHA = (".png", ".tif", ".webp", ".avif", ".heic", ".jxl")
+GREY = (".png", ".tif", ".bmp", ".jpg", ".heic", ".jxl")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -79,12 +79,12 @@ Quantize = Annotated[
     QuantizeChoice | None, typer.Option(help="Run large models in 8 bits (needs the extra 'quantize').")
 ]
 Seed = Annotated[int | None, typer.Option(help="Sample the encoder's posterior with this seed, 0 to 2**64 - 1.")]
-Format = Annotated[str | None, typer.Option(help="png, jpg, webp, tiff, bmp, avif or heic; default the input's.")]
+Format = Annotated[str | None, typer.Option(help="png, jpg, webp, tiff, bmp, avif, heic or jxl; default the input's.")]
 Quality = Annotated[
-    int | None, typer.Option(help="Of JPEG and WebP (default 95), AVIF and HEIC (default 90), 1 to 100.")
+    int | None, typer.Option(help="Of JPEG and WebP (default 95), AVIF, HEIC and JPEG XL (90), 1 to 100.")
 ]
 Subsampling = Annotated[SubsamplingChoice, typer.Option(help="Of colour in JPEG, AVIF and HEIC; 444 keeps it all.")]
-Lossless = Annotated[bool, typer.Option("--lossless", help="WebP without loss.")]
+Lossless = Annotated[bool, typer.Option("--lossless", help="WebP and JPEG XL without loss.")]
 Compression = Annotated[int, typer.Option(help="Of PNG and TIFF, 0 (fast) to 9 (small); never loses.")]
 Icc = Annotated[IccChoice, typer.Option(help="'keep' colours and profile, or convert to 'srgb', HDR too.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]

@@ -5,6 +5,7 @@ format      means, the first that is there wins
 ==========  =============================================================================
 PNG         cICP; iCCP; sRGB; gAMA and cHRM; EXIF (PNG specification, third edition, 4.3)
 AVIF, HEIC  nclx of PQ or HLG; ICC; nclx, or the same codes in the AV1 stream; EXIF
+JPEG XL     the codestream, which libjxl returns as an ICC profile
 BMP         the header of version 4 or 5; EXIF does not exist
 others      ICC; EXIF, or the same tags of a TIFF
 ==========  =============================================================================

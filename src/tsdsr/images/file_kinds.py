@@ -20,8 +20,6 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"GIF89a", "a GIF", _FRAME),
     (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image", _SAVE),
     (b"\xff\x4f\xff\x51", "a JPEG 2000 image", _SAVE),
-    (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image", _SAVE),
-    (b"\xff\x0a", "a JPEG XL image", _SAVE),
     (b"II\xbc", "a JPEG XR image", _SAVE),
     (b"\x8bJNG", "a JNG image", _SAVE),
     (b"\x8aMNG", "an MNG animation", _FRAME),

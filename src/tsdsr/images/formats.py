@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image
@@ -22,8 +23,12 @@ FORMATS: dict[str, str] = {
     ".avif": "AVIF",
     ".heic": "HEIF",
     ".heif": "HEIF",
+    ".jxl": "JXL",
 }
 """Supported file suffixes and Pillow's name of the format."""
+
+_EXTRAS = {"HEIF": "heif", "JXL": "jxl"}
+"""Formats whose codec is an extra of this package."""
 
 
 def image_format(path: StrPath) -> str:
@@ -41,7 +46,7 @@ def image_format(path: StrPath) -> str:
 def codecs() -> set[str]:
     """Load the installed codecs and return the names of the formats that can be read and written.
 
-    AVIF needs a Pillow built with AVIF support; HEIF needs the package pillow-heif.
+    AVIF needs a Pillow built with AVIF support; HEIF needs the package pillow-heif, JPEG XL pyjpegxl.
     """
     Image.init()
     if "HEIF" not in Image.OPEN:
@@ -51,7 +56,8 @@ def codecs() -> set[str]:
             pass
         else:
             pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
-    return set(FORMATS.values()) & set(Image.OPEN) & set(Image.SAVE)
+    found = set(FORMATS.values()) & set(Image.OPEN) & set(Image.SAVE) - {"JXL"}
+    return found if find_spec("pyjpegxl") is None else found | {"JXL"}  # loaded only for a JPEG XL file
 
 
 def require_codec(path: StrPath, name: str) -> None:
@@ -61,5 +67,6 @@ def require_codec(path: StrPath, name: str) -> None:
         MissingDependencyError: The codec is missing; the message says what to install.
     """
     if name not in codecs():
-        remedy = install_extra("heif") if name == "HEIF" else "install a Pillow that is built with it"
-        raise MissingDependencyError(f"{path}: {name} files cannot be used here; {remedy}")
+        remedy = install_extra(_EXTRAS[name]) if name in _EXTRAS else "install a Pillow that is built with it"
+        label = "JPEG XL" if name == "JXL" else name
+        raise MissingDependencyError(f"{path}: {label} files cannot be used here; {remedy}")

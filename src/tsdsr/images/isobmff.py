@@ -59,8 +59,23 @@ def read_heif_info(stream: BinaryIO) -> HeifInfo:
 
 def _top_level(stream: BinaryIO) -> tuple[bytes, bool]:
     """Return the content of the box ``meta``, and whether there is a motion photo's video (``mpvd``)."""
-    end = stream.seek(0, 2)
-    at, meta, movie = 0, b"", False
+    meta, movie = b"", False
+    for kind, start, end in top_boxes(stream):
+        if kind == b"meta" and not meta and end - start <= _MOST_META:
+            stream.seek(start)
+            meta = stream.read(end - start)
+        movie = movie or kind == b"mpvd"
+    return meta, movie
+
+
+def top_boxes(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the type of each box of a file, and where its content begins and ends, up to the first damaged box.
+
+    Args:
+        stream (binary file): the file; the position may be changed in between.
+    """
+    last = stream.seek(0, 2)
+    at = 0
     for _ in range(_MOST_BOXES):
         stream.seek(at)
         head = stream.read(16)
@@ -70,15 +85,11 @@ def _top_level(stream: BinaryIO) -> tuple[bytes, bool]:
         start = at + 8
         if size == 1 and len(head) == 16:
             (size,), start = struct.unpack_from(">Q", head, 8), at + 16
-        size = size or end - at
-        if size < start - at or at + size > end:
+        size = size or last - at
+        if size < start - at or at + size > last:
             break
-        if kind == b"meta" and not meta and size <= _MOST_META:
-            stream.seek(start)
-            meta = stream.read(at + size - start)
-        movie = movie or kind == b"mpvd"
+        yield kind, start, at + size
         at += size
-    return meta, movie
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -96,6 +96,16 @@ def lack_of_memory_named(file: EncodedImage, width: int, height: int) -> Iterato
         raise
 
 
+def require_memory(file: EncodedImage, width: int, height: int) -> None:
+    """Check that a picture can be decoded, for a decoder that ends the process if it gets no memory.
+
+    Raises:
+        ImageReadError: There is too little memory.
+    """
+    if not _can_take(width * height * _DECODER_BYTES):
+        raise ImageReadError(f"{file.name}: {_TOO_LITTLE_MEMORY}")
+
+
 def _can_take(size: int) -> bool:
     """Return whether this process may map some bytes more."""
     try:
@@ -121,7 +131,7 @@ def open_image(file: EncodedImage) -> tuple[Image.Image, TiffPage | None] | tupl
     """Open a file without loading it: with Pillow, or only its TIFF page if Pillow does not support that."""
     page = find_page(file) if is_tiff(file.head(4)) else None
     try:
-        image = Image.open(file.source(), formats=sorted(codecs()))
+        image = Image.open(file.source(), formats=sorted(codecs() - {"JXL"}))
     except UnidentifiedImageError:
         if page is None:
             raise

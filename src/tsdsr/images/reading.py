@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -13,11 +13,13 @@ from tsdsr.errors import ImageReadError
 from tsdsr.files import StrPath
 from tsdsr.images.bmp_header import bmp_profile
 from tsdsr.images.color_modes import conversion_of, take_transparent_colour, upright, with_transparent_colour
+from tsdsr.images.color_spaces import ColorSpace
 from tsdsr.images.declared_color import Declared, Header, in_declared_space, read_declared, read_header
 from tsdsr.images.encoded import EncodedImage
 from tsdsr.images.exif import ORIENTATION
 from tsdsr.images.isobmff import HeifInfo
 from tsdsr.images.jpeg_trailer import trailer_contents
+from tsdsr.images.jpeg_xl import decode_jxl, is_jxl, read_jxl_header
 from tsdsr.images.metadata import fitted, read_metadata
 from tsdsr.images.opening import (
     check_pixel_count,
@@ -26,6 +28,7 @@ from tsdsr.images.opening import (
     lack_of_memory_named,
     open_image,
     pillow_prepared,
+    require_memory,
 )
 from tsdsr.images.picture import Metadata, Picture, Pixels
 from tsdsr.images.sixteen_bit import is_16_bit, needs_tifffile, read_16_bit, reduces_depth
@@ -41,11 +44,11 @@ MAX_RGB_PIXELS = 200_000_000
 def read_picture(path: StrPath | EncodedImage, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Picture:
     """Decode a file to upright RGB or grey with 8 or 16 bits, including alpha and metadata.
 
-    The format is detected from the content. 16-bit PNG and TIFF keep all bits. 1-bit, palette, CMYK, YCbCr and LAB
-    images are converted, with a notice. If a JPEG (MPO) or HEIF holds several pictures, the main one is read.
+    The format is detected from the content. 16-bit PNG, TIFF and JPEG XL keep all bits. 1-bit, palette, CMYK, YCbCr
+    and LAB images are converted, with a notice. If a JPEG (MPO) or HEIF holds several pictures, the main one is read.
 
     Args:
-        path (str | PathLike | EncodedImage): PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC; on disk or in memory.
+        path (str | PathLike | EncodedImage): PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or JPEG XL; on disk or in memory.
         max_pixels (int | None): largest accepted number of pixels; None for no limit.
 
     Returns:
@@ -98,6 +101,10 @@ def read_size(path: StrPath | EncodedImage) -> tuple[int, int]:
     """
     file = existing_image(path)
     with errors_named(file), pillow_prepared():
+        if is_jxl(file.head(12)):
+            require_codec(file.name, "JXL")
+            header = read_jxl_header(file)
+            return header.width, header.height
         opened, page = open_image(file)
         with opened or nullcontext() as image:
             if page is not None:
@@ -116,7 +123,7 @@ def is_plain(path: StrPath) -> bool:
     """
     file = existing_image(path)
     with errors_named(file), pillow_prepared():
-        opened, _ = open_image(file)
+        opened, _ = (None, None) if is_jxl(file.head(12)) else open_image(file)
         if opened is None:
             return False
         with opened as image:
@@ -147,6 +154,8 @@ def _rgb(file: EncodedImage) -> NDArray[np.uint8]:
 
 
 def _read(file: EncodedImage, max_pixels: int | None) -> tuple[Picture, Declared]:
+    if is_jxl(file.head(12)):
+        return _read_jxl(file, max_pixels)
     opened, page = open_image(file)
     if opened is None:
         return _read_uncommon(file, max_pixels)
@@ -184,6 +193,24 @@ def _read_uncommon(file: EncodedImage, max_pixels: int | None) -> tuple[Picture,
     declared = read_declared(file, "TIFF", info, tags, {})
     metadata, orientation, notices = read_metadata(tags, info, "TIFF")
     return _picture(upright(samples, orientation), metadata, [*page.notices, *left_out, *notices]), declared
+
+
+def _read_jxl(file: EncodedImage, max_pixels: int | None) -> tuple[Picture, Declared]:
+    require_codec(file.name, "JXL")
+    header = read_jxl_header(file)
+    check_size(file, header.width, header.height, max_pixels)
+    require_memory(file, header.width, header.height)
+    with lack_of_memory_named(file, header.width, header.height):
+        samples, info = decode_jxl(file, header)
+    tags = Image.Exif()
+    with suppress(Exception):  # read_metadata reports damage
+        tags.load(info["exif"] or b"")
+    metadata, _, notices = read_metadata(tags, info, "JXL")  # the codestream's orientation counts and is applied
+    if metadata.icc is None:  # EXIF does not count, because a codestream always says its colours
+        declared = Declared(ColorSpace("sRGB"), "the codestream")
+    else:
+        declared = read_declared(file, "JXL", info, tags, {})
+    return _picture(samples, metadata, notices), declared
 
 
 def _picture(samples: Pixels, metadata: Metadata, notices: list[str]) -> Picture:

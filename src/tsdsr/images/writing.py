@@ -15,6 +15,7 @@ from tsdsr.files import StrPath, atomic_path
 from tsdsr.images.checked_file import CheckedFile
 from tsdsr.images.formats import FORMATS, image_format, require_codec
 from tsdsr.images.icc import to_srgb
+from tsdsr.images.jpeg_xl import write_jxl
 from tsdsr.images.metadata import fitted, with_resolution
 from tsdsr.images.picture import Metadata, Picture, flattened, to_8_bits
 from tsdsr.images.png import write_png
@@ -22,13 +23,13 @@ from tsdsr.images.tiff import can_hold, write_tiff
 
 Subsampling = Literal["444", "422", "420"]
 
-DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90, "HEIF": 90}
-_ALPHA = {"PNG", "WEBP", "TIFF", "AVIF", "HEIF"}
+DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90, "HEIF": 90, "JXL": 90}
+_ALPHA = {"PNG", "WEBP", "TIFF", "AVIF", "HEIF", "JXL"}
 _NO_GREY = {"WEBP", "AVIF"}
-_SIXTEEN_BITS = {"PNG", "TIFF"}
+_SIXTEEN_BITS = {"PNG", "TIFF", "JXL"}
 _DPI_OF_ITS_OWN = {"PNG", "JPEG", "TIFF", "BMP"}
-_LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "AVIF": 32768, "HEIF": 65528, "PNG": 2**31 - 1}
-"""Pixels per side that the encoders accept and the decoders read back: libjpeg, libwebp, libavif, libheif."""
+_LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "AVIF": 32768, "HEIF": 65528, "PNG": 2**31 - 1, "JXL": 2**30}
+"""Pixels per side that the encoders accept and the decoders read back: libjpeg, libwebp, libavif, libheif, libjxl."""
 _MOST_PIXELS = {"AVIF": 16384**2, "HEIF": 32768**2}
 """Pixels per image that libavif and libheif decode."""
 _HEIF_NARROW, _HEIF_NARROW_LENGTH = 32, 4216
@@ -43,9 +44,10 @@ class WriteOptions:
     """Options for writing images.
 
     Attributes:
-        quality (int | None): quality of JPEG, WebP, AVIF and HEIC, 1 to 100; None uses :data:`DEFAULT_QUALITY`.
+        quality (int | None): quality of JPEG, WebP, AVIF, HEIC and JPEG XL, 1 to 100; None uses
+            :data:`DEFAULT_QUALITY`.
         subsampling ("444" | "422" | "420"): chroma subsampling of JPEG, AVIF and HEIC; "444" keeps full resolution.
-        lossless (bool): write lossless WebP; ``quality`` then sets the compression effort.
+        lossless (bool): write lossless WebP or JPEG XL; ``quality`` then sets the effort of WebP only.
         compression (int): zlib level of PNG and TIFF, 0 to 9; it does not change the pixels.
 
     Raises:
@@ -81,7 +83,7 @@ def check_size(path_or_format: StrPath, width: int, height: int) -> None:
     name = str(path_or_format) if path_or_format in FORMATS.values() else image_format(path_or_format)
     side, pixels = _LONGEST_SIDE.get(name), _MOST_PIXELS.get(name)
     short, long = sorted((width, height))
-    label = {"HEIF": "HEIC", "WEBP": "WebP"}.get(name, name)
+    label = {"HEIF": "HEIC", "WEBP": "WebP", "JXL": "JPEG XL"}.get(name, name)
     if side is not None and long > side:
         limit = f"{label} holds at most {side} pixels per side"
     elif pixels is not None and width * height > pixels:
@@ -138,6 +140,8 @@ def _encode(picture: Picture, file: IO[bytes], name: str, options: WriteOptions)
         write_png(picture, file, options.compression)
     elif name == "TIFF":
         write_tiff(picture, file, options.compression)
+    elif name == "JXL":
+        write_jxl(picture, file, options.quality or DEFAULT_QUALITY[name], options.lossless)
     else:
         _image(picture).save(file, format=name, **_arguments(picture.metadata, name, options))
 

@@ -14,7 +14,7 @@ from tsdsr.images.formats import FORMATS
 _OTHER_FORMATS = {
     ".apng", ".arw", ".avi", ".avifs", ".cr2", ".cr3", ".cur", ".dcm", ".dds", ".dng", ".emf", ".eps", ".exr",
     ".fits", ".gif", ".hdr", ".heics", ".icns", ".ico", ".j2c", ".j2k", ".jp2", ".jpc", ".jpf", ".jpm", ".jpx",
-    ".jxl", ".jxr", ".kra", ".m4v", ".mkv", ".mng", ".mov", ".mp4", ".mpeg", ".mpg", ".nef", ".orf", ".pam", ".pbm",
+    ".jxr", ".kra", ".m4v", ".mkv", ".mng", ".mov", ".mp4", ".mpeg", ".mpg", ".nef", ".orf", ".pam", ".pbm",
     ".pcx", ".pdf", ".pef", ".pgm", ".pict", ".pnm", ".ppm", ".ps", ".psb", ".psd", ".qoi", ".raf", ".raw", ".rw2",
     ".sgi", ".srw", ".svg", ".tga", ".webm", ".wmf", ".xbm", ".xcf", ".xpm",
 }  # fmt: skip

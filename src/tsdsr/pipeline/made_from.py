@@ -19,6 +19,7 @@ _WRITTEN_WITH = {
     "WEBP": ("quality", "lossless"),
     "AVIF": ("quality", "subsampling"),
     "HEIF": ("quality", "subsampling"),
+    "JXL": ("quality", "lossless"),
 }
 """Format → fields of :class:`WriteOptions` that have an effect."""
 

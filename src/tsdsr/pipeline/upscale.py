@@ -58,7 +58,7 @@ def upscale_file(
     it, so that a later ``tsdsr upscale`` knows it.
 
     Args:
-        source (str | PathLike): PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC, or a pipe that yields one.
+        source (str | PathLike): PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or JPEG XL, or a pipe that yields one.
         target (str | PathLike): the result; its suffix determines the format. Missing folders are created.
         scale (float): enlargement from 1 to 8.
         model: a pipeline, used as it is, or an argument of :func:`~tsdsr.pipeline.loading.load_pipeline`, loaded for
