@@ -81,7 +81,7 @@ Quantize = Annotated[
 Seed = Annotated[int | None, typer.Option(help="Sample the encoder's posterior with this seed, 0 to 2**64 - 1.")]
 Format = Annotated[str | None, typer.Option(help="png, jpg, webp, tiff, bmp, avif, heic or jxl; default the input's.")]
 Quality = Annotated[
-    int | None, typer.Option(help="Of JPEG and WebP (default 95), AVIF, HEIC and JPEG XL (90), 1 to 100.")
+    int | None, typer.Option(help="Of JPEG, WebP and JPEG XL (default 95), AVIF and HEIC (default 90), 1 to 100.")
 ]
 Subsampling = Annotated[SubsamplingChoice, typer.Option(help="Of colour in JPEG, AVIF and HEIC; 444 keeps it all.")]
 Lossless = Annotated[bool, typer.Option("--lossless", help="WebP and JPEG XL without loss.")]

@@ -17,6 +17,7 @@ from tsdsr.images.color_spaces import ColorSpace
 from tsdsr.images.declared_color import Declared, Header, in_declared_space, read_declared, read_header
 from tsdsr.images.encoded import EncodedImage
 from tsdsr.images.exif import ORIENTATION
+from tsdsr.images.formats import require_codec
 from tsdsr.images.isobmff import HeifInfo
 from tsdsr.images.jpeg_trailer import trailer_contents
 from tsdsr.images.jpeg_xl import decode_jxl, is_jxl, read_jxl_header

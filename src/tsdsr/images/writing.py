@@ -23,7 +23,7 @@ from tsdsr.images.tiff import can_hold, write_tiff
 
 Subsampling = Literal["444", "422", "420"]
 
-DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90, "HEIF": 90, "JXL": 90}
+DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90, "HEIF": 90, "JXL": 95}
 _ALPHA = {"PNG", "WEBP", "TIFF", "AVIF", "HEIF", "JXL"}
 _NO_GREY = {"WEBP", "AVIF"}
 _SIXTEEN_BITS = {"PNG", "TIFF", "JXL"}
