@@ -199,7 +199,7 @@ def _read_uncommon(file: EncodedImage, max_pixels: int | None) -> tuple[Picture,
 def _read_jxl(file: EncodedImage, max_pixels: int | None) -> tuple[Picture, Declared]:
     require_codec(file.name, "JXL")
     header = read_jxl_header(file)
-    check_size(file, header.width, header.height, max_pixels)
+    check_pixel_count(file, header.width, header.height, max_pixels)
     require_memory(file, header.width, header.height)
     with lack_of_memory_named(file, header.width, header.height):
         samples, info = decode_jxl(file, header)
