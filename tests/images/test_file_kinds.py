@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.images.pictures import rgb
 from tsdsr.errors import ImageReadError
+from tsdsr.images.file_kinds import jpeg_process
 from tsdsr.images.reading import read_picture, read_rgb, read_size
 
 BOX = struct.pack(">I", 24) + b"ftyp"
@@ -40,6 +41,9 @@ def jpeg(marker: int, precision: int) -> bytes:
     return bytes(content)
 
 
+HEADER_READ = ("12 bit", "lossless", "hierarchical")
+"""Kinds whose size Pillow reads, though not their pixels."""
+
 KINDS = {
     "empty": (b"", "is empty; copy or download it again"),
     "zeros": (bytes(5000), "begins with nothing but zero bytes"),
@@ -50,6 +54,9 @@ KINDS = {
     "lossless": (jpeg(0xC3, 8), "is a lossless JPEG, which cannot be decoded"),
     "jpeg-ls": (jpeg(0xF7, 8), r"is a near-lossless \(LS\) JPEG"),
     "hierarchical": (jpeg(0xC5, 8), "is a hierarchical JPEG"),
+    "tga": (saved("TGA"), "is a TGA image, which is not read; save it as"),
+    "cursor": (b"\0\0\2\0\1\0\x20\x20" + bytes(60), "is a Windows cursor"),
+    "two bytes of a JPEG": (b"\xff\xd8", "is not an image in a known format.*or its beginning is damaged"),
     "cr3": (BOX + b"crx \0\0\0\1" + bytes(40), r"is a camera's raw file \(Canon\).*develop it with a raw converter"),
     "raf": (b"FUJIFILMCCD-RAW 0201FF393103" + bytes(60), r"is a camera's raw file \(Fujifilm\)"),
     "orf": (b"IIRO\x08\0\0\0" + bytes(60), r"is a camera's raw file \(Olympus\)"),
@@ -87,11 +94,17 @@ def test_a_file_is_called_what_it_is(tmp_path: Path, kind: str, suffix: str) -> 
     content, words = KINDS[kind]
     path = tmp_path / f"photo{suffix}"
     path.write_bytes(content)
-    for read in (read_picture, read_rgb, *([] if kind in ("12 bit", "lossless", "hierarchical") else [read_size])):
+    for read in (read_picture, read_rgb, *([] if kind in HEADER_READ else [read_size])):
         with pytest.raises(ImageReadError, match=words) as caught:
             read(path)
         assert str(caught.value).startswith(f"{path}: ")
         assert "\n" not in str(caught.value)
+
+
+def test_a_process_that_some_decoders_lack_is_named() -> None:
+    said = jpeg_process(io.BytesIO(jpeg(0xC9, 8)))
+    assert said is not None
+    assert said.startswith("is an arithmetic-coded JPEG, which cannot be decoded")
 
 
 def test_damage_is_still_called_damage(tmp_path: Path) -> None:

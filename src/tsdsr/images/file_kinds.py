@@ -126,6 +126,8 @@ def is_heif(head: bytes) -> bool:
 
 
 def _known(head: bytes) -> tuple[str, str] | None:
+    if _is_tga(head):
+        return "a TGA image", _SAVE
     for start, what, remedy in _STARTS:
         if head.startswith(start):
             return what, remedy
@@ -145,11 +147,19 @@ def _known(head: bytes) -> tuple[str, str] | None:
     return _text(head)
 
 
+def _is_tga(head: bytes) -> bool:
+    """Whether a file begins as a TGA without colour map: no signature, and the start of a Windows cursor with none."""
+    if len(head) < 18 or head[:2] != b"\0\0" or any(head[3:8]):
+        return False
+    return head[2] in (2, 3, 10, 11) and head[16] in (8, 15, 16, 24, 32)  # kind of image, bits per pixel
+
+
 def _text(head: bytes) -> tuple[str, str] | None:
     """Recognise kinds of text; None for anything else."""
     encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     text = head.decode(encoding, errors="replace").lstrip().lower()
-    if not text or sum(not character.isprintable() and not character.isspace() for character in text[:-4]) > 0:
+    whole = text[:-4] if len(head) >= HEAD_BYTES else text  # the last character may be cut
+    if not whole or any(not character.isprintable() and not character.isspace() for character in whole):
         return None
     if "<svg" in text:
         return "an SVG drawing", "export it as PNG"
@@ -159,7 +169,7 @@ def _text(head: bytes) -> tuple[str, str] | None:
         return "a JSON text, not an image", "give an image"
     if text.startswith("<"):
         return "an XML text, not an image", "give an image"
-    return None if "\ufffd" in text[:-4] else ("a text, not an image", "give an image")
+    return None if "\ufffd" in whole else ("a text, not an image", "give an image")
 
 
 def jpeg_process(stream: BinaryIO) -> str | None:
@@ -187,4 +197,7 @@ def jpeg_process(stream: BinaryIO) -> str | None:
     how = _JPEG_PROCESSES.get(number)
     if how is None and precision not in (b"\x08", b""):
         how = f"{precision[0]}-bit"
-    return None if how is None else f"is a {how} JPEG, which cannot be decoded; save it as PNG or a common 8-bit JPEG"
+    if how is None:
+        return None
+    article = "an" if how.startswith("a") else "a"
+    return f"is {article} {how} JPEG, which cannot be decoded; save it as PNG or a common 8-bit JPEG"
