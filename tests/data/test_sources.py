@@ -10,12 +10,14 @@ import pytest
 from tsdsr.data.sources import (
     Source,
     UnreadableFiles,
+    list_originals,
     list_photos,
     open_source,
     read_list,
     split_photos,
 )
 from tsdsr.errors import DatasetError, InvalidInputError
+from tsdsr.result_records import ResultRecords
 
 
 def tree(root: Path, *files: str) -> Path:
@@ -35,6 +37,17 @@ def test_folders_are_searched_in_depth_for_any_format(photo_folder: Path) -> Non
     assert names(open_source(str(photo_folder))) == names(open_source(f"folder:{photo_folder}"))
     with pytest.raises(InvalidInputError, match="no photographs"):
         list_photos(photo_folder / "nowhere")
+
+
+def test_results_below_the_photographs_are_no_photographs(photo_folder: Path) -> None:
+    made = [shutil.copy(photo_folder / "cat.webp", photo_folder / name) for name in ("cat_x4.webp", "up.webp")]
+    for path in made:
+        ResultRecords().add(path, {"scale": 4})
+    assert [p.name for p in list_originals(photo_folder)] == ["astronaut.png", "cat.webp", "coffee.jpg", "rocket.bmp"]
+    assert names(open_source(photo_folder)) == [p.name for p in list_originals(photo_folder)]
+    for path in list_originals(photo_folder):
+        path.unlink()
+    assert [p.name for p in list_originals(photo_folder)] == ["cat_x4.webp", "up.webp"]
 
 
 def test_lists_name_files_beside_them(photo_folder: Path) -> None:

@@ -63,7 +63,7 @@ def degrade(
     """Create a degraded test set and a manifest of all drawn parameters; an interrupted run is resumed."""
     with errors_reported():
         from tsdsr.data.degradation_presets import PRESETS
-        from tsdsr.data.sources import list_photos
+        from tsdsr.data.sources import list_originals
         from tsdsr.data.testset import plan_test_set, read_manifest, write_test_set
 
         require_writable_folder(output)
@@ -73,7 +73,7 @@ def degrade(
             settings, items = read_manifest(replay)
         else:
             settings = PRESETS[preset.value]
-            images = [hq] if hq.is_file() else list_photos(hq, leave_out=[output])
+            images = [hq] if hq.is_file() else list_originals(hq, leave_out=[output])
             planned = plan_test_set(root, images, settings, seed, crop, count, failures)
             items = list(track(planned, "parameters", len(images) if count is None else count))
         if failures.count and not items:

@@ -21,6 +21,7 @@ from tsdsr.files import StrPath, as_path
 from tsdsr.images.formats import FORMATS
 from tsdsr.images.listing import describe_skipped, list_images
 from tsdsr.images.reading import read_rgb
+from tsdsr.result_records import ResultRecords
 from tsdsr.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,26 @@ def list_photos(folder: StrPath, leave_out: Iterable[StrPath] = ()) -> list[Path
     return [folder / image for image in listing.images]
 
 
+def list_originals(folder: StrPath, leave_out: Iterable[StrPath] = ()) -> list[Path]:
+    """List as :func:`list_photos`, without results that this package wrote below the folder.
+
+    A folder that holds nothing but results stands for these.
+
+    Args:
+        folder, leave_out: see :func:`list_photos`.
+
+    Raises:
+        InvalidInputError, ImageReadError: as :func:`list_photos`.
+    """
+    photos, records = list_photos(folder, leave_out), ResultRecords()
+    originals = [path for path in photos if not records.is_result(path)]
+    if not originals:
+        return photos
+    if len(originals) < len(photos):
+        logger.warning("%s: left out %s", folder, counted(len(photos) - len(originals), "result"))
+    return originals
+
+
 def open_source(spec: StrPath) -> Source:
     """Open a source given as ``[LAYOUT:]PATH[,limit=N][,weight=W]``.
 
@@ -101,7 +122,7 @@ def _images_at(spec: SourceSpec) -> list[Path]:
     except OSError as error:
         raise DatasetError(f"{spec.path}: cannot be read ({error.strerror or error})") from error
     if stat.S_ISDIR(mode):
-        return list_photos(_layout_folder(spec.layout, spec.path))
+        return list_originals(_layout_folder(spec.layout, spec.path))
     if not stat.S_ISREG(mode):
         raise DatasetError(f"{spec.path}: is neither a folder nor a file of photographs")
     return [spec.path] if spec.path.suffix.lower() in FORMATS else read_list(spec.path)
