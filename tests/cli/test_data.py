@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,21 @@ def test_degrade_reports_an_unusable_photograph_and_goes_on(photo_folder: Path, 
     code, output = run("data", "degrade", photo_folder, "-o", out, "--crop", 4000, "--overwrite")
     assert (code, "no pair can be made" in output, "5 failed" in output) == (1, True, True), output
     assert [p.name for p in list_photos(out)] == ["coffee.png", "coffee.png"]
+
+
+def test_degrade_without_opencv_replaces_nothing(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["data", "degrade", photo_folder, "-o", tmp_path / "set", "--crop", 64]
+    run(*command)
+    before = {path: path.read_bytes() for path in (tmp_path / "set").rglob("*.*")}
+    monkeypatch.delattr("tsdsr.data.operators_cpu", raising=False)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.delitem(sys.modules, "tsdsr.data.operators_cpu", raising=False)
+    code, output = run(*command, "--seed", 1, "--overwrite")
+    assert code == 2
+    assert output.count("pip install '.[train]'") == 1
+    assert {path: path.read_bytes() for path in (tmp_path / "set").rglob("*.*")} == before
 
 
 def test_degrade_leaves_its_own_results_out(photo_folder: Path) -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from tests.conftest import tiny_vae
 from tests.models.text_models import write_sd3_text
 from tsdsr.cli import app
+from tsdsr.errors import MissingDependencyError
 from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.training.run_log import RunLog, make_accelerator
 
@@ -51,7 +52,7 @@ def test_mini_from_teacher_to_upscaled_photo(photo_folder: Path, tmp_path: Path)
     assert all((tmp_path / "figures" / f"figure{n}.{kind}").is_file() for n in (3, 5) for kind in ("csv", "png")), out
     refused = tsdsr("figures", "--run", tmp_path / "nothing", "-o", tmp_path / "figures")
     assert refused.exit_code == 2
-    assert "holds no checkpoint" in refused.output
+    assert "no such folder" in refused.output
     pipe = load_pipeline(student / "pipeline-00000002")
     with Image.open(photo_folder / "astronaut.png") as photo:
         small = photo.resize((40, 30))
@@ -157,6 +158,12 @@ def test_a_tracker_that_is_not_installed_is_named(photo_folder: Path, tmp_path: 
     )  # fmt: skip
     assert result.exit_code == 2
     assert "pip install wandb" in result.output
+
+
+def test_without_tensorboard_the_whole_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accelerate.utils.imports.is_tensorboard_available", lambda: False)
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[train\]'.*--tracker none"):
+        make_accelerator(tmp_path, "cpu", "tensorboard")
 
 
 def test_tensorboard_gets_the_figures(photo_folder: Path, tmp_path: Path) -> None:

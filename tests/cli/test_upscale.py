@@ -126,6 +126,13 @@ def test_info_names_versions_devices_and_models() -> None:
         assert word in output
 
 
+def test_info_shows_whole_hub_ids() -> None:
+    _, output = run("info")
+    sources = "".join(line.split("│")[4].strip() for line in output.splitlines() if line.count("│") == 5)
+    assert "…" not in sources
+    assert "stabilityai/stable-diffusion-3.5-medium" in sources
+
+
 def test_version() -> None:
     assert run("--version") == (0, f"{tsdsr.__version__}\n")
 

@@ -79,6 +79,12 @@ def test_wrong_arguments_are_one_line(arguments: str, message: str) -> None:
     assert " --help\n" in output
 
 
+@pytest.mark.parametrize("group", [(), ("data",), ("study",), ("train",)])
+def test_summaries_of_commands_are_whole_sentences(group: tuple[str, ...]) -> None:
+    _, output = run(*group, "--help")
+    assert "..." not in output.split("Commands:")[1]
+
+
 @pytest.mark.parametrize("arguments", [(), ("data",), ("study",), ("train",)])
 def test_a_group_alone_prints_its_help(arguments: tuple[str, ...]) -> None:
     code, output = run(*arguments)

@@ -16,7 +16,7 @@ from PIL import Image
 from tests.training.tiny import NETWORK, config
 from tsdsr.data.sources import Source, open_source
 from tsdsr.errors import DatasetError, TrainingError
-from tsdsr.recipes import student_recipe
+from tsdsr.recipes import student_recipe, teacher_recipe
 from tsdsr.training import NetworkSettings, Schedule, TeacherConfig, measure_figures, train_student, train_teacher
 from tsdsr.training.build import split_sources, training_data
 from tsdsr.training.checkpoint import load_checkpoint_facts
@@ -156,3 +156,16 @@ def test_a_teacher_is_replaced_file_by_file(photos: Path, tmp_path: Path) -> Non
     assert (target / "diffusion_pytorch_model.safetensors").read_bytes() != first
     assert json.loads((target / "config.json").read_text())["_class_name"] == "MiniUNet"
     assert not [p.name for p in (tmp_path / "run").iterdir() if p.name.startswith(".")]
+
+
+def test_a_photograph_too_small_to_validate_on_is_not_said_to_be_left_out_of_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = (photograph(tmp_path / "a.png"), photograph(tmp_path / "b.png"))
+    data = training_data([Source("photos", images)], recipe(validation_share=0.99, validation_crop=80), {})
+    assert data.validation == ()
+    assert [record.getMessage().split(": ")[0] for record in caplog.records] == ["left out of validation"]
+
+
+def test_both_smoke_recipes_validate_on_equally_small_photographs() -> None:
+    assert teacher_recipe("mini_smoke_teacher").validation_crop == student_recipe("mini_smoke").validation_crop == 64

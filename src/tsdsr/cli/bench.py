@@ -38,7 +38,7 @@ def bench(
     compile: Annotated[bool, typer.Option("--compile", help="Compile every model that has no 'eager'.")] = False,
     json: Annotated[Path | None, typer.Option(help="Store all figures here.")] = None,
 ) -> None:
-    """Time models in turn on one image, part by part, with their peak memory.
+    """Time models on one image, part by part, with their peak memory.
 
     Each model runs in its own process. Speed-ups are relative to the first model, round by round.
     """

@@ -56,11 +56,11 @@ def degrade(
     preset: Annotated[PresetChoice, typer.Option(help="Published settings.")] = PresetChoice.stablesr,
     seed: Annotated[int, typer.Option(help="The same seed makes the same set.")] = 0,
     crop: Annotated[int | None, typer.Option(help="Edge of random crops; default whole images.")] = None,
-    count: Annotated[int | None, typer.Option(help="Number of pairs; default one an image.")] = None,
+    count: Annotated[int | None, typer.Option(help="Number of pairs; default one per image.")] = None,
     replay: Annotated[Path | None, typer.Option(help="Make the set of this manifest again instead.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Create a degraded test set and a manifest of all drawn parameters; an interrupted run is resumed."""
+    """Create a degraded test set and a manifest of its parameters. An interrupted run is resumed."""
     with errors_reported():
         from tsdsr.data.degradation_presets import PRESETS
         from tsdsr.data.sources import list_originals
@@ -98,12 +98,12 @@ def _refuse_beside_replay(context: typer.Context) -> None:
 def shard(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the shards.")],
-    per_shard: Annotated[int, typer.Option(min=1, help="Images a shard.")] = 200,
-    prompts: Annotated[Path | None, typer.Option(help="Folder with a text file an image.")] = None,
+    per_shard: Annotated[int, typer.Option(min=1, help="Images per shard.")] = 200,
+    prompts: Annotated[Path | None, typer.Option(help="Folder with a text file per image.")] = None,
     min_side: Annotated[int, typer.Option(min=1, help="Leave out images with a shorter side.")] = 512,
     overwrite: Overwrite = False,
 ) -> None:
-    """Pack images and prompts into WebDataset shards; an interrupted run is resumed."""
+    """Pack images and prompts into WebDataset shards. An interrupted run is resumed."""
     with errors_reported(), ProgressBars() as bars:
         from tsdsr.data.shards import read_index, write_shards
         from tsdsr.data.sources import open_source
@@ -124,15 +124,15 @@ def shard(
 @data_app.command()
 def caption(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder that gets a text file an image.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder that gets a text file per image.")],
     model: Annotated[str, typer.Option(help="Hub id or folder of a captioning model: BLIP, Florence-2, Qwen-VL …")],
     instruction: Annotated[str | None, typer.Option(help="What to ask, where the model takes instructions.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images a call.")] = 4,
+    batch: Annotated[int, typer.Option(min=1, help="Images per call.")] = 4,
     device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda' …")] = "auto",
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the model.")] = DtypeChoice.auto,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a prompt for each image; images that already have one are skipped."""
+    """Write a prompt for each image. Images that already have one are skipped."""
     with errors_reported():
         from tsdsr.data.captions import plan_captions, write_captions
         from tsdsr.data.sources import open_source
@@ -159,16 +159,16 @@ def cache(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the cache.")],
     base: Annotated[Path, typer.Option(help="Diffusers folder of the base model.")],
     model: Annotated[str, typer.Option(help="Which base model it is: sd3, sd35, sd21-base …")] = "sd3",
-    prompts: Annotated[Path | None, typer.Option(help="Folder with a text file an image; default none.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Folder with a text file per image; default none.")] = None,
     text: Annotated[bool, typer.Option(help="Cache the fixed, the empty and the images' prompts.")] = True,
     latents: Annotated[bool, typer.Option(help="Cache latents of the centre crops.")] = True,
     crop: Annotated[int, typer.Option(min=64, help="Edge of the centre crops.")] = 512,
     t5: Annotated[bool, typer.Option(help="Run SD3's T5 encoder; without it zeros take its place.")] = True,
-    batch: Annotated[int, typer.Option(min=1, help="Prompts or images a call.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Prompts or images per call.")] = 8,
     device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda' …")] = "auto",
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of encoders and stored tensors.")] = DtypeChoice.fp16,
 ) -> None:
-    """Cache text embeddings and latents for training; an interrupted run is resumed."""
+    """Cache text embeddings and latents for training. An interrupted run is resumed."""
     with errors_reported():
         from tsdsr.data.captions import read_prompts
         from tsdsr.data.sources import open_source

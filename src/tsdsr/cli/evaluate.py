@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 Gt = Annotated[Path | None, typer.Option(help="Folder of true images; not needed by niqe, musiq, maniqa, clipiqa.")]
 Metrics = Annotated[
-    str | None, typer.Option(help="Separated by commas: psnr,ssim,lpips,dists,fid,niqe,musiq,maniqa,clipiqa.")
+    str | None,
+    typer.Option(help="Some of psnr,ssim,lpips,dists,fid,niqe,musiq,maniqa,clipiqa; default all that are possible."),
 ]
 Device = Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda' …")]
 Border = Annotated[int, typer.Option(min=0, help="Pixels cropped on every side before PSNR and SSIM.")]
@@ -94,7 +95,7 @@ def compare(
         ),
     ],
     lr: Annotated[Path, typer.Option(help="Folder of low-resolution images.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the outputs, one subfolder a system.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the outputs, one subfolder per system.")],
     gt: Gt = None,
     scale: Annotated[int, typer.Option(min=1, max=8, help="Enlargement.")] = 4,
     metrics: Metrics = None,
@@ -112,7 +113,7 @@ def compare(
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of pipelines.")] = DtypeChoice.auto,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make all outputs again.")] = False,
 ) -> None:
-    """Run several systems on the same images and compare quality, time, memory and size.
+    """Compare systems on the same images: quality, time, memory, size.
 
     Outputs under -o are kept if they come from the same system, settings and input; others are made again.
     """

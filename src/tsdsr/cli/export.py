@@ -28,7 +28,7 @@ def export(
     model: Annotated[str, typer.Option(help="'mini', a pipeline folder or a hub id.")] = "mini",
     dtype: Annotated[StoredChoice, typer.Option(help="Precision of the stored weights.")] = StoredChoice.fp32,
 ) -> None:
-    """Write a model for ONNX Runtime or OpenVINO: encoder, denoiser and decoder, for images of any size."""
+    """Write a model for ONNX Runtime or OpenVINO. It has encoder, denoiser and decoder, for images of any size."""
     with errors_reported():
         from tsdsr.files import require_new
         from tsdsr.pipeline.loading import load_pipeline

@@ -25,7 +25,9 @@ def figures(
     images: Annotated[int | None, typer.Option(min=1, help="Held-out photographs to measure on; default all.")] = None,
     device: train.Device = "auto",
 ) -> None:
-    """Measure figures 3 and 5 of the paper for a run, as PNG and CSV, with settings and files of its checkpoint.
+    """Measure figures 3 and 5 of the paper for a run, as PNG and CSV.
+
+    Settings and files come from the run's checkpoint.
 
     Figure 3: cosine between the teacher's direction and the true one. Figure 5: gap between teacher and fake network.
     """

@@ -30,7 +30,10 @@ def fold(
         DtypeChoice, typer.Option(help="Precision of the stored weights; 'auto' keeps the model's.")
     ] = DtypeChoice.auto,
 ) -> None:
-    """Fold what is constant for the fixed time and prompt: smaller, faster, same images. For inference only."""
+    """Fold what is constant for the fixed time and prompt. The model gets smaller and faster; its images stay the same.
+
+    A folded model is for inference only.
+    """
     with errors_reported():
         import torch
 

@@ -21,7 +21,7 @@ def convert(
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the stored weights.")] = DtypeChoice.fp16,
     fold: Annotated[bool, typer.Option("--fold", help="Also fold it, as 'tsdsr fold' does.")] = False,
 ) -> None:
-    """Merge a base model and the released LoRA into one self-contained pipeline folder."""
+    """Merge a base model and the released LoRA into a pipeline folder."""
     with errors_reported():
         import torch
 
@@ -65,7 +65,8 @@ def info() -> None:
         devices.add_row(f"cuda:{i}", torch.cuda.get_device_name(i), auto_dtype(torch.device("cuda", i)))
     if torch.backends.mps.is_available():
         devices.add_row("mps", platform.processor(), auto_dtype(torch.device("mps")))
-    models = Table("model", "process", "native size", "where from", title="Models", title_justify="left")
+    models = Table("model", "process", "native size", title="Models", title_justify="left")
+    models.add_column("where from", overflow="fold")  # a hub id that is cut short is of no use
     for spec in SPECS.values():
         source = "comes with the package" if spec.name in PACKAGED_MODELS else f"{spec.hub_id} + LoRA: tsdsr convert"
         process = f"{type(spec.process).__name__} ({spec.process.prediction})"

@@ -31,7 +31,7 @@ def create(
         list[str] | None, typer.Option("--suffix", help="Ending of file stems that does not count; repeatable.")
     ] = None,
 ) -> None:
-    """Create a study: match images by stem and copy them into its folder."""
+    """Create a study. Images are matched by stem and copied into its folder."""
     with errors_reported():
         from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES
         from tsdsr.study.create import create_study
@@ -79,7 +79,7 @@ def serve(
 @study_app.command()
 def export(
     folder: Folder,
-    csv: Annotated[Path | None, typer.Option(help="Store a row a vote here.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Store a row per vote here.")] = None,
     json: Annotated[Path | None, typer.Option(help="Store systems, images and votes here.")] = None,
 ) -> None:
     """Write the votes to files; also works while the study is served."""
@@ -107,7 +107,7 @@ def report(
     markdown: Annotated[Path | None, typer.Option(help="Store the tables as Markdown here.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Store the approval rates as bars here, PNG.")] = None,
 ) -> None:
-    """Report approval rates by category and a Bradley-Terry ranking, with 95 % intervals."""
+    """Report approval rates by category and a Bradley-Terry ranking. Both have 95 % intervals."""
     with errors_reported():
         from rich.console import Console
 

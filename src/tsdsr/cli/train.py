@@ -117,7 +117,7 @@ def teacher(
     tracker: Tracker = TrackerChoice.tensorboard,
     dry_run: DryRun = False,
 ) -> None:
-    """Train a teacher with the diffusion loss on sharp images: a network for mini, a LoRA for base models."""
+    """Train a teacher with the diffusion loss on sharp images. It is a network for mini, a LoRA for base models."""
     with errors_reported(), _interruption_reported():
         from tsdsr.recipes import teacher_recipe
         from tsdsr.training import apply_overrides, train_teacher

@@ -173,13 +173,14 @@ class UnreadableFiles:
     Args:
         files (sequence of Path): all files of the dataset.
         limit (float): largest accepted share of bad files.
+        outcome (str): what is said to have become of a bad file.
     """
 
-    def __init__(self, files: Sequence[Path], limit: float = 0.05) -> None:
+    def __init__(self, files: Sequence[Path], limit: float = 0.05, outcome: str = "left out") -> None:
         self._numbers = {path: i for i, path in enumerate(files)}
         self._bad = torch.zeros(len(files), dtype=torch.bool)
         self._bad.share_memory_()  # type: ignore[no-untyped-call]
-        self.limit = limit
+        self.limit, self.outcome = limit, outcome
         self._accepted = max(limit * len(files), min(ACCEPTED_UNREADABLE, len(files) // 2))
 
     @property
@@ -226,7 +227,7 @@ class UnreadableFiles:
         if self.is_bad(path):
             return
         self._bad[self._numbers[path]] = True
-        logger.warning("left out: %s", reason)
+        logger.warning("%s: %s", self.outcome, reason)
         if self.count > self._accepted:
             raise DatasetError(
                 f"{self.count} of {counted(len(self._numbers), 'image')} cannot be used, more than {self.limit:.0%}; "

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from tsdsr.data.degradation_presets import PRESETS, DegradationSettings
-from tsdsr.data.second_order import SampleRecord, SecondOrderDegradation
+from tsdsr.data.second_order import SampleRecord, SecondOrderDegradation, operators_for
 from tsdsr.errors import DatasetError, FileWriteError, InvalidInputError, TSDSRError
 from tsdsr.field_checks import Count, CountOrZero, check_fields
 from tsdsr.files import StrPath, as_path, atomic_path, require_writable_folder, write_text
@@ -197,9 +197,8 @@ def write_test_set(
 ) -> Iterator[str]:
     """Write the manifest, then ``lr/NAME.png`` and ``hr/NAME.png`` of each item.
 
-    Pairs that are there are kept if the manifest beside them describes exactly these items and their records say that
-    nobody has changed them since, so that an interrupted run can be repeated; other pairs are made again. At the end,
-    the folder holds the pairs of the manifest and no others.
+    Pairs that are there are kept if the manifest beside them describes exactly these items and their records show them
+    unchanged, so that an interrupted run can be repeated. At the end, the folder holds the manifest's pairs only.
 
     Args:
         root (str | PathLike): folder of the sharp images.
@@ -213,8 +212,8 @@ def write_test_set(
         str: name of each pair when it is complete.
 
     Raises:
-        DatasetError: There are no items, a source image differs from the one in the manifest, two items share a name,
-            or the folder holds another test set or other images.
+        DatasetError: No items, a changed source image, two items of one name, or another set or images in the folder.
+        MissingDependencyError: OpenCV is not installed.
         InvalidInputError: The folder cannot be written, or is that of the photographs.
         FileWriteError: A file cannot be written.
     """
@@ -223,6 +222,7 @@ def write_test_set(
         raise DatasetError(f"{output}: no pair can be made, so nothing is written")
     _require_distinct(item.name for item in items)
     _require_apart(root, output)
+    operators_for(torch.device("cpu"))  # without OpenCV no pair can be made: say so before a set is replaced
     _make_room(output, items, settings, overwrite)
     _write_manifest(output, items, settings)
     recipe, records, failed = SecondOrderDegradation(settings), ResultRecords(), set()

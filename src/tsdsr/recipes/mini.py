@@ -191,6 +191,7 @@ def mini_smoke_teacher() -> TeacherConfig:
         phases=(Schedule(steps=2, batch_size=2, lr=(1e-3, 1e-3)),),
         networks=NetworkSettings(config=_TINY),
         crops=CropSettings(size=32),
+        validation_crop=64,
         validate_every=2,
         log_every=1,
     )

@@ -185,7 +185,7 @@ def training_data(sources: Sequence[Source], config: RunConfig, prompts: dict[Pa
     Photographs to validate on are read here: one that cannot be read, or is smaller than ``validation_crop``, is left
     out with a message in the log.
     """
-    health = UnreadableFiles([path for source in sources for path in source.images], limit=1.0)
+    health = UnreadableFiles([path for source in sources for path in source.images], 1.0, "left out of validation")
 
     def usable(path: Path) -> bool:
         return health.read(path, config.validation_crop) is not None

@@ -188,6 +188,8 @@ def measure_figures(
     if images is not None and (isinstance(images, bool) or not isinstance(images, int) or images < 1):
         raise ConfigError(f"images must be a whole number of at least 1, got {images!r}")
     require_matplotlib()
+    if not folder.is_dir():
+        raise ConfigError(f"{run}: no such folder of a training run")
     facts = load_checkpoint_facts(folder)
     if facts is None:
         raise ConfigError(f"{run}: holds no checkpoint; the fake network of a run without steps is its teacher")

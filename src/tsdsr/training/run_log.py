@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from tsdsr.errors import ConfigError, FileWriteError, MissingDependencyError
+from tsdsr.errors import ConfigError, FileWriteError, MissingDependencyError, install_extra
 from tsdsr.files import write_text
 from tsdsr.measuring import peak_memory_so_far
 
@@ -47,7 +47,8 @@ def make_accelerator(output: Path, device: str, tracker: TrackerName = "none") -
     if tracker not in available:
         raise ConfigError(f"tracker must be one of {', '.join(available)}, got {tracker!r}")
     if not available[tracker]():
-        raise MissingDependencyError(f"--tracker {tracker} needs its package: pip install {tracker}, or --tracker none")
+        remedy = install_extra("train") if tracker == "tensorboard" else f"run pip install {tracker}"
+        raise MissingDependencyError(f"--tracker {tracker} needs its package: {remedy}, or give --tracker none")
     return Accelerator(
         cpu=device == "cpu",
         mixed_precision="no",
