@@ -196,3 +196,16 @@ def test_limits_of_formats_are_found_from_the_header(tmp_path: Path) -> None:
         plan = plan_jobs([str(tmp_path / "wide.png")], tmp_path / name)
         (job,) = check_targets(plan.jobs, RestoreOptions(8))
         assert (message in str(job.error)) if message else job.error is None
+
+
+def test_a_closed_standard_output_is_said(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.__stdout__", None)  # what Python makes of a descriptor that is closed
+    with pytest.raises(InvalidInputError, match="-o -: the standard output is closed"):
+        plan_jobs(photo_folder / "cat.webp", "-")
+
+
+def test_a_suffix_alone_names_nothing(photo_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"\.png: has no name before its suffix"):
+        plan_jobs(photo_folder / "cat.webp", tmp_path / ".png")
+    (tmp_path / ".png").mkdir()
+    assert names(plan_jobs(photo_folder / "cat.webp", tmp_path / ".png").jobs, tmp_path) == [".png/cat.webp"]

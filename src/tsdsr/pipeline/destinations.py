@@ -25,10 +25,13 @@ def names_a_file(text: str, path: Path, suffix: str | None) -> bool:
     """Return whether an output is meant as a file.
 
     Raises:
-        InvalidInputError: its suffix contradicts the wanted format, or is that of a file that cannot be written.
+        InvalidInputError: it has nothing before the suffix, or its suffix contradicts the wanted format or is that of a
+            file that cannot be written.
     """
     if text.endswith((os.sep, "/")) or os.path.isdir(path):
         return False
+    if path.name.lower() in FORMATS:
+        raise InvalidInputError(f"{path}: has no name before its suffix; give one, or end a folder's name with /")
     ending = path.suffix.lower()
     if ending in FORMATS:
         if suffix is not None and FORMATS[suffix] != FORMATS[ending]:

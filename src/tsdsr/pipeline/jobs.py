@@ -100,6 +100,8 @@ def plan_jobs(
     if suffix is not None and suffix not in FORMATS:
         raise InvalidInputError(f"unknown output format {suffix!r}; choose from {', '.join(FORMATS)}")
     target, to_stdout = as_path(output, "output"), os.fspath(output) in (STANDARD_STREAM, "/dev/stdout")
+    if to_stdout and sys.__stdout__ is None:
+        raise InvalidInputError("-o -: the standard output is closed; send it to a file or a pipe")
     if to_stdout and sys.stdout.isatty():
         raise InvalidInputError("-o -: the standard output is a terminal; send it to a file or a pipe")
     single = to_stdout or names_a_file(os.fspath(output), target, suffix)
