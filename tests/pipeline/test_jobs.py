@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unprivileged import unprivileged
-from tsdsr.errors import InvalidInputError
+from tsdsr.errors import InvalidInputError, MissingDependencyError
 from tsdsr.pipeline import destinations
 from tsdsr.pipeline.jobs import Job, check_targets, pending, plan_jobs, settle_jobs
 from tsdsr.pipeline.options import RestoreOptions
@@ -209,3 +209,13 @@ def test_a_suffix_alone_names_nothing(photo_folder: Path, tmp_path: Path) -> Non
         plan_jobs(photo_folder / "cat.webp", tmp_path / ".png")
     (tmp_path / ".png").mkdir()
     assert names(plan_jobs(photo_folder / "cat.webp", tmp_path / ".png").jobs, tmp_path) == [".png/cat.webp"]
+
+
+@pytest.mark.parametrize(("output", "suffix"), [("big.heic", None), ("out", ".heic"), ("-", ".heic")])
+def test_a_format_that_cannot_be_written_here_is_refused_once(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, suffix: str | None
+) -> None:
+    monkeypatch.setattr("tsdsr.images.formats.codecs", lambda: {"PNG"})
+    where = output if output == "-" else tmp_path / output
+    with pytest.raises(MissingDependencyError, match=r"HEIF files cannot be used here; run pip install '\.\[heif\]'"):
+        plan_jobs(photo_folder / "astronaut.png", where, suffix)

@@ -120,7 +120,9 @@ def _usable(
         what = counted(len(small), "image")
         logger.warning("left out %s with a side below %d pixels, e.g. %s", what, min_side, small[0].image)
     if not usable:
-        why = f"{len(small)} have a side below {min_side} pixels, {len(samples) - len(small)} cannot be read"
+        unread = len(samples) - len(small)
+        reasons = {f"{len(small)} with a side below {min_side} pixels": small, f"{unread} unreadable": unread}
+        why = ", ".join(reason for reason, count in reasons.items() if count)
         raise DatasetError(f"none of {counted(len(samples), 'image')} can be used: {why}")
     return usable
 

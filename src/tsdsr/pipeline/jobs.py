@@ -94,6 +94,7 @@ def plan_jobs(
     Raises:
         InvalidInputError: an argument is empty, the suffix is unknown or contradicts ``output``, ``output`` cannot be
             written or is one file for several inputs, or none of the inputs exists.
+        MissingDependencyError: the format of all results cannot be written here.
     """
     given = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     names = [STANDARD_STREAM if name == STANDARD_STREAM else os.fspath(as_path(name, "input")) for name in given]
@@ -105,6 +106,8 @@ def plan_jobs(
     if to_stdout and sys.stdout.isatty():
         raise InvalidInputError("-o -: the standard output is a terminal; send it to a file or a pipe")
     single = to_stdout or names_a_file(os.fspath(output), target, suffix)
+    if wanted := suffix or (target.suffix.lower() if single and not to_stdout else None):
+        require_codec(output, FORMATS[wanted])
     if not to_stdout:
         require_writable_file(target) if single else require_writable_folder(target)
     sources = find_sources(names, target, is_own_result)
