@@ -54,12 +54,15 @@ def _quiet_imports() -> None:
 
     Where bitsandbytes is installed (pyiqa requires it), diffusers imports it, and it reports that an optional kernel of
     its own is missing. Casting a network with ``.to()``, diffusers warns of parts that should stay in float32 even if
-    their list is empty. Where Triton is missing, torch says that it counts no operations of Triton's kernels.
+    their list is empty. Where Triton is missing, torch says that it counts no operations of Triton's kernels. Where
+    torchao is installed, diffusers imports it for checkpoints that it stored, and both report each other's versions.
     """
     for name, words in (
         ("bitsandbytes.backends.cpu.ops", "Failed to load CPU gemm_4bit_forward"),
         ("diffusers.models.modeling_utils", "should be kept in float32: []"),
         ("torch.utils.flop_counter", "triton not found"),
+        ("torch.utils._pytree", "is an Enum subclass and is now natively supported"),
+        ("diffusers.quantizers.torchao.torchao_quantizer", "Unable to import `torchao` Tensor objects"),
     ):
         logging.getLogger(name).addFilter(lambda record, words=words: words not in record.getMessage())  # type: ignore[misc]
 

@@ -78,6 +78,9 @@ _AS_COMMAND = """
 import signal, time
 from tsdsr.cli.group import OneLineErrors
 from tsdsr.files import atomic_path
+def nap():
+    for _ in range(600):  # a signal that comes just before a sleep is seen after it
+        time.sleep(0.1)
 def command(*_):
     BODY
 OneLineErrors.invoke = command
@@ -122,7 +125,7 @@ def test_a_table_is_printed_in_ascii() -> None:
 def test_signals_end_with_one_line_and_leave_no_temporary_file(
     name: str, status: int, said: str, tmp_path: Path
 ) -> None:
-    body = f"with atomic_path({str(tmp_path / 'result.png')!r}): print('ready', flush=True); time.sleep(60)"
+    body = f"with atomic_path({str(tmp_path / 'result.png')!r}): print('ready', flush=True); nap()"
     process = running(body)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"

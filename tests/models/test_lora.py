@@ -112,7 +112,7 @@ def test_embeddings_are_read_safely(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="found dict"):
         read_embeddings(tmp_path / "dict.pt")
     torch.save(randomise, tmp_path / "code.pt")  # a pickle that names a function
-    with pytest.raises(WeightsError, match="not a readable tensor file"):
+    with pytest.raises(WeightsError, match="not a readable file with one tensor"):
         read_embeddings(tmp_path / "code.pt")
     with pytest.raises(ModelNotFoundError):
         read_embeddings(tmp_path / "missing.pt")

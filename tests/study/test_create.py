@@ -152,7 +152,7 @@ def test_categories_from_subfolders(make: Make, folders: dict[str, Path]) -> Non
         target = folders["gt"] / CATEGORIES[stem]
         target.mkdir(exist_ok=True)
         (folders["gt"] / f"{stem}.png").rename(target / f"{stem}.png")
-    with pytest.raises(DatasetError, match="others not: tree"):
+    with pytest.raises(DatasetError, match="others are not: tree"):
         make(categories=None)
     (folders["gt"] / "Vegetation").mkdir()
     (folders["gt"] / "tree.png").rename(folders["gt"] / "Vegetation" / "tree.png")
