@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
+from tests.small_disk import mounted
 from tsdsr.data.shard_file import write_shard
 from tsdsr.errors import FileWriteError
 from tsdsr.files import atomic_folder, atomic_path, write_text
@@ -83,17 +84,8 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MB. Mounting it needs the superuser."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("cannot mount a file system here")
-    try:
+    with mounted(tmp_path / "disk", megabytes=3) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def content(path: Path) -> bytes:
@@ -107,7 +99,7 @@ def test_a_full_file_system(small_disk: Path, name: str) -> None:
     old, folder = content(path), path.is_dir()
     if folder:  # of which only new ones are written
         path.rename(small_disk / "elsewhere")
-        subprocess.run(["rm", "-r", str(small_disk / "elsewhere")], check=True)
+        shutil.rmtree(small_disk / "elsewhere")
     for part in range(ROUNDS):
         status = os.statvfs(small_disk)
         room = len(old) * part // ROUNDS // 4096 * 4096

@@ -81,7 +81,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _say("interrupted")
         status = 128 + signal.SIGINT
-    except Exception:
+    except Exception:  # the last resort, with the traceback; Typer takes sys.excepthook for itself
         traceback.print_exc()
         _say("This is a bug in tsdsr. Please report it with the lines above and the command.")
         status = 1

@@ -9,7 +9,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def require_new(path: StrPath) -> Path:
 
 
 def require_writable_file(path: StrPath) -> Path:
-    """Check, before work begins, that a file can be written or replaced. Nothing is created or changed.
+    """Check, before work begins, that a file can be written or replaced. Nothing is changed.
 
     Args:
         path (str | PathLike): the file. Missing folders are allowed where they can be created.
@@ -85,7 +85,7 @@ def require_writable_file(path: StrPath) -> Path:
 
 
 def require_writable_folder(path: StrPath) -> Path:
-    """Check, before work begins, that files can be written into a folder. Nothing is created or changed.
+    """Check, before work begins, that files can be written into a folder. Nothing is changed.
 
     Args:
         path (str | PathLike): the folder. It may be missing where it can be created.
@@ -106,7 +106,7 @@ def require_writable_folder(path: StrPath) -> Path:
 
 
 @contextmanager
-def atomic_path(path: StrPath, check: Callable[[Path], object] | None = None) -> Iterator[Path]:
+def atomic_path(path: StrPath) -> Iterator[Path]:
     """Write to a temporary path beside ``path``; rename it if the block succeeds, delete it if the block fails.
 
     Before the rename, the data is flushed to the disk and read back. The folder is created if missing. An existing file
@@ -115,8 +115,6 @@ def atomic_path(path: StrPath, check: Callable[[Path], object] | None = None) ->
 
     Args:
         path (str | PathLike): final path of the file.
-        check (callable | None): called with the temporary path before an existing file is replaced; it raises if the
-            new content is not sound.
 
     Yields:
         Path: an empty file to write to; hidden, with the suffix ``.tmp`` and a short name.
@@ -142,8 +140,6 @@ def atomic_path(path: StrPath, check: Callable[[Path], object] | None = None) ->
                     shutil.copyfileobj(source, sink, _CHUNK)
                 return
             replaces = target.exists()
-            if replaces and check is not None:
-                check(temporary)
             temporary.chmod(stat.S_IMODE(target.stat().st_mode) if replaces else mode)
             os.replace(temporary, target)
         finally:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.prompted_photos import write_prompted_photos
 from tsdsr.data.datasets import CropSettings
 from tsdsr.data.shards import ShardCrops, ShardStream, write_shards
 from tsdsr.data.sources import list_photos
@@ -22,17 +23,7 @@ COUNT = 14
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Small pictures, some in a subfolder; every other one has a prompt."""
-    folder = tmp_path / "photos"
-    (folder / "b").mkdir(parents=True)
-    (folder / "prompts" / "b").mkdir(parents=True)
-    for i in range(COUNT):
-        name = f"{'b/' if i % 3 == 0 else ''}{i:03d}"
-        pixels = np.random.default_rng(i).integers(0, 255, (40, 48, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{name}.png")
-        if i % 2 == 0:
-            (folder / "prompts" / f"{name}.txt").write_text(f"picture {i}")
-    return folder
+    return write_prompted_photos(tmp_path / "photos", COUNT)
 
 
 def pack(photos: Path, out: Path, prompts: bool = True, count: int = COUNT, overwrite: bool = False) -> None:

@@ -10,9 +10,9 @@ import fsspec
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader
 
+from tests.data.prompted_photos import write_prompted_photos
 from tests.images.unusual import write_float, write_unusual
 from tsdsr.data.datasets import CropSettings
 from tsdsr.data.shards import ShardCrops, ShardSample, ShardStream, read_index, shard_loader, write_shards
@@ -24,17 +24,7 @@ COUNT = 46
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """46 small pictures, some in a subfolder, every other one with a prompt."""
-    folder = tmp_path_factory.mktemp("photos")
-    (folder / "b").mkdir()
-    (folder / "prompts" / "b").mkdir(parents=True)
-    for i in range(COUNT):
-        name = f"{'b/' if i % 3 == 0 else ''}{i:03d}"
-        pixels = np.random.default_rng(i).integers(0, 255, (40, 48, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{name}.png")
-        if i % 2 == 0:
-            (folder / "prompts" / f"{name}.txt").write_text(f"picture {i}")
-    return folder
+    return write_prompted_photos(tmp_path_factory.mktemp("shards") / "photos", COUNT)
 
 
 def pack(photos: Path, out: Path, per_shard: int = 6) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.images.pictures import SUFFIXES
+from tests.small_disk import mounted
 from tsdsr.errors import ImageWriteError
 from tsdsr.images.checked_file import CheckedFile
 from tsdsr.images.picture import Picture
@@ -103,17 +103,8 @@ def test_bytes_that_the_disk_lost_are_noticed(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MB. Mounting it needs the superuser."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("cannot mount a file system here")
-    try:
+    with mounted(tmp_path / "disk", megabytes=2) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

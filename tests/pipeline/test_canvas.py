@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 import tsdsr.pipeline.canvas as canvas_module
+from tests.small_disk import mounted
 from tsdsr.errors import OutOfMemoryError
 from tsdsr.pipeline.canvas import make_canvas
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
@@ -29,15 +29,10 @@ def test_a_result_that_does_not_fit_comfortably_is_kept_on_disk(monkeypatch: pyt
 
 @pytest.fixture
 def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of temporary files with a megabyte of space."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("only root can mount a file system")
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    """A folder for temporary files with 1 MB."""
+    with mounted(tmp_path / "small", megabytes=1) as folder:
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        yield folder
 
 
 @pytest.mark.parametrize("color_fix", ["wavelet", "adain"])
