@@ -20,7 +20,9 @@ EVERYONES = {
     "errors",
     "files",
     "result_records",
+    "arrays",
     "devices",
+    "memory",
     "hashing",
     "machine",
     "measuring",
@@ -34,6 +36,8 @@ EVERYONES = {
 MAY_IMPORT = {
     **{name: {"errors"} for name in EVERYONES},
     "result_records": {"errors", "files"},
+    "arrays": {"errors", "memory"},
+    "devices": {"errors", "arrays", "memory"},
     "machine": {"devices"},
     "measuring": {"devices"},
     "__main__": {"cli"},

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
-import psutil
+import numpy as np
 import torch
 from torch import Tensor
 
+from tsdsr.arrays import Array, ArrayDevice
 from tsdsr.errors import ModelError
+from tsdsr.memory import free_ram
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
@@ -87,64 +90,9 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    ram: int = psutil.virtual_memory().available
     if device.type == "mps":
-        return min(ram, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    limits = (control_group_memory(), address_space_left())
-    return min(ram, *(limit for limit in limits if limit is not None))
-
-
-def address_space_left() -> int | None:
-    """Return the bytes this process may still map (``ulimit -v``); None without a limit, and on Windows."""
-    try:
-        import resource  # POSIX only
-    except ImportError:
-        return None
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY:
-        return None
-    return max(0, limit - int(psutil.Process().memory_info().vms))
-
-
-def control_group_memory(root: Path = Path("/")) -> int | None:
-    """Return the bytes left below the tightest memory limit of the control groups (v1 or v2); None without a limit.
-
-    The control groups are those of this process. Page cache that the kernel can reclaim counts as free.
-
-    Args:
-        root (Path): the root of the file system.
-    """
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    left: list[int] = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        base = root / "sys/fs/cgroup" / ("memory" if controllers else "")
-        names = (
-            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            if controllers
-            else ("memory.max", "memory.current", "inactive_file")
-        )
-        group = base / path.lstrip("/")
-        for folder in (group, *group.parents):
-            if (found := _left_in(folder, *names)) is not None:
-                left.append(found)
-            if folder == base:
-                break
-    return min(left, default=None)
-
-
-def _left_in(folder: Path, limit: str, usage: str, reclaimable: str) -> int | None:
-    try:
-        most, used = (int((folder / name).read_text(encoding="ascii")) for name in (limit, usage))
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
-    except (OSError, ValueError):  # no such group, or "max"
-        return None
-    return max(0, most - used + int(stat.get(reclaimable, 0)))
+        return min(free_ram(), torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return free_ram()
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
@@ -183,3 +131,59 @@ class HostCopies:
             self._pending = None
             event.synchronize()
             place.copy_(staged)
+
+
+class TorchDevice:
+    """Computation by torch on one device.
+
+    Args:
+        device (torch.device): the device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._copies = HostCopies()
+        self._lock = Lock()  # threads that share a pipeline share its copies
+
+    @property
+    def xp(self) -> Any:
+        """Array API namespace of torch."""
+        import array_api_compat.torch as wrapped
+
+        return wrapped
+
+    def upload(self, x: Array) -> Tensor:
+        """Return ``x`` on this device, shared if possible. Copies to a GPU do not wait for it."""
+        if isinstance(x, np.ndarray):
+            shared = x.flags.writeable and all(stride >= 0 for stride in x.strides)
+            x = torch.from_numpy(x if shared else x.copy())
+        return to_device(x, self.device)
+
+    def store(self, values: Tensor, place: Array) -> None:
+        """Copy values into ``place``. From a GPU to the host, this happens in the background, see :meth:`flush`."""
+        with self._lock:
+            self._copies.put(values, torch.from_numpy(place) if isinstance(place, np.ndarray) else place)
+
+    def flush(self) -> None:
+        """Finish the copies of :meth:`store`."""
+        with self._lock:
+            self._copies.flush()
+
+    def free_memory(self) -> int:
+        """Return the free bytes of this device, see :func:`free_memory`."""
+        return free_memory(self.device)
+
+    def wait(self) -> None:
+        """Wait until all work queued on this device is done."""
+        wait_for(self.device)
+
+    def release(self) -> None:
+        """Drop pending copies, and give cached memory back to a GPU."""
+        with self._lock:
+            self._copies = HostCopies()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+if TYPE_CHECKING:
+    _: ArrayDevice = TorchDevice(torch.device("cpu"))
