@@ -6,7 +6,7 @@ from mutations.fault import Fault
 
 KERNELS, OPERATORS, ON_CPU = "data/kernels.py", "data/operators.py", "data/operators_cpu.py"
 FIRST, SECOND, CAMERA = "data/first_order.py", "data/second_order.py", "data/camera.py"
-DATASETS, SOURCES, SHARDS = "data/datasets.py", "data/sources.py", "data/shards.py"
+DATASETS, SOURCES, SHARDS = "data/datasets.py", "data/sources.py", "data/shard_stream.py"
 TESTSET, SETTINGS, POISSON = "data/testset.py", "data/degradation_presets.py", "data/poisson.py"
 
 DATA = (

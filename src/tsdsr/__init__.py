@@ -6,7 +6,8 @@
     >>> pipe(Image.open("photo.jpg"), scale=4).images[0].save("photo_x4.png")
     >>> upscale_file("photo.jpg", "large.jpg", model=pipe)      # keeps EXIF, ICC profile, transparency and 16 bits
 
-Public names are imported on first use, so ``import tsdsr`` is fast and does not load torch.
+Public names are imported on first use, so ``import tsdsr`` is fast and does not load torch. Those that need PyTorch
+raise :class:`~tsdsr.errors.MissingDependencyError` without it.
 """
 
 from __future__ import annotations
@@ -153,8 +154,19 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name in _EXPORTS:
-        return getattr(import_module(_EXPORTS[name]), name)
+        try:
+            return getattr(import_module(_EXPORTS[name]), name)
+        except ModuleNotFoundError as error:
+            raise _explained(error, name) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _explained(error: ModuleNotFoundError, name: str) -> ImportError:
+    """Return the error of a public name that cannot be imported: where PyTorch is missing, with what to install."""
+    from tsdsr.errors import TORCH_PACKAGES, missing_package
+
+    package = (error.name or "").partition(".")[0]
+    return missing_package(package, f"tsdsr.{name}") if package in TORCH_PACKAGES else error
 
 
 def __dir__() -> list[str]:

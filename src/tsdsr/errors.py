@@ -24,6 +24,11 @@ Each message names the file or setting at fault and says how to fix it.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
+TORCH_PACKAGES = ("torch", "diffusers", "transformers", "peft", "safetensors", "huggingface_hub")
+"""Packages of the extra ``torch``."""
+
 
 class TSDSRError(Exception):
     """Base class of all errors that this package raises deliberately."""
@@ -95,3 +100,24 @@ def install_extra(*extras: str) -> str:
     The package is installed from its checkout, so pip needs the folder and not a name.
     """
     return f"run pip install '.[{','.join(extras)}]' in the checkout of tsdsr"
+
+
+def require_torch(what: str, extra: str = "torch") -> None:
+    """Check that the packages of the extra ``torch`` are installed, without importing them.
+
+    Args:
+        what (str): what needs them: the subject of the message.
+        extra (str): the extra to name in the message: one that includes ``torch``.
+
+    Raises:
+        MissingDependencyError: one of them is not installed.
+    """
+    for package in TORCH_PACKAGES:
+        if find_spec(package) is None:
+            raise missing_package(package, what, extra)
+
+
+def missing_package(package: str, what: str, extra: str = "torch") -> MissingDependencyError:
+    """Return the error to raise where a package of the extra ``torch`` is not installed; see :func:`require_torch`."""
+    name = "PyTorch" if package == "torch" else package
+    return MissingDependencyError(f"{what} needs {name}: {install_extra(extra)}")

@@ -15,7 +15,9 @@ from torch.utils.data import DataLoader
 from tests.data.prompted_photos import write_prompted_photos
 from tests.images.unusual import write_float, write_unusual
 from tsdsr.data.datasets import CropSettings
-from tsdsr.data.shards import ShardCrops, ShardSample, ShardStream, read_index, shard_loader, write_shards
+from tsdsr.data.shard_file import ShardSample
+from tsdsr.data.shard_stream import ShardCrops, ShardStream, shard_loader
+from tsdsr.data.shards import read_index, write_shards
 from tsdsr.data.sources import list_photos
 from tsdsr.errors import DatasetError, InvalidInputError
 

@@ -12,7 +12,7 @@ import typer
 
 from tsdsr.cli.common import SOURCE_HELP, DtypeChoice, errors_reported
 from tsdsr.cli.progress import ProgressBars, track
-from tsdsr.errors import InvalidInputError
+from tsdsr.errors import InvalidInputError, require_torch
 from tsdsr.files import require_writable_folder
 from tsdsr.wording import counted
 
@@ -62,18 +62,22 @@ def degrade(
 ) -> None:
     """Create a degraded test set and a manifest of its parameters. An interrupted run is resumed."""
     with errors_reported():
-        from tsdsr.data.degradation_presets import PRESETS
+        from tsdsr.data.degradation_presets import PRESETS, check_drawing
         from tsdsr.data.sources import list_originals
-        from tsdsr.data.testset import plan_test_set, read_manifest, write_test_set
 
         require_writable_folder(output)
-        failures, root = Failures(), hq.parent if hq.is_file() else hq
+        failures, root, settings = Failures(), hq.parent if hq.is_file() else hq, PRESETS[preset.value]
         if replay is not None:
             _refuse_beside_replay(context)
+        else:
+            check_drawing(settings, seed, crop, count)
+            images = [hq] if hq.is_file() else list_originals(hq, leave_out=[output])
+        require_torch("degrading", "train")
+        from tsdsr.data.testset import plan_test_set, read_manifest, write_test_set
+
+        if replay is not None:
             settings, items = read_manifest(replay)
         else:
-            settings = PRESETS[preset.value]
-            images = [hq] if hq.is_file() else list_originals(hq, leave_out=[output])
             planned = plan_test_set(root, images, settings, seed, crop, count, failures)
             items = list(track(planned, "parameters", len(images) if count is None else count))
         if failures.count and not items:
@@ -136,14 +140,17 @@ def caption(
     with errors_reported():
         from tsdsr.data.captions import plan_captions, write_captions
         from tsdsr.data.sources import open_source
-        from tsdsr.devices import choose_device, choose_dtype
         from tsdsr.hashing import fingerprint_folder
+
+        images = open_source(source)
+        require_torch("captioning")
+        from tsdsr.devices import choose_device, choose_dtype
         from tsdsr.models.captioner import load_captioner
 
         failures, where = Failures(), choose_device(device)
         weights = fingerprint_folder(Path(model), ["."]) if Path(model).is_dir() else model
         settings = {"model": weights, "instruction": instruction or ""}
-        plan = plan_captions(open_source(source), output, settings, overwrite, failures)
+        plan = plan_captions(images, output, settings, overwrite, failures)
         written = 0
         if plan.missing:
             describe = load_captioner(model, where, choose_dtype(dtype.value, where), instruction)
@@ -172,15 +179,17 @@ def cache(
     with errors_reported():
         from tsdsr.data.captions import read_prompts
         from tsdsr.data.sources import open_source
-        from tsdsr.devices import choose_device, choose_dtype
-        from tsdsr.models.conditioning import DEFAULT_PROMPT, NULL_PROMPT
-        from tsdsr.models.zoo import get_spec
-        from tsdsr.training.encoder_cache import cache_latents, cache_prompts, latent_cache
 
         if not (text or latents):
             raise InvalidInputError("--no-text and --no-latents leave nothing to cache; give one of them at most")
         require_writable_folder(output)
         images = open_source(source)
+        require_torch("caching")
+        from tsdsr.devices import choose_device, choose_dtype
+        from tsdsr.models.conditioning import DEFAULT_PROMPT, NULL_PROMPT
+        from tsdsr.models.zoo import get_spec
+        from tsdsr.training.encoder_cache import cache_latents, cache_prompts, latent_cache
+
         spec, where = get_spec(model), choose_device(device)
         precision = choose_dtype(dtype.value, where)
         if latents:

@@ -18,7 +18,8 @@ from tsdsr.data.degradation_presets import DegradationSettings
 from tsdsr.data.first_order import FirstOrderDegradation
 from tsdsr.data.operators import resize
 from tsdsr.data.second_order import SecondOrderDegradation
-from tsdsr.data.sources import Source, UnreadableFiles
+from tsdsr.data.sources import Source
+from tsdsr.data.unreadable_files import UnreadableFiles
 from tsdsr.errors import ConfigError
 from tsdsr.field_checks import Between, NonNegative, Probability, check_fields
 from tsdsr.images.reading import read_rgb

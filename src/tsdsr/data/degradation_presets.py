@@ -1,4 +1,4 @@
-"""Published parameter sets of the second-order degradation."""
+"""Published parameter sets of the second-order degradation. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
-from tsdsr.data.kernels import Family
-from tsdsr.errors import ConfigError
+from tsdsr.errors import ConfigError, InvalidInputError
 from tsdsr.field_checks import Count, Probability, check_fields
+
+Family = Literal["gaussian", "generalized", "plateau"]
+"""Families of blur kernels, see :mod:`tsdsr.data.kernels`."""
+
+FAMILIES: tuple[Family, ...] = ("gaussian", "generalized", "plateau")
 
 Range = tuple[float, float]
 
@@ -183,3 +188,17 @@ PRESETS: Mapping[str, DegradationSettings] = MappingProxyType(
 * ``osediff``: the same ranges without sharpening, as in the training of SeeSR, OSEDiff and TSD-SR.
 * ``stablesr``: the milder ranges of StableSR's training and of its DIV2K validation set.
 """
+
+
+def check_drawing(settings: DegradationSettings, seed: int, crop: int | None, count: int | None) -> None:
+    """Check the arguments of :func:`tsdsr.data.testset.plan_test_set`.
+
+    Raises:
+        InvalidInputError: the seed or count is out of range, or the crop is not a multiple of the scale.
+    """
+    if not 0 <= seed < 2**63:
+        raise InvalidInputError(f"the seed must lie between 0 and 2**63 - 1, got {seed}")
+    if count is not None and count < 1:
+        raise InvalidInputError(f"the count must be at least 1, got {count}")
+    if crop is not None and (crop < 1 or crop % settings.scale):
+        raise InvalidInputError(f"a crop of {crop} is not a multiple of the scale {settings.scale}")

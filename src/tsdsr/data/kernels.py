@@ -16,15 +16,11 @@ Kernels of different sizes share one array; smaller kernels are padded with zero
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from tsdsr.data.degradation_presets import FAMILIES, Family
 from tsdsr.errors import InvalidInputError
-
-Family = Literal["gaussian", "generalized", "plateau"]
-FAMILIES: tuple[Family, ...] = ("gaussian", "generalized", "plateau")
 
 
 def smooth_kernels(

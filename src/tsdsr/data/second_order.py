@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from tsdsr.data import operators
-from tsdsr.data.degradation_presets import DegradationSettings, KernelSettings, StageSettings
-from tsdsr.data.kernels import Family, delta_kernels, sinc_kernels, smooth_kernels
+from tsdsr.data.degradation_presets import DegradationSettings, Family, KernelSettings, StageSettings
+from tsdsr.data.kernels import delta_kernels, sinc_kernels, smooth_kernels
 from tsdsr.data.operators import RESIZE_MODES, ResizeMode
 from tsdsr.errors import InvalidInputError
 from tsdsr.field_checks import Between, Count, NonNegative, Positive, check_fields

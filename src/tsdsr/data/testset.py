@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tsdsr.data.degradation_presets import PRESETS, DegradationSettings
+from tsdsr.data.degradation_presets import PRESETS, DegradationSettings, check_drawing
 from tsdsr.data.second_order import SampleRecord, SecondOrderDegradation, operators_for
 from tsdsr.errors import DatasetError, FileWriteError, InvalidInputError, TSDSRError
 from tsdsr.field_checks import Count, CountOrZero, check_fields
@@ -104,12 +104,7 @@ def plan_test_set(
         DatasetError: Two images would have the same name.
         ImageError: An image cannot be read.
     """
-    if not 0 <= seed < 2**63:
-        raise InvalidInputError(f"the seed must lie between 0 and 2**63 - 1, got {seed}")
-    if count is not None and count < 1:
-        raise InvalidInputError(f"the count must be at least 1, got {count}")
-    if crop is not None and (crop < 1 or crop % settings.scale):
-        raise InvalidInputError(f"a crop of {crop} is not a multiple of the scale {settings.scale}")
+    check_drawing(settings, seed, crop, count)
     names = _names(root, images) if count is None else [f"{i:06d}_{images[i % len(images)].stem}" for i in range(count)]
     return _draw(root, images, names, settings, seed, crop, on_failure)
 

@@ -15,7 +15,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from safetensors.torch import save_file
 from torch import nn
 
-from tsdsr.data.sources import Source, UnreadableFiles, split_photos
+from tsdsr.data.sources import Source, split_photos
+from tsdsr.data.unreadable_files import UnreadableFiles
 from tsdsr.errors import ConfigError
 from tsdsr.files import StrPath, atomic_folder, atomic_path
 from tsdsr.models.adapters import adapter_state, attach_lora, new_lora, use_adapter

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsdsr.data.sources import UnreadableFiles
 from tsdsr.data.tensor_cache import TensorCache
+from tsdsr.data.unreadable_files import UnreadableFiles
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.files import StrPath
 from tsdsr.hashing import fingerprint_folder, hash_pixels, hash_text

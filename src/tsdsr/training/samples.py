@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tsdsr.data.datasets import CropDataset, CropSettings, PairDataset, PairSettings
-from tsdsr.data.sources import Source, UnreadableFiles
+from tsdsr.data.sources import Source
+from tsdsr.data.unreadable_files import UnreadableFiles
 
 
 class TrainingSample(NamedTuple):

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from tsdsr.data.unreadable_files import UnreadableFiles
+from tsdsr.errors import DatasetError
+
+
+def test_bad_files_are_reported_once_and_too_many_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = [tmp_path / f"{i}.png" for i in range(40)]
+    health = UnreadableFiles(files, limit=0.05)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            health.report(files[3], "3.png: broken")
+        health.report(files[5], "5.png: broken")
+    assert len(caplog.records) == health.count == 2
+    assert health.is_bad(files[3])
+    assert not health.is_bad(files[4])
+    health.report(files[6], "6.png: broken")
+    with pytest.raises(DatasetError, match="4 of 40 images cannot be used"):
+        health.report(files[7], "7.png: broken")
+
+
+@pytest.mark.parametrize(("count", "accepted"), [(1, 0), (2, 1), (5, 2), (14, 3), (60, 3), (200, 10)])
+def test_a_few_bad_files_stop_no_small_dataset(tmp_path: Path, count: int, accepted: int) -> None:
+    files = [tmp_path / f"{i}.png" for i in range(count)]
+    health = UnreadableFiles(files)
+    for path in files[:accepted]:
+        health.report(path, "broken")
+    with pytest.raises(DatasetError, match="cannot be used"):
+        health.report(files[accepted], "broken")
