@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "result_records": {"errors", "files"},
     "arrays": {"errors", "memory"},
     "devices": {"errors", "arrays", "memory"},
-    "machine": {"devices"},
+    "machine": {"devices", "errors"},
     "measuring": {"devices"},
     "__main__": {"cli"},
     "diffusion": set(),

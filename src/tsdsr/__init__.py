@@ -156,17 +156,12 @@ def __getattr__(name: str) -> object:
     if name in _EXPORTS:
         try:
             return getattr(import_module(_EXPORTS[name]), name)
-        except ModuleNotFoundError as error:
-            raise _explained(error, name) from error
+        except ModuleNotFoundError:
+            from tsdsr.errors import require_torch
+
+            require_torch(f"tsdsr.{name}")
+            raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _explained(error: ModuleNotFoundError, name: str) -> ImportError:
-    """Return the error of a public name that cannot be imported: where PyTorch is missing, with what to install."""
-    from tsdsr.errors import TORCH_PACKAGES, missing_package
-
-    package = (error.name or "").partition(".")[0]
-    return missing_package(package, f"tsdsr.{name}") if package in TORCH_PACKAGES else error
 
 
 def __dir__() -> list[str]:

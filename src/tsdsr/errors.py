@@ -114,10 +114,5 @@ def require_torch(what: str, extra: str = "torch") -> None:
     """
     for package in TORCH_PACKAGES:
         if find_spec(package) is None:
-            raise missing_package(package, what, extra)
-
-
-def missing_package(package: str, what: str, extra: str = "torch") -> MissingDependencyError:
-    """Return the error to raise where a package of the extra ``torch`` is not installed; see :func:`require_torch`."""
-    name = "PyTorch" if package == "torch" else package
-    return MissingDependencyError(f"{what} needs {name}: {install_extra(extra)}")
+            name = "PyTorch" if package == "torch" else package
+            raise MissingDependencyError(f"{what} needs {name}: {install_extra(extra)}")

@@ -6,30 +6,40 @@ import os
 import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
-import torch
+from tsdsr.errors import TORCH_PACKAGES
 
-from tsdsr.devices import choose_dtype
-
-PACKAGES = ("tsdsr", "torch", "diffusers", "transformers", "peft", "safetensors", "huggingface_hub", "Pillow", "numpy")
-"""Packages that all measurements depend on."""
+PACKAGES = ("tsdsr", "onnxruntime", *TORCH_PACKAGES, "Pillow", "numpy")
+"""Packages that measurements depend on."""
 
 
-def describe_machine() -> dict[str, str | int | float | list[str]]:
-    """Return processor, cores, torch's vector instructions, bf16 support, GPUs and memory in GB (1e9 bytes)."""
+def describe_machine() -> dict[str, str | float | list[str]]:
+    """Return processor, cores, GPUs, memory in GB (1e9 bytes), and torch's vector instructions and bf16 support."""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    found: dict[str, str | int | float | list[str]] = {
+    found: dict[str, str | float | list[str]] = {
         "cpu": _processor(),
         "cores": len(usable),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "bf16": choose_dtype("auto", torch.device("cpu")) is torch.bfloat16,
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "system": f"{platform.system()} {platform.machine()}",
     }
+    if find_spec("torch") is not None:
+        found |= _seen_by_torch()
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found["memory_gb"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1)
     return found
+
+
+def _seen_by_torch() -> dict[str, str | float | list[str]]:
+    import torch
+
+    from tsdsr.devices import choose_dtype
+
+    return {
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "bf16": choose_dtype("auto", torch.device("cpu")) is torch.bfloat16,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ import typer
 
 from tsdsr.cli.common import DtypeChoice, errors_reported, require_report_file
 from tsdsr.cli.progress import ProgressBars
+from tsdsr.errors import require_torch
 from tsdsr.wording import counted
 
 if TYPE_CHECKING:
@@ -43,12 +44,13 @@ def bench(
     Each model runs in its own process. Speed-ups are relative to the first model, round by round.
     """
     with errors_reported():
+        if json is not None:
+            require_report_file("--json", json)
+        require_torch("timing models")
         from tsdsr.benchmark.entries import Entry
         from tsdsr.benchmark.runner import BenchSettings
         from tsdsr.benchmark.runner import bench as run
 
-        if json is not None:
-            require_report_file("--json", json)
         common = Entry("mini", device, dtype.value, compile=compile, threads=threads)
         settings = BenchSettings(size, scale, runs, warmup)
         entries = [common.parsed(text) for text in models]

@@ -11,11 +11,12 @@ import typer
 
 from tsdsr.cli.common import DtypeChoice, errors_reported, require_folder, require_report_file
 from tsdsr.cli.progress import ProgressBars
-from tsdsr.errors import InvalidInputError
+from tsdsr.errors import InvalidInputError, require_torch
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from tsdsr.evaluation.metrics import MetricSpec
     from tsdsr.evaluation.published import PublishedRow
     from tsdsr.evaluation.results import Evaluation
     from tsdsr.evaluation.scorer import ScoringSettings
@@ -66,11 +67,16 @@ def evaluate(
     """
     with errors_reported():
         from tsdsr.evaluation.published import comparison
-        from tsdsr.evaluation.scoring import evaluate as score
 
         outputs = _outputs(json=json, markdown=markdown, latex=latex, csv=csv, html=html)
         rows = comparison(published) if published is not None else ()
-        settings = _settings(metrics, gt, crop_border, workers, device)
+        chosen = _chosen_metrics(metrics, gt)
+        for folder in (pred, gt, lr):
+            require_folder(folder)
+        require_torch("scoring", "eval")
+        from tsdsr.evaluation.scoring import evaluate as score
+
+        settings = _settings(chosen, crop_border, workers, device)
         systems = {name or pred.resolve().name or "results": pred}
         with ProgressBars() as bars:
             found = score(
@@ -118,16 +124,19 @@ def compare(
     Outputs under -o are kept if they come from the same system, settings and input; others are made again.
     """
     with errors_reported():
-        from tsdsr.evaluation.compare import compare as run
         from tsdsr.evaluation.published import comparison
         from tsdsr.files import require_writable_folder
 
         outputs = _outputs(json=json, markdown=markdown, latex=latex, csv=csv, html=html)
         require_writable_folder(output)
         rows = comparison(published) if published is not None else ()
-        settings = _settings(metrics, gt, crop_border, workers, device)
+        chosen = _chosen_metrics(metrics, gt)
         for folder in (lr, gt):
             require_folder(folder)
+        require_torch("comparing", "eval")
+        from tsdsr.evaluation.compare import compare as run
+
+        settings = _settings(chosen, crop_border, workers, device)
         opened = [open_system(text, scale, settings.device, dtype.value) for text in systems]
         with ProgressBars() as bars:
             found = run(
@@ -216,15 +225,20 @@ def _pipeline_system(model: str, scale: int, device: str, dtype: str, label: str
     )
 
 
-def _settings(metrics: str | None, gt: Path | None, border: int, workers: int, device: str) -> ScoringSettings:
-    """Build the scoring settings. Without ``metrics`` and true images, use all metrics that need no reference."""
-    from tsdsr.devices import choose_device
+def _chosen_metrics(metrics: str | None, gt: Path | None) -> tuple[MetricSpec, ...]:
+    """Return the named metrics. Without names and true images, these are all that need no reference."""
     from tsdsr.evaluation.metrics import select_metrics
-    from tsdsr.evaluation.scorer import ScoringSettings
 
     chosen = select_metrics(None if metrics is None else [m for m in metrics.split(",") if m.strip()])
     if metrics is None and gt is None:
-        chosen = tuple(spec for spec in chosen if spec.kind == "none")
+        return tuple(spec for spec in chosen if spec.kind == "none")
+    return chosen
+
+
+def _settings(chosen: tuple[MetricSpec, ...], border: int, workers: int, device: str) -> ScoringSettings:
+    from tsdsr.devices import choose_device
+    from tsdsr.evaluation.scorer import ScoringSettings
+
     return ScoringSettings(chosen, str(choose_device(device)), border, workers)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tsdsr.cli.common import errors_reported
+from tsdsr.errors import require_torch
 from tsdsr.wording import counted
 
 
@@ -31,10 +32,12 @@ def export(
     """Write a model for ONNX Runtime or OpenVINO. It has encoder, denoiser and decoder, for images of any size."""
     with errors_reported():
         from tsdsr.files import require_new
+
+        require_new(output)
+        require_torch("exporting", to.value)
         from tsdsr.pipeline.loading import load_pipeline
         from tsdsr.runtimes.export import export_pipeline
 
-        require_new(output)
         pipe = load_pipeline(model, "cpu", dtype.value)
         for graph in export_pipeline(pipe, output, to.value):
             constants = counted(graph.constants, "constant", thousands=",")

@@ -9,6 +9,7 @@ import typer
 
 from tsdsr.cli import train
 from tsdsr.cli.common import SOURCE_HELP, errors_reported
+from tsdsr.errors import require_torch
 
 
 def figures(
@@ -32,6 +33,7 @@ def figures(
     Figure 3: cosine between the teacher's direction and the true one. Figure 5: gap between teacher and fake network.
     """
     with errors_reported():
+        require_torch("measuring", "eval")
         from tsdsr.training import measure_figures
 
         paths = measure_figures(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tsdsr.cli.common import DtypeChoice, errors_reported
+from tsdsr.errors import require_torch
 from tsdsr.wording import readable_size
 
 if TYPE_CHECKING:
@@ -35,15 +36,17 @@ def fold(
     A folded model is for inference only.
     """
     with errors_reported():
+        from tsdsr.files import require_new
+
+        require_new(output)
+        require_torch("folding")
         import torch
 
         from tsdsr.devices import choose_dtype
-        from tsdsr.files import require_new
         from tsdsr.models.network_folders import stored_dtype
         from tsdsr.pipeline.convert import save_pipeline
         from tsdsr.pipeline.loading import read_pipeline, resolve_model
 
-        require_new(output)
         folder = resolve_model(model)
         kept = dtype is DtypeChoice.auto
         precision = stored_dtype(folder / "denoiser") if kept else choose_dtype(dtype.value, torch.device("cpu"))

@@ -9,6 +9,7 @@ import typer
 
 from tsdsr.cli.common import DtypeChoice, errors_reported
 from tsdsr.cli.fold import fold_and_report
+from tsdsr.errors import require_torch
 from tsdsr.wording import counted
 
 
@@ -23,14 +24,16 @@ def convert(
 ) -> None:
     """Merge a base model and the released LoRA into a pipeline folder."""
     with errors_reported():
+        from tsdsr.files import require_new
+
+        require_new(output)
+        require_torch("converting")
         import torch
 
         from tsdsr.devices import choose_dtype
-        from tsdsr.files import require_new
         from tsdsr.pipeline.convert import convert_released, save_pipeline
 
         stored = choose_dtype("fp16" if dtype is DtypeChoice.auto else dtype.value, torch.device("cpu"))
-        require_new(output)
         pipe = convert_released(base, lora, embeddings, model)
         if fold:
             fold_and_report(pipe)

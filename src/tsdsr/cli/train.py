@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tsdsr.cli.common import SOURCE_HELP, DtypeChoice, errors_reported
+from tsdsr.errors import require_torch
 from tsdsr.wording import counted
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ def _interruption_reported() -> Iterator[None]:
 @train_app.command("list")
 def list_recipes() -> None:
     """List the recipes."""
-    from tsdsr.recipes import describe_recipes
+    with errors_reported():
+        require_torch("the list of recipes", "train")
+        from tsdsr.recipes import describe_recipes
 
     names = describe_recipes()
     width = max(map(len, names))
@@ -86,6 +89,7 @@ def student(
 ) -> None:
     """Train a one-step student and store it as a pipeline folder."""
     with errors_reported(), _interruption_reported():
+        require_torch("training", "train")
         from tsdsr.recipes import student_recipe
         from tsdsr.training import apply_overrides, train_student
 
@@ -119,6 +123,7 @@ def teacher(
 ) -> None:
     """Train a teacher with the diffusion loss on sharp images. It is a network for mini, a LoRA for base models."""
     with errors_reported(), _interruption_reported():
+        require_torch("training", "train")
         from tsdsr.recipes import teacher_recipe
         from tsdsr.training import apply_overrides, train_teacher
 

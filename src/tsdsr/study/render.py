@@ -91,7 +91,7 @@ def write_figure(report: StudyReport, path: StrPath) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependencyError(f"the figure needs matplotlib: {install_extra('eval')}") from error
+        raise MissingDependencyError(f"the figure needs matplotlib: {install_extra('study')}") from error
     width = 0.8 / len(report.systems)
     inches = max(4.0, 1.2 + 0.42 * len(report.groups) * (len(report.systems) + 0.8))
     figure = Figure(figsize=(inches, 3.8), layout="constrained")

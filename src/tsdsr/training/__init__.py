@@ -11,6 +11,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from tsdsr.errors import require_torch
+
 if TYPE_CHECKING:
     from tsdsr.training.config import NetworkSettings, Phase, Schedule, StudentConfig, TeacherConfig, TSDSettings
     from tsdsr.training.overrides import apply_overrides
@@ -48,6 +50,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name in _EXPORTS:
+        require_torch(f"tsdsr.training.{name}", "train")
         return getattr(import_module(_EXPORTS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
