@@ -32,6 +32,7 @@ EVERYONES = {
     "wording",
     "out_of_memory",
     "unpickling",
+    "safetensors_header",
 }
 MAY_IMPORT = {
     **{name: {"errors"} for name in EVERYONES},

@@ -15,6 +15,7 @@ from tsdsr.cli.evaluate import compare, evaluate
 from tsdsr.cli.export import export
 from tsdsr.cli.figures import figures
 from tsdsr.cli.fold import fold
+from tsdsr.cli.graph import graph
 from tsdsr.cli.group import OneLineErrors
 from tsdsr.cli.models import convert, info
 from tsdsr.cli.study import study_app
@@ -33,6 +34,7 @@ app.command()(upscale)
 app.command()(convert)
 app.command()(export)
 app.command()(fold)
+app.command()(graph)
 app.command()(info)
 app.command()(evaluate)
 app.command()(compare)
