@@ -41,6 +41,7 @@ def measure(args: argparse.Namespace, edge: int) -> dict[str, Any]:
     import torch
 
     from tsdsr import load_pipeline
+    from tsdsr.arrays import HostDevice
     from tsdsr.measuring import Stopwatch
 
     if args.threads:
@@ -48,7 +49,7 @@ def measure(args: argparse.Namespace, edge: int) -> dict[str, Any]:
     pipe = load_pipeline(args.model, "cpu", args.dtype)
     tile: Any = int(args.tile) if args.tile.isdecimal() else args.tile
     pipe.upscale_pixels(photograph(64))
-    watch = Stopwatch(torch.device("cpu"), time.process_time)
+    watch = Stopwatch(HostDevice(), time.process_time)
     pixels = photograph(edge // 4)
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started, cpu = time.perf_counter(), time.process_time()

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from tsdsr.devices import TorchDevice
 from tsdsr.models.groupnorm import SharedGroupNorms
 from tsdsr.pipeline.options import ColorFix
 from tsdsr.pipeline.stream import EnlargedImage, TileStream
@@ -71,7 +72,7 @@ def compare(
         decoded: Tensor = vae.decode(vae.encode(windows * 2 - 1).latent_dist.mode()).sample / 2 + 0.5
         return decoded
 
-    image = EnlargedImage(x, (size, size), 16, torch.device("cpu"))
+    image = EnlargedImage(x, (size, size), 16, TorchDevice(torch.device("cpu")))
     norms = SharedGroupNorms(vae)
 
     def run(plan: TilePlan, held: bool) -> Tensor:

@@ -70,7 +70,7 @@ def compare_pictures(work: Path, dtype: torch.dtype) -> dict[str, dict[str, floa
         distance = lpips.LPIPS(net="alex", verbose=False)
         report = {}
         for name, x in pictures.items():
-            from_tensors([x], "pil")[0].save(work / f"{name.replace(' ', '_')}.png")
+            from_tensors([x.numpy()], "pil")[0].save(work / f"{name.replace(' ', '_')}.png")
             if name != "full":
                 value = float(distance(x * 2 - 1, pictures["full"] * 2 - 1))
                 report[name] = {"psnr": psnr(x, pictures["full"]), "lpips": round(value, 5)}

@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from tsdsr.devices import TorchDevice
 from tsdsr.measuring import peak_memory_so_far
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.zoo import MINI, get_spec
@@ -50,12 +51,12 @@ class ZeroPrompts:
         return self._one.expand(len(texts))
 
 
-@contextmanager
 def gigabytes(device: torch.device) -> float:
     """Peak memory so far."""
-    return peak_memory_so_far(device) / 1e9
+    return peak_memory_so_far(TorchDevice(device)) / 1e9
 
 
+@contextmanager
 def counted(module: nn.Module, calls: list[int]) -> Iterator[None]:
     handle = module.register_forward_hook(lambda *_: calls.append(1))
     try:

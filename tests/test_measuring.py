@@ -7,21 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 
+from tsdsr.arrays import HostDevice
 from tsdsr.measuring import Stopwatch, peak_memory, peak_memory_so_far, seconds_of, stage
 
 
 def test_the_median_covers_warm_runs_only() -> None:
     calls: list[int] = []
-    seconds_of(lambda: calls.append(1), torch.device("cpu"), runs=3, warmup=2)
+    seconds_of(lambda: calls.append(1), HostDevice(), runs=3, warmup=2)
     assert len(calls) == 5
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the kernel keeps no resettable mark")
 def test_peak_memory_covers_the_block_only() -> None:
     torch.ones(64 * 2**20, dtype=torch.uint8).sum()  # an earlier, higher peak
-    with peak_memory(torch.device("cpu")) as small:
+    with peak_memory(HostDevice()) as small:
         pass
-    with peak_memory(torch.device("cpu")) as large:
+    with peak_memory(HostDevice()) as large:
         torch.ones(256 * 2**20, dtype=torch.uint8).sum()
     assert large[0] - small[0] > 200 * 2**20
 
@@ -37,7 +38,7 @@ class Clock:
 
 def test_the_time_of_a_nested_stage_is_subtracted() -> None:
     clock = Clock()
-    watch = Stopwatch(torch.device("cpu"), clock)
+    watch = Stopwatch(HostDevice(), clock)
     with watch.listening():
         clock.now += 1
         with stage("outer"):
@@ -53,7 +54,7 @@ def test_the_time_of_a_nested_stage_is_subtracted() -> None:
 
 def test_a_stage_that_fails_is_counted_and_closed() -> None:
     clock = Clock()
-    watch = Stopwatch(torch.device("cpu"), clock)
+    watch = Stopwatch(HostDevice(), clock)
 
     def fail() -> None:
         with stage("part"):
@@ -68,7 +69,7 @@ def test_a_stage_that_fails_is_counted_and_closed() -> None:
 
 
 def test_stages_are_not_counted_without_a_listener() -> None:
-    watch = Stopwatch(torch.device("cpu"))
+    watch = Stopwatch(HostDevice())
     with watch.listening():
         pass
     with stage("part"):
@@ -78,4 +79,4 @@ def test_stages_are_not_counted_without_a_listener() -> None:
 
 def test_the_peak_so_far_covers_what_was_held() -> None:
     held = torch.ones(64 * 2**20, dtype=torch.uint8)
-    assert peak_memory_so_far(torch.device("cpu")) > held.numel()
+    assert peak_memory_so_far(HostDevice()) > held.numel()

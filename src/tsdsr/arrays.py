@@ -5,14 +5,21 @@ torch is imported only where a tensor is met.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 
 from tsdsr.memory import free_ram
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Array: TypeAlias = Any
 """A ``numpy.ndarray`` or a ``torch.Tensor``."""
+
+_CACHED_ROWS = 64
+"""Rows of an image that numpy processes at a time, so that intermediate values stay in the processor's cache."""
 
 
 def namespace(x: Array) -> Any:
@@ -36,12 +43,75 @@ def _numpy_namespace() -> Any:
     return wrapped
 
 
+def is_torch(x: object) -> TypeGuard[Tensor]:
+    """Whether ``x`` is a ``torch.Tensor``."""
+    if isinstance(x, np.ndarray):
+        return False
+    from array_api_compat import is_torch_array
+
+    return bool(is_torch_array(x))
+
+
+def dtype_name(x: Array) -> str:
+    """Return the name of an array's dtype, such as "uint8"."""
+    return str(x.dtype).removeprefix("torch.")
+
+
+def transposed(x: Array) -> Array:
+    """Return a view with the last two axes swapped."""
+    return namespace(x).matrix_transpose(x)
+
+
+def contiguous(x: Array) -> Array:
+    """Return ``x``, or a copy of it, in the memory order of its axes."""
+    return x.contiguous() if is_torch(x) else np.ascontiguousarray(x)
+
+
+def new_empty(x: Array, shape: Sequence[int]) -> Array:
+    """Allocate an array of another shape with the dtype and the device of ``x``."""
+    return x.new_empty(tuple(shape)) if is_torch(x) else np.empty(shape, x.dtype)
+
+
+def beside(values: np.ndarray, x: Array) -> Array:
+    """Return host values as an array of the kind and the device of ``x``."""
+    return namespace(x).asarray(values, device=x.device) if is_torch(x) else values
+
+
+def part(x: Array, start: int, stop: int, axis: int) -> Array:
+    """Return a view of the positions [start, stop) of the last (-1) or last but one (-2) axis."""
+    return x[..., start:stop] if axis == -1 else x[..., start:stop, :]
+
+
+def take(x: Array, index: np.ndarray, axis: int) -> Array:
+    """Return a copy of the positions ``index``, at least zero, of an axis."""
+    return x.index_select(axis, beside(index, x)) if is_torch(x) else np.take(x, index, axis)
+
+
+def add_product(target: Array, x: Array, weight: Array) -> None:
+    """Add ``x * weight`` to ``target``, in place; all float32.
+
+    Args:
+        target, x (array): (..., h, w).
+        weight (array): (h, w).
+    """
+    if is_torch(target):
+        target.addcmul_(x, weight)
+        return
+    for start in range(0, target.shape[-2], _CACHED_ROWS):
+        rows = (..., slice(start, start + _CACHED_ROWS), slice(None))
+        target[rows] += x[rows] * weight[rows]
+
+
 class ArrayDevice(Protocol):
     """Where a pipeline computes: memory, copies to it and from it."""
 
     @property
     def xp(self) -> Any:
         """Array API namespace of this device's arrays."""
+
+    @property
+    def queues(self) -> bool:
+        """Whether work is queued, so that reading a computed value waits for the device."""
 
     def upload(self, x: Array) -> Array:
         """Return an array of this device with the values and the dtype of ``x``, an array of any kind."""
@@ -66,9 +136,17 @@ class ArrayDevice(Protocol):
     def release(self) -> None:
         """Drop what a failed run left: pending copies and cached memory."""
 
+    def reset_peak(self) -> None:
+        """Begin a new measurement of :meth:`peak_memory`."""
+
+    def peak_memory(self) -> int | None:
+        """Return the most bytes of the device's own memory in use so far; None if it computes in host memory."""
+
 
 class HostDevice:
     """Computation by numpy."""
+
+    queues = False
 
     @property
     def xp(self) -> Any:
@@ -103,6 +181,13 @@ class HostDevice:
 
     def release(self) -> None:
         """Nothing is cached."""
+
+    def reset_peak(self) -> None:
+        """Nothing is counted."""
+
+    def peak_memory(self) -> int | None:
+        """Return None: arrays lie in host memory."""
+        return None
 
 
 if TYPE_CHECKING:

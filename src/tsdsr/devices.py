@@ -152,6 +152,11 @@ class TorchDevice:
 
         return wrapped
 
+    @property
+    def queues(self) -> bool:
+        """Whether work is queued, so that reading a computed value waits for the device."""
+        return self.device.type != "cpu"
+
     def upload(self, x: Array) -> Tensor:
         """Return ``x`` on this device, shared if possible. Copies to a GPU do not wait for it."""
         if isinstance(x, np.ndarray):
@@ -183,6 +188,15 @@ class TorchDevice:
             self._copies = HostCopies()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def reset_peak(self) -> None:
+        """Begin a new measurement of :meth:`peak_memory`."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def peak_memory(self) -> int | None:
+        """Return the most bytes allocated so far on a CUDA device; None on others, whose figure is unknown."""
+        return int(torch.cuda.max_memory_allocated(self.device)) if self.device.type == "cuda" else None
 
 
 if TYPE_CHECKING:

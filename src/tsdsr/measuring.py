@@ -12,28 +12,26 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-
-from tsdsr.devices import wait_for
+from tsdsr.arrays import ArrayDevice
 
 _PROC = Path("/proc/self")
 
 
-def seconds_of(call: Callable[[], Any], device: torch.device, runs: int, warmup: int = 1) -> float:
+def seconds_of(call: Callable[[], Any], device: ArrayDevice, runs: int, warmup: int = 1) -> float:
     """Measure the median wall time of a call in seconds, after ``warmup`` untimed calls.
 
     Args:
         call (callable): takes no arguments; its result is discarded.
-        device (torch.device): synchronised before the clock is read.
+        device (ArrayDevice): synchronised before the clock is read.
         runs (int): number of timed calls.
         warmup (int): number of untimed calls before.
     """
 
     def timed() -> float:
-        wait_for(device)
+        device.wait()
         started = time.perf_counter()
         call()
-        wait_for(device)
+        device.wait()
         return time.perf_counter() - started
 
     for _ in range(warmup):
@@ -42,27 +40,26 @@ def seconds_of(call: Callable[[], Any], device: torch.device, runs: int, warmup:
 
 
 @contextmanager
-def peak_memory(device: torch.device) -> Iterator[list[int]]:
-    """Measure peak memory within the block: of the allocator on CUDA, of the whole process on Linux.
+def peak_memory(device: ArrayDevice) -> Iterator[list[int]]:
+    """Measure peak memory within the block: of the device if it has its own, of the whole process on Linux.
 
     Yields:
         list of int: empty at first; contains the peak in bytes after the block, or stays empty if unknown.
     """
     found: list[int] = []
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        with suppress(OSError):
-            (_PROC / "clear_refs").write_text("5", encoding="ascii")  # resets the high-water mark
+    device.reset_peak()
+    with suppress(OSError):
+        (_PROC / "clear_refs").write_text("5", encoding="ascii")  # resets the high-water mark
     yield found
-    if device.type == "cuda" or _high_water_mark() is not None:
+    if device.peak_memory() is not None or _high_water_mark() is not None:
         found.append(peak_memory_so_far(device))
 
 
-def peak_memory_so_far(device: torch.device) -> int:
-    """Return the peak bytes so far: of the allocator on CUDA, of the whole process otherwise."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
+def peak_memory_so_far(device: ArrayDevice) -> int:
+    """Return the peak bytes so far: of the device if it has its own memory, of the whole process otherwise."""
+    own = device.peak_memory()
+    if own is not None:
+        return own
     mark = _high_water_mark()
     if mark is not None:
         return mark
@@ -99,11 +96,11 @@ class Stopwatch:
         watch.seconds                 # {"encode": 0.2, "denoise": 1.3, ..., "other": 0.1}
 
     Args:
-        device (torch.device): device on which the work is queued.
+        device (ArrayDevice): device on which the work is queued.
         clock (callable): returns seconds; default: wall time.
     """
 
-    def __init__(self, device: torch.device, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, device: ArrayDevice, clock: Callable[[], float] = time.perf_counter) -> None:
         self.device, self.clock = device, clock
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._open: list[str] = []
@@ -132,7 +129,7 @@ class Stopwatch:
 
     def _count(self) -> None:
         """Add the time since the last change of stage to the innermost open stage."""
-        wait_for(self.device)
+        self.device.wait()
         now = self.clock()
         if self._open:
             self.seconds[self._open[-1]] += now - self._since

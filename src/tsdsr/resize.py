@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
+
+from tsdsr.arrays import Array, beside, contiguous, namespace, new_empty, part
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_GROUP = 32
+"""Target positions that one matrix product computes; they share most of the source positions that they read."""
 
 
 def upsample_bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -20,6 +27,8 @@ def upsample_bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
     Returns:
         Tensor: (B, C, *size) in [0, 1].
     """
+    import torch.nn.functional as F
+
     if tuple(x.shape[-2:]) == tuple(size):
         return x.clamp(0, 1)
     shrinks = size[0] < x.shape[-2] or size[1] < x.shape[-1]
@@ -28,86 +37,106 @@ def upsample_bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 @dataclass(frozen=True)
 class BicubicWeights:
-    """Bicubic filter taps for some positions of an enlarged axis: four source positions and weights for each.
+    """Bicubic filter for some positions of an enlarged axis, as matrices of groups of neighbouring positions.
 
-    ``rows.apply(cols.apply(crop, -1), -2).clamp(0, 1)`` gives the pixels of :func:`upsample_bicubic` at the chosen
-    rows and columns, within rounding (2e-6), anywhere in the image.
+    ``rows.apply(cols.apply(crop, -1), -2)``, clamped to [0, 1], gives the pixels of :func:`upsample_bicubic` at the
+    chosen rows and columns, within rounding (2e-6), anywhere in the image.
 
     Attributes:
-        first, stop (int): range of the source axis that the taps read.
-        index (Tensor): source positions relative to ``first``, int64 (4, n).
-        weight (Tensor): filter weights, float32 (4, n).
+        first, stop (int): range of the source axis that the filter reads.
+        count (int): number n of target positions.
+        starts (sequence of int): for each group, the first source position it reads, relative to ``first``.
+        matrices (ndarray): filter weights float32 (groups, 32, k), for the k source positions from ``starts`` on.
     """
 
     first: int
     stop: int
-    index: Tensor
-    weight: Tensor
+    count: int
+    starts: Sequence[int]
+    matrices: np.ndarray
 
     @classmethod
-    def at(cls, positions: Tensor, length: int, enlarged: int) -> BicubicWeights:
-        """Compute the taps for ``positions`` of an axis that is enlarged from ``length`` to ``enlarged``.
+    def at(cls, positions: np.ndarray, length: int, enlarged: int) -> BicubicWeights:
+        """Compute the filter for ``positions`` of an axis that is enlarged from ``length`` to ``enlarged``.
 
         The kernel is Keys' with a = -0.75 and border pixels are repeated, as in ``torch.nn.functional.interpolate``.
         Source positions are rounded to float32 exactly where torch rounds them. Far from the origin, the float32 value
         of ``scale (i + 1/2) - 1/2`` is off by up to a thousandth of a pixel, and the results have to match.
 
         Args:
-            positions (Tensor): target positions, integers (n,) in [0, enlarged).
+            positions (ndarray): target positions, integers (n,) in [0, enlarged).
             length (int): size of the source axis in pixels.
             enlarged (int): size of the target axis in pixels, at least ``length``.
         """
-        scale = torch.tensor(length / enlarged, dtype=torch.float64).float().double()
-        source = (scale * (positions.double() + 0.5) - 0.5).float().double()
-        base = source.floor()
+        scale = float(np.float32(length / enlarged))
+        source = (scale * (positions + 0.5) - 0.5).astype(np.float32).astype(np.float64)
+        base = np.floor(source)
         t = source - base
-        weight = torch.stack([_keys_outer(t + 1), _keys_inner(t), _keys_inner(1 - t), _keys_outer(2 - t)]).float()
-        index = (base.long() + torch.arange(-1, 3)[:, None]).clamp(0, length - 1)
+        weights = np.stack([_keys_outer(t + 1), _keys_inner(t), _keys_inner(1 - t), _keys_outer(2 - t)])
+        index = (base.astype(np.int64) + np.arange(-1, 3)[:, None]).clip(0, length - 1)
         first, stop = int(index.min()), int(index.max()) + 1
-        return cls(first, stop, index - first, weight)
+        return cls(first, stop, len(positions), *_matrices(index - first, weights.astype(np.float32), stop - first))
 
-    def to(self, device: torch.device) -> BicubicWeights:
-        """Copy the taps to a device."""
-        return BicubicWeights(self.first, self.stop, self.index.to(device), self.weight.to(device))
-
-    def apply(self, crop: Tensor, dim: int) -> Tensor:
-        """Resample ``crop`` along ``dim``, where it covers [first, stop), without clamping."""
-        weight = self.weight if dim == -1 else self.weight[:, :, None]
-        result = crop.index_select(dim, self.index[0]).mul_(weight[0])
-        for k in range(1, 4):
-            result.addcmul_(crop.index_select(dim, self.index[k]), weight[k])
+    def apply(self, crop: Array, axis: int) -> Array:
+        """Resample ``crop`` (B, C, h, w) along axis -1 or -2, where it covers [first, stop), without clamping."""
+        xp, matrices = namespace(crop), beside(self.matrices, crop)
+        shape = (*crop.shape[:-1], self.count) if axis == -1 else (*crop.shape[:-2], self.count, crop.shape[-1])
+        result, read = new_empty(crop, shape), self.matrices.shape[-1]
+        for i, start in enumerate(self.starts):
+            stop = min((i + 1) * _GROUP, self.count)
+            matrix, near = matrices[i, : stop - i * _GROUP], part(crop, start, start + read, axis)
+            # An explicit output also keeps torch's autocast from rounding the factors.
+            target = part(result, i * _GROUP, stop, axis)
+            xp.matmul(near, matrix.T, out=target) if axis == -1 else xp.matmul(matrix, near, out=target)
         return result
+
+
+def _matrices(index: np.ndarray, weights: np.ndarray, length: int) -> tuple[list[int], np.ndarray]:
+    """Turn source positions and weights (4, n) into ``starts`` and ``matrices`` of :class:`BicubicWeights`."""
+    groups = [slice(i, i + _GROUP) for i in range(0, index.shape[1], _GROUP)]
+    lows = [int(index[:, group].min()) for group in groups]
+    read = max(int(index[:, group].max()) + 1 - low for group, low in zip(groups, lows, strict=True))
+    starts = [min(low, length - read) for low in lows]
+    matrices = np.zeros((len(groups), _GROUP, read), np.float32)
+    for matrix, group, start in zip(matrices, groups, starts, strict=True):
+        taps, own = index[:, group] - start, weights[:, group]
+        rows = np.arange(taps.shape[1])
+        for k in range(len(taps)):  # one by one: at the border, several taps read the same position
+            matrix[rows, taps[k]] += own[k]
+    return starts, matrices
 
 
 class BicubicWindow:
     """A window of an enlarged image: the part of the source it reads, and its pixels.
 
     Args:
-        rows, cols (Tensor): target positions, integers (n,) and (m,).
+        rows, cols (ndarray): target positions, integers (n,) and (m,).
         source (tuple): height and width of the source image in pixels.
         size (tuple): height and width of the enlarged image, each at least the source's.
     """
 
-    def __init__(self, rows: Tensor, cols: Tensor, source: Sequence[int], size: Sequence[int]) -> None:
+    def __init__(self, rows: np.ndarray, cols: np.ndarray, source: Sequence[int], size: Sequence[int]) -> None:
         self._rows = BicubicWeights.at(rows, source[0], size[0])
         self._cols = BicubicWeights.at(cols, source[1], size[1])
         self.crop = (..., slice(self._rows.first, self._rows.stop), slice(self._cols.first, self._cols.stop))
         """Index of the part of the source, (B, C, H, W), that the window reads."""
 
-    def enlarge(self, crop: Tensor) -> Tensor:
-        """Enlarge the part of the source named by :attr:`crop`, in [0, 1]: (B, C, n, m), clamped to [0, 1]."""
-        rows, cols = (weights.to(crop.device) for weights in (self._rows, self._cols))
-        return rows.apply(cols.apply(crop, -1), -2).clamp_(0, 1)
+    def enlarge(self, crop: Array) -> Array:
+        """Enlarge the part of the source named by :attr:`crop`, float32 in [0, 1]: (B, C, n, m), clamped to [0, 1]."""
+        result = self._rows.apply(self._cols.apply(contiguous(crop), -1), -2)
+        return namespace(crop).clip(result, 0, 1, out=result)
 
 
 _A = -0.75
 
 
-def _keys_inner(x: Tensor) -> Tensor:
+def _keys_inner(x: np.ndarray) -> np.ndarray:
     """Keys' kernel for distances of 0 to 1."""
-    return ((_A + 2) * x - (_A + 3)) * x * x + 1
+    value: np.ndarray = ((_A + 2) * x - (_A + 3)) * x * x + 1
+    return value
 
 
-def _keys_outer(x: Tensor) -> Tensor:
+def _keys_outer(x: np.ndarray) -> np.ndarray:
     """Keys' kernel for distances of 1 to 2."""
-    return ((_A * x - 5 * _A) * x + 8 * _A) * x - 4 * _A
+    value: np.ndarray = ((_A * x - 5 * _A) * x + 8 * _A) * x - 4 * _A
+    return value

@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 import tsdsr.benchmark.runner as bench_module
+from tsdsr.arrays import HostDevice
 from tsdsr.benchmark.entries import (
     PARTS,
     BenchModel,
@@ -67,7 +68,7 @@ def save(pipe: OneStepSRPipeline, folder: Path) -> str:
 @pytest.mark.parametrize("way", ["pipeline", "released", "peer"])
 def test_parts_add_up_to_the_time_on_the_clock(sd3_pipe: OneStepSRPipeline, tmp_path: Path, way: str) -> None:
     """Each part once, though the released way's denoising in tiles calls the pipeline's own."""
-    source, target, watch = tmp_path / "in.png", tmp_path / "out.png", Stopwatch(CPU)
+    source, target, watch = tmp_path / "in.png", tmp_path / "out.png", Stopwatch(HostDevice())
     example_image(72).save(source)
     models: dict[str, BenchModel] = {
         "pipeline": BenchPipeline(sd3_pipe),

@@ -1,30 +1,46 @@
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 
-from tsdsr.pipeline.noise import NoiseField
+from tsdsr.pipeline.noise import Generator, NoiseField, draw_seed, noise_at, noise_fields
 
 
 def field(seed: int = 3) -> NoiseField:
-    return NoiseField(torch.Generator().manual_seed(seed))
+    return NoiseField(draw_seed(seed))
 
 
 def test_a_window_holds_what_the_plane_holds_there() -> None:
     plane = field().window(0, 0, (4, 200, 150))
-    assert torch.equal(field().window(60, 33, (4, 80, 100)), plane[:, 60:140, 33:133])
+    assert plane.dtype == np.float32
+    assert np.array_equal(field().window(60, 33, (4, 80, 100)), plane[:, 60:140, 33:133])
 
 
 def test_it_is_normal_and_without_repetition() -> None:
     plane = field().window(0, 0, (2, 256, 256))
     assert abs(float(plane.mean())) < 0.02
     assert abs(float(plane.std()) - 1) < 0.02
-    blocks = plane.unfold(1, 64, 64).unfold(2, 64, 64).flatten(1, 2).flatten(2)
-    correlation = torch.corrcoef(blocks.flatten(0, 1))
-    assert (correlation - torch.eye(len(correlation))).abs().max() < 0.1
+    blocks = plane.reshape(2, 4, 64, 4, 64).swapaxes(2, 3).reshape(32, -1)
+    assert np.abs(np.corrcoef(blocks) - np.eye(32)).max() < 0.1
 
 
-def test_seeds_and_draws_differ() -> None:
-    generator = torch.Generator().manual_seed(3)
-    first, second = NoiseField(generator), NoiseField(generator)
-    assert first.seed == field().seed
+@pytest.mark.parametrize("make", [lambda: 3, lambda: np.random.default_rng(3), lambda: torch.Generator().manual_seed(3)])
+def test_the_same_seed_gives_the_same_noise_and_each_sample_its_own(make: type[Generator]) -> None:
+    first, second = noise_fields(make(), 2)
+    assert [first.seed, second.seed] == [again.seed for again in noise_fields(make(), 2)]
+    assert first.seed == draw_seed(make())
     assert len({first.seed, second.seed, field(4).seed}) == 3
+
+
+@pytest.mark.parametrize("seed", [0, 3, 2**32 - 1, 2**32 + 5, 2**63 - 1])
+def test_a_number_gives_what_a_generator_of_torch_with_that_seed_gives(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    assert [f.seed for f in noise_fields(seed, 3)] == [draw_seed(generator) for _ in range(3)]
+
+
+def test_noise_of_a_batch_is_ordered_by_tile_then_sample() -> None:
+    fields = noise_fields(1, 2)
+    noise = noise_at(fields, [(0, 0), (8, 4)])((4, 3, 5, 6))
+    assert np.array_equal(noise[1], fields[1].window(0, 0, (3, 5, 6)))
+    assert np.array_equal(noise[2], fields[0].window(8, 4, (3, 5, 6)))

@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 
 from tsdsr.benchmark.entries import PARTS, BenchModel, Entry, open_entry
+from tsdsr.devices import TorchDevice
 from tsdsr.errors import InvalidInputError, OutOfMemoryError
 from tsdsr.files import StrPath, write_text
 from tsdsr.machine import describe_machine, versions
@@ -247,7 +248,7 @@ def _open(entry: Entry) -> dict[str, Any]:
         torch.set_num_threads(entry.threads)
     started = time.perf_counter()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with peak_memory(device) as peak:
+    with peak_memory(TorchDevice(device)) as peak:
         model = open_entry(entry)
     _opened.append(model)
     return {
@@ -263,8 +264,9 @@ def _open(entry: Entry) -> dict[str, Any]:
 def _run(source: Path, target: Path, scale: float) -> tuple[dict[str, float], list[int]]:
     """Run once; return the seconds of each part, and the peak memory."""
     model = _opened[0]
-    watch = Stopwatch(model.device)
-    with peak_memory(model.device) as peak:
+    device = TorchDevice(model.device)
+    watch = Stopwatch(device)
+    with peak_memory(device) as peak:
         cpu = time.process_time()
         with watch.listening():
             model.run(source, target, scale)

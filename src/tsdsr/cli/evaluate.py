@@ -191,6 +191,7 @@ def _pipeline_system(model: str, scale: int, device: str, dtype: str, label: str
     """Open a one-step pipeline, with its network separate for timing."""
     from diffusers.utils.logging import disable_progress_bar
 
+    from tsdsr.devices import TorchDevice
     from tsdsr.evaluation.system import System
     from tsdsr.hashing import hash_model
     from tsdsr.measuring import Stopwatch
@@ -205,7 +206,7 @@ def _pipeline_system(model: str, scale: int, device: str, dtype: str, label: str
         return result
 
     def network(image: Image.Image) -> float:
-        watch = Stopwatch(pipe.device)
+        watch = Stopwatch(TorchDevice(pipe.device))
         with watch.listening():
             restore(image)
         return watch.seconds["denoise"]

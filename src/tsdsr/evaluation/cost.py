@@ -8,6 +8,7 @@ from statistics import median
 import torch
 from PIL import Image
 
+from tsdsr.devices import TorchDevice
 from tsdsr.evaluation.results import Cost
 from tsdsr.measuring import peak_memory, seconds_of
 
@@ -33,7 +34,7 @@ def measure(
         device, dtype (str): device and precision of the system.
         runs (int): number of warm runs.
     """
-    where = torch.device(device)
+    where = TorchDevice(torch.device(device))
     with peak_memory(where) as peak:
         seconds = seconds_of(lambda: restore(image), where, runs)
     alone = None if network is None else median(network() for _ in range(runs))

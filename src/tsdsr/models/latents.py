@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-Noise = Callable[[torch.Size], Tensor]
-"""The shape of a batch of latents (B, C, h, w) → standard normal noise of that shape."""
+Noise = Callable[[tuple[int, ...]], np.ndarray]
+"""The shape of a batch of latents (B, C, h, w) → standard normal noise of that shape, float32."""
 
 
 def compute_dtype(module: nn.Module) -> torch.dtype:
@@ -39,7 +40,7 @@ def encode_images(vae: Any, x: Tensor, noise: Noise | None = None) -> Tensor:
     posterior = vae.encode((x * 2 - 1).to(compute_dtype(vae))).latent_dist
     latent: Tensor = posterior.mode().float()
     if noise is not None:
-        latent = latent + posterior.std.float() * noise(latent.shape).to(latent.device)
+        latent = latent + posterior.std.float() * torch.from_numpy(noise(tuple(latent.shape))).to(latent.device)
     scaled: Tensor = latent * vae.config.scaling_factor
     return scaled
 

@@ -20,9 +20,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from tsdsr.arrays import Array, add_product, beside, namespace, new_empty
 from tsdsr.errors import InvalidInputError
 
 
@@ -70,7 +70,7 @@ class AxisTiles:
         starts = tuple((i * (length - tile) // (count - 1)) // multiple * multiple for i in range(count))
         return cls(length, tile, starts, overlap)
 
-    def weights(self) -> list[Tensor]:
+    def weights(self) -> list[np.ndarray]:
         """Compute the normalised blending weights of each tile, float32, shape (tile,)."""
         tile, length, starts = self.tile, self.length, self.starts
         raw = []
@@ -78,20 +78,20 @@ class AxisTiles:
             left = starts[i - 1] + tile - start if i else 0
             right = start + tile - starts[i + 1] if i + 1 < len(starts) else 0
             raw.append(_ramp(tile, left, right))
-        total = torch.zeros(length, dtype=torch.float64)
+        total = np.zeros(length)
         for start, weight in zip(starts, raw, strict=True):
             total[start : start + tile] += weight
-        return [(w / total[s : s + tile]).float() for s, w in zip(starts, raw, strict=True)]
+        return [(w / total[s : s + tile]).astype(np.float32) for s, w in zip(starts, raw, strict=True)]
 
 
-def _ramp(tile: int, left: int, right: int) -> Tensor:
+def _ramp(tile: int, left: int, right: int) -> np.ndarray:
     """Unnormalised weights (tile,), float64: raised cosine over the middle half of each overlap, zero outside it."""
-    position = torch.arange(tile, dtype=torch.float64) + 0.5
-    weight = torch.ones(tile, dtype=torch.float64)
+    position = np.arange(tile) + 0.5
+    weight = np.ones(tile)
     for overlap, distance in ((left, position), (right, tile - position)):
         if overlap:
-            progress = ((distance - overlap / 4) / (overlap / 2)).clamp(0, 1)
-            weight *= 0.5 - 0.5 * torch.cos(math.pi * progress)
+            progress = ((distance - overlap / 4) / (overlap / 2)).clip(0, 1)
+            weight *= 0.5 - 0.5 * np.cos(math.pi * progress)
     return weight
 
 
@@ -105,28 +105,33 @@ class BandBlender:
     def __init__(self, rows: AxisTiles, cols: AxisTiles) -> None:
         self.row_weights, self.col_weights = rows.weights(), cols.weights()
         self.tops, self.lefts, self.width = rows.starts, cols.starts, cols.length
-        self._band: Tensor | None = None
-        self._carry: Tensor | None = None  # overlap of the finished row of tiles with the next
+        self._band: Array | None = None
+        self._carry: Array | None = None  # overlap of the finished row of tiles with the next
 
-    def add(self, row: int, col: int, tile: Tensor) -> None:
-        """Add the tile (B, C, h, w) of a grid position to the current row."""
-        weight = torch.outer(self.row_weights[row], self.col_weights[col]).to(tile.device)
+    def add(self, row: int, col: int, tile: Array) -> None:
+        """Add the tile (B, C, h, w) of a grid position to the current row. It is not changed."""
+        xp = namespace(tile)
+        tile = xp.astype(tile, xp.float32, copy=False)
+        if len(self.tops) == len(self.lefts) == 1:
+            self._band = tile
+            return
         if self._band is None:
-            shape = (*tile.shape[:2], weight.shape[0], self.width)
-            self._band = torch.zeros(shape, device=tile.device, dtype=torch.float32)
+            self._band = new_empty(tile, (*tile.shape[:-1], self.width))
+            self._band[...] = 0
             if self._carry is not None:
                 self._band[..., : self._carry.shape[-2], :] = self._carry
+        weight = beside(self.row_weights[row], tile)[:, None] * beside(self.col_weights[col], tile)
         left = self.lefts[col]
-        self._band[..., left : left + weight.shape[1]].addcmul_(tile.float(), weight)
+        add_product(self._band[..., left : left + weight.shape[1]], tile, weight)
 
-    def finish(self, row: int) -> Tensor:
+    def finish(self, row: int) -> Array:
         """Return the positions (B, C, n, W) that later rows of tiles do not change. Call when ``row`` is complete."""
         assert self._band is not None
         band, self._band = self._band, None
         if row + 1 == len(self.tops):
             return band
         finished = self.tops[row + 1] - self.tops[row]
-        self._carry = band[..., finished:, :].clone()
+        self._carry = namespace(band).asarray(band[..., finished:, :], copy=True)
         return band[..., :finished, :]
 
 

@@ -10,19 +10,18 @@ from collections.abc import Callable, Iterator
 from typing import IO
 
 import numpy as np
-import torch
 from numpy.typing import DTypeLike
-from torch import Tensor
 
-from tsdsr.devices import HostCopies, free_memory
+from tsdsr.arrays import Array, ArrayDevice, HostDevice, dtype_name
 from tsdsr.measuring import stage
+from tsdsr.memory import free_ram
 from tsdsr.pipeline.color import WAVELET_RADIUS, Moments, adain, wavelet_color_fix
 from tsdsr.pipeline.options import ColorFix
 from tsdsr.pipeline.plain_areas import PlainAreas
 from tsdsr.pipeline.temporary import reserved_file
 from tsdsr.pixels import from_unit
 
-Source = Callable[[range, range], Tensor]
+Source = Callable[[range, range], Array]
 """Maps rows and columns of the enlarged input to (B, 3, rows, columns), float32 in [0, 1]."""
 
 logger = logging.getLogger(__name__)
@@ -39,31 +38,31 @@ class CanvasWriter(ABC):
     Works on blocks of a few hundred pixels, which fit into the processor's cache.
 
     Args:
-        canvas (Tensor): the result (B, C, H, W): uint8, uint16 or floating point; C = 1 takes the mean of the channels.
+        canvas (array): the result (B, C, H, W): uint8, uint16 or floating point; C = 1 takes the mean of the channels.
         source (callable): the enlarged input.
         areas (PlainAreas): where the result follows the input. The plain writer does not use it.
+        device (ArrayDevice): where the rows lie and are aligned.
     """
 
-    def __init__(self, canvas: Tensor, source: Source, areas: PlainAreas) -> None:
-        self.canvas, self.source, self.areas = canvas, source, areas
+    def __init__(self, canvas: Array, source: Source, areas: PlainAreas, device: ArrayDevice) -> None:
+        self.canvas, self.source, self.areas, self.device = canvas, source, areas, device
         self.height, self.width = int(canvas.shape[-2]), int(canvas.shape[-1])
-        self._copies = HostCopies()
 
     @abstractmethod
-    def push(self, rows: Tensor) -> None:
+    def push(self, rows: Array) -> None:
         """Add the next rows (B, 3, n, W), float32, nominally in [0, 1]. They are neither kept nor changed."""
 
     def close(self) -> None:
         """Finish after the last row; the canvas is complete when this returns."""
-        self._copies.flush()
+        self.device.flush()
 
-    def write(self, rows: range, cols: range, values: Tensor) -> None:
+    def write(self, rows: range, cols: range, values: Array) -> None:
         """Round values (B, 3, rows, columns) into the canvas."""
         with stage("store"):
             if self.canvas.shape[1] == 1:
-                values = values.mean(dim=1, keepdim=True)
+                values = self.device.xp.mean(values, axis=1, keepdims=True)
             place = self.canvas[..., rows.start : rows.stop, cols.start : cols.stop]
-            self._copies.put(from_unit(values, self.canvas.dtype), place)
+            self.device.store(from_unit(values, dtype_name(self.canvas)), place)
 
 
 class PlainCanvasWriter(CanvasWriter):
@@ -71,7 +70,7 @@ class PlainCanvasWriter(CanvasWriter):
 
     _done = 0
 
-    def push(self, rows: Tensor) -> None:
+    def push(self, rows: Array) -> None:
         for y, x in _blocks(range(rows.shape[-2]), range(self.width)):
             values = rows[..., y.start : y.stop, x.start : x.stop]
             self.write(range(self._done + y.start, self._done + y.stop), x, values)
@@ -84,12 +83,12 @@ class WaveletCanvasWriter(CanvasWriter):
     The result equals the fix of the whole image, because each block includes its neighbourhood up to the image's edges.
     """
 
-    def __init__(self, canvas: Tensor, source: Source, areas: PlainAreas) -> None:
-        super().__init__(canvas, source, areas)
-        self._tail: Tensor | None = None  # rows still needed, starting at _top
+    def __init__(self, canvas: Array, source: Source, areas: PlainAreas, device: ArrayDevice) -> None:
+        super().__init__(canvas, source, areas, device)
+        self._tail: Array | None = None  # rows still needed, starting at _top
         self._top = self._done = 0
 
-    def push(self, rows: Tensor) -> None:
+    def push(self, rows: Array) -> None:
         held = 0 if self._tail is None else self._tail.shape[-2]
         bottom = self._top + held + rows.shape[-2]
         ready = self.height if bottom == self.height else max(self._done, bottom - WAVELET_RADIUS)
@@ -101,10 +100,11 @@ class WaveletCanvasWriter(CanvasWriter):
             fixed = wavelet_color_fix(values, source)[inner]
             self.write(y, x, self.areas.follow(fixed, source[inner], y, x))
         keep = max(0, ready - WAVELET_RADIUS)
-        self._tail = self._window(rows, held, range(keep, bottom), range(self.width)).clone()
+        tail = self._window(rows, held, range(keep, bottom), range(self.width))
+        self._tail = self.device.xp.asarray(tail, copy=True)  # a view would keep the whole band
         self._top, self._done = keep, ready
 
-    def _window(self, rows: Tensor, held: int, y: range, x: range) -> Tensor:
+    def _window(self, rows: Array, held: int, y: range, x: range) -> Array:
         """Return a window of the held and the new rows."""
         top, stop = y.start - self._top, y.stop - self._top
         parts = []
@@ -112,7 +112,7 @@ class WaveletCanvasWriter(CanvasWriter):
             parts.append(self._tail[..., top : min(stop, held), x.start : x.stop])
         if stop > held:
             parts.append(rows[..., max(0, top - held) : stop - held, x.start : x.stop])
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
+        return parts[0] if len(parts) == 1 else self.device.xp.concat(parts, axis=-2)
 
 
 class AdainCanvasWriter(CanvasWriter):
@@ -124,20 +124,20 @@ class AdainCanvasWriter(CanvasWriter):
         OutOfMemoryError: there is no space for the temporary file.
     """
 
-    def __init__(self, canvas: Tensor, source: Source, areas: PlainAreas) -> None:
-        super().__init__(canvas, source, areas)
+    def __init__(self, canvas: Array, source: Source, areas: PlainAreas, device: ArrayDevice) -> None:
+        super().__init__(canvas, source, areas, device)
         self._own, self._wanted = Moments(), Moments()
         size = 4 * 3 * len(canvas) * self.height * self.width
         self._spool: IO[bytes] = io.BytesIO() if size <= _SPOOL_BYTES else reserved_file(size)
         self._pieces: list[tuple[range, range]] = []
         self._done = 0
 
-    def push(self, rows: Tensor) -> None:
+    def push(self, rows: Array) -> None:
         for y, x in _blocks(range(self._done, self._done + rows.shape[-2]), range(self.width)):
             values = rows[..., y.start - self._done : y.stop - self._done, x.start : x.stop]
             self._own.add(values)
             self._wanted.add(self.source(y, x))
-            self._spool.write(values.contiguous().cpu().numpy().data)
+            self._spool.write(np.ascontiguousarray(HostDevice().upload(values)).data)
             self._pieces.append((y, x))
         self._done += rows.shape[-2]
 
@@ -146,10 +146,9 @@ class AdainCanvasWriter(CanvasWriter):
         samples = len(self.canvas)
         for y, x in self._pieces:
             shape = (samples, 3, len(y), len(x))
-            values = np.frombuffer(bytearray(self._spool.read(4 * samples * 3 * len(y) * len(x))), np.float32)
-            fixed = adain(torch.from_numpy(values.reshape(shape)), self._own, self._wanted)
-            source = self.source(y, x)
-            self.write(y, x, self.areas.follow(fixed.to(source.device), source, y, x))
+            values = np.frombuffer(self._spool.read(4 * math.prod(shape)), np.float32).reshape(shape)
+            fixed = adain(self.device.upload(values), self._own, self._wanted)
+            self.write(y, x, self.areas.follow(fixed, self.source(y, x), y, x))
         self._spool.close()
         super().close()
 
@@ -184,7 +183,7 @@ def make_canvas(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
         OutOfMemoryError: there is no space for the temporary file.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    if size <= CANVAS_SHARE * free_memory(torch.device("cpu")):
+    if size <= CANVAS_SHARE * free_ram():
         return np.empty(shape, dtype)
     logger.info("the result takes %.1f GB and is kept in a temporary file", size / 1e9)
     with reserved_file(size) as file:  # the mapping outlives the open file

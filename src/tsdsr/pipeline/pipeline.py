@@ -17,7 +17,8 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
-from tsdsr.devices import free_memory
+from tsdsr.arrays import Array
+from tsdsr.devices import TorchDevice
 from tsdsr.files import StrPath
 from tsdsr.measuring import stage
 from tsdsr.models.conditioning import FixedPrompt
@@ -27,7 +28,7 @@ from tsdsr.models.latents import Noise, decode_latents, encode_images
 from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.out_of_memory import memory_reported
 from tsdsr.pipeline.canvas import make_canvas
-from tsdsr.pipeline.noise import NoiseField, noise_at
+from tsdsr.pipeline.noise import NoiseField, noise_at, noise_fields
 from tsdsr.pipeline.options import ColorFix, Fit, RestoreKeywords, RestoreOptions, Tile
 from tsdsr.pipeline.stream import EnlargedImage, Place, TileStream
 from tsdsr.pipeline.tensors import (
@@ -82,6 +83,11 @@ class OneStepSRPipeline(DiffusionPipeline):
         get_spec(model)
         self.register_modules(denoiser=denoiser, vae=vae, prompt=prompt)
         self.register_to_config(model=model)
+
+    @property
+    def array_device(self) -> TorchDevice:
+        """Where windows are made, blended and aligned."""
+        return TorchDevice(self._execution_device)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -188,7 +194,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         """
         chosen, x = RestoreOptions(scale, **options), from_array(pixels)
         result = make_canvas((*chosen.size(*pixels.shape[:2]), pixels.shape[2]), pixels.dtype)
-        self._restore_into(torch.from_numpy(result).permute(2, 0, 1)[None], x, chosen, generator, on_tile)
+        self._restore_into(result.transpose(2, 0, 1)[None], x, chosen, generator, on_tile)
         return result
 
     @memory_reported(_TOO_LARGE)
@@ -226,15 +232,16 @@ class OneStepSRPipeline(DiffusionPipeline):
         Raises:
             InvalidInputError: tile, overlap or batch is out of range.
         """
-        device = self._execution_device
-        largest = largest_tile(self.spec, size, free_memory(device), self.dtype) if tile == "auto" else None
+        largest = None
+        if tile == "auto":
+            largest = largest_tile(self.spec, size, self.array_device.free_memory(), self.dtype.itemsize)
         return plan_tiles(self.spec, size, tile, overlap, batch, largest)
 
     @torch.no_grad()
     def _restore_into(
         self,
-        canvas: Tensor,
-        pixels: Tensor,
+        canvas: Array,
+        pixels: Array,
         options: RestoreOptions,
         generator: torch.Generator | None,
         on_tile: OnTile | None,
@@ -248,20 +255,19 @@ class OneStepSRPipeline(DiffusionPipeline):
         rows, columns = options.visible(*pixels.shape[-2:])
         pixels = pixels[..., rows, columns]
         plan = self.plan(size, options.tile, options.tile_overlap, options.tile_batch)
-        noise = None if generator is None else [NoiseField(generator) for _ in pixels]
+        noise = None if generator is None else noise_fields(generator, len(pixels))
         while True:
             try:
                 self._run(canvas, pixels, plan, options, noise, on_tile)
                 return
             except (MemoryError, RuntimeError, OSError) as error:  # torch.OutOfMemoryError is a RuntimeError
                 plan = next_smaller_plan(error, plan, self.spec, size)
-            if torch.cuda.is_available():  # the failed run's tensors were freed with the error, whose frames held them
-                torch.cuda.empty_cache()
+            self.array_device.release()  # the failed run's tensors were freed with the error, whose frames held them
 
     def _run(
         self,
-        canvas: Tensor,
-        pixels: Tensor,
+        canvas: Array,
+        pixels: Array,
         plan: TilePlan,
         options: RestoreOptions,
         noise: Sequence[NoiseField] | None,
@@ -273,7 +279,7 @@ class OneStepSRPipeline(DiffusionPipeline):
         for start in range(0, len(pixels), step):
             batch = slice(start, start + step)
             fields = None if noise is None else noise[batch]
-            image = EnlargedImage(pixels[batch], size, self.spec.size_multiple, self._execution_device)
+            image = EnlargedImage(pixels[batch], size, self.spec.size_multiple, self.array_device)
             with self._normalised_as_a_whole(image, plan, options, fields):
                 tiles = TileStream(image, canvas[batch], plan, options.color_fix, on_tile)
                 for group in tiles:

@@ -14,11 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from tsdsr.devices import to_device
+from tsdsr.arrays import Array, ArrayDevice, contiguous, namespace, part, transposed
 from tsdsr.errors import TSDSRError
 from tsdsr.measuring import stage
 from tsdsr.pipeline.blending import AxisTiles, BandBlender, grouped
@@ -38,30 +34,33 @@ class EnlargedImage:
     """An image (B, C, h, w) enlarged to ``size`` and padded to multiples. Windows are computed on demand.
 
     Args:
-        pixels (Tensor): uint8, uint16 or floating point in [0, 1]; C = 1 is repeated to three channels.
+        pixels (array): uint8, uint16 or floating point in [0, 1]; C = 1 is repeated to three channels.
         size (tuple): height and width.
         multiple (int): the padded sides are multiples of this.
-        device (torch.device): device of the windows.
+        device (ArrayDevice): computes the windows.
     """
 
-    def __init__(self, pixels: Tensor, size: tuple[int, int], multiple: int, device: torch.device) -> None:
+    def __init__(self, pixels: Array, size: tuple[int, int], multiple: int, device: ArrayDevice) -> None:
         self.pixels, self.size, self.multiple, self.device = pixels, size, multiple, device
         self._rows, self._cols = (padded_positions(length, multiple) for length in size)
         self.padded = (len(self._rows), len(self._cols))
 
     def transposed(self) -> EnlargedImage:
         """Return the image with rows and columns swapped."""
-        return EnlargedImage(self.pixels.mT, self.size[::-1], self.multiple, self.device)
+        return EnlargedImage(transposed(self.pixels), self.size[::-1], self.multiple, self.device)
 
-    def window(self, rows: range, cols: range) -> Tensor:
+    def window(self, rows: range, cols: range) -> Array:
         """Return a window (B, 3, rows, columns) of the enlarged and padded image, float32 in [0, 1]."""
         y, x = self._rows[rows.start : rows.stop], self._cols[cols.start : cols.stop]
         with stage("enlarge"):
             window = BicubicWindow(y, x, self.pixels.shape[-2:], self.size)
-            enlarged = window.enlarge(to_unit(to_device(self.pixels[window.crop], self.device)))
-        return enlarged.expand(-1, 3, -1, -1)
+            enlarged = window.enlarge(to_unit(self.device.upload(self.pixels[window.crop])))
+        return self._colored(enlarged)
 
-    def reduced(self, edge: int) -> Tensor:
+    def _colored(self, x: Array) -> Array:
+        return self.device.xp.broadcast_to(x, (x.shape[0], 3, *x.shape[2:]))
+
+    def reduced(self, edge: int) -> Array:
         """Reduce the whole image to the area of a tile, (B, 3, h', w'): sides are multiples, proportions about kept.
 
         Pixels are averaged one row at a time, to avoid a float copy of the input.
@@ -72,11 +71,14 @@ class EnlargedImage:
         if rows <= height and cols <= width:
             small = EnlargedImage(self.pixels, (height, width), self.multiple, self.device)
             return small.window(range(height), range(width))
-        starts = [i * rows // height for i in range(height)]
-        stops = [-(-(i + 1) * rows // height) for i in range(height)]
-        lines = [to_unit(self.pixels[..., a:b, :]).mean(-2, keepdim=True) for a, b in zip(starts, stops, strict=True)]
-        averaged = F.adaptive_avg_pool2d(torch.cat(lines, dim=-2), (height, width))
-        return averaged.to(self.device).expand(-1, 3, -1, -1)
+        return self._colored(self.device.upload(_averaged(_averaged(self.pixels, height, -2), width, -1)))
+
+
+def _averaged(pixels: Array, count: int, axis: int) -> Array:
+    """Average ``count`` evenly spaced parts of an axis that together cover it: float32 in [0, 1]."""
+    xp, length = namespace(pixels), pixels.shape[axis]
+    parts = (part(pixels, i * length // count, -(-(i + 1) * length // count), axis) for i in range(count))
+    return xp.concat([xp.mean(to_unit(piece), axis=axis, keepdims=True) for piece in parts], axis=axis)
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,13 @@ class TileGroup:
     """Tiles that are restored together: neighbours in one row of the grid.
 
     Attributes:
-        windows (Tensor): windows of the enlarged image (N * B, 3, h, w), float32 in [0, 1]: N tiles of B samples each.
+        windows (array): windows of the enlarged image (N * B, 3, h, w), float32 in [0, 1]: N tiles of B samples each.
         places (list of tuples): position of each of the N tiles in the enlarged image.
         row (int): row of the grid; for a wide image, whose grid is transposed, the column.
         cols (sequence of int): the tiles' positions in that row.
     """
 
-    windows: Tensor
+    windows: Array
     places: list[Place]
     row: int
     cols: Sequence[int]
@@ -111,7 +113,7 @@ class TileStream:
 
     Args:
         image (EnlargedImage): the image to tile.
-        canvas (Tensor): (B, C, H, W), receives the result; has the image's size before padding.
+        canvas (array): (B, C, H, W), receives the result; has the image's size before padding.
         plan (TilePlan): tiles; if untiled, the padded image is the only window.
         color_fix ("wavelet" | "adain" | "none"): colour alignment.
         on_tile (callable | None): called with (finished, total) tiles.
@@ -120,14 +122,14 @@ class TileStream:
     def __init__(
         self,
         image: EnlargedImage,
-        canvas: Tensor,
+        canvas: Array,
         plan: TilePlan,
         color_fix: ColorFix,
         on_tile: Callable[[int, int], None] | None = None,
     ) -> None:
         self._transposed = plan.tile is not None and canvas.shape[-1] > canvas.shape[-2]
         if self._transposed:
-            image, canvas = image.transposed(), canvas.mT
+            image, canvas = image.transposed(), transposed(canvas)
         self._rows, self._cols = (
             AxisTiles.plan(length, plan.tile or length, plan.overlap, image.multiple, plan.least)
             for length in image.padded
@@ -135,9 +137,9 @@ class TileStream:
         self._image, self._batch, self._on_tile = image, plan.batch, on_tile
         self._blender = BandBlender(self._rows, self._cols)
         areas = PlainAreas(image.pixels, image.size, image.device)
-        self._writer = CANVAS_WRITERS[color_fix](canvas, image.window, areas)
+        self._writer = CANVAS_WRITERS[color_fix](canvas, image.window, areas, image.device)
         self._done, self._total = 0, len(canvas) * len(self._rows.starts) * len(self._cols.starts)
-        self._finite = torch.ones((), dtype=torch.bool, device=image.device)
+        self._finite: Array = True
 
     def __iter__(self) -> Iterator[TileGroup]:
         """Yield the groups, row by row. Call :meth:`put` for each one before requesting the next."""
@@ -148,22 +150,25 @@ class TileStream:
     def _group(self, row: int, cols: Sequence[int]) -> TileGroup:
         height, width = self._rows.tile, self._cols.tile
         places = [(self._rows.starts[row], self._cols.starts[col]) for col in cols]
-        windows = torch.cat([self._image.window(range(y, y + height), range(x, x + width)) for y, x in places])
+        tiles = [self._image.window(range(y, y + height), range(x, x + width)) for y, x in places]
+        windows = tiles[0] if len(tiles) == 1 else self._image.device.xp.concat(tiles)
         if self._transposed:
-            windows, places = windows.mT.contiguous(), [(x, y) for y, x in places]
+            windows, places = transposed(windows), [(x, y) for y, x in places]
+        windows = contiguous(windows)
         return TileGroup(windows, places, row, cols)
 
-    def put(self, group: TileGroup, restored: Tensor) -> None:
+    def put(self, group: TileGroup, restored: Array) -> None:
         """Add the restored windows of a group, same shape.
 
         Raises:
             TSDSRError: the row completed by this group contains non-finite values.
         """
-        self._finite &= torch.isfinite(restored).all()
-        tiles = restored.mT if self._transposed else restored
+        xp, samples = self._image.device.xp, len(restored) // len(group.cols)
+        self._finite = self._finite & xp.all(xp.isfinite(restored))
+        tiles = transposed(restored) if self._transposed else restored
         with stage("blend"):
-            for col, tile in zip(group.cols, torch.chunk(tiles, len(group.cols)), strict=True):
-                self._blender.add(group.row, col, tile)
+            for i, col in enumerate(group.cols):
+                self._blender.add(group.row, col, tiles[i * samples : (i + 1) * samples])
         self._done += len(restored)
         if self._on_tile:
             self._on_tile(self._done, self._total)

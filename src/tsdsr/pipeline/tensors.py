@@ -1,35 +1,41 @@
-"""Convert between images of the supported types and tensors (B, 3, H, W) in [0, 1]."""
+"""Convert between images of the supported types and batches of pixels (B, C, H, W)."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import DTypeLike
 from PIL import Image, ImageOps
-from torch import Tensor
 
+from tsdsr.arrays import Array, is_torch
 from tsdsr.errors import InvalidInputError
 from tsdsr.images.color_modes import rgb_of
 from tsdsr.pipeline.canvas import make_canvas
 
-ImageInput = Image.Image | np.ndarray | Tensor | Sequence[Image.Image] | Sequence[np.ndarray] | Sequence[Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ImageInput: TypeAlias = (
+    "Image.Image | np.ndarray | Tensor | Sequence[Image.Image] | Sequence[np.ndarray] | Sequence[Tensor]"
+)
 OutputType = Literal["pil", "pt", "np"]
 
 
-def padded_positions(length: int, multiple: int) -> Tensor:
+def padded_positions(length: int, multiple: int) -> np.ndarray:
     """Return positions 0 … length - 1, then those that pad the axis to a multiple: mirrored if it is long enough."""
-    positions = torch.arange(length + -length % multiple)
-    mirrored = 2 * (length - 1) - positions if -length % multiple < length else torch.full_like(positions, length - 1)
-    return torch.where(positions < length, positions, mirrored)
+    positions = np.arange(length + -length % multiple)
+    mirrored = 2 * (length - 1) - positions if -length % multiple < length else length - 1
+    return np.where(positions < length, positions, mirrored)
 
 
-def to_pixels(image: ImageInput) -> tuple[list[Tensor], OutputType]:
+def to_pixels(image: ImageInput) -> tuple[list[Array], OutputType]:
     """Convert inputs to batches (B, C, h, w) in their own precision, C = 1 or 3, and return their kind.
+
+    Tensors stay tensors where they are; images and arrays become numpy arrays.
 
     Raises:
         InvalidInputError: unsupported type, shape, dtype or value range.
@@ -38,21 +44,21 @@ def to_pixels(image: ImageInput) -> tuple[list[Tensor], OutputType]:
         return [_from_pil(image)], "pil"
     if isinstance(image, np.ndarray):
         return [from_array(image)], "np"
-    if isinstance(image, Tensor):
+    if is_torch(image):
         return [_checked(image)], "pt"
     if isinstance(image, Sequence) and not isinstance(image, str | bytes) and image:
         parts = [to_pixels(item) for item in image]
         kinds = {kind for _, kind in parts}
         if len(kinds) > 1:
             raise InvalidInputError("a list must hold PIL images only, arrays only or tensors only")
-        return [tensor for tensors, _ in parts for tensor in tensors], kinds.pop()
+        return [batch for batches, _ in parts for batch in batches], kinds.pop()
     raise InvalidInputError(
         f"image must be a PIL image, an array, a tensor or a non-empty list of them, got {type(image).__name__}"
     )
 
 
-def from_array(pixels: np.ndarray) -> Tensor:
-    """Convert an array (H, W, C) to a batch (1, C, H, W) in its own precision, sharing memory if possible.
+def from_array(pixels: np.ndarray) -> np.ndarray:
+    """View an array (H, W, C) as a batch (1, C, H, W).
 
     Raises:
         InvalidInputError: unsupported shape, dtype or value range.
@@ -61,12 +67,13 @@ def from_array(pixels: np.ndarray) -> Tensor:
         raise InvalidInputError(f"pixels have shape (H, W, C) with C = 1 or 3, got {pixels.shape}")
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):
         raise InvalidInputError(f"pixels are uint8, uint16 or float32, got {pixels.dtype}")
-    shared = pixels if pixels.flags.writeable and min(pixels.strides) > 0 else pixels.copy()
-    x = torch.from_numpy(shared).permute(2, 0, 1)[None]
-    return _in_range(x) if x.is_floating_point() else x
+    x: np.ndarray = pixels.transpose(2, 0, 1)[None]
+    if x.dtype == np.float32:
+        _check_range(x)
+    return x
 
 
-def _from_pil(image: Image.Image) -> Tensor:
+def _from_pil(image: Image.Image) -> np.ndarray:
     image = upright(image)
     if image.mode == "F":
         raise InvalidInputError("floating-point images have no defined range; scale to [0, 1] and pass a tensor")
@@ -93,34 +100,39 @@ def _checked(image: Tensor) -> Tensor:
         raise InvalidInputError(f"an image tensor has shape (B, 3, h, w) or (3, h, w), got {tuple(image.shape)}")
     if not x.is_floating_point():
         raise InvalidInputError(f"an image tensor is floating point in [0, 1], got {x.dtype}")
-    return _in_range(x)
-
-
-def _in_range(x: Tensor) -> Tensor:
-    low, high = float(x.min()), float(x.max())
-    if not (low >= -1e-3 and high <= 1 + 1e-3):
-        raise InvalidInputError(f"image values must lie in [0, 1], got {low:.3g} to {high:.3g}")
+    x = x.detach()
+    _check_range(x)
     return x
 
 
-def empty_result(batch: int, size: tuple[int, int], kind: OutputType, dtype: DTypeLike) -> Tensor:
-    """Allocate a result tensor (B, 3, *size) in the memory layout that :func:`from_tensors` returns."""
+def _check_range(x: Array) -> None:
+    low, high = float(x.min()), float(x.max())
+    if not (low >= -1e-3 and high <= 1 + 1e-3):
+        raise InvalidInputError(f"image values must lie in [0, 1], got {low:.3g} to {high:.3g}")
+
+
+def empty_result(batch: int, size: tuple[int, int], kind: OutputType, dtype: DTypeLike) -> np.ndarray:
+    """Allocate a result (B, 3, *size) in the memory layout that :func:`from_tensors` returns."""
     if kind == "pt":
-        return torch.from_numpy(make_canvas((batch, 3, *size), dtype))
-    return torch.from_numpy(make_canvas((batch, *size, 3), dtype)).permute(0, 3, 1, 2)
+        return make_canvas((batch, 3, *size), dtype)
+    canvas: np.ndarray = make_canvas((batch, *size, 3), dtype).transpose(0, 3, 1, 2)
+    return canvas
 
 
-def from_tensors(results: list[Tensor], kind: OutputType) -> Any:
+def from_tensors(results: list[np.ndarray], kind: OutputType) -> Any:
     """Convert batches (B, 3, H, W) to PIL images, a tensor (a list of batches if sizes differ), or arrays.
 
     Args:
-        results (list of Tensor): in the dtype of :func:`result_dtype`.
+        results (list of ndarray): in the dtype of :func:`result_dtype`.
         kind ("pil" | "pt" | "np"): kind of result.
     """
     if kind == "pt":
-        same = len({r.shape[1:] for r in results}) == 1
-        return (torch.cat(results) if len(results) > 1 else results[0]) if same else results
-    singles = [single.permute(1, 2, 0).numpy() for batch in results for single in batch]
+        import torch
+
+        tensors = [torch.from_numpy(batch) for batch in results]
+        same = len({tensor.shape[1:] for tensor in tensors}) == 1
+        return (torch.cat(tensors) if len(tensors) > 1 else tensors[0]) if same else tensors
+    singles = [single.transpose(1, 2, 0) for batch in results for single in batch]
     return [Image.fromarray(single) for single in singles] if kind == "pil" else singles
 
 

@@ -7,8 +7,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from tsdsr.errors import InvalidInputError, OutOfMemoryError
 from tsdsr.out_of_memory import is_out_of_memory, without_frames
 from tsdsr.pipeline.options import SMALLEST_TILE, Tile
@@ -145,17 +143,17 @@ def check_tile(spec: ModelSpec, tile: Tile) -> None:
         raise InvalidInputError(f"tile must be at least {smallest} pixels for {spec.name!r}, got {tile!r}")
 
 
-def largest_tile(spec: ModelSpec, size: tuple[int, int], free: int, dtype: torch.dtype) -> int:
+def largest_tile(spec: ModelSpec, size: tuple[int, int], free: int, itemsize: int) -> int:
     """Compute the edge of the largest tile that fits into memory: a suitable multiple, at most the native size.
 
     Args:
         spec (ModelSpec): the model; its ``tile_bytes`` and ``fixed_tile_bytes`` were measured.
         size (tuple): height and width of the result; a band is as long as its shorter side.
         free (int): bytes free on the device.
-        dtype (torch.dtype): precision of the network.
+        itemsize (int): bytes per value in the precision of the network.
     """
     budget = TILE_SHARE * free - spec.fixed_tile_bytes
-    pixel = spec.tile_bytes * dtype.itemsize / 4
+    pixel = spec.tile_bytes * itemsize / 4
     band = _BAND_BYTES * min(size)
     edge = (math.sqrt(max(0.0, band**2 + 4 * pixel * budget)) - band) / (2 * pixel)  # solves pixel e² + band e = budget
     smallest = smallest_tile(spec)

@@ -19,7 +19,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from tsdsr.devices import to_device
+from tsdsr.devices import TorchDevice, to_device
 from tsdsr.errors import ConfigError, TrainingError
 from tsdsr.measuring import peak_memory_so_far
 from tsdsr.models.conditioning import Conditioning
@@ -181,7 +181,7 @@ class Engine(ABC):
             values = self._average(figures) if figures else {}
             values |= {
                 "steps_per_second": self.run_log.speed(self.step),
-                "memory_gb": peak_memory_so_far(self.device) / 1e9,
+                "memory_gb": peak_memory_so_far(TorchDevice(self.device)) / 1e9,
             }
             self.run_log.log(self.step, values | extra)
         if self.step % every.validate_every == 0 and self.accelerator.is_main_process:

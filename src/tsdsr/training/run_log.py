@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from tsdsr.devices import TorchDevice
 from tsdsr.errors import ConfigError, FileWriteError, MissingDependencyError, install_extra
 from tsdsr.files import write_text
 from tsdsr.measuring import peak_memory_so_far
@@ -130,7 +131,7 @@ class RunLog:
     def advance(self, step: int) -> None:
         """Advance the progress bar."""
         if self._progress is not None:
-            device = torch.device(self.accelerator.device)
+            device = TorchDevice(torch.device(self.accelerator.device))
             status = f"{self.speed(step):.2f} steps/s, {peak_memory_so_far(device) / 1e9:.1f} GB"
             self._progress.update(self._task, completed=step, status=status)
 
