@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.kinds import DEVICES, on_both
 from tsdsr.arrays import ArrayDevice, HostDevice
 from tsdsr.devices import TorchDevice
 
-DEVICES = [HostDevice(), TorchDevice(torch.device("cpu"))]
 
-
-@pytest.mark.parametrize("device", DEVICES)
+@on_both
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16", "float32"])
 def test_values_of_any_kind_are_uploaded_and_stored(device: ArrayDevice, dtype: str) -> None:
     x = np.arange(24).reshape(2, 3, 4).astype(dtype)

@@ -116,7 +116,7 @@ DATA = (
     Fault("the last row and column are never cut", DATASETS,
           "int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))",
           "int(rng.integers(max(1, height - side))), int(rng.integers(max(1, width - side)))"),
-    Fault("pixels divided by 256", "pixels.py", "div_(torch.iinfo(x.dtype).max)", "div_(torch.iinfo(x.dtype).max + 1)"),
+    Fault("pixels divided by 256", "pixels.py", "values /= xp.iinfo(x.dtype).max", "values /= xp.iinfo(x.dtype).max + 1"),
     Fault("samples do not depend on the run's seed", DATASETS, "np.random.default_rng((self.seed, index))",
           "np.random.default_rng((0, index))"),
     Fault("split by the folder's name", SOURCES, "zlib.crc32(os.fsencode(p.name))",

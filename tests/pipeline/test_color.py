@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tests.kinds import on_both, tensor
+from tsdsr.arrays import Array, ArrayDevice
 from tsdsr.errors import InvalidInputError
 from tsdsr.pipeline.color import adain_color_fix, wavelet_color_fix
 
@@ -27,9 +30,12 @@ def literal_wavelet(x: Tensor, source: Tensor) -> Tensor:
     return detail + source
 
 
-def test_wavelet_equals_the_written_out_decomposition() -> None:
-    x, source = torch.rand(2, 2, 3, 40, 52).unbind(0)
-    torch.testing.assert_close(wavelet_color_fix(x, source), literal_wavelet(x, source), rtol=0, atol=1e-5)
+@on_both
+@pytest.mark.parametrize("size", [(40, 52), (16, 17), (1, 9), (5, 1), (1, 1)])  # the largest blur reaches 16 pixels
+def test_wavelet_equals_the_written_out_decomposition(device: ArrayDevice, size: tuple[int, int]) -> None:
+    x, source = torch.rand(2, 2, 3, *size).unbind(0)
+    fixed = wavelet_color_fix(device.upload(x), device.upload(source))
+    torch.testing.assert_close(tensor(fixed), literal_wavelet(x, source), rtol=0, atol=1e-5)
 
 
 def test_wavelet_removes_a_colour_cast_and_keeps_detail() -> None:
@@ -43,17 +49,21 @@ def test_wavelet_removes_a_colour_cast_and_keeps_detail() -> None:
     torch.testing.assert_close(inner.mean((2, 3)), source.mean((2, 3)), rtol=0, atol=5e-3)
 
 
-def test_adain_matches_mean_and_deviation() -> None:
+@on_both
+def test_adain_matches_mean_and_deviation(device: ArrayDevice) -> None:
     x, source = torch.rand(2, 3, 32, 32) * 0.3, torch.rand(2, 3, 8, 8)
-    fixed = adain_color_fix(x, source)
+    fixed = tensor(adain_color_fix(device.upload(x), device.upload(source)))
     torch.testing.assert_close(fixed.mean((2, 3)), source.mean((2, 3)), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(fixed.std((2, 3)), source.std((2, 3)), rtol=1e-2, atol=1e-3)
 
 
+@on_both
 @pytest.mark.parametrize("fix", [wavelet_color_fix, adain_color_fix])
-def test_an_image_aligned_with_itself_is_unchanged(fix: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+def test_an_image_aligned_with_itself_is_unchanged(device: ArrayDevice, fix: Callable[[Array, Array], Array]) -> None:
     x = torch.rand(1, 3, 33, 20)
-    torch.testing.assert_close(fix(x, x), x, rtol=0, atol=1e-5)
+    given = device.upload(x.clone())
+    torch.testing.assert_close(tensor(fix(given, given)), x, rtol=0, atol=1e-5)
+    assert np.array_equal(given, x)  # the images themselves are not changed
 
 
 def test_errors() -> None:

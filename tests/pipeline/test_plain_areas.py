@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
+from tests.kinds import DEVICES, on_both, tensor
+from tsdsr.arrays import ArrayDevice
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.plain_areas import PlainAreas
 from tsdsr.resize import upsample_bicubic
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -28,11 +29,12 @@ def noisy(mini_pipe: OneStepSRPipeline, monkeypatch: pytest.MonkeyPatch) -> OneS
     return mini_pipe
 
 
-def follow(x: Tensor, restored: Tensor) -> Tensor:
-    """Apply the weights to the whole of a result at four times the size of ``x``."""
+def follow(x: Tensor, restored: Tensor, device: ArrayDevice) -> Tensor:
+    """Apply the weights to the whole of a result at four times the size of ``x``, on a device."""
     size = (4 * x.shape[-2], 4 * x.shape[-1])
     source = upsample_bicubic(x, size)
-    return PlainAreas(x, size, CPU).follow(restored, source, range(size[0]), range(size[1]))
+    areas = PlainAreas(x, size, device)
+    return tensor(areas.follow(device.upload(restored), device.upload(source), range(size[0]), range(size[1])))
 
 
 @pytest.mark.parametrize("color_fix", ["wavelet", "adain"])
@@ -100,44 +102,48 @@ def test_a_toned_picture_keeps_its_tone(noisy: OneStepSRPipeline) -> None:
         assert np.abs(means - (np.array(tone) - np.mean(tone))).max() < 0.6
 
 
-def test_a_coloured_picture_is_left_as_the_model_made_it() -> None:
+@on_both
+def test_a_coloured_picture_is_left_as_the_model_made_it(device: ArrayDevice) -> None:
     random = torch.Generator().manual_seed(0)
     x, restored = torch.rand(1, 3, 24, 24, generator=random), torch.rand(1, 3, 96, 96, generator=random)
-    assert torch.equal(follow(x, restored), restored)
+    assert torch.equal(follow(x, restored, device), restored)
 
 
-def test_a_neutral_part_of_a_coloured_picture_is_neutral_and_the_other_unchanged() -> None:
+@on_both
+def test_a_neutral_part_of_a_coloured_picture_is_neutral_and_the_other_unchanged(device: ArrayDevice) -> None:
     random = torch.Generator().manual_seed(0)
     x, restored = torch.rand(1, 3, 32, 32, generator=random), torch.rand(1, 3, 128, 128, generator=random)
     x[..., :16] = x[:, :1, :, :16]
-    result = follow(x, restored)
+    result = follow(x, restored, device)
     torch.testing.assert_close(result[..., 80:], restored[..., 80:], rtol=0, atol=1e-6)
     left = result[..., :44]
     assert torch.equal(left, left[:, :1].expand_as(left))
     assert float(left.std()) > 0.1
 
 
-def test_each_picture_of_a_batch_is_judged_by_itself() -> None:
+@on_both
+def test_each_picture_of_a_batch_is_judged_by_itself(device: ArrayDevice) -> None:
     random = torch.Generator().manual_seed(0)
     coloured, restored = torch.rand(1, 3, 16, 16, generator=random), torch.rand(2, 3, 64, 64, generator=random)
     nearly = coloured[:, :1] * 0.9 + 0.02 * torch.rand(1, 3, 16, 16, generator=random)
-    result = follow(torch.cat([coloured, nearly]), restored)
+    result = follow(torch.cat([coloured, nearly]), restored, device)
     torch.testing.assert_close(result[0], restored[0], rtol=0, atol=1e-6)
     assert float((result[1].amax(0) - result[1].amin(0)).max()) < 0.06
 
 
+@on_both
 @pytest.mark.parametrize("scale", [1.0, 2.7, 4.0])
-def test_weights_do_not_depend_on_the_window(scale: float) -> None:
+def test_weights_do_not_depend_on_the_window(device: ArrayDevice, scale: float) -> None:
     x = torch.randint(100, 104, (1, 3, 30, 44), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     x[..., 20:] = 77
     size = (round(30 * scale), round(44 * scale))
-    areas = PlainAreas(x, size, CPU)
+    areas = PlainAreas(x, size, device)
     whole = areas.weights(range(size[0]), range(size[1]))
     parts = areas.weights(range(5, 21), range(9, 30))
     for weight, part in zip(whole, parts, strict=True):
         assert weight is not None
         assert part is not None
-        assert torch.equal(weight[..., 5:21, 9:30], part)
+        assert np.array_equal(weight[..., 5:21, 9:30], part)
     flat = whole[0]
     assert flat is not None
     assert bool((flat[..., round(22 * scale) :] == 1).all())
@@ -148,8 +154,26 @@ def test_without_alignment_the_result_is_the_models(noisy: OneStepSRPipeline) ->
     assert np.ptp(noisy.upscale_pixels(x, 4, color_fix="none")) > 20
 
 
-def test_pictures_of_one_pixel_and_of_one_row() -> None:
+@on_both
+def test_pictures_of_one_pixel_and_of_one_row(device: ArrayDevice) -> None:
     for shape in ((1, 1), (1, 9), (9, 1)):
         x = torch.full((1, 3, *shape), 0.4)
         restored = torch.rand(1, 3, 4 * shape[0], 4 * shape[1])
-        torch.testing.assert_close(follow(x, restored), torch.full_like(restored, 0.4), rtol=0, atol=1e-6)
+        torch.testing.assert_close(follow(x, restored, device), torch.full_like(restored, 0.4), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_weights_of_both_kinds_of_arrays_agree(photo: Image.Image, dtype: type[np.generic]) -> None:
+    x = np.asarray(photo.crop((0, 0, 90, 70)), np.float32) / 255
+    x[:30, :40] = 0.5
+    x[:, 60:] = x[:, 60:].mean(-1, keepdims=True)
+    most = 1 if dtype is np.float32 else np.iinfo(dtype).max  # type: ignore[type-var]
+    pixels = (x * most).round().astype(dtype) if most > 1 else x
+    found = [
+        PlainAreas(pixels.transpose(2, 0, 1)[None], (280, 360), device).weights(range(280), range(360))
+        for device in DEVICES
+    ]
+    for here, there in zip(*found, strict=True):
+        assert here is not None
+        np.testing.assert_allclose(here, there, rtol=0, atol=1e-5)
+        assert 0 < here.mean() < 1

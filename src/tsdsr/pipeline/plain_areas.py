@@ -59,7 +59,7 @@ class PlainAreas:
         # On a GPU all weights are used: a test for zeros would wait for the device.
         used = [self._device.queues or float(xp.max(weight)) > 0 for weight in (flat, neutral)]
         return tuple(  # type: ignore[return-value]
-            x.enlarge(y.enlarge(weight, -2), -1) if use else None
+            y.enlarge(x.enlarge(weight, -1), -2) if use else None
             for weight, use in zip((flat, neutral), used, strict=True)
         )
 

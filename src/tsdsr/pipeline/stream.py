@@ -58,7 +58,7 @@ class EnlargedImage:
         return self._colored(enlarged)
 
     def _colored(self, x: Array) -> Array:
-        return self.device.xp.broadcast_to(x, (x.shape[0], 3, *x.shape[2:]))
+        return x if x.shape[1] == 3 else self.device.xp.broadcast_to(x, (x.shape[0], 3, *x.shape[2:]))
 
     def reduced(self, edge: int) -> Array:
         """Reduce the whole image to the area of a tile, (B, 3, h', w'): sides are multiples, proportions about kept.
