@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from tsdsr.arrays import ArrayDevice
@@ -26,6 +25,8 @@ def seconds_of(call: Callable[[], Any], device: ArrayDevice, runs: int, warmup: 
         runs (int): number of timed calls.
         warmup (int): number of untimed calls before.
     """
+
+    from statistics import median  # brings decimal and random, which a restored image does not need
 
     def timed() -> float:
         device.wait()

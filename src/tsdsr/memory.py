@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
-
 
 def free_ram() -> int:
     """Return the bytes of RAM that this process may still use."""
+    import psutil  # imported late: takes 10 ms
+
     available: int = psutil.virtual_memory().available
     limits = (control_group_memory(), address_space_left())
     return min(available, *(limit for limit in limits if limit is not None))
@@ -16,6 +16,8 @@ def free_ram() -> int:
 
 def address_space_left() -> int | None:
     """Return the bytes this process may still map (``ulimit -v``); None without a limit, and on Windows."""
+    import psutil
+
     try:
         import resource  # POSIX only
     except ImportError:

@@ -25,8 +25,7 @@ from tsdsr.pipeline.blending import AxisTiles
 from tsdsr.pipeline.color import adain_color_fix, wavelet_color_fix
 from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.pipeline.stream import EnlargedImage, TileStream
-from tsdsr.pipeline.tensors import padded_positions
+from tsdsr.pipeline.stream import EnlargedImage, TileStream, padded_positions
 from tsdsr.pipeline.tile_plan import TilePlan, plan_tiles
 from tsdsr.resize import upsample_bicubic
 

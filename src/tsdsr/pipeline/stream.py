@@ -14,6 +14,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from tsdsr.arrays import Array, ArrayDevice, contiguous, namespace, part, transposed
 from tsdsr.errors import TSDSRError
 from tsdsr.measuring import stage
@@ -21,13 +23,19 @@ from tsdsr.pipeline.blending import AxisTiles, BandBlender, grouped
 from tsdsr.pipeline.canvas import CANVAS_WRITERS
 from tsdsr.pipeline.options import ColorFix
 from tsdsr.pipeline.plain_areas import PlainAreas
-from tsdsr.pipeline.tensors import padded_positions
 from tsdsr.pipeline.tile_plan import TilePlan
 from tsdsr.pixels import to_unit
 from tsdsr.resize import BicubicWindow
 
 Place = tuple[int, int]
 """Row and column of a tile's first pixel in the enlarged image."""
+
+
+def padded_positions(length: int, multiple: int) -> np.ndarray:
+    """Return positions 0 … length - 1, then those that pad the axis to a multiple: mirrored if it is long enough."""
+    positions = np.arange(length + -length % multiple)
+    mirrored = 2 * (length - 1) - positions if -length % multiple < length else length - 1
+    return np.where(positions < length, positions, mirrored)
 
 
 class EnlargedImage:

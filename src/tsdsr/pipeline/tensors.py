@@ -25,13 +25,6 @@ ImageInput: TypeAlias = (
 OutputType = Literal["pil", "pt", "np"]
 
 
-def padded_positions(length: int, multiple: int) -> np.ndarray:
-    """Return positions 0 … length - 1, then those that pad the axis to a multiple: mirrored if it is long enough."""
-    positions = np.arange(length + -length % multiple)
-    mirrored = 2 * (length - 1) - positions if -length % multiple < length else length - 1
-    return np.where(positions < length, positions, mirrored)
-
-
 def to_pixels(image: ImageInput) -> tuple[list[Array], OutputType]:
     """Convert inputs to batches (B, C, h, w) in their own precision, C = 1 or 3, and return their kind.
 
