@@ -28,7 +28,8 @@ from PIL import Image
 
 from tsdsr import load_pipeline
 from tsdsr.images.reading import read_rgb
-from tsdsr.models.conditioning import Conditioning, FixedPrompt
+from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.zoo import SPECS, get_spec
 from tsdsr.pipeline.model_files import PACKAGED_MODELS
 from tsdsr.pipeline.pipeline import OneStepSRPipeline

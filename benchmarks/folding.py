@@ -27,8 +27,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tsdsr.devices import choose_dtype
-from tsdsr.models.conditioning import Conditioning, FixedPrompt
-from tsdsr.models.zoo import default_conditioning, get_spec
+from tsdsr.models.conditioning import Conditioning, default_conditioning
+from tsdsr.models.fixed_prompt import FixedPrompt
+from tsdsr.models.zoo import get_spec
 from tsdsr.optimize.fold import Footprint, fold
 from tsdsr.pipeline.convert import save_pipeline
 from tsdsr.pipeline.loading import load_pipeline

@@ -16,7 +16,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import tsdsr.evaluation.scorer as scorer
-from tsdsr.models.conditioning import Conditioning, FixedPrompt
+from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.pipeline import OneStepSRPipeline

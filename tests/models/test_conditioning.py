@@ -7,7 +7,8 @@ import torch
 
 from tests.conftest import mini_prompt, sd3_prompt
 from tsdsr.errors import InvalidInputError
-from tsdsr.models.conditioning import Conditioning, FixedPrompt
+from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.fixed_prompt import FixedPrompt
 
 
 def test_expand_repeats_one_prompt_and_refuses_others() -> None:

@@ -16,7 +16,8 @@ from tests.models.text_models import write_sd2_text, write_sd3_text
 from tsdsr.errors import ModelNotFoundError, WeightsError
 from tsdsr.models import text
 from tsdsr.models.conditioning import DEFAULT_PROMPT, NULL_PROMPT, Conditioning
-from tsdsr.models.text import SD2_TEXT, SD3_TEXT, TextPart, assemble, encode_prompts
+from tsdsr.models.text import assemble, encode_prompts
+from tsdsr.models.text_parts import SD2_TEXT, SD3_TEXT, TextPart
 
 PROMPTS = ["a cat, on a table.", NULL_PROMPT, "ab " * 300, DEFAULT_PROMPT.lower()]
 

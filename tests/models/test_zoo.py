@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from tsdsr.errors import ModelNotFoundError
+from tsdsr.models.conditioning import default_conditioning
 from tsdsr.models.denoiser import as_denoiser
-from tsdsr.models.zoo import SPECS, ModelSpec, default_conditioning, get_spec
+from tsdsr.models.zoo import SPECS, ModelSpec, get_spec
 
 each_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 

@@ -17,7 +17,7 @@ from PIL import Image
 from tests.conftest import as_batch, mini_prompt, randomise
 from tsdsr.errors import InvalidInputError, TSDSRError
 from tsdsr.images.reading import read_picture
-from tsdsr.models.conditioning import FixedPrompt
+from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI, get_spec
 from tsdsr.pipeline.options import RestoreKeywords, RestoreOptions

@@ -17,7 +17,7 @@ from tests.kinds import on_both, tensor
 from tests.pipeline.seams import seam_energy
 from tsdsr.arrays import ArrayDevice
 from tsdsr.errors import InvalidInputError
-from tsdsr.models.conditioning import FixedPrompt
+from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.groupnorm import SharedGroupNorms
 from tsdsr.models.latents import Noise
 from tsdsr.models.zoo import MINI

@@ -20,7 +20,7 @@ import tsdsr.pipeline.pipeline as pipeline_module
 from tests.conftest import sd2_prompt, sd3_prompt, tiny_mmdit, tiny_unet
 from tsdsr.cli import app
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, ModelNotFoundError, WeightsError
-from tsdsr.models.conditioning import FixedPrompt
+from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.pipeline.loading import load_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.runtimes import export, open_model

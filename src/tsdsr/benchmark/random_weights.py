@@ -7,8 +7,9 @@ from torch import nn
 
 from tsdsr.errors import InvalidInputError
 from tsdsr.models.adapters import new_lora
-from tsdsr.models.conditioning import FixedPrompt
-from tsdsr.models.zoo import ModelSpec, default_conditioning, get_spec
+from tsdsr.models.conditioning import default_conditioning
+from tsdsr.models.fixed_prompt import FixedPrompt
+from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.pipeline.loading import make_ready
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 

@@ -17,7 +17,7 @@ from tsdsr.files import require_writable_folder
 from tsdsr.wording import counted
 
 if TYPE_CHECKING:
-    from tsdsr.models.text import TextPart
+    from tsdsr.models.text_parts import TextPart
 
 data_app = typer.Typer(help="Prepare training and test data.", no_args_is_help=True)
 

@@ -8,18 +8,14 @@ pipeline, trainer and export all call it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 from tsdsr.diffusion.process import NoiseProcess
 from tsdsr.errors import ModelError
 from tsdsr.models.conditioning import Conditioning
-from tsdsr.models.folded import FoldedNetwork
-from tsdsr.models.mini import MiniUNet
 
 
 class Denoiser(Protocol):
@@ -85,7 +81,7 @@ class UNetDenoiser(NetworkDenoiser):
 
 
 class MiniDenoiser(NetworkDenoiser):
-    """Adapter for :class:`tsdsr.models.mini.MiniUNet`."""
+    """Adapter for :class:`tsdsr.models.mini_network.MiniNetwork`."""
 
     def predict(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         prediction: Tensor = self.network(z_t, t, Conditioning.require(cond.labels, "labels"))
@@ -101,8 +97,8 @@ class FoldedDenoiser(NetworkDenoiser):
 
     def require(self, t: Tensor, conditioning: Conditioning) -> None:
         """Raise InvalidInputError unless time and prompt are the network's own."""
-        assert isinstance(self.network, FoldedNetwork)
-        self.network.require(t, conditioning)
+        folded: Any = self.network
+        folded.require(t, conditioning)
 
     def unchecked(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """Predict without the check, which a tracer cannot follow because it depends on values."""
@@ -113,12 +109,13 @@ class FoldedDenoiser(NetworkDenoiser):
         return prediction
 
 
-_ADAPTERS: dict[type[nn.Module], type[NetworkDenoiser]] = {
-    SD3Transformer2DModel: MMDiTDenoiser,
-    UNet2DConditionModel: UNetDenoiser,
-    MiniUNet: MiniDenoiser,
-    FoldedNetwork: FoldedDenoiser,
+_ADAPTERS: dict[str, type[NetworkDenoiser]] = {
+    "SD3Transformer2DModel": MMDiTDenoiser,
+    "UNet2DConditionModel": UNetDenoiser,
+    "MiniNetwork": MiniDenoiser,
+    "FoldedNetwork": FoldedDenoiser,
 }
+"""Name of a network's class, or of a base class → adapter. Names, because importing all classes takes seconds."""
 
 
 def as_denoiser(network: nn.Module) -> Denoiser:
@@ -130,10 +127,10 @@ def as_denoiser(network: nn.Module) -> Denoiser:
     Raises:
         ModelError: the network class is not supported.
     """
-    for network_class, adapter in _ADAPTERS.items():
-        if isinstance(network, network_class):
-            return adapter(network)
-    known = ", ".join(c.__name__ for c in _ADAPTERS)
+    for base in type(network).__mro__:
+        if base.__name__ in _ADAPTERS:
+            return _ADAPTERS[base.__name__](network)
+    known = ", ".join(_ADAPTERS)
     raise ModelError(f"no denoiser adapter for {type(network).__name__}; supported networks: {known}")
 
 

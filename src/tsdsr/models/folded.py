@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from tsdsr.errors import InvalidInputError
 from tsdsr.models.conditioning import Conditioning
-from tsdsr.models.mini import MiniUNet, Modulation
+from tsdsr.models.mini import MiniUNet
+from tsdsr.models.mini_network import Modulation
 
 _SIGNATURE_LENGTH = 32
 _SIGNATURE_TOLERANCE = 0.02

@@ -1,142 +1,21 @@
-"""`mini`: a small U-Net denoiser for CPUs with the interface of the large ones, (z_t, t, prompt) → native prediction.
-
-It differs from the usual diffusion U-Net in three ways:
-
-* It has no normalisation and no attention, hence no statistics over the image. Every output depends on a bounded
-  neighbourhood, and a tile with enough overlap gives exactly the result of the whole image. Scaled initial weights
-  keep the activations in range.
-* Time and prompt act only through a scale and a shift at the start of each block, like adaLN in MMDiT. At the
-  student's fixed time and prompt these are constants.
-* Skip connections add instead of concatenating, so the wide convolutions at full resolution stay cheap.
-"""
+"""`mini`'s network as a component of a diffusers pipeline, and its growth."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.modeling_utils import ModelMixin
-from torch import Tensor, nn
 
 from tsdsr.errors import ConfigError
-
-PROMPTS = ("clean photograph", "null")
-"""Meaning of the learned prompts of `mini`, by index."""
+from tsdsr.models.mini_network import PROMPTS, MiniNetwork, ResBlock, zero_init
 
 
-class Modulation(nn.Module):
-    """Scale and shift each channel as a function of the embedding; initialised to the identity.
+class MiniUNet(MiniNetwork, ModelMixin, ConfigMixin):
+    """:class:`~tsdsr.models.mini_network.MiniNetwork` with diffusers' ``from_pretrained`` and ``save_pretrained``.
 
-    Args:
-        channels (int): number of channels C of the feature map.
-        embed_dim (int): width E of the time and prompt embedding.
-    """
-
-    def __init__(self, channels: int, embed_dim: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(embed_dim, 2 * channels)
-        zero_init(self.linear)
-
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """Map x (B, C, h, w) and emb (B, E) to ``x (1 + scale) + shift``, shape (B, C, h, w)."""
-        scale, shift = self.linear(emb)[:, :, None, None].chunk(2, dim=1)
-        modulated: Tensor = torch.addcmul(shift, x, 1 + scale)
-        return modulated
-
-
-class ResBlock(nn.Module):
-    """Residual block: modulation, activation, 3×3 convolution, activation, 3×3 convolution, added to the input.
-
-    Args:
-        channels (int): number of input and output channels.
-        embed_dim (int): width of the time and prompt embedding.
-    """
-
-    def __init__(self, channels: int, embed_dim: int) -> None:
-        super().__init__()
-        self.modulation = Modulation(channels, embed_dim)
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.kaiming_normal_(self.conv1.weight)
-        nn.init.normal_(self.conv2.weight, std=0.3 / (9 * channels) ** 0.5)  # each block adds a tenth of the variance
-
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """x (B, C, h, w), emb (B, E) → (B, C, h, w)."""
-        h: Tensor = self.conv2(F.silu(self.conv1(F.silu(self.modulation(x, emb)))))
-        return x + h
-
-
-class Stage(nn.ModuleList):
-    """A sequence of residual blocks of one width.
-
-    Args:
-        channels (int): number of input and output channels.
-        embed_dim (int): width of the time and prompt embedding.
-        blocks (int): number of blocks.
-    """
-
-    def __init__(self, channels: int, embed_dim: int, blocks: int) -> None:
-        super().__init__(ResBlock(channels, embed_dim) for _ in range(blocks))
-
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """x (B, C, h, w), emb (B, E) → (B, C, h, w)."""
-        for block in self:
-            x = block(x, emb)
-        return x
-
-
-class FineLevel(nn.Module):
-    """Residual blocks at twice the latent's resolution; their output is added to the network's output.
-
-    Args:
-        in_channels (int): number of latent channels, for input and output.
-        channels (int): width of the input features.
-        width (int): width of this level.
-        embed_dim (int): width of the time and prompt embedding.
-        blocks (int): number of residual blocks.
-    """
-
-    def __init__(self, in_channels: int, channels: int, width: int, embed_dim: int, blocks: int) -> None:
-        super().__init__()
-        self.up = nn.ConvTranspose2d(channels, width, 2, stride=2)
-        self.up_sample = nn.ConvTranspose2d(in_channels, width, 2, stride=2)
-        self.stage = Stage(width, embed_dim, blocks)
-        self.modulation_out = Modulation(width, embed_dim)
-        self.conv_out = nn.Conv2d(width, in_channels, 4, stride=2, padding=1)
-        zero_init(self.conv_out)
-
-    def forward(self, x: Tensor, sample: Tensor, emb: Tensor) -> Tensor:
-        """Map x (B, C, h, w), sample (B, in_channels, h, w) and emb (B, E) to (B, in_channels, h, w)."""
-        fine = self.stage(self.up(x) + self.up_sample(sample), emb)
-        added: Tensor = self.conv_out(F.silu(self.modulation_out(fine, emb)))
-        return added
-
-
-class MiniUNet(ModelMixin, ConfigMixin):
-    """The denoiser network of `mini`.
-
-    The output layer is initialised to zero. An untrained network predicts zero velocity, so an untrained student
-    returns its input, the bicubic enlargement.
-
-    Args:
-        in_channels (int): number of latent channels (48 for 4×4 pixel blocks of RGB), for input and output.
-        channels (sequence of int): width of each level, finest first.
-        encoder_blocks (sequence of int): residual blocks per encoder level, finest first, including the coarsest.
-        decoder_blocks (sequence of int): residual blocks per decoder level, finest first, without the coarsest.
-        embed_dim (int): width of the time and prompt embedding.
-        num_prompts (int): number of learned prompts, see :data:`PROMPTS`.
-        fine_channels (int): width of an extra level at twice the latent's resolution, which adds to the output; 0 for
-            none. Without it the last convolution produces all pixels of a latent position at once, and generated
-            detail is aligned with that grid.
-        fine_blocks (int): residual blocks of the extra level.
-        learned_skip (bool): add the input, scaled by a learned function of time, to the output. Useful for a teacher:
-            a velocity contains the noise, which without the skip must pass through the network. A student's input has
-            no added noise, so it needs no skip.
+    Args: those of :class:`~tsdsr.models.mini_network.MiniNetwork`.
     """
 
     _supports_gradient_checkpointing = False
@@ -154,61 +33,10 @@ class MiniUNet(ModelMixin, ConfigMixin):
         fine_channels: int = 0,
         fine_blocks: int = 2,
     ) -> None:
-        super().__init__()
-        self.time_proj = Timesteps(64, flip_sin_to_cos=True, downscale_freq_shift=0)
-        self.time_embedding = TimestepEmbedding(64, embed_dim)
-        self.prompt_embedding = nn.Embedding(num_prompts, embed_dim)
-        self.conv_in = nn.Conv2d(in_channels, channels[0], 3, padding=1)
-        self.encoder = nn.ModuleList(
-            Stage(width, embed_dim, blocks) for width, blocks in zip(channels, encoder_blocks, strict=True)
-        )
-        pairs = list(pairwise(channels))
-        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
-        self.decoder = nn.ModuleList(
-            Stage(width, embed_dim, blocks) for width, blocks in zip(channels[:-1], decoder_blocks, strict=True)
-        )
-        self.modulation_out = Modulation(channels[0], embed_dim)
-        self.conv_out = nn.Conv2d(channels[0], in_channels, 3, padding=1)
-        zero_init(self.conv_out)
-        self.fine = (
-            FineLevel(in_channels, channels[0], fine_channels, embed_dim, fine_blocks) if fine_channels else None
-        )
-        self.skip = nn.Linear(embed_dim, in_channels) if learned_skip else None
-        if self.skip is not None:
-            zero_init(self.skip)
-
-    def forward(self, sample: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
-        """Predict the velocity for a noisy or low-quality latent.
-
-        Args:
-            sample (Tensor): latent, shape (B, in_channels, h, w), h and w multiples of 2^(levels - 1).
-            timestep (Tensor): time in [0, 1000], shape (B,).
-            labels (Tensor): prompt indices, int64, shape (B,).
-
-        Returns:
-            Tensor: velocity, the native prediction, shape of ``sample``.
-        """
-        emb = self.time_embedding(self.time_proj(timestep).to(sample.dtype)) + self.prompt_embedding(labels)
-        return self.predict(sample, F.silu(emb))
-
-    def predict(self, sample: Tensor, emb: Tensor) -> Tensor:
-        """Run :meth:`forward` with a precomputed embedding of time and prompt, shape (B, embed_dim)."""
-        x = self.conv_in(sample.contiguous(memory_format=torch.channels_last))
-        skips: list[Tensor] = []
-        for level, stage in enumerate(self.encoder):
-            x = stage(x, emb)
-            if level < len(self.down):
-                skips.append(x)
-                x = self.down[level](x)
-        for level in reversed(range(len(self.up))):
-            x = self.decoder[level](self.up[level](x) + skips.pop(), emb)
-        velocity: Tensor = self.conv_out(F.silu(self.modulation_out(x, emb)))
-        if self.fine is not None:
-            velocity = velocity + self.fine(x, sample, emb)
-        if self.skip is not None:
-            velocity = torch.addcmul(velocity, sample, self.skip(emb)[:, :, None, None])
-        return velocity
+        super().__init__(
+            in_channels, channels, encoder_blocks, decoder_blocks, embed_dim, num_prompts, learned_skip, fine_channels,
+            fine_blocks,
+        )  # fmt: skip
 
 
 def expand_network(network: MiniUNet, changes: Mapping[str, Any]) -> MiniUNet:
@@ -226,7 +54,8 @@ def expand_network(network: MiniUNet, changes: Mapping[str, Any]) -> MiniUNet:
     Raises:
         ConfigError: the weights do not fit a network with these arguments.
     """
-    arguments = {name: value for name, value in network.config.items() if not name.startswith("_")}
+    config: Any = network.config
+    arguments = {name: value for name, value in config.items() if not name.startswith("_")}
     large: MiniUNet = MiniUNet(**{**arguments, **changes})
     known = dict(network.named_modules())
     for name, module in large.named_modules():
@@ -239,10 +68,3 @@ def expand_network(network: MiniUNet, changes: Mapping[str, Any]) -> MiniUNet:
     if surplus:
         raise ConfigError(f"a network cannot shrink: {dict(changes)} has no place for {surplus[0]}")
     return large
-
-
-def zero_init(layer: nn.Linear | nn.Conv2d) -> None:
-    """Set weight and bias to zero, so that a branch ending in this layer initially adds nothing."""
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)

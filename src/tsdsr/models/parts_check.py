@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tsdsr.errors import InvalidInputError, WeightsError
-from tsdsr.models.conditioning import FixedPrompt
+from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.folded import FoldedNetwork
 from tsdsr.models.network_folders import require_finite
 from tsdsr.models.zoo import ModelSpec

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,34 +13,7 @@ from torch import Tensor
 
 from tsdsr.errors import ModelNotFoundError, WeightsError
 from tsdsr.models.conditioning import Conditioning
-
-
-@dataclass(frozen=True)
-class TextPart:
-    """One text encoder of a base model.
-
-    Attributes:
-        name (str): key under which its output is stored.
-        encoder (str): subfolder of the network.
-        tokenizer (str): subfolder of the tokenizer.
-        kind ("clip" | "clip_pooled" | "t5"): "clip" returns the last hidden state (SD2); "clip_pooled" the penultimate
-            hidden state and the projected pooled embedding (SD3); "t5" the last hidden state (SD3).
-        max_length (int): number of tokens that prompts are padded or truncated to.
-    """
-
-    name: str
-    encoder: str
-    tokenizer: str
-    kind: Literal["clip", "clip_pooled", "t5"]
-    max_length: int = 77
-
-
-SD3_TEXT = (
-    TextPart("clip_l", "text_encoder", "tokenizer", "clip_pooled"),
-    TextPart("clip_g", "text_encoder_2", "tokenizer_2", "clip_pooled"),
-    TextPart("t5", "text_encoder_3", "tokenizer_3", "t5", 256),
-)
-SD2_TEXT = (TextPart("clip", "text_encoder", "tokenizer", "clip"),)
+from tsdsr.models.text_parts import TextPart
 
 Encode = Callable[[Sequence[str]], dict[str, Tensor]]
 

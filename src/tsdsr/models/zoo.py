@@ -1,32 +1,36 @@
 """The table of supported base models; everything that differs between them is a field of :class:`ModelSpec`.
 
 To add a base model, add a row here and, if its network has a new call signature, an adapter in
-:mod:`tsdsr.models.denoiser`.
+:mod:`tsdsr.models.denoiser`. Rows name classes as "module:Class", which are imported on first use, so the table needs
+neither torch nor diffusers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.modeling_utils import ModelMixin
-from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-
-from tsdsr.diffusion.process import FlowMatching, NoiseProcess, VariancePreserving
 from tsdsr.errors import ModelNotFoundError
-from tsdsr.models.autoencoder import SpaceToDepthAutoencoder
-from tsdsr.models.conditioning import Conditioning
-from tsdsr.models.mini import MiniUNet
-from tsdsr.models.text import SD2_TEXT, SD3_TEXT, TextPart
+from tsdsr.models.text_parts import SD2_TEXT, SD3_TEXT, TextPart
+
+if TYPE_CHECKING:
+    from diffusers.models.modeling_utils import ModelMixin
+
+    from tsdsr.diffusion.process import NoiseProcess
 
 
 def _frozen(**values: Any) -> Mapping[str, Any]:
     return MappingProxyType(values)
+
+
+def _named(path: str) -> Any:
+    """Import the class that "module:Class" names."""
+    module, name = path.split(":")
+    return getattr(import_module(module), name)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class ModelSpec:
 
     Attributes:
         name (str): key in the table, stored with every pipeline.
-        process (NoiseProcess): noising process and native prediction.
+        process_path (str): class of the noising process, "module:Class"; see :attr:`process`.
+        process_arguments (mapping): its arguments.
         timestep (float): the student's fixed time ``T``.
         vae_scale_factor (int): pixels per latent position along each axis.
         size_multiple (int): image sides must be multiples of this number of pixels.
@@ -50,10 +55,10 @@ class ModelSpec:
         fixed_tile_bytes (int): working memory in bytes that does not depend on the tile size.
         faithful_strength (float): share of the step with the highest PSNR, measured.
         prompt_shapes (mapping): :class:`Conditioning` field → shape without the batch dimension.
-        denoiser_class (type): network class.
+        denoiser_path (str): class of the network, "module:Class"; see :attr:`denoiser_class`.
         denoiser_config (mapping): arguments of the full-size network.
         denoiser_subfolder (str): subfolder of the network in a diffusers folder of the base model.
-        vae_class (type): autoencoder class.
+        vae_path (str): class of the autoencoder, "module:Class"; see :attr:`vae_class`.
         vae_config (mapping): arguments of the full-size autoencoder.
         lora_targets (tuple): suffixes of the module names that carry LoRA in the released layout.
         vae_lora_targets (tuple): the same for the autoencoder's encoder.
@@ -62,17 +67,18 @@ class ModelSpec:
     """
 
     name: str
-    process: NoiseProcess
+    process_path: str
     timestep: float
     vae_scale_factor: int
     size_multiple: int
     native_size: int
     prompt_shapes: Mapping[str, tuple[int, ...]]
-    denoiser_class: type[ModelMixin]
+    denoiser_path: str
     denoiser_config: Mapping[str, Any]
     denoiser_subfolder: str
-    vae_class: type[ModelMixin]
+    vae_path: str
     vae_config: Mapping[str, Any]
+    process_arguments: Mapping[str, Any] = field(default_factory=_frozen)
     lora_targets: tuple[str, ...] = ()
     vae_lora_targets: tuple[str, ...] = ()
     text_parts: tuple[TextPart, ...] = ()
@@ -82,6 +88,24 @@ class ModelSpec:
     tile_bytes: float = 4000.0
     fixed_tile_bytes: int = 300_000_000
     faithful_strength: float = 0.0
+
+    @cached_property
+    def process(self) -> NoiseProcess:
+        """The noising process and native prediction. Needs torch."""
+        process: NoiseProcess = _named(self.process_path)(**self.process_arguments)
+        return process
+
+    @cached_property
+    def denoiser_class(self) -> type[ModelMixin]:
+        """The class of the network. Needs diffusers."""
+        network_class: type[ModelMixin] = _named(self.denoiser_path)
+        return network_class
+
+    @cached_property
+    def vae_class(self) -> type[ModelMixin]:
+        """The class of the autoencoder. Needs diffusers."""
+        vae_class: type[ModelMixin] = _named(self.vae_path)
+        return vae_class
 
     def strength(self, detail: float) -> float:
         """Map ``detail`` to the share of the step that is taken: ``z_lq + strength (z_hat - z_lq)``.
@@ -114,6 +138,10 @@ _ENCODER_LORA = (
     *(f"encoder.mid_block.resnets.{j}.conv{k}" for j in range(2) for k in (1, 2)),
 )  # fmt: skip
 
+_FLOW_MATCHING = "tsdsr.diffusion.process:FlowMatching"
+_VARIANCE_PRESERVING = "tsdsr.diffusion.process:VariancePreserving"
+_AUTOENCODER_KL = "diffusers.models.autoencoders.autoencoder_kl:AutoencoderKL"
+
 _KL_BLOCKS = _frozen(
     block_out_channels=(128, 256, 512, 512),
     down_block_types=("DownEncoderBlock2D",) * 4,
@@ -144,16 +172,17 @@ _SD2_UNET = _frozen(
 def _sd3(name: str, transformer: Mapping[str, Any], hub_id: str) -> ModelSpec:
     return ModelSpec(
         name=name,
-        process=FlowMatching(shift=3.0),
+        process_path=_FLOW_MATCHING,
+        process_arguments=_frozen(shift=3.0),
         timestep=1000.0,
         vae_scale_factor=8,
         size_multiple=16,
         native_size=512,
         prompt_shapes=_frozen(prompt_embeds=(333, 4096), pooled_prompt_embeds=(2048,)),
-        denoiser_class=SD3Transformer2DModel,
+        denoiser_path="diffusers.models.transformers.transformer_sd3:SD3Transformer2DModel",
         denoiser_config=transformer,
         denoiser_subfolder="transformer",
-        vae_class=AutoencoderKL,
+        vae_path=_AUTOENCODER_KL,
         vae_config=_SD3_VAE,
         lora_targets=_MMDIT_LORA,
         vae_lora_targets=_ENCODER_LORA,
@@ -162,19 +191,20 @@ def _sd3(name: str, transformer: Mapping[str, Any], hub_id: str) -> ModelSpec:
     )
 
 
-def _sd2(name: str, process: VariancePreserving, native_size: int, hub_id: str) -> ModelSpec:
+def _sd2(name: str, prediction: str, native_size: int, hub_id: str) -> ModelSpec:
     return ModelSpec(
         name=name,
-        process=process,
+        process_path=_VARIANCE_PRESERVING,
+        process_arguments=_frozen(prediction=prediction),
         timestep=999.0,
         vae_scale_factor=8,
         size_multiple=64,
         native_size=native_size,
         prompt_shapes=_frozen(prompt_embeds=(77, 1024)),
-        denoiser_class=UNet2DConditionModel,
+        denoiser_path="diffusers.models.unets.unet_2d_condition:UNet2DConditionModel",
         denoiser_config=_frozen(**{**_SD2_UNET, "sample_size": native_size // 8}),
         denoiser_subfolder="unet",
-        vae_class=AutoencoderKL,
+        vae_path=_AUTOENCODER_KL,
         vae_config=_SD2_VAE,
         lora_targets=_UNET_LORA,
         vae_lora_targets=_ENCODER_LORA,
@@ -185,16 +215,16 @@ def _sd2(name: str, process: VariancePreserving, native_size: int, hub_id: str) 
 
 MINI = ModelSpec(
     name="mini",
-    process=FlowMatching(),
+    process_path=_FLOW_MATCHING,
     timestep=1000.0,
     vae_scale_factor=4,
     size_multiple=16,
     native_size=1024,
     prompt_shapes=_frozen(labels=()),
-    denoiser_class=MiniUNet,
+    denoiser_path="tsdsr.models.mini:MiniUNet",
     denoiser_config=_frozen(),
     denoiser_subfolder="denoiser",
-    vae_class=SpaceToDepthAutoencoder,
+    vae_path="tsdsr.models.autoencoder:SpaceToDepthAutoencoder",
     vae_config=_frozen(),
     min_tile=256,
     tile_overlap=128,
@@ -210,9 +240,9 @@ SPECS: Mapping[str, ModelSpec] = MappingProxyType(
             MINI,
             _sd3("sd3", _SD3_TRANSFORMER, "stabilityai/stable-diffusion-3-medium-diffusers"),
             _sd3("sd35", _SD35_TRANSFORMER, "stabilityai/stable-diffusion-3.5-medium"),
-            _sd2("sd21-base", VariancePreserving(prediction="eps"), 512, "stabilityai/stable-diffusion-2-1-base"),
-            _sd2("sd21", VariancePreserving(prediction="v"), 768, "stabilityai/stable-diffusion-2-1"),
-            _sd2("sd2-base", VariancePreserving(prediction="eps"), 512, "stabilityai/stable-diffusion-2-base"),
+            _sd2("sd21-base", "eps", 512, "stabilityai/stable-diffusion-2-1-base"),
+            _sd2("sd21", "v", 768, "stabilityai/stable-diffusion-2-1"),
+            _sd2("sd2-base", "eps", 512, "stabilityai/stable-diffusion-2-base"),
         )
     }
 )
@@ -229,13 +259,3 @@ def get_spec(name: str) -> ModelSpec:
         return SPECS[name]
     except KeyError:
         raise ModelNotFoundError(f"unknown base model {name!r}; known: {', '.join(SPECS)}") from None
-
-
-def default_conditioning(spec: ModelSpec) -> Conditioning:
-    """Return `mini`'s "clean photograph" prompt; for other models, zeros of the right shape. Batch size 1."""
-    return Conditioning(
-        **{
-            name: torch.zeros(1, *shape, dtype=torch.int64 if name == "labels" else torch.float32)
-            for name, shape in spec.prompt_shapes.items()
-        }
-    )

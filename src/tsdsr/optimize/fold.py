@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from tsdsr.errors import InvalidInputError
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.folded import FoldedMini, FoldedMMDiT, FoldedNetwork, FoldedUNet, prompt_signature
-from tsdsr.models.mini import MiniUNet, Modulation
+from tsdsr.models.mini import MiniUNet
+from tsdsr.models.mini_network import Modulation
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 State = dict[str, Tensor]

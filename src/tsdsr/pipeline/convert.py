@@ -12,7 +12,8 @@ from torch import nn
 
 from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError
 from tsdsr.files import StrPath, atomic_folder, require_new
-from tsdsr.models.conditioning import Conditioning, FixedPrompt
+from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.lora import RELEASED_PROMPT_FILES, merge_lora, read_embeddings, read_released_lora
 from tsdsr.models.network_folders import full_config, load_part, require_finite
 from tsdsr.models.parts_check import check_parts, check_prompt

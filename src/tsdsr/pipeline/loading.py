@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 from tsdsr.devices import choose_device, choose_dtype
 from tsdsr.errors import GatedModelError, ModelError, ModelNotFoundError
 from tsdsr.files import StrPath
-from tsdsr.models.conditioning import FixedPrompt
+from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.folded import FOLDED_CLASSES
 from tsdsr.models.network_folders import load_part
 from tsdsr.models.parts_check import check_parts

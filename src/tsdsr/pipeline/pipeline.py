@@ -21,8 +21,8 @@ from tsdsr.arrays import Array
 from tsdsr.devices import TorchDevice
 from tsdsr.files import StrPath
 from tsdsr.measuring import stage
-from tsdsr.models.conditioning import FixedPrompt
 from tsdsr.models.denoiser import as_denoiser, restore
+from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.groupnorm import SharedGroupNorms
 from tsdsr.models.latents import Noise, decode_latents, encode_images
 from tsdsr.models.zoo import ModelSpec, get_spec

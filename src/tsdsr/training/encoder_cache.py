@@ -18,7 +18,8 @@ from tsdsr.hashing import fingerprint_folder, hash_pixels, hash_text
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.latents import encode_images
 from tsdsr.models.network_folders import load_part
-from tsdsr.models.text import TextPart, assemble, encode_prompts
+from tsdsr.models.text import assemble, encode_prompts
+from tsdsr.models.text_parts import TextPart
 from tsdsr.models.zoo import ModelSpec
 from tsdsr.pixels import to_tensor
 

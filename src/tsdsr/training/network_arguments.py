@@ -8,7 +8,7 @@ from typing import Any
 
 from tsdsr.errors import ConfigError
 from tsdsr.field_checks import shown
-from tsdsr.models.mini import PROMPTS
+from tsdsr.models.mini_network import PROMPTS
 from tsdsr.models.zoo import ModelSpec
 
 _FIXED = ("self", "in_channels")

@@ -18,7 +18,7 @@ from tsdsr.data.sources import Source, open_source
 from tsdsr.devices import choose_device, choose_dtype
 from tsdsr.errors import ConfigError, DatasetError, InvalidInputError, TrainingError
 from tsdsr.files import StrPath, as_path, require_writable_folder
-from tsdsr.models.conditioning import FixedPrompt
+from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.zoo import get_spec
 from tsdsr.pipeline.convert import convert_released, save_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
