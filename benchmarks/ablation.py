@@ -29,7 +29,7 @@ from tsdsr.files import write_text
 from tsdsr.hashing import hash_folder, hash_text
 from tsdsr.images.reading import read_rgb
 from tsdsr.models.zoo import MINI
-from tsdsr.pipeline.loading import resolve_model
+from tsdsr.pipeline.model_files import resolve_model
 from tsdsr.pixels import to_tensor, to_uint8
 from tsdsr.recipes.ablations import ABLATIONS, with_tsd
 from tsdsr.training.build import load_parts, training_data

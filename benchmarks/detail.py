@@ -22,7 +22,7 @@ from tsdsr.evaluation.scorer import ScoringSettings
 from tsdsr.evaluation.scoring import evaluate
 from tsdsr.images.reading import read_picture
 from tsdsr.images.writing import write_picture
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.upscale import restore_picture
 
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="fp32")
     parser.add_argument("--shares", type=float, nargs="+", default=[0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1])
     args = parser.parse_args()
-    pipe = load_pipeline(args.model, "cpu", args.dtype)
+    pipe = load_diffusers_pipeline(args.model, "cpu", args.dtype)
     pipe.__class__ = _PlainPipeline
     with tempfile.TemporaryDirectory() as temporary:
         systems = {}

@@ -21,7 +21,7 @@ from tsdsr.data.degradation_presets import PRESETS
 from tsdsr.data.sources import open_source
 from tsdsr.models.denoiser import as_denoiser, restore
 from tsdsr.models.zoo import MINI
-from tsdsr.pipeline.loading import resolve_model
+from tsdsr.pipeline.model_files import resolve_model
 from tsdsr.training.build import load_network, split_sources
 from tsdsr.training.networks import encode
 from tsdsr.training.prompts import LabelPrompts

@@ -32,7 +32,7 @@ from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.zoo import get_spec
 from tsdsr.optimize.fold import Footprint, fold
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 CPU = torch.device("cpu")
@@ -95,7 +95,7 @@ def run(folder: Path, dtype: torch.dtype, edge: int, rounds: int) -> dict[str, A
     """Load a pipeline and take steps; the first one warms up."""
     imported = peak_gb()
     started = time.perf_counter()
-    pipe = load_pipeline(folder, "cpu", dtype)
+    pipe = load_diffusers_pipeline(folder, "cpu", dtype)
     loaded = time.perf_counter() - started
     report: dict[str, Any] = {
         "load_seconds": round(loaded, 2),
@@ -111,7 +111,7 @@ def run(folder: Path, dtype: torch.dtype, edge: int, rounds: int) -> dict[str, A
 
 def pair(work: Path, dtype: torch.dtype, edge: int, rounds: int) -> dict[str, Any]:
     """Hold both pipelines in memory and take steps in turn."""
-    pipes = {name: load_pipeline(work / name, "cpu", dtype) for name in ("full", "folded")}
+    pipes = {name: load_diffusers_pipeline(work / name, "cpu", dtype) for name in ("full", "folded")}
     latents: dict[str, Tensor] = {}
 
     def take(name: str) -> Tensor:

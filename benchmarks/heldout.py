@@ -40,7 +40,7 @@ from tsdsr.evaluation.metrics import select_metrics
 from tsdsr.evaluation.scorer import ScoringSettings
 from tsdsr.evaluation.scoring import evaluate
 from tsdsr.images.reading import read_rgb
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 from tsdsr.pixels import to_tensor, to_uint8
 from tsdsr.recipes.mini import CAMERA, mini_v2
 from tsdsr.resize import upsample_bicubic
@@ -142,7 +142,7 @@ def enlargement(model: str) -> Callable[[Tensor], Tensor]:
     """Return a function that enlarges (1, 3, h, w) to (1, 3, 4h, 4w): "bicubic", or a model."""
     if model == "bicubic":
         return lambda x: upsample_bicubic(x, (SCALE * x.shape[-2], SCALE * x.shape[-1])).clamp(0, 1)
-    pipe = load_pipeline(model, "cpu", "fp32")
+    pipe = load_diffusers_pipeline(model, "cpu", "fp32")
     return lambda x: pipe(x, scale=SCALE).images
 
 

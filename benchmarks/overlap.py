@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 
 SIZE, BLOCK = (1024, 1280), 64
 PHOTOS = {"astronaut": skimage.data.astronaut, "chelsea": skimage.data.chelsea, "coffee": skimage.data.coffee}
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=512)
     parser.add_argument("--overlaps", type=int, nargs="+", default=[16, 32, 48, 64, 96])
     args = parser.parse_args()
-    pipe = load_pipeline(args.model, "cpu", args.dtype)
+    pipe = load_diffusers_pipeline(args.model, "cpu", args.dtype)
     errors: dict[int, list[np.ndarray]] = {overlap: [] for overlap in args.overlaps}
     for load in PHOTOS.values():
         photo = Image.fromarray(load()).resize((SIZE[1] // 4, SIZE[0] // 4), Image.Resampling.BICUBIC)

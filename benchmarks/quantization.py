@@ -29,7 +29,7 @@ from folding import CPU, file_gb, in_turn, peak_gb, rms, step
 from tsdsr.devices import choose_dtype
 from tsdsr.models.latents import decode_latents
 from tsdsr.optimize.quantize import quantize
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.tensors import from_tensors
 
@@ -40,7 +40,7 @@ VARIANTS = ("folded int8", "folded int8-dynamic", "folded", "full")
 def load(variant: str, work: Path, dtype: torch.dtype) -> OneStepSRPipeline:
     """Look up a variant by name: its folder and quantisation mode."""
     folder, _, mode = variant.partition(" ")
-    pipe = load_pipeline(work / folder, "cpu", dtype)
+    pipe = load_diffusers_pipeline(work / folder, "cpu", dtype)
     if mode:
         quantize(pipe, mode)
     return pipe

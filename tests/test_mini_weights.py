@@ -15,7 +15,8 @@ from torch import Tensor
 
 from tests.conftest import as_batch
 from tsdsr.data.first_order import FirstOrderDegradation
-from tsdsr.pipeline.loading import load_pipeline, resolve_model
+from tsdsr.pipeline.loading import load_diffusers_pipeline
+from tsdsr.pipeline.model_files import resolve_model
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.plain_areas import PlainAreas
 from tsdsr.resize import upsample_bicubic
@@ -29,7 +30,7 @@ PHOTOS = {
 
 @pytest.fixture(scope="module")
 def mini() -> OneStepSRPipeline:
-    return load_pipeline("mini", "cpu", "fp32")
+    return load_diffusers_pipeline("mini", "cpu", "fp32")
 
 
 def pair(name: str) -> tuple[Tensor, Tensor]:
@@ -141,7 +142,7 @@ def test_tiles_are_invisible(mini: OneStepSRPipeline) -> None:
 
 def test_half_precision_weights_and_bfloat16_change_little(mini: OneStepSRPipeline) -> None:
     lq, _ = pair("cat")
-    rough = load_pipeline("mini", "cpu", "bf16")
+    rough = load_diffusers_pipeline("mini", "cpu", "bf16")
     assert psnr(mini(lq).images, rough(lq).images) > 45
 
 

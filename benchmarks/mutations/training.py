@@ -132,7 +132,7 @@ ROLES = (
           '[text or "" for text'),
     Fault("mixed prompts the other way round", "training/prompts.py", "reshape(-1, *(1,) * (a.ndim - 1)), b, a)",
           "reshape(-1, *(1,) * (a.ndim - 1)), a, b)"),
-    Fault("SD3's shift 3 is 1", "models/zoo.py", "process_arguments=_frozen(shift=3.0)", "process_arguments=_frozen(shift=1.0)"),
+    Fault("SD3's shift 3 is 1", "models/zoo.py", "_frozen(shift=3.0)", "_frozen(shift=1.0)"),
     Fault("SD2.1 predicts noise", "models/zoo.py", '_sd2("sd21", "v"',
           '_sd2("sd21", "eps"'),
 )  # fmt: skip

@@ -40,13 +40,14 @@ if TYPE_CHECKING:
     from tsdsr.optimize.fold import fold
     from tsdsr.optimize.quantize import quantize
     from tsdsr.pipeline.convert import convert_released, save_pipeline
-    from tsdsr.pipeline.loading import load_pipeline
-    from tsdsr.pipeline.pipeline import OneStepSRPipeline, SROutput
-    from tsdsr.pipeline.upscale import upscale_file
+    from tsdsr.pipeline.loading import load_diffusers_pipeline
+    from tsdsr.pipeline.pipeline import OneStepSRPipeline
+    from tsdsr.pipeline.sr_pipeline import SROutput, SRPipeline
     from tsdsr.pipeline.upstream import upscale_like_upstream
     from tsdsr.runtimes.export import export_pipeline
     from tsdsr.runtimes.exported_pipeline import load_exported
-    from tsdsr.runtimes.open_model import open_pipeline
+    from tsdsr.runtimes.open_model import load_pipeline
+    from tsdsr.runtimes.upscale_file import upscale_file
     from tsdsr.training.run import measure_figures, train_student, train_teacher
 
 
@@ -82,7 +83,8 @@ _EXPORTS = {
     "OneStepSRPipeline": "tsdsr.pipeline.pipeline",
     "Predictions": "tsdsr.diffusion.losses",
     "SPECS": "tsdsr.models.zoo",
-    "SROutput": "tsdsr.pipeline.pipeline",
+    "SROutput": "tsdsr.pipeline.sr_pipeline",
+    "SRPipeline": "tsdsr.pipeline.sr_pipeline",
     "TSDSRError": "tsdsr.errors",
     "VariancePreserving": "tsdsr.diffusion.process",
     "WalkPoint": "tsdsr.diffusion.losses",
@@ -97,15 +99,15 @@ _EXPORTS = {
     "gradient_loss": "tsdsr.diffusion.losses",
     "guided": "tsdsr.diffusion.losses",
     "load_exported": "tsdsr.runtimes.exported_pipeline",
-    "load_pipeline": "tsdsr.pipeline.loading",
-    "open_pipeline": "tsdsr.runtimes.open_model",
+    "load_diffusers_pipeline": "tsdsr.pipeline.loading",
+    "load_pipeline": "tsdsr.runtimes.open_model",
     "quantize": "tsdsr.optimize.quantize",
     "reconstruction_loss": "tsdsr.diffusion.losses",
     "restore": "tsdsr.models.denoiser",
     "save_pipeline": "tsdsr.pipeline.convert",
     "tsd_gradient": "tsdsr.diffusion.losses",
     "tsm_gradient": "tsdsr.diffusion.losses",
-    "upscale_file": "tsdsr.pipeline.upscale",
+    "upscale_file": "tsdsr.runtimes.upscale_file",
     "upscale_like_upstream": "tsdsr.pipeline.upstream",
     "vsd_gradient": "tsdsr.diffusion.losses",
 }
@@ -120,6 +122,7 @@ __all__ = [
     "OneStepSRPipeline",
     "Predictions",
     "SROutput",
+    "SRPipeline",
     "TSDSRError",
     "VariancePreserving",
     "WalkPoint",
@@ -134,10 +137,10 @@ __all__ = [
     "get_spec",
     "gradient_loss",
     "guided",
+    "load_diffusers_pipeline",
     "load_exported",
     "load_pipeline",
     "measure_figures",
-    "open_pipeline",
     "quantize",
     "reconstruction_loss",
     "restore",

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.cli.command import run
 from tsdsr.models.folded import FoldedMMDiT
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 
@@ -29,7 +29,7 @@ def test_fold_keeps_the_precision_and_the_pictures(sd3_pipe: OneStepSRPipeline, 
     assert code == 0, output
     assert "denoiser: 0.21 M → 0.17 M values" in output
     assert "folder: " in output
-    folded = load_pipeline(tmp_path / "folded", "cpu", "fp32")
+    folded = load_diffusers_pipeline(tmp_path / "folded", "cpu", "fp32")
     assert isinstance(folded.denoiser, FoldedMMDiT)
     pictures = []
     for name in ("full", "folded"):
@@ -50,7 +50,7 @@ def test_convert_folds_on_request(reference: Path, tmp_path: Path) -> None:
     )
     assert code == 0, output
     assert "0.41 M → 0.36 M" in output
-    assert isinstance(load_pipeline(tmp_path / "p", "cpu").denoiser, FoldedMMDiT)
+    assert isinstance(load_diffusers_pipeline(tmp_path / "p", "cpu").denoiser, FoldedMMDiT)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchao") is None, reason="torchao is not installed")

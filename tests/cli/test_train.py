@@ -17,7 +17,7 @@ from tests.conftest import tiny_vae
 from tests.models.text_models import write_sd3_text
 from tsdsr.cli import app
 from tsdsr.errors import MissingDependencyError
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 from tsdsr.training.run_log import RunLog, make_accelerator
 
 SMALL = ["--tracker", "none", "--device", "cpu", "--dtype", "fp32"]
@@ -53,7 +53,7 @@ def test_mini_from_teacher_to_upscaled_photo(photo_folder: Path, tmp_path: Path)
     refused = tsdsr("figures", "--run", tmp_path / "nothing", "-o", tmp_path / "figures")
     assert refused.exit_code == 2
     assert "no such folder" in refused.output
-    pipe = load_pipeline(student / "pipeline-00000002")
+    pipe = load_diffusers_pipeline(student / "pipeline-00000002")
     with Image.open(photo_folder / "astronaut.png") as photo:
         small = photo.resize((40, 30))
     assert pipe(small, scale=2).images[0].size == (80, 60)
@@ -61,7 +61,7 @@ def test_mini_from_teacher_to_upscaled_photo(photo_folder: Path, tmp_path: Path)
     changes = ("networks.config.fine_channels=8", "phases.0.tsd=null", "phases.1.tsd=null")
     settings = [f"--set={change}" for change in changes]
     ok("train", "student", "--recipe", "mini_student", *common, "-o", grown, "--init", before, *settings)
-    assert load_pipeline(grown / "pipeline-00000002").denoiser.config["fine_channels"] == 8
+    assert load_diffusers_pipeline(grown / "pipeline-00000002").denoiser.config["fine_channels"] == 8
 
 
 def test_sd3_from_base_to_released_layout_and_pipeline(photo_folder: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_sd3_from_base_to_released_layout_and_pipeline(photo_folder: Path, tmp_p
     assert sorted(p.name for p in lora.iterdir()) == [
         "pool_embeds.safetensors", "prompt_embeds.safetensors", "transformer.safetensors", "vae.safetensors",
     ]  # fmt: skip
-    pipe = load_pipeline(student / "pipeline-00000002")
+    pipe = load_diffusers_pipeline(student / "pipeline-00000002")
     with Image.open(photo_folder / "astronaut.png") as photo:
         small = photo.resize((16, 16))
     assert pipe(small, scale=4).images[0].size == (64, 64)

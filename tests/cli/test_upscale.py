@@ -19,7 +19,7 @@ from tsdsr.images.picture import Picture
 from tsdsr.images.reading import read_picture
 from tsdsr.images.writing import write_picture
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 
@@ -170,7 +170,7 @@ def test_training_a_student_gives_a_usable_pipeline(photo_folder: Path, tmp_path
     assert code == 0, output
     code, output = run(*arguments)
     assert code == 0, output
-    pipe = load_pipeline(tmp_path / "run" / "pipeline-00000002", "cpu", "fp32")
+    pipe = load_diffusers_pipeline(tmp_path / "run" / "pipeline-00000002", "cpu", "fp32")
     assert pipe(Image.new("RGB", (8, 8))).images[0].size == (32, 32)
     code, output = run("train", "student", "--photos", photo_folder, "-o", tmp_path / "run", "--recipe", "nothing")
     assert (code, "unknown recipe" in output) == (2, True)

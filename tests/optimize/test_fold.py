@@ -32,7 +32,7 @@ from tsdsr.models.folded import FoldedMini, FoldedMMDiT, FoldedUNet
 from tsdsr.models.network_folders import load_part
 from tsdsr.optimize.fold import Footprint, fold, fold_network
 from tsdsr.pipeline.convert import convert_released, save_pipeline
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.upstream import upscale_like_upstream
 
@@ -146,7 +146,7 @@ def test_a_folded_pipeline_is_saved_loaded_and_refused_by_training(
     assert report.after.values < report.before.values
     torch.testing.assert_close(pipe(x, 2).images, expected, rtol=0, atol=1e-4)
     save_pipeline(pipe, tmp_path / "folded", torch.float32)
-    loaded = load_pipeline(tmp_path / "folded", "cpu", "fp32")
+    loaded = load_diffusers_pipeline(tmp_path / "folded", "cpu", "fp32")
     torch.testing.assert_close(loaded(x, 2).images, expected, rtol=0, atol=1e-4)
     with pytest.raises(InvalidInputError, match="folded already"):
         fold(loaded)
@@ -182,4 +182,4 @@ def folded_reference(reference: Path, tmp_path_factory: pytest.TempPathFactory) 
     pipe = convert_released(tiny, tiny / "lora", tiny / "emb")
     fold(pipe)
     save_pipeline(pipe, folder, torch.float32)
-    return load_pipeline(folder, "cpu", "fp32")
+    return load_diffusers_pipeline(folder, "cpu", "fp32")

@@ -10,7 +10,7 @@ import torch
 
 from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError
 from tsdsr.pipeline.convert import convert_released, copy_in, save_pipeline
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 
@@ -39,7 +39,7 @@ def test_an_existing_folder_is_not_overwritten(mini_pipe: OneStepSRPipeline, tmp
         save_pipeline(mini_pipe, tmp_path / "there")
     save_pipeline(mini_pipe, tmp_path / "new", torch.float16)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
-    assert load_pipeline(tmp_path / "new", "cpu", "fp16").dtype == torch.float16
+    assert load_diffusers_pipeline(tmp_path / "new", "cpu", "fp16").dtype == torch.float16
 
 
 def test_a_string_is_a_path(
@@ -47,7 +47,7 @@ def test_a_string_is_a_path(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     save_pipeline(mini_pipe, "x")
-    assert load_pipeline("x", "cpu").spec.name == "mini"
+    assert load_diffusers_pipeline("x", "cpu").spec.name == "mini"
     tiny = str(reference / "tiny_sd3")
     assert convert_released(tiny, f"{tiny}/lora", f"{tiny}/emb").spec.name == "sd3"
 
@@ -78,7 +78,7 @@ def test_training_goes_on_after_storing(request: pytest.FixtureRequest, name: st
     assert pipe.denoiser.training
     assert trained[0].grad is gradient
     step()
-    stored = load_pipeline(tmp_path / "stored", "cpu", "fp16").denoiser.state_dict()
+    stored = load_diffusers_pipeline(tmp_path / "stored", "cpu", "fp16").denoiser.state_dict()
     assert all(torch.equal(stored[key], tensor.half()) for key, tensor in before[0].items())
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from tsdsr.errors import ModelError, ModelNotFoundError, WeightsError
 from tsdsr.optimize.fold import fold
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 State = dict[str, Tensor]
@@ -73,7 +73,7 @@ def fill(value: float) -> Callable[[State], object]:
 def test_weights_that_do_not_fit(folder: Path, change: Callable[[State], object], message: str) -> None:
     change_weights(folder / "denoiser", change)
     with pytest.raises(WeightsError, match=f"denoiser.*{re.escape(message)}"):
-        load_pipeline(folder, "cpu")
+        load_diffusers_pipeline(folder, "cpu")
 
 
 @pytest.mark.parametrize("size", [0, 4, 1000, -1])
@@ -81,14 +81,14 @@ def test_truncated_weights(folder: Path, size: int) -> None:
     path = folder / "denoiser" / WEIGHTS
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(WeightsError, match=re.escape(f"{path}: is damaged or incomplete")):
-        load_pipeline(folder, "cpu")
+        load_diffusers_pipeline(folder, "cpu")
 
 
 def test_missing_weights(folder: Path) -> None:
     path = folder / "vae" / WEIGHTS
     path.unlink()
     with pytest.raises(ModelNotFoundError, match=re.escape(f"{path}: is missing")):
-        load_pipeline(folder, "cpu")
+        load_diffusers_pipeline(folder, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_missing_weights(folder: Path) -> None:
 def test_wrong_settings(folder: Path, part: str, values: dict[str, Any]) -> None:
     change_config(folder / part, **values)
     with pytest.raises(WeightsError, match=re.escape(str(folder))):
-        load_pipeline(folder, "cpu")
+        load_diffusers_pipeline(folder, "cpu")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"'])
@@ -133,13 +133,13 @@ def test_settings_that_are_no_object(folder: Path, text: str) -> None:
     path = folder / "denoiser" / "config.json"
     path.write_text(text)
     with pytest.raises(WeightsError, match=re.escape(str(path))):
-        load_pipeline(folder, "cpu")
+        load_diffusers_pipeline(folder, "cpu")
 
 
 def test_a_prompt_that_the_denoiser_does_not_have(folder: Path) -> None:
     change_weights(folder / "prompt", lambda state: state["labels"].fill_(7))
     with pytest.raises(WeightsError, match="labels is 7, but the denoiser has 2"):
-        load_pipeline(folder, "cpu")
+        load_diffusers_pipeline(folder, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -157,14 +157,14 @@ def test_wrong_entries_of_the_index(folder: Path, values: dict[str, Any], messag
     index = folder / "model_index.json"
     index.write_text(json.dumps({**json.loads(index.read_text()), **values}))
     with pytest.raises(ModelError, match=f"{re.escape(str(index))}.*{re.escape(message)}"):
-        load_pipeline(folder, "cpu")
+        load_diffusers_pipeline(folder, "cpu")
 
 
 def test_weights_of_another_architecture(folder: Path, sd21_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
     save_pipeline(sd21_pipe, tmp_path / "other", torch.float32)
     shutil.copy(tmp_path / "other" / "denoiser" / WEIGHTS, folder / "denoiser")
     with pytest.raises(WeightsError, match="do not belong to this MiniUNet"):
-        load_pipeline(folder, "cpu")
+        load_diffusers_pipeline(folder, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_wrong_settings_of_large_models(
     save_pipeline(request.getfixturevalue(name), tmp_path / "model", torch.float32)
     change_config(tmp_path / "model" / part, **values)
     with pytest.raises(WeightsError, match=message):
-        load_pipeline(tmp_path / "model", "cpu")
+        load_diffusers_pipeline(tmp_path / "model", "cpu")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_wrong_settings_of_folded_models(mini_pipe: OneStepSRPipeline, tmp_path:
     save_pipeline(mini_pipe, tmp_path / "folded", torch.float32)
     change_config(tmp_path / "folded" / "denoiser", **values)
     with pytest.raises(WeightsError, match="folded"):
-        load_pipeline(tmp_path / "folded", "cpu")
+        load_diffusers_pipeline(tmp_path / "folded", "cpu")
 
 
 @pytest.mark.parametrize("name", ["mini_pipe", "sd3_pipe", "sd21_pipe"])
@@ -207,9 +207,9 @@ def test_a_sound_model_in_several_files_loads(request: pytest.FixtureRequest, tm
     pipe.save_pretrained(tmp_path / "model", max_shard_size="30KB")
     index = tmp_path / "model" / "denoiser" / f"{WEIGHTS}.index.json"
     assert index.is_file()
-    loaded = load_pipeline(tmp_path / "model", "cpu", "fp32").denoiser.state_dict()
+    loaded = load_diffusers_pipeline(tmp_path / "model", "cpu", "fp32").denoiser.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in pipe.denoiser.state_dict().items())
     part = min(index.parent.glob("*-of-*.safetensors"))
     part.unlink()
     with pytest.raises(ModelNotFoundError, match=part.name):
-        load_pipeline(tmp_path / "model", "cpu")
+        load_diffusers_pipeline(tmp_path / "model", "cpu")

@@ -13,29 +13,29 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Repo
 from tsdsr.devices import choose_device, choose_dtype
 from tsdsr.errors import GatedModelError, ModelError, ModelNotFoundError
 from tsdsr.pipeline import loading
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "minni", "a/b/c"])
 def test_unknown_names_say_what_would_do(name: str) -> None:
     with pytest.raises(ModelNotFoundError, match="mini, an existing folder, or a hub id"):
-        load_pipeline(name)
+        load_diffusers_pipeline(name)
 
 
 def test_base_models_point_to_convert(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"stable-diffusion-3-medium.*tsdsr convert"):
-        load_pipeline("sd3")
+        load_diffusers_pipeline("sd3")
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusion3Pipeline"}))
     with pytest.raises(ModelError, match=r"StableDiffusion3Pipeline.*tsdsr convert"):
-        load_pipeline(tmp_path)
+        load_diffusers_pipeline(tmp_path)
 
 
 def test_folders_without_a_usable_index(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"model_index\.json"):
-        load_pipeline(tmp_path)
+        load_diffusers_pipeline(tmp_path)
     (tmp_path / "model_index.json").write_text("{")
     with pytest.raises(ModelError, match="not a valid pipeline index"):
-        load_pipeline(tmp_path)
+        load_diffusers_pipeline(tmp_path)
 
 
 def test_hub_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ def test_hub_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.setattr(loading, "snapshot_download", failing(error))
         with pytest.raises(expected, match=message):
-            load_pipeline("owner/name")
+            load_diffusers_pipeline("owner/name")
 
 
 def test_devices_and_precisions() -> None:
@@ -72,7 +72,7 @@ def test_devices_and_precisions() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device that the test wants absent")
 def test_an_absent_device_is_named() -> None:
     with pytest.raises(ModelError, match="cuda"):
-        load_pipeline("mini", device="cuda")
+        load_diffusers_pipeline("mini", device="cuda")
 
 
 def test_loading_casting_and_running_print_nothing() -> None:
@@ -80,10 +80,10 @@ def test_loading_casting_and_running_print_nothing() -> None:
     code = """
 import torch
 from PIL import Image
-from tsdsr import load_pipeline
+from tsdsr import load_diffusers_pipeline
 image = Image.new("RGB", (8, 8))
-load_pipeline("mini", "cpu", "fp16")(image, 1)
-pipe = load_pipeline("mini", "cpu", "fp32")
+load_diffusers_pipeline("mini", "cpu", "fp16")(image, 1)
+pipe = load_diffusers_pipeline("mini", "cpu", "fp32")
 pipe.to("cpu", torch.bfloat16)
 pipe.to("cpu", torch.float16)
 assert pipe.dtype == torch.float16

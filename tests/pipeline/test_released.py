@@ -12,7 +12,7 @@ from PIL import Image
 from tests.conftest import reference_windows
 from tsdsr.errors import InvalidInputError
 from tsdsr.pipeline.convert import convert_released, save_pipeline
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.upstream import upscale_like_upstream
 
@@ -22,7 +22,7 @@ def converted(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> OneS
     tiny, folder = reference / "tiny_sd3", tmp_path_factory.mktemp("converted") / "pipeline"
     save_pipeline(convert_released(tiny, tiny / "lora", tiny / "emb"), folder, torch.float32)
     assert sorted(p.name for p in folder.iterdir()) == ["denoiser", "model_index.json", "prompt", "vae"]
-    return load_pipeline(folder, "cpu", "fp32")
+    return load_diffusers_pipeline(folder, "cpu", "fp32")
 
 
 @pytest.mark.parametrize(("method", "folder"), [("none", "nofix"), ("adain", "adain"), ("wavelet", "wavelet")])

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.images.pictures import metadata
 from tests.images.test_transparency import shape
 from tsdsr.images.picture import Picture, Pixels
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 from tsdsr.pipeline.upscale import restore_picture
 
 
@@ -44,7 +44,7 @@ def test_cut_outs_have_no_halo(model: str, background: int) -> None:
     hidden = np.where(small_alpha == 0, 255 - background, small)  # the worst colour that could be underneath
     pixels = hidden.clip(0, 255).round().astype(np.uint8)
     picture = Picture(pixels, small_alpha[..., 0].round().astype(np.uint8))
-    mini = partial(load_pipeline("mini", "cpu", "fp32").upscale_pixels, scale=4.0)
+    mini = partial(load_diffusers_pipeline("mini", "cpu", "fp32").upscale_pixels, scale=4.0)
     enlarge = mini if model == "mini" else bicubic
     result = restore_picture(picture, enlarge)
     assert result.alpha is not None

@@ -23,7 +23,7 @@ from tsdsr.models.latents import Noise
 from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.blending import AxisTiles
 from tsdsr.pipeline.color import adain_color_fix, wavelet_color_fix
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.stream import EnlargedImage, TileStream, padded_positions
 from tsdsr.pipeline.tile_plan import TilePlan, plan_tiles
@@ -40,7 +40,7 @@ def pixels(photo: Image.Image, width: int, height: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def mini() -> OneStepSRPipeline:
-    return load_pipeline("mini", "cpu", "fp32")
+    return load_diffusers_pipeline("mini", "cpu", "fp32")
 
 
 @on_both

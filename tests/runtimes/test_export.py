@@ -21,7 +21,7 @@ from tests.conftest import sd2_prompt, sd3_prompt, tiny_mmdit, tiny_unet
 from tsdsr.cli import app
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, ModelNotFoundError, WeightsError
 from tsdsr.models.fixed_prompt import FixedPrompt
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.runtimes import export, open_model
 from tsdsr.runtimes.export import Backend, export_pipeline
@@ -63,7 +63,7 @@ def make(name: str) -> OneStepSRPipeline:
     """The packaged model or a tiny one, the same at every call."""
     torch.manual_seed(0)
     if name == "mini":
-        return load_pipeline("mini", "cpu", "fp32")
+        return load_diffusers_pipeline("mini", "cpu", "fp32")
     if name == "sd3":
         return OneStepSRPipeline(tiny_mmdit(), smaller_vae(16), FixedPrompt.from_conditioning(sd3_prompt()), "sd3")
     return OneStepSRPipeline(smaller_unet(), smaller_vae(4), FixedPrompt.from_conditioning(sd2_prompt()), "sd21-base")
@@ -229,7 +229,7 @@ def test_the_cache_follows_the_content(tmp_path: Path, monkeypatch: pytest.Monke
         made.append(output)
 
     monkeypatch.setattr(open_model, "export_pipeline", note)
-    monkeypatch.setattr(open_model, "load_pipeline", lambda *_: None)
+    monkeypatch.setattr(open_model, "load_diffusers_pipeline", lambda *_: None)
     model = tmp_path / "model"
     model.mkdir()
     (model / "weights").write_text("1")
@@ -247,13 +247,13 @@ def test_mistakes_and_damage_are_named(exported: Callable[[str, Backend], Path],
     with pytest.raises(InvalidInputError, match="unknown backend 'tflite'"):
         open_pipeline("mini", "tflite")
     with pytest.raises(InvalidInputError, match="bfloat16 cannot be exported"):
-        export_pipeline(load_pipeline("mini", "cpu", "bf16"), tmp_path / "new")
+        export_pipeline(load_diffusers_pipeline("mini", "cpu", "bf16"), tmp_path / "new")
     with pytest.raises(InvalidInputError, match="exists already"):
         export_pipeline(make("mini"), tmp_path)
     folder = tmp_path / "model"
     shutil.copytree(exported("mini", "onnx"), folder)
     with pytest.raises(ModelError, match="is an exported model"):
-        load_pipeline(folder)
+        load_diffusers_pipeline(folder)
     with pytest.raises(ModelError, match=r"device 'toaster' cannot be used by ONNX Runtime here, only cpu"):
         load_exported(folder, "toaster")
     with pytest.raises(ModelError, match=r"device 'toaster' cannot be used by OpenVINO here, only CPU"):

@@ -12,7 +12,7 @@ import pytest
 from tests.training.tiny import config
 from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.errors import ConfigError
-from tsdsr.pipeline.loading import resolve_model
+from tsdsr.pipeline.model_files import resolve_model
 from tsdsr.recipes import RECIPES, get_recipe, student_recipe, teacher_recipe
 from tsdsr.training.config import NetworkSettings, Phase, Schedule, TSDSettings, config_from_json, value_at
 from tsdsr.training.weight_memory import estimate_memory, networks_without_storage

@@ -15,7 +15,7 @@ from tests.training.tiny import NETWORK, config
 from tsdsr.data.datasets import CropSettings
 from tsdsr.data.sources import Source
 from tsdsr.errors import ConfigError, DatasetError, TrainingError
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 from tsdsr.recipes import student_recipe
 from tsdsr.training import (
     NetworkSettings,
@@ -52,7 +52,7 @@ def test_from_photographs_to_a_student_and_figures(photo_folder: Path, tmp_path:
     out = tmp_path / "student"
     student = train_student(plain(), photo_folder, str(out), teacher=teacher, **CPU)
     assert student == out / "pipeline-00000001"
-    assert load_pipeline(student).denoiser.config["channels"] == NETWORK["channels"]
+    assert load_diffusers_pipeline(student).denoiser.config["channels"] == NETWORK["channels"]
     assert train_student(plain(), [photo_folder], out, teacher=teacher, **CPU) == student  # a finished run stays
     counted: list[int] = []
     paths = measure_figures(out, tmp_path / "figures", images=1, device="cpu", on_image=counted.append)

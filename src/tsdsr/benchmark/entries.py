@@ -22,7 +22,7 @@ from tsdsr.models.zoo import get_spec
 from tsdsr.optimize.compile import compile_pipeline
 from tsdsr.optimize.fold import fold
 from tsdsr.optimize.quantize import QUANTIZE_MODES, QuantizeMode, quantize
-from tsdsr.pipeline.loading import load_pipeline
+from tsdsr.pipeline.loading import load_diffusers_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.upscale import restore_picture
 from tsdsr.pipeline.upstream import upscale_like_upstream
@@ -41,7 +41,7 @@ class Entry:
 
     Attributes:
         model (str): see :func:`open_entry`.
-        device, dtype (str): as for :func:`tsdsr.pipeline.loading.load_pipeline`.
+        device, dtype (str): as for :func:`tsdsr.pipeline.loading.load_diffusers_pipeline`.
         fold (bool): whether to fold it.
         quantize (str | None): quantisation mode, see :func:`tsdsr.optimize.quantize.quantize`; None: none.
         compile (bool): whether to compile its networks.
@@ -198,7 +198,7 @@ def open_entry(entry: Entry) -> BenchModel:
     Args:
         entry (Entry): its model is one of
 
-            * an argument of :func:`tsdsr.pipeline.loading.load_pipeline`: "mini", a folder, a hub id;
+            * an argument of :func:`tsdsr.pipeline.loading.load_diffusers_pipeline`: "mini", a folder, a hub id;
             * ``random:NAME``: a base model's architecture with random weights;
             * ``released:NAME``: the same, run like the released code, in its precision and sizes;
             * ``peer:realesrgan``: the network of Real-ESRGAN x4plus with random weights, float32, for scale 4.
@@ -217,7 +217,7 @@ def open_entry(entry: Entry) -> BenchModel:
     if kind == "random":
         pipe = random_pipeline(name, device, choose_dtype(entry.dtype, device))
     else:
-        pipe = load_pipeline(entry.model, device, entry.dtype)
+        pipe = load_diffusers_pipeline(entry.model, device, entry.dtype)
     if entry.fold:
         fold(pipe)
     if entry.quantize:

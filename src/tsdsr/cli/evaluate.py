@@ -195,11 +195,12 @@ def _pipeline_system(model: str, scale: int, device: str, dtype: str, label: str
     from tsdsr.evaluation.system import System
     from tsdsr.hashing import hash_model
     from tsdsr.measuring import Stopwatch
-    from tsdsr.pipeline.loading import load_pipeline, resolve_model
+    from tsdsr.pipeline.loading import load_diffusers_pipeline
+    from tsdsr.pipeline.model_files import resolve_model
 
     disable_progress_bar()
     folder = resolve_model(model)
-    pipe = load_pipeline(folder, device, dtype)
+    pipe = load_diffusers_pipeline(folder, device, dtype)
 
     def restore(image: Image.Image) -> Image.Image:
         result: Image.Image = pipe(image, scale).images[0]

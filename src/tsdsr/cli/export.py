@@ -35,10 +35,10 @@ def export(
 
         require_new(output)
         require_torch("exporting", to.value)
-        from tsdsr.pipeline.loading import load_pipeline
+        from tsdsr.pipeline.loading import load_diffusers_pipeline
         from tsdsr.runtimes.export import export_pipeline
 
-        pipe = load_pipeline(model, "cpu", dtype.value)
+        pipe = load_diffusers_pipeline(model, "cpu", dtype.value)
         for graph in export_pipeline(pipe, output, to.value):
             constants = counted(graph.constants, "constant", thousands=",")
             typer.echo(f"{graph.name}: {counted(graph.nodes, 'operation')}, {constants}")

@@ -45,7 +45,8 @@ def fold(
         from tsdsr.devices import choose_dtype
         from tsdsr.models.network_folders import stored_dtype
         from tsdsr.pipeline.convert import save_pipeline
-        from tsdsr.pipeline.loading import read_pipeline, resolve_model
+        from tsdsr.pipeline.loading import read_pipeline
+        from tsdsr.pipeline.model_files import resolve_model
 
         folder = resolve_model(model)
         kept = dtype is DtypeChoice.auto

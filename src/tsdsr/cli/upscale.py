@@ -15,8 +15,8 @@ from tsdsr.cli.common import DtypeChoice, errors_reported
 from tsdsr.cli.fold import QuantizeChoice, quantize_pipeline
 from tsdsr.cli.progress import ProgressBars
 from tsdsr.cli.upscale_options import (
-    BackendChoice,
     ColorFixChoice,
+    EngineChoice,
     FitChoice,
     IccChoice,
     PresetChoice,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tsdsr.pipeline.made_from import BatchSettings
     from tsdsr.pipeline.options import RestoreOptions
     from tsdsr.pipeline.pipeline import OneStepSRPipeline
+    from tsdsr.pipeline.sr_pipeline import SRPipeline
 
 
 def upscale(
@@ -47,7 +48,8 @@ def upscale(
     detail: given.Detail = 1.0,
     tile: given.TileOption = "auto",
     tile_batch: given.TileBatch = 1,
-    backend: given.Backend = BackendChoice.auto,
+    engine: given.EngineOption = EngineChoice.auto,
+    provider: given.Provider = "auto",
     device: given.Device = "auto",
     dtype: given.Dtype = DtypeChoice.auto,
     compile: given.Compile = False,
@@ -84,14 +86,15 @@ def upscale(
             check_arguments(fit, preset, options, seed)
             write = WriteOptions(quality, subsampling.value, lossless, compression)
             settings = BatchSettings(
-                None, options, write, dtype.value, seed, icc.value, backend.value,
+                None, options, write, dtype.value, seed, icc.value, engine.value,
                 None if quantize is None else quantize.value, preset.value,
             )  # fmt: skip
             batch = _Batch(inputs, output, parse_format(format), model, settings, overwrite)
             jobs = batch.jobs
             if batch.pending:
-                check_model(model, options, seed, backend.value, preset is PresetChoice.upstream)
-                pipe = _open(model, backend, device, dtype, quantize, compile)
+                check_model(model, options, seed, engine.value, preset is PresetChoice.upstream)
+                pixels = sum(job.pixels for job in batch.pending)
+                pipe = _open(model, engine, provider, device, dtype, quantize, compile, pixels)
                 restore = _restore(pipe, options, seed, icc, preset, bars)
             batch.run(restore, max_pixels, counts, bars)
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or another signal that ends the command
@@ -162,26 +165,42 @@ def _say_summary(
 
 def _open(
     model: str,
-    backend: BackendChoice,
+    engine: EngineChoice,
+    provider: str,
     device: str,
     dtype: DtypeChoice,
     quantize: QuantizeChoice | None,
     compile: bool,
+    pixels: int,
+) -> SRPipeline:
+    """Load the model for a number of pixels, and apply the requested optimisations."""
+    if compile or quantize is not None:
+        return _open_optimised(model, device, dtype, quantize, compile)
+    from tsdsr.runtimes.open_model import load_pipeline
+
+    return load_pipeline(
+        model, device, dtype.value, engine=engine.value, provider=provider, pixels=pixels,
+        say=lambda text: typer.echo(text, err=True),
+    )  # fmt: skip
+
+
+def _open_optimised(
+    model: str, device: str, dtype: DtypeChoice, quantize: QuantizeChoice | None, compile: bool
 ) -> OneStepSRPipeline:
-    """Load the model and apply the requested optimisations."""
+    """Load the model with diffusers, and quantise or compile it."""
     from tsdsr.devices import choose_device
     from tsdsr.optimize.compile import compile_pipeline, require_compiler
-    from tsdsr.runtimes.open_model import open_pipeline
+    from tsdsr.pipeline.loading import load_diffusers_pipeline
 
     if compile:
         require_compiler(choose_device(device))
-    pipe = open_pipeline(model, backend.value, device, dtype.value, say=lambda text: typer.echo(text, err=True))
+    pipe = load_diffusers_pipeline(model, device, dtype.value)
     quantize_pipeline(pipe, quantize)
     return compile_pipeline(pipe) if compile else pipe  # last, so that the final network is compiled
 
 
 def _restore(
-    pipe: OneStepSRPipeline,
+    pipe: SRPipeline,
     options: RestoreOptions,
     seed: int | None,
     icc: IccChoice,

@@ -28,7 +28,7 @@ class FitChoice(str, Enum):
     stretch = "stretch"
 
 
-class BackendChoice(str, Enum):
+class EngineChoice(str, Enum):
     auto = "auto"
     torch = "torch"
     onnx = "onnx"
@@ -69,7 +69,8 @@ ColorFixOption = Annotated[ColorFixChoice, typer.Option(help="How colours are al
 Detail = Annotated[float, typer.Option(min=0, max=1, help="0 faithful … 1 detailed, as trained.")]
 TileOption = Annotated[str, typer.Option(help="'auto', 'off' or the edge of a tile in output pixels.")]
 TileBatch = Annotated[int, typer.Option(min=1, help="Tiles processed together.")]
-Backend = Annotated[BackendChoice, typer.Option(help="Runtime; 'auto' is PyTorch, or what a model was exported for.")]
+EngineOption = Annotated[EngineChoice, typer.Option(help="What runs the model; 'auto' takes the fastest one here.")]
+Provider = Annotated[str, typer.Option(help="Execution provider of ONNX Runtime; see 'tsdsr info'.")]
 Device = Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …")]
 Dtype = Annotated[DtypeChoice, typer.Option(help="Precision of the network.")]
 Compile = Annotated[

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from tsdsr.errors import InvalidInputError
+from tsdsr.models.space_to_depth import depth_to_space, space_to_depth
 
 
 class PointDistribution:
@@ -62,14 +61,10 @@ class SpaceToDepthAutoencoder(ModelMixin, ConfigMixin):
         Raises:
             InvalidInputError: H or W is not a multiple of the patch size.
         """
-        if x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
-            raise InvalidInputError(
-                f"image sides must be multiples of {self.patch_size}, got {x.shape[-1]}x{x.shape[-2]}"
-            )
-        posterior = PointDistribution(F.pixel_unshuffle(x, self.patch_size))
+        posterior = PointDistribution(space_to_depth(x, self.patch_size))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """Decode latents (B, 3p², h, w) to images (B, 3, hp, wp), nominally in [-1, 1]."""
-        x = F.pixel_shuffle(z, self.patch_size)
+        x = depth_to_space(z, self.patch_size)
         return DecoderOutput(sample=x) if return_dict else (x,)

@@ -10,42 +10,31 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from diffusers.models.modeling_utils import ModelMixin
-from diffusers.utils import logging
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from tsdsr.errors import ModelError, ModelNotFoundError, WeightsError
 from tsdsr.out_of_memory import memory_reported
+from tsdsr.safetensors_header import StoredTensor, read_header
 from tsdsr.wording import first_line
+
+if TYPE_CHECKING:
+    from diffusers.models.modeling_utils import ModelMixin
+
+Network = TypeVar("Network", bound=nn.Module)
 
 _DTYPES = {
     "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "F64": torch.float64,
     "I8": torch.int8, "U8": torch.uint8, "I32": torch.int32, "I16": torch.int16, "BOOL": torch.bool,
 }  # fmt: skip
 _PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """Header of a stored tensor.
-
-    Attributes:
-        file (Path): the file it is in.
-        shape (tuple of int): its shape.
-        dtype (torch.dtype | str): its dtype; safetensors' name for it if PyTorch has none.
-    """
-
-    file: Path
-    shape: tuple[int, ...]
-    dtype: torch.dtype | str
 
 
 def load_part(model_class: type[ModelMixin], folder: Path, dtype: torch.dtype = torch.float32) -> Any:
@@ -63,11 +52,7 @@ def load_part(model_class: type[ModelMixin], folder: Path, dtype: torch.dtype = 
         OutOfMemoryError: the weights do not fit into memory.
     """
     config = read_config(folder)
-    found = str(config.get("_class_name", model_class.__name__))
-    if found.startswith("Folded") and found != model_class.__name__:
-        raise ModelError(f"{folder}: is folded and can only be run; give the network it was folded from")
-    if found != model_class.__name__:
-        raise WeightsError(f"{folder / 'config.json'}: describes a {found}, not a {model_class.__name__}")
+    _check_class(config, model_class.__name__, folder)
     with memory_reported(f"{folder}: out of memory while loading; free some, or load it in 16 bits"):
         _check_tensors(_empty_network(model_class, config, folder), stored_tensors(folder), folder)
         try:
@@ -77,6 +62,54 @@ def load_part(model_class: type[ModelMixin], folder: Path, dtype: torch.dtype = 
             raise WeightsError(f"{folder}: cannot be loaded ({error})") from error
         require_finite(network.state_dict(), str(folder))
     return network
+
+
+def load_plain(network_class: type[Network], folder: Path, dtype: torch.dtype, name: str) -> Network:
+    """Load a network that is a plain module, on the CPU, without diffusers. For inference.
+
+    Args:
+        network_class (type): class of the network; the configuration holds its arguments.
+        folder (Path): folder with a ``config.json``, as :func:`load_part` takes it.
+        dtype (torch.dtype): precision of the weights.
+        name (str): name of the class in the configuration.
+
+    Raises:
+        ModelNotFoundError, ModelError, WeightsError, OutOfMemoryError: see :func:`load_part`.
+    """
+    config = read_config(folder)
+    _check_class(config, name, folder)
+    arguments = {key: value for key, value in config.items() if not key.startswith("_")}
+    with memory_reported(f"{folder}: out of memory while loading; free some, or load it in 16 bits"):
+        network = _empty(network_class, arguments, folder, lambda: network_class(**arguments))
+        stored = stored_tensors(folder)
+        _check_tensors(network, stored, folder)
+        try:
+            weights = {
+                key: value for path in {t.file for t in stored.values()} for key, value in load_file(path).items()
+            }
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(f"{folder}: cannot be loaded ({error})") from error
+        network.load_state_dict({key: _cast(value, dtype) for key, value in weights.items()}, assign=True)
+        require_finite(network.state_dict(), str(folder))
+    return network.requires_grad_(False).eval()
+
+
+def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def _check_class(config: Mapping[str, Any], name: str, folder: Path) -> None:
+    """Check that a configuration describes a network of a class.
+
+    Raises:
+        ModelError: it describes a folded network, and a full one is wanted.
+        WeightsError: it describes another class.
+    """
+    found = str(config.get("_class_name", name))
+    if found.startswith("Folded") and found != name:
+        raise ModelError(f"{folder}: is folded and can only be run; give the network it was folded from")
+    if found != name:
+        raise WeightsError(f"{folder / 'config.json'}: describes a {found}, not a {name}")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -129,14 +162,7 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
         raise ModelNotFoundError(f"{single}: is missing; copy or convert the model again")
     found: dict[str, StoredTensor] = {}
     for path in paths:
-        try:
-            with safe_open(path, "pt") as file:
-                for key in file.keys():  # noqa: SIM118 - not a dict
-                    part = file.get_slice(key)
-                    name = part.get_dtype()
-                    found[key] = StoredTensor(path, tuple(part.get_shape()), _DTYPES.get(name, name))
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(f"{path}: is damaged or incomplete ({error}); copy the model again") from error
+        found |= read_header(path)
     return found
 
 
@@ -146,8 +172,13 @@ def stored_dtype(folder: Path) -> torch.dtype:
     Raises:
         ModelNotFoundError, WeightsError: see :func:`stored_tensors`.
     """
-    found = {tensor.dtype for tensor in stored_tensors(folder).values()}
+    found = {_torch_dtype(tensor) for tensor in stored_tensors(folder).values()}
     return next((dtype for dtype in _PRECISIONS if dtype in found), torch.float32)
+
+
+def _torch_dtype(tensor: StoredTensor) -> torch.dtype | str:
+    """Return the dtype of a stored tensor; safetensors' name for it if PyTorch has none."""
+    return _DTYPES.get(tensor.dtype, tensor.dtype)
 
 
 def require_finite(tensors: Mapping[str, torch.Tensor], where: str) -> None:
@@ -180,25 +211,38 @@ def _empty_network(model_class: type[ModelMixin], config: Mapping[str, Any], fol
     Raises:
         WeightsError: the configuration describes none.
     """
+    with _quiet():
+        return _empty(model_class, config, folder, lambda: model_class.from_config(dict(config)))
+
+
+def _empty(
+    network_class: type[nn.Module], config: Mapping[str, Any], folder: Path, build: Callable[[], Network]
+) -> Network:
+    """Call a constructor on the meta device.
+
+    Raises:
+        WeightsError: it does not take these arguments.
+    """
     path = folder / "config.json"
-    if model_class.__module__.startswith("tsdsr."):  # diffusers' own classes accept arguments of other versions
-        known = inspect.signature(model_class.__init__).parameters
+    if network_class.__module__.startswith("tsdsr."):  # diffusers' own classes accept arguments of other versions
+        known = inspect.signature(network_class.__init__).parameters
         for name in config:
             if not name.startswith("_") and name not in known:
-                raise WeightsError(f"{path}: {name!r} is no setting of {model_class.__name__}")
+                raise WeightsError(f"{path}: {name!r} is no setting of {network_class.__name__}")
     try:
-        with torch.device("meta"), _quiet():
-            network: nn.Module = model_class.from_config(dict(config))
+        with torch.device("meta"):
+            return build()
     except MemoryError:
         raise
     except Exception as error:  # the constructors check little, so a wrong value raises almost anything
-        raise WeightsError(f"{path}: describes no {model_class.__name__} ({first_line(error)})") from error
-    return network
+        raise WeightsError(f"{path}: describes no {network_class.__name__} ({first_line(error)})") from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence diffusers' notes and progress bars: what matters is checked here."""
+    from diffusers.utils import logging
+
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -230,9 +274,9 @@ def _check_tensors(network: nn.Module, stored: dict[str, StoredTensor], folder: 
                 f"{tensor.file}: {key} has shape {tensor.shape}, but the config asks for {tuple(wanted[key].shape)}"
             )
         allowed = _PRECISIONS if wanted[key].is_floating_point() else (wanted[key].dtype,)
-        if tensor.dtype not in allowed:
+        if _torch_dtype(tensor) not in allowed:
             kinds = ", ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
-            found = str(tensor.dtype).removeprefix("torch.")
+            found = str(_torch_dtype(tensor)).removeprefix("torch.")
             raise WeightsError(f"{tensor.file}: {key} is stored as {found}, not as {kinds}")
 
 

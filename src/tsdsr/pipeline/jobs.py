@@ -32,6 +32,7 @@ class Job:
         data (bytes | None): content of the input if it came through a pipe.
         to_stdout (bool): write the result to the standard output, in the format of ``destination``.
         finished (bool): the result is there, made from this input with these settings.
+        pixels (int): pixels of the result, once :func:`check_targets` has found them.
     """
 
     source: Path
@@ -40,6 +41,7 @@ class Job:
     data: bytes | None = None
     to_stdout: bool = False
     finished: bool = False
+    pixels: int = 0
 
     @property
     def image(self) -> Path | EncodedImage:
@@ -171,7 +173,7 @@ def check_targets(jobs: Sequence[Job], options: RestoreOptions) -> list[Job]:
     Raises:
         InvalidInputError: no input can be enlarged to this target size.
     """
-    checked = [job if job.error or job.finished else replace(job, error=_size_error(job, options)) for job in jobs]
+    checked = [job if job.error or job.finished else _with_size(job, options) for job in jobs]
     wrong = [new.error for new, job in zip(checked, jobs, strict=True) if new.error is not None and job.error is None]
     if not any(job.error is None for job in checked) and wrong and isinstance(wrong[0], InvalidInputError):
         raise wrong[0]
@@ -252,15 +254,16 @@ def _why_not_replaced(job: Job, records: ResultRecords, made_from: MadeFrom) -> 
     return f"{job.source}: {job.destination} was made {what}; {remedy}"
 
 
-def _size_error(job: Job, options: RestoreOptions) -> TSDSRError | None:
+def _with_size(job: Job, options: RestoreOptions) -> Job:
+    """Return the job with the pixels of its result, or with the error of one that is too large or too small."""
     try:
         width, height = read_size(job.image)
     except (TSDSRError, OSError):
-        return None  # reported by the job
+        return job  # reported by the job
     try:
         height, width = options.size(height, width)
         check_size(job.destination, width, height)
     except TSDSRError as error:
         add_name(error, job.source)
-        return error
-    return None
+        return replace(job, error=error)
+    return replace(job, pixels=height * width)

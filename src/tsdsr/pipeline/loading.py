@@ -1,43 +1,37 @@
-"""Load a pipeline by name, folder or hub id, with errors that name the remedy."""
+"""Load a diffusers pipeline by name, folder or hub id, with errors that name the remedy."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-)
 
 from tsdsr.devices import choose_device, choose_dtype
-from tsdsr.errors import GatedModelError, ModelError, ModelNotFoundError
+from tsdsr.errors import ModelError
 from tsdsr.files import StrPath
 from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.folded import FOLDED_CLASSES
 from tsdsr.models.network_folders import load_part
 from tsdsr.models.parts_check import check_parts
 from tsdsr.models.zoo import SPECS, ModelSpec
-from tsdsr.pipeline.model_files import MODEL_INDEX, PACKAGED_MODELS, is_exported, local_folder, require_index
+from tsdsr.pipeline.model_files import MODEL_INDEX, is_exported, require_index, resolve_model
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 PARTS = ("denoiser", "vae", "prompt")
 """Parts of a pipeline: subfolders of its folder."""
 
 
-def load_pipeline(
+def load_diffusers_pipeline(
     model: StrPath = "mini",
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
 ) -> OneStepSRPipeline:
-    """Load a pipeline by name, folder or hub id and move it to a device.
+    """Load a pipeline of any base model with diffusers and move it to a device.
+
+    Folding, quantising, compiling and exporting start from it. For restoring, :func:`tsdsr.load_pipeline` chooses what
+    starts and runs fastest.
 
     Args:
         model: "mini" (comes with the package), a folder made by ``save_pretrained`` or ``tsdsr convert``, or a hub id.
@@ -72,57 +66,13 @@ def read_pipeline(folder: StrPath, dtype: torch.dtype) -> OneStepSRPipeline:
     """Load the pipeline from a local folder, on the CPU. Configuration and weights are checked first.
 
     Raises:
-        ModelNotFoundError, ModelError, WeightsError, OutOfMemoryError: see :func:`load_pipeline`.
+        ModelNotFoundError, ModelError, WeightsError, OutOfMemoryError: see :func:`load_diffusers_pipeline`.
     """
     folder = Path(folder)
     spec, classes = check_pipeline_folder(folder)
     parts = {name: load_part(model_class, folder / name, dtype) for name, model_class in classes.items()}
     check_parts(spec, parts["denoiser"], parts["vae"], parts["prompt"], str(folder))
     return OneStepSRPipeline(**parts, model=spec.name)
-
-
-def resolve_model(model: StrPath) -> Path:
-    """Return the local folder of a model; a hub id is downloaded first.
-
-    Raises:
-        ModelNotFoundError, GatedModelError: see :func:`load_pipeline`.
-    """
-    name = os.fspath(model)
-    folder = local_folder(model)
-    if folder is not None:
-        return folder
-    if name in SPECS:
-        raise ModelNotFoundError(
-            f"{name!r} is a base model, not a one-step student. Download {SPECS[name].hub_id} and the released LoRA, "
-            f"make a pipeline with 'tsdsr convert', and pass its folder"
-        )
-    if os.path.isabs(name) or name.startswith((".", "~")) or name.count("/") != 1:
-        known = ", ".join(PACKAGED_MODELS)
-        raise ModelNotFoundError(f"{name}: no such model; give {known}, an existing folder, or a hub id 'owner/name'")
-    return fetch_from_hub(name)
-
-
-def fetch_from_hub(repo_id: str, patterns: list[str] | None = None) -> Path:
-    """Download a hub repository, or only its files that match ``patterns``, unless cached.
-
-    Raises:
-        ModelNotFoundError: unknown repository, or no connection and nothing cached.
-        GatedModelError: access has not been granted.
-    """
-    try:
-        return Path(snapshot_download(repo_id, allow_patterns=patterns))
-    except GatedRepoError as error:
-        raise GatedModelError(
-            f"{repo_id} is gated: accept its licence on its hub page, run 'hf auth login', and try again"
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelNotFoundError(
-            f"{repo_id}: no such folder here and no such model on the hub (a private one needs 'hf auth login')"
-        ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise ModelNotFoundError(
-            f"{repo_id}: no such folder here, and the hub cannot be reached; check the name or the connection"
-        ) from error
 
 
 def check_pipeline_folder(folder: StrPath) -> tuple[ModelSpec, dict[str, type[ModelMixin]]]:

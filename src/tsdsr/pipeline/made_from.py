@@ -38,7 +38,7 @@ class BatchSettings:
         restore (RestoreOptions): how pictures are restored. The number of tiles at a time has no effect on the result.
         write (WriteOptions): how results are stored.
         dtype (str | torch.dtype): precision, as given.
-        seed, icc, backend, quantize, preset: as given to ``tsdsr upscale``.
+        seed, icc, engine, quantize, preset: as given to ``tsdsr upscale``.
     """
 
     model: str | None
@@ -47,7 +47,7 @@ class BatchSettings:
     dtype: object = "auto"
     seed: int | None = None
     icc: str = "keep"
-    backend: str = "auto"
+    engine: str = "auto"
     quantize: str | None = None
     preset: str = "default"
 
@@ -80,7 +80,7 @@ class BatchSettings:
             "dtype": _SHORT_DTYPES.get(precision, precision),
             "seed": None if self.seed is None else int(self.seed),
             "icc": self.icc,
-            "backend": self.backend,
+            "engine": self.engine,
             "quantize": self.quantize,
             "preset": self.preset,
         }

@@ -7,15 +7,19 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
-from tsdsr.errors import ModelNotFoundError
+from tsdsr.errors import GatedModelError, MissingDependencyError, ModelNotFoundError, install_extra
 from tsdsr.files import StrPath
 from tsdsr.hashing import hash_model
+from tsdsr.models.zoo import SPECS
 
 PACKAGED_MODELS = ("mini",)
 """Models whose weights are part of the package."""
 
 MODEL_INDEX = "model_index.json"
 """Index file of a pipeline folder."""
+
+MINI_GRAPH = "denoiser/model.onnx"
+"""Graph of `mini` for ONNX Runtime in a pipeline folder: scaled latent ``z_lq`` → ``z_hat``."""
 
 EXPORT_INDEX = "tsdsr.json"
 """Index file of a folder made by ``tsdsr export``, in place of :data:`MODEL_INDEX`."""
@@ -29,19 +33,73 @@ def local_folder(model: StrPath) -> Path | None:
     return Path(name) if os.path.isdir(name) else None
 
 
+def resolve_model(model: StrPath) -> Path:
+    """Return the local folder of a model; a hub id is downloaded first.
+
+    Raises:
+        ModelNotFoundError, GatedModelError: see :func:`fetch_from_hub`.
+    """
+    name = os.fspath(model)
+    folder = local_folder(model)
+    if folder is not None:
+        return folder
+    if name in SPECS:
+        raise ModelNotFoundError(
+            f"{name!r} is a base model, not a one-step student. Download {SPECS[name].hub_id} and the released LoRA, "
+            f"make a pipeline with 'tsdsr convert', and pass its folder"
+        )
+    if os.path.isabs(name) or name.startswith((".", "~")) or name.count("/") != 1:
+        known = ", ".join(PACKAGED_MODELS)
+        raise ModelNotFoundError(f"{name}: no such model; give {known}, an existing folder, or a hub id 'owner/name'")
+    return fetch_from_hub(name)
+
+
+def fetch_from_hub(repo_id: str, patterns: list[str] | None = None) -> Path:
+    """Download a hub repository, or only its files that match ``patterns``, unless cached.
+
+    Raises:
+        ModelNotFoundError: unknown repository, or no connection and nothing cached.
+        GatedModelError: access has not been granted.
+        MissingDependencyError: huggingface_hub is not installed.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import (
+            GatedRepoError,
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+            RepositoryNotFoundError,
+        )
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{repo_id}: no such folder here, and a model on the hub needs huggingface_hub: {install_extra('torch')}"
+        ) from error
+    try:
+        return Path(snapshot_download(repo_id, allow_patterns=patterns))
+    except GatedRepoError as error:
+        raise GatedModelError(
+            f"{repo_id} is gated: accept its licence on its hub page, run 'hf auth login', and try again"
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelNotFoundError(
+            f"{repo_id}: no such folder here and no such model on the hub (a private one needs 'hf auth login')"
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ModelNotFoundError(
+            f"{repo_id}: no such folder here, and the hub cannot be reached; check the name or the connection"
+        ) from error
+
+
 def hash_of_model(model: StrPath) -> str:
     """Return the hash of a model's weights and configuration; a model on the hub is downloaded first.
 
     Raises:
-        ModelNotFoundError, GatedModelError: see :func:`~tsdsr.pipeline.loading.resolve_model`.
+        ModelNotFoundError, GatedModelError: see :func:`resolve_model`.
         ModelNotFoundError: the folder holds no model; it may be large, so it is not read.
         ModelError: its files cannot be read.
     """
-    folder = local_folder(model)
-    if folder is None:
-        from tsdsr.pipeline.loading import resolve_model
-
-        folder = resolve_model(model)
+    folder = resolve_model(model)
     require_index(folder)
     return hash_model(folder)
 
@@ -65,6 +123,20 @@ def base_model(folder: Path) -> str | None:
             continue
         return model if isinstance(model, str) else None
     return None
+
+
+def is_plain_mini(folder: Path) -> bool:
+    """Return whether a folder holds a pipeline of `mini` whose network is not folded."""
+    try:
+        index = json.loads((folder / MODEL_INDEX).read_text(encoding="utf-8"))
+        return index.get("model", "mini") == "mini" and index["denoiser"][-1] == "MiniUNet"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return False
+
+
+def has_graph(folder: Path) -> bool:
+    """Return whether a pipeline folder of `mini` holds its graph for ONNX Runtime."""
+    return is_plain_mini(folder) and (folder / MINI_GRAPH).is_file()
 
 
 def is_model(folder: Path) -> bool:

@@ -26,7 +26,7 @@ from tsdsr.pipeline.tensors import (
     OutputType,
     empty_result,
     from_array,
-    from_results,
+    from_tensors,
     result_dtype,
     to_pixels,
 )
@@ -121,9 +121,9 @@ class SRPipeline(ABC):
                 * ndarray (h, w, C), C = 1 or 3: uint8, uint16, or float32 in [0, 1];
                 * torch tensor (B, 3, h, w) or (3, h, w), floating point in [0, 1].
             scale, target_size, fit, color_fix, detail, tile, tile_overlap, tile_batch: see :class:`RestoreOptions`.
-            generator (int | numpy.random.Generator | torch.Generator | None): seed or generator that draws it, to sample
-                the latent from the encoder's posterior; None uses the mode and is deterministic. The noise does not
-                depend on the tiles.
+            generator (int | numpy.random.Generator | torch.Generator | None): a seed, or a generator that draws one, to
+                sample the latent from the encoder's posterior; None uses the mode and is deterministic. The noise does
+                not depend on the tiles.
             output_type ("pil" | "np" | "pt" | None): kind of result; default: that of the input.
             on_tile (callable | None): called with (finished, total) tiles of the denoiser.
 
@@ -144,7 +144,7 @@ class SRPipeline(ABC):
             canvas = empty_result(len(pixels), options.size(*pixels.shape[-2:]), kind, dtype)
             self._restore_into(canvas, pixels, options, generator, on_tile)
             results.append(canvas)
-        return SROutput(images=from_results(results, kind))
+        return SROutput(images=from_tensors(results, kind))
 
     @memory_reported(TOO_LARGE)
     def upscale_pixels(

@@ -1,122 +1,38 @@
-"""Restore one image file with a pipeline, including its metadata."""
+"""Restore pictures with a pipeline: colours, transparency and metadata around the pixels."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tsdsr.errors import ImageWriteError, InvalidInputError
-from tsdsr.files import StrPath, as_path, require_writable_file
-from tsdsr.images.formats import image_format, require_codec
+from tsdsr.errors import InvalidInputError
+from tsdsr.files import StrPath
 from tsdsr.images.icc import to_srgb
 from tsdsr.images.picture import Picture, Pixels
-from tsdsr.images.reading import DEFAULT_MAX_PIXELS
 from tsdsr.images.transparency import enlarge_alpha, fill_transparent
-from tsdsr.images.writing import WriteOptions
-from tsdsr.pipeline.batch import record, restore_file
-from tsdsr.pipeline.jobs import Job, check_targets
-from tsdsr.pipeline.made_from import BatchSettings
-from tsdsr.pipeline.model_files import base_model, hash_of_model, is_exported, local_folder
-from tsdsr.pipeline.options import RestoreKeywords, RestoreOptions, check_seed, is_count
-from tsdsr.pipeline.sources import named_file
-from tsdsr.result_records import ResultRecords
+from tsdsr.pipeline.model_files import base_model, has_graph, is_exported, local_folder
+from tsdsr.pipeline.options import RestoreOptions
 
 if TYPE_CHECKING:
-    import torch
-    from typing_extensions import Unpack
-
     from tsdsr.pipeline.batch import Restore
-    from tsdsr.pipeline.pipeline import OneStepSRPipeline, OnTile
+    from tsdsr.pipeline.sr_pipeline import SRPipeline
 
 Enlarge = Callable[[Pixels], Pixels]
 Visible = Callable[[int, int], tuple[slice, slice]]
 
 
-def upscale_file(
-    source: StrPath,
-    target: StrPath,
-    scale: float = 4.0,
-    *,
-    model: OneStepSRPipeline | StrPath = "mini",
-    device: str | torch.device = "auto",
-    dtype: str | torch.dtype = "auto",
-    seed: int | None = None,
-    icc: Literal["keep", "srgb"] = "keep",
-    max_pixels: int | None = DEFAULT_MAX_PIXELS,
-    write_options: WriteOptions | None = None,
-    on_tile: OnTile | None = None,
-    **options: Unpack[RestoreKeywords],
-) -> tuple[str, ...]:
-    """Restore and enlarge one image file, as ``tsdsr upscale`` does.
-
-    EXIF, XMP, ICC profile, resolution, transparency, grey and 16 bits are kept as far as the target's format
-    supports them. An existing target is replaced. What the result was made from is recorded in a hidden file beside
-    it, so that a later ``tsdsr upscale`` knows it.
-
-    Args:
-        source (str | PathLike): PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or JPEG XL, or a pipe that yields one.
-        target (str | PathLike): the result; its suffix determines the format. Missing folders are created.
-        scale (float): enlargement from 1 to 8.
-        model: a pipeline, used as it is, or an argument of :func:`~tsdsr.pipeline.loading.load_pipeline`, loaded for
-            this call. For several files, load the pipeline once.
-        device, dtype: device and precision to load a model with.
-        seed (int | None): sample the latent from the encoder's posterior with this seed; None uses the mode.
-        icc ("keep" | "srgb"): keep colours and ICC profile, or convert the pixels to sRGB; only the latter accepts high
-            dynamic range (PQ, HLG), which it tone-maps.
-        max_pixels (int | None): inputs with more pixels are rejected; None accepts any.
-        write_options (WriteOptions | None): quality, subsampling and compression of the result.
-        on_tile (callable | None): called with (finished, total) tiles.
-        options: ``target_size``, ``fit``, ``color_fix``, ``detail``, ``tile``, ``tile_overlap``, ``tile_batch``, see
-            :class:`~tsdsr.pipeline.options.RestoreOptions`.
-
-    Returns:
-        tuple of str: what was converted or dropped, such as "JPEG has no transparency: …".
-
-    Raises:
-        InvalidInputError: an argument is out of range; raised before the model is loaded.
-        ImageError: the source cannot be read, or the target cannot be written.
-        ModelError: the model cannot be loaded.
-        OutOfMemoryError: even the smallest tiles do not fit.
-    """
-    chosen, written = RestoreOptions(scale, **options), WriteOptions() if write_options is None else write_options
-    check_seed(seed)
-    _check_types(model, device, dtype, icc, max_pixels, written, on_tile)
-    job, weights = _checked_job(as_path(source, "source"), as_path(target, "target"), chosen), None
-    if isinstance(model, str | os.PathLike):
-        check_model(model, chosen, seed)
-        weights = hash_of_model(model)
-    made_from = BatchSettings(weights, chosen, written, dtype, seed, icc).made_from(job)
-    restore = picture_restorer(_loaded(model, device, dtype), chosen, seed, icc, on_tile)
-    notices = restore_file(job.image, job.destination, restore, max_pixels, written)
-    return (*notices, *record(job.destination, ResultRecords(), made_from))
-
-
-def _checked_job(source: Path, target: Path, options: RestoreOptions) -> Job:
-    """Return the job of one file after all checks that need no model.
-
-    Raises:
-        InvalidInputError: ``target`` cannot be written, or the source cannot be enlarged to the target size.
-        ImageError: the source cannot be read, or the target's format or place does not allow the result.
-    """
-    require_codec(target, image_format(target))
-    found = named_file(source)
-    if found.error is not None:
-        raise found.error
-    if os.path.exists(target) and target.samefile(source):
-        raise ImageWriteError(f"{target}: the result would overwrite the input; choose another name")
-    require_writable_file(target)
-    (job,) = check_targets([Job(source, target, data=found.data)], options)
-    if job.error is not None:
-        raise job.error
-    return job
+def _samples(folder: Path | None, engine: str) -> bool:
+    """Return whether a model in an engine takes a seed. `mini` in ONNX Runtime does: it has nothing to sample."""
+    if folder is None:
+        return engine in ("auto", "torch")
+    return not is_exported(folder) and (engine in ("auto", "torch") or (engine == "onnx" and has_graph(folder)))
 
 
 def check_model(
-    model: StrPath, options: RestoreOptions, seed: int | None, backend: str = "auto", upstream: bool = False
+    model: StrPath, options: RestoreOptions, seed: int | None, engine: str = "auto", upstream: bool = False
 ) -> None:
     """Check what can be known without loading a model: its smallest tile, and whether it can sample.
 
@@ -124,14 +40,14 @@ def check_model(
         model (str | PathLike): name, folder or hub id.
         options (RestoreOptions): how pictures are to be restored.
         seed (int | None): seed for sampling.
-        backend (str): see :func:`~tsdsr.runtimes.open_model.open_pipeline`.
+        engine (str): see :func:`tsdsr.load_pipeline`.
         upstream (bool): whether the released inference is to be reproduced.
 
     Raises:
         InvalidInputError: the model cannot be used with these options.
     """
     folder = local_folder(model)
-    if seed is not None and (backend in ("onnx", "openvino") or (folder is not None and is_exported(folder))):
+    if seed is not None and not _samples(folder, engine):
         raise InvalidInputError("an exported model takes the latent's mode and cannot sample it: leave out the seed")
     name = None if folder is None else base_model(folder)
     if name is not None and (upstream or options.tile not in ("auto", None)):
@@ -145,44 +61,8 @@ def check_model(
                 check_upstream_model(SPECS[name])
 
 
-def _check_types(
-    model: object,
-    device: object,
-    dtype: object,
-    icc: object,
-    max_pixels: object,
-    written: object,
-    on_tile: object,
-) -> None:
-    """Check the arguments of :func:`upscale_file` that no other function checks.
-
-    Raises:
-        InvalidInputError: one has a wrong type or value; the message names it.
-    """
-    import torch
-
-    from tsdsr.pipeline.pipeline import OneStepSRPipeline
-
-    if isinstance(model, str | os.PathLike):
-        as_path(model, "model")
-    elif not isinstance(model, OneStepSRPipeline):
-        raise InvalidInputError(f"model must be a pipeline, a name or a folder, got {type(model).__name__}")
-    if not isinstance(device, str | torch.device):
-        raise InvalidInputError(f"device must be a name such as 'auto' or a torch.device, got {device!r}")
-    if not isinstance(dtype, str | torch.dtype):
-        raise InvalidInputError(f"dtype must be a name such as 'auto' or a torch.dtype, got {dtype!r}")
-    if not isinstance(icc, str) or icc not in ("keep", "srgb"):
-        raise InvalidInputError(f"icc must be 'keep' or 'srgb', got {icc!r}")
-    if max_pixels is not None and not is_count(max_pixels, 1):
-        raise InvalidInputError(f"max_pixels must be None or a whole number of at least 1, got {max_pixels!r}")
-    if not isinstance(written, WriteOptions):
-        raise InvalidInputError(f"write_options must be a WriteOptions, got {type(written).__name__}")
-    if on_tile is not None and not callable(on_tile):
-        raise InvalidInputError(f"on_tile must be callable, got {type(on_tile).__name__}")
-
-
 def picture_restorer(
-    pipe: OneStepSRPipeline,
+    pipe: SRPipeline,
     options: RestoreOptions,
     seed: int | None = None,
     icc: Literal["keep", "srgb"] = "keep",
@@ -191,27 +71,16 @@ def picture_restorer(
     """Wrap a pipeline as a function from picture to picture.
 
     Args:
-        pipe (OneStepSRPipeline): a loaded pipeline.
+        pipe (SRPipeline): a loaded pipeline.
         options (RestoreOptions): how to restore pictures.
-        seed, icc, on_tile: see :func:`upscale_file`; every picture starts from the same seed.
+        seed, icc, on_tile: see :func:`~tsdsr.runtimes.upscale_file.upscale_file`; every picture starts from the same seed.
     """
-    import torch
 
     def restore(picture: Picture) -> Picture:
-        generator = None if seed is None else torch.Generator(pipe.device).manual_seed(int(seed))
-        enlarge = partial(pipe.upscale_pixels, generator=generator, on_tile=on_tile, **asdict(options))
+        enlarge = partial(pipe.upscale_pixels, generator=seed, on_tile=on_tile, **asdict(options))
         return restore_picture(to_srgb(picture) if icc == "srgb" else picture, enlarge, options.visible)
 
     return restore
-
-
-def _loaded(
-    model: OneStepSRPipeline | StrPath, device: str | torch.device, dtype: str | torch.dtype
-) -> OneStepSRPipeline:
-    from tsdsr.pipeline.loading import load_pipeline
-    from tsdsr.pipeline.pipeline import OneStepSRPipeline
-
-    return model if isinstance(model, OneStepSRPipeline) else load_pipeline(model, device, dtype)
 
 
 def restore_picture(picture: Picture, enlarge: Enlarge, visible: Visible | None = None) -> Picture:

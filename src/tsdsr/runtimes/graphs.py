@@ -88,9 +88,6 @@ class _Decoder(nn.Module):
         return image.float()
 
 
-GRAPHS = ("encoder", "denoiser", "decoder")
-"""The graphs of an exported pipeline."""
-
 _PARTS: dict[str, tuple[type[nn.Module], str, str]] = {
     "encoder": (_Encoder, "image", "latent"),
     "denoiser": (_Step, "z_lq", "z_hat"),
@@ -100,7 +97,7 @@ _PARTS: dict[str, tuple[type[nn.Module], str, str]] = {
 
 @torch.no_grad()
 def write_onnx(pipe: OneStepSRPipeline, name: str, path: StrPath) -> GraphInfo:
-    """Write one of :data:`GRAPHS`.
+    """Write one of :data:`~tsdsr.runtimes.export_index.GRAPHS`.
 
     Args:
         pipe (OneStepSRPipeline): on the CPU; the precision of its networks becomes the graph's. It is not changed.

@@ -1,60 +1,155 @@
-"""Open any model in any runtime. Models that are not exported yet are exported on first use and cached."""
+"""Load any model in the engine that starts and runs fastest, or in a given one.
+
+Models for ONNX Runtime and OpenVINO that are not exported yet are exported on first use and cached. torch is imported
+only if the engine needs it.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tsdsr import __version__
-from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError
+from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelNotFoundError, WeightsError, install_extra
 from tsdsr.files import StrPath
 from tsdsr.hashing import hash_model, hash_text
-from tsdsr.pipeline.loading import load_pipeline, resolve_model
-from tsdsr.pipeline.model_files import is_exported
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.runtimes.export import BACKENDS, Backend, ExportIndex, export_pipeline
+from tsdsr.pipeline.model_files import has_graph, is_exported, is_plain_mini, resolve_model
+from tsdsr.pipeline.sr_pipeline import SRPipeline
+from tsdsr.processor import has_gpu, multiplies_bf16
+from tsdsr.runtimes.export_index import BACKENDS, Backend, ExportIndex
 from tsdsr.runtimes.exported_pipeline import load_exported
+from tsdsr.runtimes.onnx_mini import load_onnx_mini
+
+if TYPE_CHECKING:
+    import torch
+
+Engine = Literal["auto", "onnx", "torch", "openvino"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+"""What can run a model."""
+
+WORTH_TORCH = 1_500_000
+"""Pixels of results from which torch, in bfloat16 or on a GPU, makes up for the second that its import takes."""
 
 
-def open_pipeline(
+def load_pipeline(
     model: StrPath = "mini",
-    backend: str = "auto",
-    device: str = "auto",
-    dtype: str = "auto",
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
     *,
+    engine: Engine = "auto",
+    provider: str = "auto",
+    threads: int | None = None,
+    pixels: int | None = None,
     cache: StrPath | None = None,
     say: Callable[[str], None] = lambda _: None,
-) -> OneStepSRPipeline:
-    """Open a pipeline in the given runtime.
+) -> SRPipeline:
+    """Load a model for restoring.
 
     Args:
-        model: argument of :func:`~tsdsr.pipeline.loading.load_pipeline`, or an exported folder.
-        backend ("auto" | "torch" | "onnx" | "openvino"): "auto" is an exported folder's own runtime, and PyTorch for
-            every other model. A model that is not exported yet is exported on first use, in float32 unless ``dtype`` is
-            "fp16" with ONNX Runtime.
-        device, dtype (str): in the form the runtime expects.
+        model (str | PathLike): "mini" (comes with the package), a pipeline folder, an exported folder, or a hub id.
+        device: "auto", or a device of torch ("cpu", "cuda", "cuda:1", "mps") or OpenVINO ("cpu", "gpu", "npu").
+        dtype: "auto", "fp32", "fp16" or "bf16"; see :func:`~tsdsr.devices.choose_dtype`. ONNX Runtime computes in the
+            precision of the graph, float32 for `mini`.
+        engine ("auto" | "onnx" | "torch" | "openvino"): what runs the model. "auto" takes an exported folder's own
+            engine, and torch for models without a graph. For `mini` it takes torch if that is installed, a GPU or
+            hardware for bfloat16 makes it faster, and there is enough to do; else ONNX Runtime.
+        provider (str): execution provider of ONNX Runtime; "auto" takes the best one that is there.
+        threads (int | None): CPU threads of ONNX Runtime and OpenVINO; default: one per core.
+        pixels (int | None): pixels of all results to make, if known; a small job does not wait for torch's import.
         cache (str | PathLike | None): folder of cached exports; default: ``$TSDSR_CACHE``, then ``~/.cache/tsdsr``.
         say (callable): called with a message when an export begins.
 
+    Returns:
+        SRPipeline: call it as ``load_pipeline()(image, scale=4).images``.
+
     Raises:
-        InvalidInputError: unknown backend, or the model was exported for another runtime.
-        TSDSRError: see :func:`~tsdsr.pipeline.loading.load_pipeline` and :func:`load_exported`.
+        InvalidInputError: unknown engine, or the model was exported for another one.
+        ModelNotFoundError: the model does not exist.
+        GatedModelError: the hub requires an accepted licence or a login.
+        WeightsError: configuration and weights do not match, or a weight is not finite.
+        MissingDependencyError: what the engine needs is not installed.
+        OutOfMemoryError: the weights do not fit into memory.
     """
-    if backend not in ("auto", "torch", *BACKENDS):
-        raise InvalidInputError(f"unknown backend {backend!r}; choose from auto, torch, {', '.join(BACKENDS)}")
-    if is_exported(Path(model)):
-        own = ExportIndex.read(Path(model)).backend
-        if backend not in ("auto", own):
-            raise InvalidInputError(f"{os.fspath(model)}: is exported for {own}, not for {backend}")
-        return load_exported(model, device, dtype)
-    for known in BACKENDS:
-        if backend == known:
-            return _load_cached(cached_export(model, known, dtype, cache, say), device, dtype)
-    return load_pipeline(model, device, dtype)
+    folder = resolve_model(model)
+    chosen = choose_engine(folder, str(device), str(dtype), engine, provider, pixels)
+    if is_exported(folder):
+        return load_exported(folder, str(device), str(dtype), threads, provider)
+    if chosen == "onnx" and has_graph(folder):
+        _check_onnx(str(device), str(dtype))
+        return load_onnx_mini(folder, provider, threads)
+    if chosen in BACKENDS:
+        return _load_cached(cached_export(folder, chosen, str(dtype), cache, say), str(device), str(dtype), provider)
+    _require_torch(model)
+    if is_plain_mini(folder):
+        from tsdsr.pipeline.torch_pipeline import load_torch_mini
+
+        return load_torch_mini(folder, device, dtype)
+    from tsdsr.pipeline.loading import load_diffusers_pipeline
+
+    return load_diffusers_pipeline(folder, device, dtype)
 
 
-def _load_cached(folder: Path, device: str, dtype: str) -> OneStepSRPipeline:
+def choose_engine(
+    folder: Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    engine: str = "auto",
+    provider: str = "auto",
+    pixels: int | None = None,
+) -> Any:
+    """Return the engine that :func:`load_pipeline` takes for the model in ``folder``. Nothing is loaded.
+
+    Raises:
+        InvalidInputError: unknown engine, or the model was exported for another one.
+    """
+    if engine not in ENGINES:
+        raise InvalidInputError(f"unknown engine {engine!r}; choose from {', '.join(ENGINES)}")
+    if is_exported(folder):
+        own = ExportIndex.read(folder).backend
+        if engine not in ("auto", own):
+            raise InvalidInputError(f"{folder}: is exported for {own}, not for {engine}")
+        return own
+    if engine != "auto":
+        return engine
+    if provider != "auto":
+        return "onnx"
+    if not has_graph(folder) or device not in ("auto", "cpu") or dtype.removeprefix("torch.") not in _ONNX_DTYPES:
+        return "torch"
+    if find_spec("torch") is None or (pixels is not None and pixels < WORTH_TORCH):
+        return "onnx"
+    faster = (device == "auto" and has_gpu()) or (dtype == "auto" and multiplies_bf16())
+    return "torch" if faster else "onnx"
+
+
+_ONNX_DTYPES = ("auto", "fp32", "float32")
+
+
+def _check_onnx(device: str, dtype: str) -> None:
+    """Check the arguments of torch for a graph in ONNX Runtime.
+
+    Raises:
+        InvalidInputError: they ask for what only torch does.
+    """
+    if device not in ("auto", "cpu"):
+        raise InvalidInputError(f"ONNX Runtime has providers instead of the device {device!r}: choose a provider")
+    if dtype.removeprefix("torch.") not in _ONNX_DTYPES:
+        raise InvalidInputError(f"ONNX Runtime computes mini in fp32: leave out the dtype {dtype!r}, or use torch")
+
+
+def _require_torch(model: StrPath) -> None:
+    """Check that torch is installed.
+
+    Raises:
+        MissingDependencyError: it is not.
+    """
+    if find_spec("torch") is None:
+        raise MissingDependencyError(f"{os.fspath(model)}: needs PyTorch: {install_extra('torch')}")
+
+
+def _load_cached(folder: Path, device: str, dtype: str, provider: str) -> SRPipeline:
     """Open a cached export.
 
     Raises:
@@ -62,7 +157,7 @@ def _load_cached(folder: Path, device: str, dtype: str) -> OneStepSRPipeline:
         TSDSRError: see :func:`load_exported`.
     """
     try:
-        return load_exported(folder, device, dtype)
+        return load_exported(folder, device, dtype, provider=provider)
     except (ModelNotFoundError, WeightsError) as error:
         reason = str(error).split(";", 1)[0]
         raise WeightsError(
@@ -79,7 +174,7 @@ def cached_export(
 ) -> Path:
     """Return the folder of a model's export, named by a hash of the model's files. Export if it does not exist.
 
-    Args: see :func:`open_pipeline`.
+    Args: see :func:`load_pipeline`.
 
     Raises:
         TSDSRError: the model cannot be loaded or exported.
@@ -91,8 +186,12 @@ def cached_export(
     target = root / "exported" / f"{folder.resolve().name}-{backend}-{digest}"
     if not is_exported(target):
         say(f"exporting {os.fspath(model)} for {backend}, once, to {target}")
+        _require_torch(model)
+        from tsdsr.pipeline.loading import load_diffusers_pipeline
+        from tsdsr.runtimes.export import export_pipeline
+
         try:
-            export_pipeline(load_pipeline(model, "cpu", stored), target, backend)
+            export_pipeline(load_diffusers_pipeline(model, "cpu", stored), target, backend)
         except (OSError, InvalidInputError):
             if not is_exported(target):  # unless another process was faster
                 raise

@@ -1,24 +1,21 @@
-"""Runtimes other than PyTorch: open a graph file as a function of one tensor.
-
-Tensors are float32 on the CPU and share memory with the runtimes' arrays. PyTorch does no computation.
-"""
+"""Runtimes other than torch: open a graph file as a function of one numpy array. Imports no torch."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from tsdsr.devices import choose_dtype
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, TSDSRError, WeightsError, install_extra
 from tsdsr.out_of_memory import mentions_lack_of_memory
-from tsdsr.runtimes.export import Backend, import_openvino
+from tsdsr.processor import multiplies_bf16
+from tsdsr.runtimes.export_index import Backend
 
-Graph = Callable[[Tensor], Tensor]
-"""A network in a runtime: (1, C, h, w) → (1, C', h', w'), float32, on the CPU."""
+Graph = Callable[[np.ndarray], np.ndarray]
+"""A network in a runtime: (1, C, h, w) → (1, C', h', w'), float32."""
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -26,93 +23,139 @@ _PROVIDERS = {
     "directml": "DmlExecutionProvider",
     "coreml": "CoreMLExecutionProvider",
 }
-_HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_LONG_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
-def runtime_dtype(backend: Backend, stored: str, dtype: str | torch.dtype, device: str) -> torch.dtype:
-    """Return the precision in which a runtime will compute.
+def runtime_dtype(backend: Backend, stored: str, dtype: str, device: str) -> str:
+    """Return the precision in which a runtime will compute: "fp32", "fp16" or "bf16".
 
     ONNX Runtime computes in the precision of the file, OpenVINO in the requested one.
 
     Args:
         backend ("onnx" | "openvino"): the runtime.
         stored ("fp32" | "fp16"): precision of the file.
-        dtype: "auto", "fp32", "fp16", "bf16" or a torch dtype. With ONNX Runtime, "auto" is the precision of the file.
-            With OpenVINO it is that of :func:`tsdsr.devices.choose_dtype` on the CPU, float16 on other devices.
+        dtype (str): "auto", "fp32", "fp16" or "bf16". With ONNX Runtime, "auto" is the precision of the file. With
+            OpenVINO it is bfloat16 on a CPU whose hardware supports it, else float32, and float16 on other devices.
         device (str): device to compute on.
 
     Raises:
+        ModelError: unknown precision.
         InvalidInputError: ONNX Runtime cannot compute in that precision.
     """
+    named = _LONG_NAMES.get(str(dtype).removeprefix("torch."), str(dtype))
+    if named != "auto" and named not in _HINTS:
+        raise ModelError(f"unknown dtype {dtype!r}; choose from auto, fp32, fp16, bf16")
     if backend == "openvino":
-        if dtype == "auto" and device not in ("auto", "cpu"):
-            return torch.float16
-        return choose_dtype(dtype, torch.device("cpu"))
-    own = choose_dtype(stored, torch.device("cpu"))
-    if dtype != "auto" and choose_dtype(dtype, torch.device("cpu")) is not own:
+        if named != "auto":
+            return named
+        if device not in ("auto", "cpu"):
+            return "fp16"
+        return "bf16" if multiplies_bf16() else "fp32"
+    if named not in ("auto", stored):
         raise InvalidInputError(
             f"this model was exported in {stored}, and ONNX Runtime computes in nothing else: leave out the dtype, or "
             f"export again in another one (fp32, fp16)"
         )
-    return own
+    return stored
 
 
-def opener(backend: Backend, device: str, dtype: torch.dtype, threads: int) -> Callable[[Path], Graph]:
+def opener(
+    backend: Backend, device: str, dtype: str, provider: str = "auto", threads: int | None = None
+) -> Callable[[Path], Graph]:
     """Return a function that opens graph files.
 
     Args:
         backend ("onnx" | "openvino"): the runtime.
-        device (str): "auto", "cpu" or, for ONNX Runtime, "cuda", "cuda:1", "directml", "coreml", for OpenVINO "gpu",
-            "gpu.1", "npu". "auto" selects CUDA if ONNX Runtime supports it, else the CPU.
-        dtype (torch.dtype): compute precision of OpenVINO.
-        threads (int): CPU threads.
+        device (str): "auto", "cpu" or, for OpenVINO, "gpu", "gpu.1", "npu".
+        dtype (str): compute precision of OpenVINO.
+        provider (str): execution provider of ONNX Runtime, see :func:`open_onnx`.
+        threads (int | None): CPU threads; default: one per core.
 
     Raises:
         MissingDependencyError: the runtime is not installed.
-        ModelError: the runtime does not support the device.
+        InvalidInputError: the runtime has no such device.
+        ModelError: the runtime does not support the device or the provider here.
     """
-    return _onnx_opener(device, threads) if backend == "onnx" else _openvino_opener(device, dtype, threads)
+    if backend == "openvino":
+        return _openvino_opener(device, dtype, threads)
+    if device not in ("auto", "cpu"):
+        raise InvalidInputError(f"ONNX Runtime has providers instead of the device {device!r}: choose a provider")
+    return lambda path: open_onnx(path, provider, threads)
 
 
-def _onnx_opener(device: str, threads: int) -> Callable[[Path], Graph]:
+def open_onnx(path: Path, provider: str = "auto", threads: int | None = None) -> Graph:
+    """Open a graph in ONNX Runtime.
+
+    Args:
+        path (Path): the ONNX file.
+        provider (str): "auto", "cpu", "cuda", "directml" or "coreml". "auto" selects CUDA if it is there, else the CPU.
+        threads (int | None): CPU threads; default: one per core.
+
+    Raises:
+        MissingDependencyError: ONNX Runtime is not installed.
+        ModelError: the provider is not there.
+        WeightsError: the graph cannot be loaded.
+    """
     try:
         import onnxruntime
     except ImportError as error:
         raise MissingDependencyError(f"this needs ONNX Runtime: {install_extra('onnx')}") from error
     available = onnxruntime.get_available_providers()
-    if device == "auto":
-        device = "cuda" if _PROVIDERS["cuda"] in available else "cpu"
-    kind, _, number = device.partition(":")
-    if _PROVIDERS.get(kind) not in available or not (number or "0").isdecimal():
-        known = ", ".join(name for name, provider in _PROVIDERS.items() if provider in available)
-        raise ModelError(f"device {device!r} cannot be used by ONNX Runtime here, only {known}")
-    provider = (_PROVIDERS[kind], {"device_id": number} if number else {})
+    if provider == "auto":
+        provider = "cuda" if _PROVIDERS["cuda"] in available else "cpu"
+    if _PROVIDERS.get(provider) not in available:
+        known = ", ".join(name for name, value in _PROVIDERS.items() if value in available)
+        raise ModelError(f"provider {provider!r} cannot be used by ONNX Runtime here, only {known}")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or usable_cores()
     options.log_severity_level = 4  # errors are raised as exceptions
-
-    def open_graph(path: Path) -> Graph:
-        session = _reported(path, lambda: onnxruntime.InferenceSession(path, options, providers=[provider]))
-        name = session.get_inputs()[0].name
-        return _guarded(path, lambda x: session.run(None, {name: x})[0])
-
-    return open_graph
+    session = _reported(path, lambda: onnxruntime.InferenceSession(path, options, providers=[_PROVIDERS[provider]]))
+    name = session.get_inputs()[0].name
+    return _guarded(path, lambda x: session.run(None, {name: x})[0])
 
 
-def _openvino_opener(device: str, dtype: torch.dtype, threads: int) -> Callable[[Path], Graph]:
+def usable_cores() -> int:
+    """Return the number of threads to compute with: ``OMP_NUM_THREADS`` if set, else the cores of this process."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _openvino_opener(device: str, dtype: str, threads: int | None) -> Callable[[Path], Graph]:
     core = import_openvino().Core()
     name = "CPU" if device == "auto" else device.upper()
     if name not in core.available_devices:
         raise ModelError(f"device {device!r} cannot be used by OpenVINO here, only {', '.join(core.available_devices)}")
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[dtype]}
     if name == "CPU":
-        settings["INFERENCE_NUM_THREADS"] = str(threads)
+        settings["INFERENCE_NUM_THREADS"] = str(threads or usable_cores())
 
     def open_graph(path: Path) -> Graph:
         compiled = _reported(path, lambda: core.compile_model(path, name, settings))
         return _guarded(path, lambda x: compiled(x)[0])
 
     return open_graph
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO.
+
+    Raises:
+        MissingDependencyError: OpenVINO is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingDependencyError(f"this needs OpenVINO: {install_extra('openvino')}") from error
+    return openvino
+
+
+def each(graph: Graph, x: np.ndarray) -> np.ndarray:
+    """Run a graph on each sample of a batch, because graphs take one sample."""
+    results = [graph(x[i : i + 1]) for i in range(len(x))]
+    return results[0] if len(results) == 1 else np.concatenate(results)
 
 
 def _reported(path: Path, load: Callable[[], Any]) -> Any:
@@ -123,11 +166,12 @@ def _reported(path: Path, load: Callable[[], Any]) -> Any:
 
 
 def _guarded(path: Path, run: Callable[[Any], Any]) -> Graph:
-    """Wrap a runtime call: convert tensors, and raise its errors as ours except for a lack of memory."""
+    """Wrap a runtime call: raise its errors as ours, except for a lack of memory."""
 
-    def call(x: Tensor) -> Tensor:
+    def call(x: np.ndarray) -> np.ndarray:
         try:
-            return torch.from_numpy(run(x.float().contiguous().numpy()))
+            result: np.ndarray = run(np.ascontiguousarray(x, np.float32))
+            return result
         except Exception as error:
             if isinstance(error, MemoryError) or mentions_lack_of_memory(str(error)):
                 raise MemoryError(_summary(error)) from error

@@ -1,0 +1,91 @@
+"""What the folder of a `mini` pipeline says besides the network's weights. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tsdsr.arrays import Array
+from tsdsr.errors import ModelNotFoundError, WeightsError
+from tsdsr.models.space_to_depth import depth_to_space, space_to_depth
+from tsdsr.safetensors_header import read_header
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+"""Name of the weights in the folder of each part."""
+
+
+@dataclass(frozen=True)
+class MiniLatents:
+    """Images ↔ scaled latents of `mini`.
+
+    Attributes:
+        patch (int): edge in pixels of the block that becomes one latent position.
+        scaling (float): latents of images in [-1, 1] are multiplied by it.
+    """
+
+    patch: int
+    scaling: float
+
+    def encode(self, x: Array) -> Array:
+        """Map images (B, 3, H, W) in [0, 1] to scaled latents (B, 3 patch², H/patch, W/patch)."""
+        return space_to_depth(x * (2 * self.scaling) - self.scaling, self.patch)
+
+    def decode(self, z: Array) -> Array:
+        """Map scaled latents (B, 3 patch², h, w) to images (B, 3, h patch, w patch), nominally in [0, 1]."""
+        return depth_to_space(z * (0.5 / self.scaling) + 0.5, self.patch)
+
+    @classmethod
+    def read(cls, folder: Path) -> MiniLatents:
+        """Read the latent space of a pipeline folder.
+
+        Raises:
+            ModelNotFoundError, WeightsError: the configuration is missing or wrong.
+        """
+        config = read_json(folder / "vae" / "config.json")
+        patch, scaling = config.get("patch_size", 4), config.get("scaling_factor", 1.72)
+        if patch != 4:
+            raise WeightsError(f"{folder / 'vae' / 'config.json'}: patch_size is {patch!r}, not 4 as in mini")
+        if not isinstance(scaling, int | float) or not 0 < scaling < math.inf:
+            raise WeightsError(f"{folder / 'vae' / 'config.json'}: scaling_factor is {scaling!r}, no positive number")
+        return cls(patch, float(scaling))
+
+
+def prompt_label(folder: Path, prompts: int) -> int:
+    """Return the index of the fixed prompt of a pipeline folder.
+
+    Args:
+        folder (Path): the pipeline.
+        prompts (int): number of prompts that the network has learned.
+
+    Raises:
+        ModelNotFoundError, WeightsError: it is missing, or the network has no such prompt.
+    """
+    path = folder / "prompt" / WEIGHTS
+    if not path.is_file():
+        raise ModelNotFoundError(f"{path}: is missing; copy or convert the model again")
+    stored = read_header(path).get("labels")
+    label = -1 if stored is None or stored.dtype != "I64" or stored.shape != (1,) else int(stored.read()[0])
+    if not 0 <= label < prompts:
+        raise WeightsError(f"{path}: holds no label of a prompt from 0 to {prompts - 1}; copy the model again")
+    return label
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a configuration, a JSON object.
+
+    Raises:
+        ModelNotFoundError: there is none.
+        WeightsError: it is no JSON object.
+    """
+    if not path.is_file():
+        raise ModelNotFoundError(f"{path}: is missing; copy or convert the model again")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: is not valid JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise WeightsError(f"{path}: is not a JSON object")
+    return values
