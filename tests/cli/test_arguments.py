@@ -21,8 +21,8 @@ from tsdsr.pipeline.convert import save_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 LOADERS = (
-    "runtimes.open_model.open_pipeline",
-    "pipeline.loading.load_pipeline",
+    "runtimes.open_model.load_pipeline",
+    "pipeline.loading.load_diffusers_pipeline",
     "pipeline.loading.read_pipeline",
     "pipeline.convert.convert_released",
 )

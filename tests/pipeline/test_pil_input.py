@@ -10,7 +10,7 @@ from PIL import Image
 
 from tsdsr.errors import InvalidInputError
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.pipeline.upscale import upscale_file
+from tsdsr.runtimes.upscale_file import upscale_file
 
 ORIENTATION = 0x0112
 

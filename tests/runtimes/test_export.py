@@ -27,7 +27,7 @@ from tsdsr.runtimes import export, open_model
 from tsdsr.runtimes.export import Backend, export_pipeline
 from tsdsr.runtimes.exported_pipeline import load_exported
 from tsdsr.runtimes.graphs import GraphInfo, write_onnx
-from tsdsr.runtimes.open_model import open_pipeline
+from tsdsr.runtimes.open_model import load_pipeline
 
 for package in ("onnx", "onnxruntime", "onnxscript", "openvino"):
     pytest.importorskip(package)
@@ -245,7 +245,7 @@ def test_mistakes_and_damage_are_named(exported: Callable[[str, Backend], Path],
     with pytest.raises(ModelNotFoundError, match=r"holds no tsdsr\.json.*tsdsr export"):
         load_exported(tmp_path)
     with pytest.raises(InvalidInputError, match="unknown backend 'tflite'"):
-        open_pipeline("mini", "tflite")
+        load_pipeline("mini", "tflite")
     with pytest.raises(InvalidInputError, match="bfloat16 cannot be exported"):
         export_pipeline(load_diffusers_pipeline("mini", "cpu", "bf16"), tmp_path / "new")
     with pytest.raises(InvalidInputError, match="exists already"):

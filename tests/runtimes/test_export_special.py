@@ -18,7 +18,7 @@ from tsdsr.runtimes import open_model
 from tsdsr.runtimes.export import Backend, ExportIndex, export_pipeline
 from tsdsr.runtimes.exported_pipeline import load_exported
 from tsdsr.runtimes.graphs import GRAPHS, write_onnx
-from tsdsr.runtimes.open_model import open_pipeline
+from tsdsr.runtimes.open_model import load_pipeline
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
@@ -65,10 +65,10 @@ def test_a_damaged_cached_export_names_its_folder(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(open_model, "load_pipeline", lambda *_: None)
     folder = open_model.cached_export("mini", "onnx", cache=tmp_path)
     with pytest.raises(WeightsError, match=f"cached export is damaged .*delete the folder {folder} and run again"):
-        open_pipeline("mini", "onnx", cache=tmp_path)
+        load_pipeline("mini", "onnx", cache=tmp_path)
     (folder / "denoiser.onnx").unlink()
     with pytest.raises(WeightsError, match=f"is missing.*delete the folder {folder} and run again"):
-        open_pipeline("mini", "onnx", cache=tmp_path)
+        load_pipeline("mini", "onnx", cache=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -93,9 +93,12 @@ def upscale(
             jobs = batch.jobs
             if batch.pending:
                 check_model(model, options, seed, engine.value, preset is PresetChoice.upstream)
-                pixels = sum(job.pixels for job in batch.pending)
-                pipe = _open(model, engine, provider, device, dtype, quantize, compile, pixels)
-                restore = _restore(pipe, options, seed, icc, preset, bars)
+                if preset is PresetChoice.upstream:
+                    restore = _upstream_restore(_open_diffusers(model, device, dtype, quantize, compile), options, icc)
+                else:
+                    pixels = sum(job.pixels for job in batch.pending)
+                    pipe = _open(model, engine, provider, device, dtype, quantize, compile, pixels)
+                    restore = _restore(pipe, options, seed, icc, bars)
             batch.run(restore, max_pixels, counts, bars)
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or another signal that ends the command
         _say_summary(jobs, output, counts, time.perf_counter() - started, interrupted=True)
@@ -175,7 +178,7 @@ def _open(
 ) -> SRPipeline:
     """Load the model for a number of pixels, and apply the requested optimisations."""
     if compile or quantize is not None:
-        return _open_optimised(model, device, dtype, quantize, compile)
+        return _open_diffusers(model, device, dtype, quantize, compile)
     from tsdsr.runtimes.open_model import load_pipeline
 
     return load_pipeline(
@@ -184,10 +187,10 @@ def _open(
     )  # fmt: skip
 
 
-def _open_optimised(
+def _open_diffusers(
     model: str, device: str, dtype: DtypeChoice, quantize: QuantizeChoice | None, compile: bool
 ) -> OneStepSRPipeline:
-    """Load the model with diffusers, and quantise or compile it."""
+    """Load the model with diffusers; quantise or compile it if asked to."""
     from tsdsr.devices import choose_device
     from tsdsr.optimize.compile import compile_pipeline, require_compiler
     from tsdsr.pipeline.loading import load_diffusers_pipeline
@@ -204,12 +207,9 @@ def _restore(
     options: RestoreOptions,
     seed: int | None,
     icc: IccChoice,
-    preset: PresetChoice,
     bars: ProgressBars,
 ) -> Restore:
     """Wrap the model as a function from picture to picture, with a progress bar for tiles of large images."""
-    if preset is PresetChoice.upstream:
-        return _upstream_restore(pipe, options, icc)
     from tsdsr.pipeline.tile_plan import check_tile
     from tsdsr.pipeline.upscale import picture_restorer
 

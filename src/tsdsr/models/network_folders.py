@@ -211,8 +211,13 @@ def _empty_network(model_class: type[ModelMixin], config: Mapping[str, Any], fol
     Raises:
         WeightsError: the configuration describes none.
     """
+
+    def build() -> nn.Module:
+        network: nn.Module = model_class.from_config(dict(config))
+        return network
+
     with _quiet():
-        return _empty(model_class, config, folder, lambda: model_class.from_config(dict(config)))
+        return _empty(model_class, config, folder, build)
 
 
 def _empty(

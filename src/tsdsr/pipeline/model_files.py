@@ -129,7 +129,7 @@ def is_plain_mini(folder: Path) -> bool:
     """Return whether a folder holds a pipeline of `mini` whose network is not folded."""
     try:
         index = json.loads((folder / MODEL_INDEX).read_text(encoding="utf-8"))
-        return index.get("model", "mini") == "mini" and index["denoiser"][-1] == "MiniUNet"
+        return bool(index.get("model", "mini") == "mini" and index["denoiser"][-1] == "MiniUNet")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return False
 

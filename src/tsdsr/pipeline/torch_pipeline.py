@@ -112,7 +112,8 @@ class TorchMini(TorchPipeline):
     def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
         """Encode images; mini's latents are exact, so there is nothing to sample. See :meth:`SRPipeline.encode`."""
         with stage("encode"):
-            return self.latents.encode(x)
+            latents: Tensor = self.latents.encode(x)
+        return latents
 
     @torch.no_grad()
     def denoise(self, z_lq: Tensor) -> Tensor:
@@ -122,7 +123,8 @@ class TorchMini(TorchPipeline):
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         with stage("decode"):
-            return self.latents.decode(z)
+            images: Tensor = self.latents.decode(z)
+        return images
 
 
 def load_torch_mini(folder: Path, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto") -> TorchMini:
@@ -139,5 +141,5 @@ def load_torch_mini(folder: Path, device: str | torch.device = "auto", dtype: st
     network = load_plain(MiniNetwork, folder / "denoiser", choose_dtype(dtype, chosen), "MiniUNet")
     label = prompt_label(folder, network.prompt_embedding.num_embeddings)
     if chosen.type == "cpu":
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
     return TorchMini(network.to(chosen), MiniLatents.read(folder), label)

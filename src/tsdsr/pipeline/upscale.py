@@ -73,7 +73,7 @@ def picture_restorer(
     Args:
         pipe (SRPipeline): a loaded pipeline.
         options (RestoreOptions): how to restore pictures.
-        seed, icc, on_tile: see :func:`~tsdsr.runtimes.upscale_file.upscale_file`; every picture starts from the same seed.
+        seed, icc, on_tile: see :func:`~tsdsr.runtimes.upscale_file.upscale_file`; every picture has the same seed.
     """
 
     def restore(picture: Picture) -> Picture:

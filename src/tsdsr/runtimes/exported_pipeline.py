@@ -57,7 +57,8 @@ class ExportedPipeline(SRPipeline):
                 "an exported model takes the latent's mode and cannot sample it: leave out the seed"
             )
         with stage("encode"):
-            return each(self.encoder, x * 2 - 1) * np.float32(self.scaling_factor)
+            latents: np.ndarray = each(self.encoder, x * 2 - 1) * np.float32(self.scaling_factor)
+        return latents
 
     def denoise(self, z_lq: np.ndarray) -> np.ndarray:
         with stage("denoise"):
@@ -65,7 +66,8 @@ class ExportedPipeline(SRPipeline):
 
     def decode(self, z: np.ndarray) -> np.ndarray:
         with stage("decode"):
-            return each(self.decoder, z / np.float32(self.scaling_factor)) / 2 + np.float32(0.5)
+            images: np.ndarray = each(self.decoder, z / np.float32(self.scaling_factor)) / 2 + np.float32(0.5)
+        return images
 
 
 def load_exported(

@@ -23,7 +23,7 @@ from tsdsr.images.reading import read_picture
 from tsdsr.images.writing import WriteOptions, write_picture
 from tsdsr.pipeline.convert import save_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.pipeline.upscale import upscale_file
+from tsdsr.runtimes.upscale_file import upscale_file
 
 
 @pytest.fixture
