@@ -23,8 +23,8 @@ from tsdsr.evaluation.scoring import evaluate
 from tsdsr.images.reading import read_picture
 from tsdsr.images.writing import write_picture
 from tsdsr.pipeline.loading import load_diffusers_pipeline
+from tsdsr.pipeline.picture_restorer import restore_picture
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.pipeline.upscale import restore_picture
 
 METRICS = ("psnr", "lpips", "dists", "niqe")
 

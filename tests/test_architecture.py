@@ -23,6 +23,8 @@ EVERYONES = {
     "arrays",
     "devices",
     "memory",
+    "processor",
+    "safetensors_header",
     "hashing",
     "machine",
     "measuring",
@@ -50,7 +52,7 @@ MAY_IMPORT = {
     "data": {"images"},
     "pipeline": {"diffusion", "models", "images"},
     "optimize": {"diffusion", "models", "pipeline"},
-    "runtimes": {"diffusion", "models", "pipeline", "optimize"},
+    "runtimes": {"diffusion", "models", "pipeline", "optimize", "images"},
     "benchmark": {"models", "pipeline", "optimize", "images"},
     "training": {"diffusion", "models", "data"},
     "recipes": {"training", "data"},
@@ -146,7 +148,7 @@ def test_images_need_no_torch() -> None:
 
 def test_checking_arguments_needs_no_torch() -> None:
     """A wrong argument is reported before torch is imported, which takes seconds."""
-    code = "import sys, tsdsr.pipeline.upscale; print('torch' in sys.modules)"
+    code = "import sys, tsdsr.pipeline.picture_restorer; print('torch' in sys.modules)"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert result.stdout.strip() == "False"
@@ -248,7 +250,8 @@ def test_functions_for_users_take_strings_as_paths() -> None:
         "evaluation.scoring": ("evaluate",),
         "models.lora": ("read_released_lora", "read_embeddings"),
         "pipeline.convert": ("convert_released", "save_pipeline"),
-        "pipeline.upscale": ("upscale_file",),
+        "runtimes.open_model": ("load_pipeline",),
+        "runtimes.upscale_file": ("upscale_file",),
         "runtimes.export": ("export_pipeline",),
         "study.create": ("create_study",),
         "study.server": ("serve",),

@@ -14,7 +14,7 @@ from tsdsr.images.picture import Picture
 from tsdsr.images.reading import is_plain, read_picture, read_rgb
 from tsdsr.images.writing import write_picture
 from tsdsr.pipeline.batch import restore_file
-from tsdsr.pipeline.upscale import restore_picture
+from tsdsr.pipeline.picture_restorer import restore_picture
 
 SOURCES = {
     "PQ in PNG": lambda p: write_png(p / "a.png", flat(90, 80, 70), cicp(9, 16)),

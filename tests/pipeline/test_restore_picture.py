@@ -13,7 +13,7 @@ from tests.images.pictures import metadata
 from tests.images.test_transparency import shape
 from tsdsr.images.picture import Picture, Pixels
 from tsdsr.pipeline.loading import load_diffusers_pipeline
-from tsdsr.pipeline.upscale import restore_picture
+from tsdsr.pipeline.picture_restorer import restore_picture
 
 
 def composite(pixels: Pixels, alpha: Pixels, background: int) -> Pixels:

@@ -23,8 +23,8 @@ from tsdsr.optimize.compile import compile_pipeline
 from tsdsr.optimize.fold import fold
 from tsdsr.optimize.quantize import QUANTIZE_MODES, QuantizeMode, quantize
 from tsdsr.pipeline.loading import load_diffusers_pipeline
+from tsdsr.pipeline.picture_restorer import restore_picture
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.pipeline.upscale import restore_picture
 from tsdsr.pipeline.upstream import upscale_like_upstream
 from tsdsr.pixels import to_tensor, to_uint8
 

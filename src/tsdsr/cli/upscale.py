@@ -78,7 +78,7 @@ def upscale(
             from tsdsr.images.writing import WriteOptions
             from tsdsr.pipeline.made_from import BatchSettings
             from tsdsr.pipeline.options import RestoreOptions
-            from tsdsr.pipeline.upscale import check_model
+            from tsdsr.pipeline.picture_restorer import check_model
 
             options = RestoreOptions(
                 scale, parse_target(target), fit.value, color_fix.value, detail, parse_tile(tile), tile_batch=tile_batch
@@ -210,8 +210,8 @@ def _restore(
     bars: ProgressBars,
 ) -> Restore:
     """Wrap the model as a function from picture to picture, with a progress bar for tiles of large images."""
+    from tsdsr.pipeline.picture_restorer import picture_restorer
     from tsdsr.pipeline.tile_plan import check_tile
-    from tsdsr.pipeline.upscale import picture_restorer
 
     check_tile(pipe.spec, options.tile)
     return picture_restorer(pipe, options, seed, icc.value, lambda done, total: bars.report("tiles", done, total))

@@ -16,9 +16,9 @@ from tsdsr.pipeline.jobs import Job, check_targets
 from tsdsr.pipeline.made_from import BatchSettings
 from tsdsr.pipeline.model_files import hash_of_model
 from tsdsr.pipeline.options import RestoreKeywords, RestoreOptions, check_seed, is_count
+from tsdsr.pipeline.picture_restorer import check_model, picture_restorer
 from tsdsr.pipeline.sources import named_file
 from tsdsr.pipeline.sr_pipeline import OnTile, SRPipeline
-from tsdsr.pipeline.upscale import check_model, picture_restorer
 from tsdsr.result_records import ResultRecords
 from tsdsr.runtimes.open_model import Engine, load_pipeline
 

@@ -1,0 +1,80 @@
+"""Which engine runs a model, and arguments that an engine does not take."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tsdsr.errors import InvalidInputError, MissingDependencyError
+from tsdsr.pipeline.model_files import MINI_GRAPH, has_graph, resolve_model
+from tsdsr.runtimes import open_model
+from tsdsr.runtimes.open_model import WORTH_TORCH, choose_engine, load_pipeline
+
+
+@pytest.fixture
+def mini(tmp_path: Path) -> Path:
+    """mini with a graph, of which only the presence matters here."""
+    folder = tmp_path / "mini"
+    shutil.copytree(resolve_model("mini"), folder)
+    (folder / MINI_GRAPH).write_bytes(b"")
+    return folder
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine with torch, without a GPU, without bfloat16."""
+    monkeypatch.setattr(open_model, "find_spec", lambda name: name)
+    monkeypatch.setattr(open_model, "has_gpu", lambda: False)
+    monkeypatch.setattr(open_model, "multiplies_bf16", lambda: False)
+    return monkeypatch
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_plain_processor_takes_onnx_runtime(mini: Path) -> None:
+    assert choose_engine(mini) == "onnx"
+    assert choose_engine(mini, "cpu", "fp32") == "onnx"
+    assert choose_engine(mini, engine="torch") == "torch"
+
+
+@pytest.mark.parametrize("faster", ["has_gpu", "multiplies_bf16"])
+def test_torch_where_it_is_faster_and_there_is_enough_to_do(
+    mini: Path, machine: pytest.MonkeyPatch, faster: str
+) -> None:
+    machine.setattr(open_model, faster, lambda: True)
+    assert choose_engine(mini) == "torch"
+    assert choose_engine(mini, pixels=WORTH_TORCH) == "torch"
+    assert choose_engine(mini, pixels=WORTH_TORCH - 1) == "onnx"
+    assert choose_engine(mini, "cpu", "fp32") == "onnx"
+    assert choose_engine(mini, provider="cpu") == "onnx"
+    machine.setattr(open_model, "find_spec", lambda _: None)
+    assert choose_engine(mini) == "onnx"
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(("device", "dtype"), [("cuda", "auto"), ("mps", "auto"), ("cpu", "bf16"), ("auto", "fp16")])
+def test_what_only_torch_does_takes_torch(mini: Path, device: str, dtype: str) -> None:
+    assert choose_engine(mini, device, dtype, pixels=1) == "torch"
+    with pytest.raises(InvalidInputError, match="ONNX Runtime"):
+        load_pipeline(mini, device, dtype, engine="onnx")
+
+
+@pytest.mark.usefixtures("machine")
+def test_models_without_a_graph_take_torch(mini: Path) -> None:
+    (mini / MINI_GRAPH).unlink()
+    assert not has_graph(mini)
+    assert choose_engine(mini, pixels=1) == "torch"
+
+
+def test_without_torch_the_extra_is_named(mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_model, "find_spec", lambda _: None)
+    with pytest.raises(MissingDependencyError, match=r"needs PyTorch: .*torch"):
+        load_pipeline(mini, engine="torch")
+    with pytest.raises(MissingDependencyError, match=r"needs PyTorch: .*torch"):
+        load_pipeline(mini, engine="openvino", cache=mini / "cache")
+
+
+def test_an_unknown_engine_lists_the_known_ones(mini: Path) -> None:
+    with pytest.raises(InvalidInputError, match="unknown engine 'tflite'; choose from auto, onnx, torch, openvino"):
+        load_pipeline(mini, engine="tflite")  # type: ignore[arg-type]

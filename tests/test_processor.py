@@ -1,0 +1,30 @@
+"""The processor's abilities are those that torch reports."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from tsdsr import processor
+from tsdsr.devices import choose_dtype
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/cpuinfo is Linux's")
+def test_bfloat16_as_torch_sees_it() -> None:
+    assert processor.multiplies_bf16() is (choose_dtype("auto", torch.device("cpu")) is torch.bfloat16)
+
+
+@pytest.mark.parametrize(("flags", "expected"), [({"avx512_bf16"}, True), ({"amx_bf16"}, True), ({"avx2"}, False)])
+def test_flags(monkeypatch: pytest.MonkeyPatch, flags: set[str], expected: bool) -> None:
+    monkeypatch.setattr(processor, "processor_flags", lambda: frozenset(flags))
+    assert processor.multiplies_bf16() is expected
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the driver's files are Linux's")
+def test_a_gpu_is_known_by_its_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.setattr(processor, "_GPU_FILES", (f"{tmp_path}/none",))
+    assert not processor.has_gpu()
+    monkeypatch.setattr(processor, "_GPU_FILES", (f"{tmp_path}",))
+    assert processor.has_gpu()
