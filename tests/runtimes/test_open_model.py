@@ -68,10 +68,10 @@ def test_models_without_a_graph_take_torch(mini: Path) -> None:
 
 
 def test_without_torch_the_extra_is_named(mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_model, "find_spec", lambda _: None)
-    with pytest.raises(MissingDependencyError, match=r"needs PyTorch: .*torch"):
+    monkeypatch.setattr("tsdsr.errors.find_spec", lambda _: None)
+    with pytest.raises(MissingDependencyError, match=r"mini in torch needs PyTorch: .*torch"):
         load_pipeline(mini, engine="torch")
-    with pytest.raises(MissingDependencyError, match=r"needs PyTorch: .*torch"):
+    with pytest.raises(MissingDependencyError, match=r"exporting .*mini needs PyTorch: .*openvino"):
         load_pipeline(mini, engine="openvino", cache=mini / "cache")
 
 

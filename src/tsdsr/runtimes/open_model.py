@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tsdsr import __version__
-from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelNotFoundError, WeightsError, install_extra
+from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError, require_torch
 from tsdsr.files import StrPath
 from tsdsr.hashing import hash_model, hash_text
 from tsdsr.pipeline.model_files import has_graph, is_exported, is_plain_mini, resolve_model
@@ -82,7 +82,7 @@ def load_pipeline(
         return load_onnx_mini(folder, provider, threads)
     if chosen in BACKENDS:
         return _load_cached(cached_export(folder, chosen, str(dtype), cache, say), str(device), str(dtype), provider)
-    _require_torch(model)
+    require_torch(f"{os.fspath(model)} in torch")
     if is_plain_mini(folder):
         from tsdsr.pipeline.torch_pipeline import load_torch_mini
 
@@ -139,16 +139,6 @@ def _check_onnx(device: str, dtype: str) -> None:
         raise InvalidInputError(f"ONNX Runtime computes mini in fp32: leave out the dtype {dtype!r}, or use torch")
 
 
-def _require_torch(model: StrPath) -> None:
-    """Check that torch is installed.
-
-    Raises:
-        MissingDependencyError: it is not.
-    """
-    if find_spec("torch") is None:
-        raise MissingDependencyError(f"{os.fspath(model)}: needs PyTorch: {install_extra('torch')}")
-
-
 def _load_cached(folder: Path, device: str, dtype: str, provider: str) -> SRPipeline:
     """Open a cached export.
 
@@ -186,7 +176,7 @@ def cached_export(
     target = root / "exported" / f"{folder.resolve().name}-{backend}-{digest}"
     if not is_exported(target):
         say(f"exporting {os.fspath(model)} for {backend}, once, to {target}")
-        _require_torch(model)
+        require_torch(f"exporting {os.fspath(model)}", backend)
         from tsdsr.pipeline.loading import load_diffusers_pipeline
         from tsdsr.runtimes.export import export_pipeline
 
