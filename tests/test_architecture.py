@@ -34,7 +34,6 @@ EVERYONES = {
     "wording",
     "out_of_memory",
     "unpickling",
-    "safetensors_header",
 }
 MAY_IMPORT = {
     **{name: {"errors"} for name in EVERYONES},

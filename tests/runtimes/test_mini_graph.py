@@ -22,12 +22,13 @@ from tsdsr.cli import app
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, ModelNotFoundError, WeightsError
 from tsdsr.models.conditioning import Conditioning, FixedPrompt
 from tsdsr.models.mini import MiniUNet
+from tsdsr.models.mini_folder import WEIGHTS
 from tsdsr.models.zoo import MINI
 from tsdsr.optimize.fold import fold
 from tsdsr.pipeline.convert import save_pipeline
 from tsdsr.pipeline.loading import resolve_model
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.runtimes.mini_files import WEIGHTS, MiniShape
+from tsdsr.runtimes.mini_files import MiniShape
 from tsdsr.runtimes.mini_graph import GRAPH, MADE_FROM, hash_of_weights, write_graph
 from tsdsr.safetensors_header import read_array, read_header
 

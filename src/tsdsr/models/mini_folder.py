@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tsdsr.arrays import Array
 from tsdsr.errors import ModelNotFoundError, WeightsError
 from tsdsr.models.space_to_depth import depth_to_space, space_to_depth
-from tsdsr.safetensors_header import read_header
+from tsdsr.safetensors_header import read_array, read_header
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """Name of the weights in the folder of each part."""
@@ -64,13 +66,11 @@ def prompt_label(folder: Path, prompts: int) -> int:
         ModelNotFoundError, WeightsError: it is missing, or the network has no such prompt.
     """
     path = folder / "prompt" / WEIGHTS
-    if not path.is_file():
-        raise ModelNotFoundError(f"{path}: is missing; copy or convert the model again")
     stored = read_header(path).get("labels")
-    label = -1 if stored is None or stored.dtype != "I64" or stored.shape != (1,) else int(stored.read()[0])
-    if not 0 <= label < prompts:
-        raise WeightsError(f"{path}: holds no label of a prompt from 0 to {prompts - 1}; copy the model again")
-    return label
+    labels = np.zeros(0) if stored is None else read_array(path, stored)
+    if labels.size != 1 or not 0 <= labels.item() < prompts:
+        raise WeightsError(f"{path}: holds no index of one of the {prompts} prompts")
+    return int(labels.item())
 
 
 def read_json(path: Path) -> dict[str, Any]:

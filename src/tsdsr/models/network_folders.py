@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +23,7 @@ from torch import nn
 
 from tsdsr.errors import ModelError, ModelNotFoundError, WeightsError
 from tsdsr.out_of_memory import memory_reported
-from tsdsr.safetensors_header import StoredTensor, read_header
+from tsdsr.safetensors_header import read_header
 from tsdsr.wording import first_line
 
 if TYPE_CHECKING:
@@ -35,6 +36,21 @@ _DTYPES = {
     "I8": torch.int8, "U8": torch.uint8, "I32": torch.int32, "I16": torch.int16, "BOOL": torch.bool,
 }  # fmt: skip
 _PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Header of a stored tensor.
+
+    Attributes:
+        file (Path): the file it is in.
+        shape (tuple of int): its shape.
+        dtype (torch.dtype | str): its dtype; safetensors' name for it if PyTorch has none.
+    """
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: torch.dtype | str
 
 
 def load_part(model_class: type[ModelMixin], folder: Path, dtype: torch.dtype = torch.float32) -> Any:
@@ -162,7 +178,8 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
         raise ModelNotFoundError(f"{single}: is missing; copy or convert the model again")
     found: dict[str, StoredTensor] = {}
     for path in paths:
-        found |= read_header(path)
+        for name, tensor in read_header(path).items():
+            found[name] = StoredTensor(path, tensor.shape, _DTYPES.get(tensor.dtype, tensor.dtype))
     return found
 
 
@@ -172,13 +189,8 @@ def stored_dtype(folder: Path) -> torch.dtype:
     Raises:
         ModelNotFoundError, WeightsError: see :func:`stored_tensors`.
     """
-    found = {_torch_dtype(tensor) for tensor in stored_tensors(folder).values()}
+    found = {tensor.dtype for tensor in stored_tensors(folder).values()}
     return next((dtype for dtype in _PRECISIONS if dtype in found), torch.float32)
-
-
-def _torch_dtype(tensor: StoredTensor) -> torch.dtype | str:
-    """Return the dtype of a stored tensor; safetensors' name for it if PyTorch has none."""
-    return _DTYPES.get(tensor.dtype, tensor.dtype)
 
 
 def require_finite(tensors: Mapping[str, torch.Tensor], where: str) -> None:
@@ -266,8 +278,9 @@ def _check_tensors(network: nn.Module, stored: dict[str, StoredTensor], folder: 
         WeightsError: one is missing, has no place, or has another shape or kind.
     """
     wanted = network.state_dict()
-    if not wanted.keys() <= stored.keys():  # files of older versions of diffusers name some layers differently
-        network._fix_state_dict_keys_on_load(stored)  # type: ignore[operator]
+    rename: Any = getattr(network, "_fix_state_dict_keys_on_load", None)  # of diffusers, whose files had other names
+    if rename is not None and not wanted.keys() <= stored.keys():
+        rename(stored)
     name = type(network).__name__
     if missing := sorted(wanted.keys() - stored.keys()):
         raise WeightsError(f"{folder}: {_some(missing)} missing; these weights do not belong to this {name}")
@@ -279,9 +292,9 @@ def _check_tensors(network: nn.Module, stored: dict[str, StoredTensor], folder: 
                 f"{tensor.file}: {key} has shape {tensor.shape}, but the config asks for {tuple(wanted[key].shape)}"
             )
         allowed = _PRECISIONS if wanted[key].is_floating_point() else (wanted[key].dtype,)
-        if _torch_dtype(tensor) not in allowed:
+        if tensor.dtype not in allowed:
             kinds = ", ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
-            found = str(_torch_dtype(tensor)).removeprefix("torch.")
+            found = str(tensor.dtype).removeprefix("torch.")
             raise WeightsError(f"{tensor.file}: {key} is stored as {found}, not as {kinds}")
 
 

@@ -135,8 +135,8 @@ def is_plain_mini(folder: Path) -> bool:
 
 
 def has_graph(folder: Path) -> bool:
-    """Return whether a pipeline folder of `mini` holds its graph for ONNX Runtime."""
-    return is_plain_mini(folder) and (folder / MINI_GRAPH).is_file()
+    """Return whether a pipeline folder of `mini`, folded or not, holds its graph for ONNX Runtime."""
+    return (folder / MINI_GRAPH).is_file() and not is_exported(folder) and base_model(folder) == "mini"
 
 
 def is_model(folder: Path) -> bool:

@@ -77,7 +77,9 @@ def picture_restorer(
     """
 
     def restore(picture: Picture) -> Picture:
-        enlarge = partial(pipe.upscale_pixels, generator=seed, on_tile=on_tile, **asdict(options))
+        enlarge = partial(
+            pipe.upscale_pixels, generator=None if seed is None else int(seed), on_tile=on_tile, **asdict(options)
+        )
         return restore_picture(to_srgb(picture) if icc == "srgb" else picture, enlarge, options.visible)
 
     return restore

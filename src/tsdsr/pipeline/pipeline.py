@@ -21,9 +21,8 @@ from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.groupnorm import SharedGroupNorms
 from tsdsr.models.latents import decode_latents, encode_images
 from tsdsr.models.zoo import ModelSpec, get_spec
-from tsdsr.pipeline.noise import NoiseField
+from tsdsr.pipeline.noise import Noise, NoiseField
 from tsdsr.pipeline.options import RestoreOptions
-from tsdsr.pipeline.sr_pipeline import Noise
 from tsdsr.pipeline.stream import EnlargedImage
 from tsdsr.pipeline.tile_plan import TilePlan
 from tsdsr.pipeline.torch_pipeline import TorchPipeline

@@ -18,7 +18,7 @@ from tsdsr.arrays import Array, ArrayDevice
 from tsdsr.models.zoo import ModelSpec
 from tsdsr.out_of_memory import memory_reported
 from tsdsr.pipeline.canvas import make_canvas
-from tsdsr.pipeline.noise import Generator, NoiseField, draw_seed, noise_at
+from tsdsr.pipeline.noise import Generator, Noise, NoiseField, noise_at, noise_fields
 from tsdsr.pipeline.options import ColorFix, Fit, RestoreKeywords, RestoreOptions, Tile
 from tsdsr.pipeline.stream import EnlargedImage, Place, TileStream
 from tsdsr.pipeline.tensors import (
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
 OnTile = Callable[[int, int], None]
 """Called with (finished, total) tiles of the denoiser."""
-
-Noise = Callable[[tuple[int, ...]], np.ndarray]
-"""The shape of a batch of latents (B, C, h, w) → standard normal noise of that shape, float32."""
 
 TOO_LARGE = "out of memory for input and result; free some, or choose a smaller scale"
 
@@ -208,7 +205,7 @@ class SRPipeline(ABC):
         rows, columns = options.visible(*pixels.shape[-2:])
         pixels = pixels[..., rows, columns]
         plan = self.plan(size, options.tile, options.tile_overlap, options.tile_batch)
-        noise = None if generator is None else [NoiseField(draw_seed(generator)) for _ in range(len(pixels))]
+        noise = None if generator is None else noise_fields(generator, len(pixels))
         while True:
             try:
                 self._run(canvas, pixels, plan, options, noise, on_tile)

@@ -18,9 +18,9 @@ from tsdsr.models.mini_network import MiniNetwork
 from tsdsr.models.network_folders import load_plain
 from tsdsr.models.zoo import MINI
 from tsdsr.out_of_memory import memory_reported
-from tsdsr.pipeline.noise import Generator
+from tsdsr.pipeline.noise import Generator, Noise
 from tsdsr.pipeline.options import RestoreKeywords, RestoreOptions
-from tsdsr.pipeline.sr_pipeline import TOO_LARGE, Noise, OnTile, SRPipeline
+from tsdsr.pipeline.sr_pipeline import TOO_LARGE, OnTile, SRPipeline
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

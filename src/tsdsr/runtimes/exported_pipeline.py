@@ -11,7 +11,8 @@ from tsdsr.errors import InvalidInputError
 from tsdsr.files import StrPath
 from tsdsr.measuring import stage
 from tsdsr.models.zoo import ModelSpec, get_spec
-from tsdsr.pipeline.sr_pipeline import Noise, SRPipeline
+from tsdsr.pipeline.noise import Noise
+from tsdsr.pipeline.sr_pipeline import SRPipeline
 from tsdsr.runtimes.export_index import GRAPHS, ExportIndex
 from tsdsr.runtimes.sessions import Graph, each, opener, runtime_dtype
 

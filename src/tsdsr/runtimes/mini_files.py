@@ -17,9 +17,6 @@ from tsdsr.field_checks import Count, CountOrZero, check_fields, from_plain
 from tsdsr.models.zoo import get_spec
 from tsdsr.safetensors_header import StoredArray, read_array, read_header
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-"""Name of the weights in the folder of each network."""
-
 PRECISIONS = ("F32", "F16", "BF16")
 """Kinds of values that weights may be stored as, by safetensors' names."""
 
@@ -71,21 +68,6 @@ def read_shape(folder: Path) -> tuple[MiniShape, bool]:
         raise ModelNotFoundError(f"{folder}: no model there; a diffusers folder has a config.json in it") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path}: describes no network of mini ({error})") from error
-
-
-def read_label(folder: Path, shape: MiniShape) -> int:
-    """Return the index of the pipeline's prompt.
-
-    Raises:
-        ModelNotFoundError: the file of the prompt is missing.
-        WeightsError: it holds no prompt of `mini`.
-    """
-    path = folder / "prompt" / WEIGHTS
-    stored = read_header(path).get("labels")
-    labels = read_array(path, stored) if stored is not None else np.zeros(0)
-    if labels.size != 1 or not 0 <= labels.item() < shape.num_prompts:
-        raise WeightsError(f"{path}: holds no index of one of the {shape.num_prompts} prompts")
-    return int(labels.item())
 
 
 class Weights:

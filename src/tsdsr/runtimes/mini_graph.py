@@ -21,21 +21,17 @@ import numpy as np
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, install_extra
 from tsdsr.files import StrPath, atomic_path, require_writable_file
 from tsdsr.hashing import hash_file, hash_text
-from tsdsr.pipeline.model_files import base_model, require_index
+from tsdsr.models.mini_folder import WEIGHTS, prompt_label
+from tsdsr.pipeline.model_files import MINI_GRAPH, base_model, require_index
 from tsdsr.runtimes.mini_files import (
-    WEIGHTS,
     Computed,
     Fixed,
     MiniShape,
     Stored,
     Values,
     Weights,
-    read_label,
     read_shape,
 )
-
-GRAPH = "model.onnx"
-"""Name of the graph in the folder of the denoiser."""
 
 MADE_FROM = "made_from"
 """Name of the graph's note of the weights that it was made for, see :func:`hash_of_weights`."""
@@ -80,12 +76,12 @@ def write_graph(folder: StrPath, overwrite: bool = False) -> MiniGraph:
     require_index(folder)
     if base_model(folder) != "mini":
         raise ModelError(f"{folder}: holds no 'mini'; for other models there is 'tsdsr export'")
-    path = require_writable_file(folder / "denoiser" / GRAPH)
+    path = require_writable_file(folder / MINI_GRAPH)
     if path.exists() and not overwrite:
         raise InvalidInputError(f"{path}: exists already; add --overwrite to make it again")
     shape, folded = read_shape(folder / "denoiser")
     weights = Weights(folder / "denoiser" / WEIGHTS, "unet." if folded else "")
-    fixed = Stored(weights) if folded else Computed(weights, shape, read_label(folder, shape))
+    fixed = Stored(weights) if folded else Computed(weights, shape, prompt_label(folder, shape.num_prompts))
     graph = _Graph(weights)
     _Network(shape, graph, fixed).add()
     weights.require_all_used()

@@ -11,7 +11,8 @@ from tsdsr.measuring import stage
 from tsdsr.models.mini_folder import MiniLatents
 from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.model_files import MINI_GRAPH
-from tsdsr.pipeline.sr_pipeline import Noise, SRPipeline
+from tsdsr.pipeline.noise import Noise
+from tsdsr.pipeline.sr_pipeline import SRPipeline
 from tsdsr.runtimes.sessions import Graph, each, open_onnx
 
 
