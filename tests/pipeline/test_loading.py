@@ -12,7 +12,6 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Repo
 
 from tsdsr.devices import choose_device, choose_dtype
 from tsdsr.errors import GatedModelError, ModelError, ModelNotFoundError
-from tsdsr.pipeline import loading
 from tsdsr.pipeline.loading import load_diffusers_pipeline
 
 
@@ -52,7 +51,7 @@ def test_hub_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
         (RepositoryNotFoundError("gone", response=response), ModelNotFoundError, "no such model on the hub"),
         (LocalEntryNotFoundError("offline"), ModelNotFoundError, "cannot be reached"),
     ):
-        monkeypatch.setattr(loading, "snapshot_download", failing(error))
+        monkeypatch.setattr("huggingface_hub.snapshot_download", failing(error))
         with pytest.raises(expected, match=message):
             load_diffusers_pipeline("owner/name")
 

@@ -16,8 +16,9 @@ from tsdsr.optimize.fold import fold
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.runtimes import open_model
 from tsdsr.runtimes.export import Backend, ExportIndex, export_pipeline
+from tsdsr.runtimes.export_index import GRAPHS
 from tsdsr.runtimes.exported_pipeline import load_exported
-from tsdsr.runtimes.graphs import GRAPHS, write_onnx
+from tsdsr.runtimes.graphs import write_onnx
 from tsdsr.runtimes.open_model import load_pipeline
 
 pytest.importorskip("onnxscript")
@@ -61,14 +62,14 @@ def test_a_damaged_cached_export_names_its_folder(tmp_path: Path, monkeypatch: p
     def export(pipe: OneStepSRPipeline, output: Path, backend: Backend) -> None:
         write_index(output)
 
-    monkeypatch.setattr(open_model, "export_pipeline", export)
-    monkeypatch.setattr(open_model, "load_pipeline", lambda *_: None)
-    folder = open_model.cached_export("mini", "onnx", cache=tmp_path)
+    monkeypatch.setattr("tsdsr.runtimes.export.export_pipeline", export)
+    monkeypatch.setattr("tsdsr.pipeline.loading.load_diffusers_pipeline", lambda *_: None)
+    folder = open_model.cached_export("mini", "openvino", cache=tmp_path)
     with pytest.raises(WeightsError, match=f"cached export is damaged .*delete the folder {folder} and run again"):
-        load_pipeline("mini", "onnx", cache=tmp_path)
+        load_pipeline("mini", engine="openvino", cache=tmp_path)
     (folder / "denoiser.onnx").unlink()
     with pytest.raises(WeightsError, match=f"is missing.*delete the folder {folder} and run again"):
-        load_pipeline("mini", "onnx", cache=tmp_path)
+        load_pipeline("mini", engine="openvino", cache=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -20,16 +20,18 @@ from typer.testing import CliRunner
 from tests.conftest import mini_prompt, randomise
 from tsdsr.cli import app
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, ModelNotFoundError, WeightsError
-from tsdsr.models.conditioning import Conditioning, FixedPrompt
+from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.mini_folder import WEIGHTS
 from tsdsr.models.zoo import MINI
 from tsdsr.optimize.fold import fold
 from tsdsr.pipeline.convert import save_pipeline
 from tsdsr.pipeline.loading import resolve_model
+from tsdsr.pipeline.model_files import MINI_GRAPH
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.runtimes.mini_files import MiniShape
-from tsdsr.runtimes.mini_graph import GRAPH, MADE_FROM, hash_of_weights, write_graph
+from tsdsr.runtimes.mini_graph import MADE_FROM, hash_of_weights, write_graph
 from tsdsr.safetensors_header import read_array, read_header
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -57,7 +59,7 @@ def saved(folder: Path, pipe: OneStepSRPipeline, dtype: torch.dtype = torch.floa
 def difference(folder: Path) -> float:
     """Greatest difference between graph and network relative to the step, at two sizes, in float32."""
     pipe = OneStepSRPipeline.from_pretrained(folder, dtype=torch.float32)
-    session = onnxruntime.InferenceSession(folder / "denoiser" / GRAPH, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(folder / MINI_GRAPH, providers=["CPUExecutionProvider"])
     found = 0.0
     for batch, height, width in ((1, 16, 24), (2, 8, 8)):
         z_lq = torch.randn(batch, 48, height, width)
@@ -104,7 +106,7 @@ def test_the_packaged_graph_is_the_one_of_the_packaged_weights(tmp_path: Path) -
     packaged = resolve_model("mini")
     folder = shutil.copytree(packaged, tmp_path / "mini")
     made = write_graph(folder, overwrite=True)
-    new, old = (onnx.load(path, load_external_data=False) for path in (made.path, packaged / "denoiser" / GRAPH))
+    new, old = (onnx.load(path, load_external_data=False) for path in (made.path, packaged / MINI_GRAPH))
     assert new.metadata_props == old.metadata_props
     assert new.graph.node == old.graph.node
     for made_now, stored in zip(new.graph.initializer, old.graph.initializer, strict=True):
@@ -119,10 +121,10 @@ def test_the_packaged_graph_is_the_one_of_the_packaged_weights(tmp_path: Path) -
 def test_no_tensor_stands_twice() -> None:
     """The graph's own values are scales and shifts, which the file does not hold."""
     folder = resolve_model("mini") / "denoiser"
-    graph = onnx.load(folder / GRAPH, load_external_data=False).graph
+    graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
     own = [onnx.numpy_helper.to_array(t) for t in graph.initializer if t.data_location != onnx.TensorProto.EXTERNAL]
     assert sum(values.nbytes for values in own) < 40_000
-    assert (folder / GRAPH).stat().st_size < 80_000
+    assert (folder / "model.onnx").stat().st_size < 80_000
     header = read_header(folder / WEIGHTS)
     stored = {read_array(folder / WEIGHTS, place).astype(np.float32).tobytes() for place in header.values()}
     assert not stored & {values.astype(np.float32).tobytes() for values in own}
@@ -194,7 +196,7 @@ def test_mistakes_and_damage_are_named(tmp_path: Path, monkeypatch: pytest.Monke
     save_file({"labels": torch.tensor([2])}, folder / "prompt" / WEIGHTS)
     with pytest.raises(WeightsError, match="no index of one of the 2 prompts"):
         write_graph(folder)
-    assert not (folder / "denoiser" / GRAPH).exists()
+    assert not (folder / MINI_GRAPH).exists()
     monkeypatch.setitem(sys.modules, "onnx", None)
     save_file({"labels": torch.tensor([1])}, folder / "prompt" / WEIGHTS)
     with pytest.raises(MissingDependencyError, match="needs the package onnx"):

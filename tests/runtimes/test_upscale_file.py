@@ -63,7 +63,7 @@ def test_it_is_what_the_command_does(mini_pipe: OneStepSRPipeline, source: Path)
 
 
 def test_arguments_are_checked_before_a_model_is_loaded(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tsdsr.pipeline.loading.load_pipeline", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("tsdsr.runtimes.upscale_file.load_pipeline", lambda *_, **__: pytest.fail("loaded"))
     target = source.with_name("b.png")
     with pytest.raises(InvalidInputError, match="scale must lie between 1 and 8"):
         upscale_file(source, target, 9)
@@ -170,7 +170,7 @@ def test_contain_keeps_the_aspect(mini_pipe: OneStepSRPipeline, tmp_path: Path) 
 def test_arguments_of_wrong_types_are_named(
     source: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, object], message: str
 ) -> None:
-    monkeypatch.setattr("tsdsr.pipeline.loading.load_pipeline", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("tsdsr.runtimes.upscale_file.load_pipeline", lambda *_, **__: pytest.fail("loaded"))
     given = {"source": source, "target": source.with_name("b.png"), **arguments}
     with pytest.raises(InvalidInputError, match=message):
         upscale_file(**given)  # type: ignore[arg-type]
@@ -197,7 +197,7 @@ def test_write_options_check_the_types_of_their_values(field: dict[str, object])
 def test_places_that_cannot_be_used_are_found_before_a_model_is_loaded(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tsdsr.pipeline.loading.load_pipeline", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("tsdsr.runtimes.upscale_file.load_pipeline", lambda *_, **__: pytest.fail("loaded"))
     (source.parent / "folder.png").mkdir()
     with pytest.raises(ImageReadError, match="is a folder, not a file"):
         upscale_file(source.parent, source.with_name("b.png"))

@@ -76,10 +76,10 @@ def picture_restorer(
         seed, icc, on_tile: see :func:`~tsdsr.runtimes.upscale_file.upscale_file`; every picture has the same seed.
     """
 
+    generator = None if seed is None else int(seed)
+
     def restore(picture: Picture) -> Picture:
-        enlarge = partial(
-            pipe.upscale_pixels, generator=None if seed is None else int(seed), on_tile=on_tile, **asdict(options)
-        )
+        enlarge = partial(pipe.upscale_pixels, generator=generator, on_tile=on_tile, **asdict(options))
         return restore_picture(to_srgb(picture) if icc == "srgb" else picture, enlarge, options.visible)
 
     return restore
