@@ -46,9 +46,8 @@ def upscale_file(
 ) -> tuple[str, ...]:
     """Restore and enlarge one image file, as ``tsdsr upscale`` does.
 
-    EXIF, XMP, ICC profile, resolution, transparency, grey and 16 bits are kept as far as the target's format
-    supports them. An existing target is replaced. What the result was made from is recorded in a hidden file beside
-    it, so that a later ``tsdsr upscale`` knows it.
+    Metadata, transparency, grey and 16 bits are kept as far as the target's format supports them. An existing target is
+    replaced. A hidden file beside it records what it was made from, so that a later ``tsdsr upscale`` knows it.
 
     Args:
         source (str | PathLike): PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or JPEG XL, or a pipe that yields one.
