@@ -16,7 +16,7 @@ import typer
 
 from tsdsr.cli import app
 from tsdsr.models.zoo import SPECS
-from tsdsr.pipeline.loading import PACKAGED_MODELS
+from tsdsr.pipeline.model_files import PACKAGED_MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
