@@ -59,7 +59,7 @@ def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--seed -1", "seed must be a whole number from 0 to 2**64 - 1, got -1"),
         ("--seed 18446744073709551616", "seed must be a whole number"),
         ("--seed 99999999999999999999999", "seed must be a whole number"),
-        ("--backend onnx --seed 1", "leave out the seed"),
+        ("--engine openvino --seed 1", "leave out the seed"),
         ("--format=", "--format: is empty"),
         ("--format=.", "--format is empty"),
         ("--model=", "--model: is empty"),
