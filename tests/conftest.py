@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,13 @@ REFERENCE = Path(__file__).resolve().parent / "reference"
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_left() -> Iterator[None]:
+    """A forked process holds the pipes that were open here. While it lives, who waits for their end waits for ever."""
+    yield
+    assert not (left := multiprocessing.active_children()), f"the test leaves processes behind: {left}"
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.child_processes import finished, started
 from tests.signals import as_in_a_terminal
 
 COMMAND = [sys.executable, "-m", "tsdsr"]
@@ -70,7 +73,7 @@ def test_closed_streams(closed: str, tmp_path: Path) -> None:
     code = f"import sys; from tsdsr.__main__ import main; sys.argv[1:] = ['info']\n{_AS_COMMAND}main()"
     script = tmp_path / "script.py"
     script.write_text(code.replace("BODY", f"file = open({str(tmp_path / 'file')!r}, 'w'); assert file.fileno() > 2"))
-    assert subprocess.run(["sh", "-c", f"'{sys.executable}' '{script}' {closed}"]).returncode == 0
+    assert finished(["sh", "-c", f"'{sys.executable}' '{script}' {closed}"]).returncode == 0
     assert (tmp_path / "file").exists()
 
 
@@ -88,26 +91,35 @@ OneLineErrors.invoke = command
 """Replaces every command by ``BODY``."""
 
 
-def running(body: str, ignored: str | None = None, **variables: str) -> subprocess.Popen[str]:
+@contextmanager
+def running(body: str, ignored: str | None = None, **variables: str) -> Iterator[subprocess.Popen[str]]:
     def prepare() -> None:
         as_in_a_terminal()
         if ignored is not None:
             signal.signal(getattr(signal, ignored), signal.SIG_IGN)
 
     code = f"import sys; from tsdsr.__main__ import main; sys.argv[1:] = ['info']\n{_AS_COMMAND}main()"
-    return subprocess.Popen(
+    with started(
         [sys.executable, "-c", code.replace("BODY", body)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **variables},
         preexec_fn=prepare,
-    )
+    ) as process:
+        yield process
+
+
+def printed(body: str, **variables: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error."""
+    with running(body, **variables) as process:
+        output, errors = process.communicate(timeout=60)
+    return process.returncode, output, errors
 
 
 def test_a_table_is_printed_in_ascii() -> None:
     body = "from rich.console import Console; from rich.table import Table; Console().print(Table('LPIPS ↓'))"
-    out, errors = running(body, PYTHONIOENCODING="ascii").communicate(timeout=60)
+    _, out, errors = printed(body, PYTHONIOENCODING="ascii")
     assert errors == ""
     assert "LPIPS \\u2193" in out
     assert out.isascii()
@@ -126,27 +138,23 @@ def test_signals_end_with_one_line_and_leave_no_temporary_file(
     name: str, status: int, said: str, tmp_path: Path
 ) -> None:
     body = f"with atomic_path({str(tmp_path / 'result.png')!r}): print('ready', flush=True); nap()"
-    process = running(body)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    assert len(list(tmp_path.iterdir())) == 1
-    process.send_signal(getattr(signal, name))
-    try:
+    with running(body) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.send_signal(getattr(signal, name))
         _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
     assert (process.returncode, errors) == (status, said)
     assert list(tmp_path.iterdir()) == []
 
 
 @needs_posix
 def test_what_nohup_ignores_stays_ignored() -> None:
-    process = running("print('ready', flush=True); time.sleep(0.5)", ignored="SIGHUP")
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGHUP)
-    process.communicate(timeout=60)
-    assert process.returncode == 0
+    with running("print('ready', flush=True); time.sleep(0.5)", ignored="SIGHUP") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=60) == 0
 
 
 @needs_posix
@@ -161,14 +169,12 @@ def test_a_forked_process_ends_by_the_signal_itself() -> None:
     os.kill(child, signal.SIGTERM)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
     """
-    out, errors = running(body.strip()).communicate(timeout=60)
-    assert (out, errors) == ("-15\n", "")
+    assert printed(body.strip())[1:] == ("-15\n", "")
 
 
 def test_an_unexpected_error_keeps_its_traceback_and_asks_for_a_report() -> None:
-    process = running("raise KeyError('lost')")
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
+    status, _, errors = printed("raise KeyError('lost')")
+    assert status == 1
     lines = errors.splitlines()
     assert lines[0].startswith("Traceback")
     assert lines[-2] == "KeyError: 'lost'"
@@ -176,6 +182,5 @@ def test_an_unexpected_error_keeps_its_traceback_and_asks_for_a_report() -> None
 
 
 def test_an_error_of_the_machine_is_one_line() -> None:
-    process = running("raise OSError(28, 'No space left on device', 'out/a.png')")
-    _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (1, "error: out/a.png: No space left on device\n")
+    status, _, errors = printed("raise OSError(28, 'No space left on device', 'out/a.png')")
+    assert (status, errors) == (1, "error: out/a.png: No space left on device\n")

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.child_processes import started
 from tests.cli.command import run
 from tests.images.pictures import rgb
 from tests.signals import as_in_a_terminal
@@ -177,16 +178,15 @@ def test_an_interrupted_batch_keeps_what_is_written(
         (photos / "many").mkdir(exist_ok=True)
         Image.fromarray(np.roll(rgb(), index, 1)).save(photos / "many" / f"{index:03}.png")
     command = [sys.executable, "-m", "tsdsr", "upscale", "many", "-o", "out", "--model", model, "--scale", "4"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=as_in_a_terminal
-    )
-    deadline = time.monotonic() + 120
-    while not (photos / "out" / "002.png").is_file():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(number)
-    output, errors = process.communicate(timeout=60)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with started(command, text=True, preexec_fn=as_in_a_terminal, **pipes) as process:
+        deadline = time.monotonic() + 120
+        while not (photos / "out" / "002.png").is_file():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (status, f"{said}\n")
     written = sorted((photos / "out").glob("*.png"))
     assert output.startswith(f"{len(written)} upscaled, 0 skipped (already there), 0 failed, ")

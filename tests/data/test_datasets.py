@@ -169,9 +169,10 @@ def test_floating_point_files_are_left_out_by_name(tmp_path: Path) -> None:
 def test_too_many_broken_files_are_an_error_in_a_worker_too(photo_folder: Path) -> None:
     for i in range(5):
         (photo_folder / f"broken{i}.jpg").write_bytes(b"x")
-    dataset = pairs(photo_folder, 200)
+    batches = iter(DataLoader(pairs(photo_folder, 200), 4, num_workers=1))
     with pytest.raises(DatasetError, match=r"4 of 9 .*broken\d\.jpg"):
-        list(DataLoader(dataset, 4, num_workers=1))
+        list(batches)
+    batches._shutdown_workers()  # type: ignore[attr-defined]  # the error refers to the iterator, and to itself
 
 
 def test_the_cache_stays_within_its_budget(photo_folder: Path) -> None:

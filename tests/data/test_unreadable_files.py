@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tsdsr.data.datasets import CropDataset, CropSettings
+from tsdsr.data.sources import Source
 from tsdsr.data.unreadable_files import UnreadableFiles
 from tsdsr.errors import DatasetError
 
@@ -32,3 +34,14 @@ def test_a_few_bad_files_stop_no_small_dataset(tmp_path: Path, count: int, accep
         health.report(path, "broken")
     with pytest.raises(DatasetError, match="cannot be used"):
         health.report(files[accepted], "broken")
+
+
+def test_drawing_ends_when_no_good_file_is_left(tmp_path: Path) -> None:
+    """As for a data loading process, when another has found the last good file to be bad."""
+    source = Source("photos", (tmp_path / "gone.png",))
+    dataset = CropDataset([source], 1, CropSettings(size=32))
+    for _ in range(3):
+        with pytest.raises(DatasetError, match="1 of 1 image cannot be used"):
+            dataset[0]
+    with pytest.raises(DatasetError, match="1 of 1 image cannot be used"):
+        dataset.health.read(source.images[0], 32)

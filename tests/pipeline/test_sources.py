@@ -126,10 +126,10 @@ def test_what_cannot_be_read_is_an_error_of_its_own(here: Callable[..., Path]) -
 def test_a_pipe_is_read_and_a_device_is_refused(here: Callable[..., Path]) -> None:
     folder = here("a.jpg")
     os.mkfifo(folder / "pipe")
-    writer = threading.Thread(target=lambda: (folder / "pipe").write_bytes(b"content"))
+    writer = threading.Thread(target=lambda: (folder / "pipe").write_bytes(b"content"), daemon=True)
     writer.start()
     found = find("pipe", "/dev/null")
-    writer.join()
+    writer.join(timeout=60)
     assert [source.data for source in found.found] == [b"content", None]
     assert errors(found) == ["/dev/null: is neither a file nor a pipe"]
 

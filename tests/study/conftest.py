@@ -98,11 +98,14 @@ def serving(folder: Path, **store_options: float) -> Iterator[int]:
     with closing(bind("127.0.0.1", 0)) as listener, closing(VoteStore(folder / VOTES, **store_options)) as store:
         app = StudyServer(Study.load(folder), folder, store).app
         server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False, ws="none"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        yield listener.getsockname()[1]
-        server.should_exit = True
-        thread.join()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(timeout=60)
+        assert not thread.is_alive()
 
 
 @pytest.fixture

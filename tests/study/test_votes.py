@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.child_processes import started
+from tests.signals import as_in_a_terminal
 from tests.study.conftest import Client, Make
 from tsdsr.errors import DatasetError
 from tsdsr.study.definition import VOTES
@@ -129,28 +132,33 @@ def test_acknowledged_votes_survive_a_kill(make: Make, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     command = [sys.executable, "-m", "tsdsr", "study", "serve", str(folder), "--port", "0"]
 
-    def start() -> tuple[subprocess.Popen[str], int]:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-        )
-        assert process.stdout is not None
-        return process, int(process.stdout.readline().split("/")[2].split(":")[1])
+    options: dict[str, Any] = {
+        "stdout": subprocess.PIPE,
+        "text": True,
+        "env": {**os.environ, "PYTHONUNBUFFERED": "1"},
+        "preexec_fn": as_in_a_terminal,
+    }
 
-    process, port = start()
-    voter = Client(port)
-    trials = voter.state("POST")["trials"]
-    answered = [voter.vote(trials[0]["candidates"][0]), voter.vote(trials[1]["candidates"][2])]
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    def port_of(process: subprocess.Popen[str]) -> int:
+        assert process.stdout is not None
+        return int(process.stdout.readline().split("/")[2].split(":")[1])
+
+    with started(command, **options) as process:
+        voter = Client(port_of(process))
+        trials = voter.state("POST")["trials"]
+        answered = [voter.vote(trials[0]["candidates"][0]), voter.vote(trials[1]["candidates"][2])]
+        process.kill()
+        process.wait()
     assert answered == [201, 201]
     assert len(read_votes(folder / VOTES)) == 2
 
-    process, voter.port = start()
-    assert voter.state()["trials"] == trials[2:]
-    assert voter.vote(trials[0]["candidates"][1]) == 409
-    assert voter.vote(trials[3]["candidates"][1]) == 201
-    process.terminate()
-    process.communicate()
+    with started(command, **options) as process:
+        voter.port = port_of(process)
+        assert voter.state()["trials"] == trials[2:]
+        assert voter.vote(trials[0]["candidates"][1]) == 409
+        assert voter.vote(trials[3]["candidates"][1]) == 201
+        process.terminate()
+        process.wait(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert [vote.position for vote in read_votes(folder / VOTES)] == [1, 3, 2]
     assert not (folder / f"{VOTES}-wal").exists()  # ended tidily: the database is one file again

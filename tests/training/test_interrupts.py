@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.child_processes import started
+from tests.signals import as_in_a_terminal
 from tests.training.tiny import assert_same, config, trainer, weights
 from tsdsr.training.interrupts import RunInterrupted, StopRequest, ignore_interrupts
 from tsdsr.training.student import StudentTrainer
@@ -136,17 +138,16 @@ def test_the_command_exits_with_the_status_of_the_signal(
         "--tracker", "none", "--device", "cpu", "--dtype", "fp32", "--workers", "1", "--set", "phases.1.steps=100000",
         "--set", "checkpoint_every=100000", "--set", "validate_every=100000",
     ]  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(ROOT / "src"), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not (out / "log.jsonl").is_file():
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        time.sleep(0.1)
-    os.killpg(process.pid, signum)  # as a terminal does: to the data loading process, too
-    _, said = process.communicate(timeout=120)
+    command = [sys.executable, str(script), str(ROOT / "src"), *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with started(command, text=True, preexec_fn=as_in_a_terminal, **pipes) as process:
+        deadline = time.monotonic() + 120
+        while not (out / "log.jsonl").is_file():
+            assert time.monotonic() < deadline
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
+        os.killpg(process.pid, signum)  # as a terminal does: to the data loading process, too
+        _, said = process.communicate(timeout=120)
     assert process.returncode == code, said
     assert "repeat the run to continue" in said
     assert "Traceback" not in said

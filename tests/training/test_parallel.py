@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.child_processes import finished
 from tests.training.tiny import TSD, TinyPrompts, config, sd3_config, sd3_networks, trainer, weights
 from tsdsr.training.config import Phase
 from tsdsr.training.student import StudentTrainer
@@ -57,7 +58,7 @@ def make(kind: str, photos: Path, out: Path, accumulation: int = 1) -> StudentTr
 def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += arguments
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, check=False)
+    return finished(command, timeout=200, text=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize(("kind", "accumulation"), [("mini", 1), ("mini", 2), ("sd3", 1)])

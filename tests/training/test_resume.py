@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.child_processes import started
 from tests.training.tiny import (
     TinyPrompts,
     assert_same,
@@ -64,16 +63,15 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(photo_folder: Path, t
         """
     )
     killed = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(photo_folder), str(killed)], stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    while len(list(killed.glob("checkpoint-*.pt"))) < 2:  # two are kept: at least six steps are done
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    command = [sys.executable, "-c", script, str(photo_folder), str(killed)]
+    with started(command, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while len(list(killed.glob("checkpoint-*.pt"))) < 2:  # two are kept: at least six steps are done
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
     resumed = trainer(photo_folder, killed, cfg)
     assert 0 < resumed.step < 60
     resumed.run()

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.child_processes import started
 from tsdsr.errors import FileWriteError, TrainingError
 from tsdsr.training import run_lock as module
 from tsdsr.training.run_lock import LOCK, run_lock
@@ -35,17 +36,12 @@ with run_lock.run_lock(Path(sys.argv[1])):
 def other_process(folder: Path, **changes: object) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the lock of a folder, with some entries of its identity changed."""
     source = str(Path(module.__file__).parents[2])
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder), json.dumps(changes)],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": source},
-    )  # fmt: skip
-    try:
+    command = [sys.executable, "-c", HOLD, str(folder), json.dumps(changes)]
+    environment = {**os.environ, "PYTHONPATH": source}
+    with started(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def holder(folder: Path, **changes: object) -> None:

@@ -168,6 +168,7 @@ class CropDataset(Dataset[Tensor]):
             images = self.sources[int(rng.choice(len(self.sources), p=self._shares))].images
             path = images[int(rng.integers(len(images)))]
             if self.health.is_bad(path):
+                self.health.require_enough()
                 continue
             photo = self.health.read(path, self.settings.size, self._cache.read)
             if photo is not None:

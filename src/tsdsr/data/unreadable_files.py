@@ -80,12 +80,20 @@ class UnreadableFiles:
         Raises:
             DatasetError: Too many files are bad.
         """
-        if self.is_bad(path):
-            return
-        self._bad[self._numbers[path]] = True
-        logger.warning("%s: %s", self.outcome, reason)
+        if not self.is_bad(path):
+            self._bad[self._numbers[path]] = True
+            logger.warning("%s: %s", self.outcome, reason)
+        self.require_enough(f"; the last: {reason}")
+
+    def require_enough(self, last: str = "") -> None:
+        """Check that enough files are left.
+
+        To be called for each bad file that is drawn: another process may have found the last good one to be bad, and
+        drawing would never end.
+
+        Raises:
+            DatasetError: Too many files are bad; ``last`` is added to the message.
+        """
         if self.count > self._accepted:
-            raise DatasetError(
-                f"{self.count} of {counted(len(self._numbers), 'image')} cannot be used, more than {self.limit:.0%}; "
-                f"the last: {reason}"
-            )
+            share = f"{self.count} of {counted(len(self._numbers), 'image')}"
+            raise DatasetError(f"{share} cannot be used, more than {self.limit:.0%}{last}")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import atexit
+import multiprocessing
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,8 +26,10 @@ def step_batches(
     processes: int = 1,
     workers: int = 0,
     pin_memory: bool = False,
-) -> Iterator[list[TrainingSample]]:
+) -> Generator[list[TrainingSample], None, None]:
     """Yield one process's micro-batches for every step, on the CPU. Sample numbers run on across phases.
+
+    Close the generator to end the data loading processes; an error in it ends them, too.
 
     Args:
         config (RunConfig): phases and ``accumulation``.
@@ -47,17 +52,17 @@ def step_batches(
                 Subset(dataset(items[-1] + 1), items),
                 micro,
                 num_workers=workers,
-                persistent_workers=workers > 0,
                 pin_memory=pin_memory,
                 generator=torch.Generator(),  # keeps the loader from using the global generator
                 worker_init_fn=ignore_interrupts,
             )
             batches: list[TrainingSample] = []
-            for batch in _errors_of_workers(loader):
-                batches.append(TrainingSample(*batch))
-                if len(batches) == config.accumulation:
-                    yield batches
-                    batches = []
+            with _loading(loader) as loaded:
+                for batch in _errors_of_workers(loaded):
+                    batches.append(TrainingSample(*batch))
+                    if len(batches) == config.accumulation:
+                        yield batches
+                        batches = []
         first_item, begin = first_item + phase.steps * phase.batch_size, begin + phase.steps
 
 
@@ -89,7 +94,38 @@ class _Items(Sequence[int]):
         return self.first_item + batch * self.micro * self.processes + self.rank * self.micro + i
 
 
-def _errors_of_workers(loader: DataLoader[TrainingSample]) -> Iterator[Any]:
+@contextmanager
+def _loading(loader: DataLoader[TrainingSample]) -> Iterator[Iterator[Any]]:
+    """Iterate over a loader; its processes end with the block, however it ends.
+
+    torch ends them when the iterator is deleted, which an error's traceback can put off for ever, and by SIGTERM, which
+    they ignore: then Python, which waits for child processes at exit, would never end. What is left is killed.
+    """
+    others = multiprocessing.active_children()
+    batches: Any = None
+    processes: list[Any] = []
+
+    def end() -> None:
+        try:
+            if batches is not None and processes:
+                batches._shutdown_workers()  # waits for them, but not for ever; torch has no public name for it
+        finally:
+            for process in processes:
+                process.kill()
+
+    atexit.register(end)  # for a run in a thread that does not keep the interpreter from its exit
+    try:
+        try:
+            batches = iter(loader)
+        finally:  # some may have been started before one could not be
+            processes += [process for process in multiprocessing.active_children() if process not in others]
+        yield batches
+    finally:
+        end()
+        atexit.unregister(end)
+
+
+def _errors_of_workers(loader: Iterable[Any]) -> Iterator[Any]:
     """Yield batches; an error of this package in a data loading process is raised without that process's traceback."""
     try:
         yield from loader

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +132,9 @@ class Engine(ABC):
             lock = run_lock(self.output) if self.accelerator.is_main_process else nullcontext()
             processes = self.accelerator.num_processes
             explained = failures_explained(self.config, processes, lambda: self.step, self._kept)
-            with lock, self.run_log, self._stop.listening(), explained:
+            with lock, self.run_log, self._stop.listening(), explained, closing(self._steps(until)) as steps:
                 self._begin()
-                for batches in self._steps(until):
+                for batches in steps:
                     self._one_step(batches)
                     self._stopping |= processes == 1 and self._stop.requested
                     if self._stopping:
@@ -285,12 +285,13 @@ class Engine(ABC):
         stacked = torch.stack([figures[name].detach().float().to(self.device) for name in names])
         return dict(zip(names, self.accelerator.reduce(stacked, "mean").tolist(), strict=True))
 
-    def _steps(self, until: int) -> Iterator[list[TrainingSample]]:
+    def _steps(self, until: int) -> Generator[list[TrainingSample], None, None]:
         """Yield this process's micro-batches from the current step on, on its device."""
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        place = (self.accelerator.process_index, self.accelerator.num_processes)
         pin = self.device.type == "cuda"
-        for batches in step_batches(self.config, self.dataset, self.step, until, rank, processes, self.workers, pin):
-            yield [self._to_device(batch) for batch in batches]
+        with closing(step_batches(self.config, self.dataset, self.step, until, *place, self.workers, pin)) as steps:
+            for batches in steps:
+                yield [self._to_device(batch) for batch in batches]
 
     def _to_device(self, batch: TrainingSample) -> TrainingSample:
         lq, hq = (x.to(self.device, non_blocking=True) for x in (batch.x_lq, batch.x_hq))
