@@ -24,6 +24,7 @@ Each message names the file or setting at fault and says how to fix it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 TORCH_PACKAGES = ("torch", "diffusers", "transformers", "peft", "safetensors", "huggingface_hub")
@@ -102,17 +103,18 @@ def install_extra(*extras: str) -> str:
     return f"run pip install '.[{','.join(extras)}]' in the checkout of tsdsr"
 
 
-def require_torch(what: str, extra: str = "torch") -> None:
-    """Check that the packages of the extra ``torch`` are installed, without importing them.
+def require_torch(what: str, extra: str = "torch", packages: Sequence[str] = TORCH_PACKAGES) -> None:
+    """Check that packages of the extra ``torch`` are installed, without importing them.
 
     Args:
         what (str): what needs them: the subject of the message.
         extra (str): the extra to name in the message: one that includes ``torch``.
+        packages (sequence of str): what is needed; default: all of :data:`TORCH_PACKAGES`.
 
     Raises:
         MissingDependencyError: one of them is not installed.
     """
-    for package in TORCH_PACKAGES:
+    for package in packages:
         if find_spec(package) is None:
             name = "PyTorch" if package == "torch" else package
             raise MissingDependencyError(f"{what} needs {name}: {install_extra(extra)}")

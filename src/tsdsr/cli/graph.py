@@ -15,7 +15,7 @@ def graph(
     folder: Annotated[Path, typer.Argument(help="Pipeline folder of a 'mini'.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the graph that is there.")] = False,
 ) -> None:
-    """Write the ONNX graph of a 'mini' beside its weights, so that ONNX Runtime runs it without PyTorch.
+    """Write the graph of a 'mini' for ONNX Runtime beside its weights.
 
     The graph refers to the weights and holds no copy of them. Make it again when the weights change.
     """

@@ -89,7 +89,7 @@ def student(
 ) -> None:
     """Train a one-step student and store it as a pipeline folder."""
     with errors_reported(), _interruption_reported():
-        require_torch("training", "train")
+        _check_before_torch(photos, output, dry_run)
         from tsdsr.recipes import student_recipe
         from tsdsr.training import apply_overrides, train_student
 
@@ -123,7 +123,7 @@ def teacher(
 ) -> None:
     """Train a teacher with the diffusion loss on sharp images. It is a network for mini, a LoRA for base models."""
     with errors_reported(), _interruption_reported():
-        require_torch("training", "train")
+        _check_before_torch(photos, output, dry_run)
         from tsdsr.recipes import teacher_recipe
         from tsdsr.training import apply_overrides, train_teacher
 
@@ -136,6 +136,23 @@ def teacher(
             dtype=dtype.value, workers=workers, until=until, tracker=tracker.value,
         )  # fmt: skip
         typer.echo(f"{target}: ready for 'tsdsr train student --teacher {target}'")
+
+
+def _check_before_torch(photos: list[str], output: Path, dry_run: bool) -> None:
+    """Check files and folders, then that torch is there. The recipes need it, and its import takes seconds.
+
+    Raises:
+        InvalidInputError, DatasetError: a source of photographs does not exist, or the run folder cannot be written.
+        MissingDependencyError: torch is not installed.
+    """
+    from tsdsr.data.sources import check_source
+    from tsdsr.files import require_writable_folder
+
+    if not dry_run:
+        for source in photos:
+            check_source(source)
+        require_writable_folder(output)
+    require_torch("training", "train")
 
 
 def _describe(config: RunConfig) -> None:

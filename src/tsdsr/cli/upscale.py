@@ -22,6 +22,7 @@ from tsdsr.cli.upscale_options import (
     PresetChoice,
     SubsamplingChoice,
     check_arguments,
+    check_engine,
     parse_format,
     parse_target,
     parse_tile,
@@ -83,6 +84,7 @@ def upscale(
             options = RestoreOptions(
                 scale, parse_target(target), fit.value, color_fix.value, detail, parse_tile(tile), tile_batch=tile_batch
             )
+            check_engine(engine, provider, compile, quantize, preset)
             check_arguments(fit, preset, options, seed)
             write = WriteOptions(quality, subsampling.value, lossless, compression)
             settings = BatchSettings(

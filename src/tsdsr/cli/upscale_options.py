@@ -10,7 +10,7 @@ import typer
 
 from tsdsr.cli.common import DtypeChoice
 from tsdsr.cli.fold import QuantizeChoice
-from tsdsr.errors import InvalidInputError
+from tsdsr.errors import InvalidInputError, require_torch
 
 if TYPE_CHECKING:
     from tsdsr.pipeline.options import RestoreOptions, Tile
@@ -70,8 +70,14 @@ Detail = Annotated[float, typer.Option(min=0, max=1, help="0 faithful … 1 deta
 TileOption = Annotated[str, typer.Option(help="'auto', 'off' or the edge of a tile in output pixels.")]
 TileBatch = Annotated[int, typer.Option(min=1, help="Tiles processed together.")]
 EngineOption = Annotated[EngineChoice, typer.Option(help="What runs the model; 'auto' takes the fastest one here.")]
-Provider = Annotated[str, typer.Option(help="Execution provider of ONNX Runtime; see 'tsdsr info'.")]
-Device = Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …")]
+Provider = Annotated[
+    str,
+    typer.Option(
+        help="Of ONNX Runtime: 'auto', 'cpu', 'cuda', 'tensorrt', 'coreml', 'directml', 'webgpu' or 'openvino'; "
+        "'tsdsr info' lists those that are here."
+    ),
+]
+Device = Annotated[str, typer.Option(help="Of PyTorch: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …; OpenVINO has 'gpu'.")]
 Dtype = Annotated[DtypeChoice, typer.Option(help="Precision of the network.")]
 Compile = Annotated[
     bool, typer.Option("--compile", help="Compile the networks: slow to start, worth it for many images.")
@@ -153,3 +159,21 @@ def check_arguments(fit: FitChoice, preset: PresetChoice, options: RestoreOption
     from tsdsr.pipeline.upstream import check_upstream_scale
 
     check_upstream_scale(options.scale)
+
+
+def check_engine(
+    engine: EngineChoice, provider: str, compile: bool, quantize: QuantizeChoice | None, preset: PresetChoice
+) -> None:
+    """Check options that exist in PyTorch only. Without ``--engine`` they choose it.
+
+    Raises:
+        InvalidInputError: another engine, or a provider of ONNX Runtime, is given beside one.
+        MissingDependencyError: PyTorch is not installed.
+    """
+    options = {"--compile": compile, "--quantize": quantize, "--preset upstream": preset is PresetChoice.upstream}
+    for option in (name for name, given in options.items() if given):
+        if engine not in (EngineChoice.auto, EngineChoice.torch):
+            raise InvalidInputError(f"{option} needs PyTorch as the engine; leave out --engine {engine.value}")
+        if provider != "auto":
+            raise InvalidInputError(f"{option} needs PyTorch as the engine; leave out --provider {provider}")
+        require_torch(option, "quantize" if quantize else "torch")

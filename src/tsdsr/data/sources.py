@@ -109,18 +109,31 @@ def open_source(spec: StrPath) -> Source:
     return Source(os.fspath(parsed.path), tuple(images[: parsed.limit]), parsed.weight)
 
 
+def check_source(spec: StrPath) -> None:
+    """Check that a source is well-formed and that its path exists, as :func:`open_source` does; list no images.
+
+    Raises:
+        InvalidInputError, DatasetError: as :func:`open_source`.
+    """
+    _mode_of(parse_source(spec))
+
+
 def _images_at(spec: SourceSpec) -> list[Path]:
-    try:
-        mode = spec.path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise DatasetError(f"{spec.path}: no such folder or file of photographs") from None
-    except OSError as error:
-        raise DatasetError(f"{spec.path}: cannot be read ({error.strerror or error})") from error
+    mode = _mode_of(spec)
     if stat.S_ISDIR(mode):
         return list_originals(_layout_folder(spec.layout, spec.path))
     if not stat.S_ISREG(mode):
         raise DatasetError(f"{spec.path}: is neither a folder nor a file of photographs")
     return [spec.path] if spec.path.suffix.lower() in FORMATS else read_list(spec.path)
+
+
+def _mode_of(spec: SourceSpec) -> int:
+    try:
+        return spec.path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise DatasetError(f"{spec.path}: no such folder or file of photographs") from None
+    except OSError as error:
+        raise DatasetError(f"{spec.path}: cannot be read ({error.strerror or error})") from error
 
 
 def _layout_folder(layout: str, root: Path) -> Path:

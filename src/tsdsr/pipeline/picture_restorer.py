@@ -53,11 +53,12 @@ def check_model(
     if name is not None and (upstream or options.tile not in ("auto", None)):
         from tsdsr.models.zoo import SPECS
         from tsdsr.pipeline.tile_plan import check_tile
-        from tsdsr.pipeline.upstream import check_upstream_model
 
         if name in SPECS:
             check_tile(SPECS[name], options.tile)
             if upstream:
+                from tsdsr.pipeline.upstream import check_upstream_model
+
                 check_upstream_model(SPECS[name])
 
 

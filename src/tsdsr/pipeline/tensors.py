@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from PIL import Image, ImageOps
 
 from tsdsr.arrays import Array, is_torch
-from tsdsr.errors import InvalidInputError
+from tsdsr.errors import InvalidInputError, require_torch
 from tsdsr.images.color_modes import rgb_of
 from tsdsr.pipeline.canvas import make_canvas
 
@@ -105,8 +105,13 @@ def _check_range(x: Array) -> None:
 
 
 def empty_result(batch: int, size: tuple[int, int], kind: OutputType, dtype: DTypeLike) -> np.ndarray:
-    """Allocate a result (B, 3, *size) in the memory layout that :func:`from_tensors` returns."""
+    """Allocate a result (B, 3, *size) in the memory layout that :func:`from_tensors` returns.
+
+    Raises:
+        MissingDependencyError: tensors are wanted, and torch is not installed.
+    """
     if kind == "pt":
+        require_torch("output_type 'pt'", packages=("torch",))
         return make_canvas((batch, 3, *size), dtype)
     canvas: np.ndarray = make_canvas((batch, *size, 3), dtype).transpose(0, 3, 1, 2)
     return canvas

@@ -82,11 +82,12 @@ def load_pipeline(
         return load_onnx_mini(folder, provider, threads)
     if chosen in BACKENDS:
         return _load_cached(cached_export(folder, chosen, str(dtype), cache, say), str(device), str(dtype), provider)
-    require_torch(f"{os.fspath(model)} in torch")
     if is_plain_mini(folder):
+        require_torch(f"{os.fspath(model)} in torch", packages=("torch",))
         from tsdsr.pipeline.torch_pipeline import load_torch_mini
 
         return load_torch_mini(folder, device, dtype)
+    require_torch(f"{os.fspath(model)} in torch")
     from tsdsr.pipeline.loading import load_diffusers_pipeline
 
     return load_diffusers_pipeline(folder, device, dtype)
@@ -107,6 +108,8 @@ def choose_engine(
     """
     if engine not in ENGINES:
         raise InvalidInputError(f"unknown engine {engine!r}; choose from {', '.join(ENGINES)}")
+    if provider != "auto" and engine not in ("auto", "onnx"):
+        raise InvalidInputError(f"provider {provider!r} is one of ONNX Runtime, not of {engine}: leave it out")
     if is_exported(folder):
         own = ExportIndex.read(folder).backend
         if engine not in ("auto", own):
@@ -175,8 +178,8 @@ def cached_export(
     digest = hash_text(f"{__version__} {backend} {stored} {hash_model(folder)}")[:20]
     target = root / "exported" / f"{folder.resolve().name}-{backend}-{digest}"
     if not is_exported(target):
-        say(f"exporting {os.fspath(model)} for {backend}, once, to {target}")
         require_torch(f"exporting {os.fspath(model)}", backend)
+        say(f"exporting {os.fspath(model)} for {backend}, once, to {target}")
         from tsdsr.pipeline.loading import load_diffusers_pipeline
         from tsdsr.runtimes.export import export_pipeline
 
