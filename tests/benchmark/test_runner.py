@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import tsdsr.benchmark.runner as bench_module
@@ -21,7 +22,7 @@ from tsdsr.benchmark.entries import (
     BenchNetwork,
     BenchPipeline,
     Entry,
-    _restored_as_released,
+    as_released,
     open_entry,
 )
 from tsdsr.benchmark.runner import BenchResult, BenchSettings, bench, by_part, example_image, spread
@@ -72,7 +73,7 @@ def test_parts_add_up_to_the_time_on_the_clock(sd3_pipe: OneStepSRPipeline, tmp_
     example_image(72).save(source)
     models: dict[str, BenchModel] = {
         "pipeline": BenchPipeline(sd3_pipe),
-        "released": BenchPipeline(sd3_pipe, _restored_as_released),
+        "released": as_released(sd3_pipe),
         "peer": BenchNetwork(torch.nn.Upsample(scale_factor=8), 8, CPU),
     }
     started = time.perf_counter()
@@ -176,10 +177,32 @@ def test_refusals() -> None:
         open_entry(Entry("released:sd3", compile=True))
     with pytest.raises(InvalidInputError, match="peer:realesrgan"):
         open_entry(Entry("peer:swinir"))
+    with pytest.raises(InvalidInputError, match="runs in torch only; leave out engine=onnx"):
+        Entry("mini").parsed("random:sd3,engine=onnx")
+    with pytest.raises(InvalidInputError, match="unknown engine 'tflite'"):
+        Entry("mini").parsed("mini,engine=tflite")
     with pytest.raises(ModelNotFoundError, match="unknown base model"):
         open_entry(Entry("random:sd9"))
     with pytest.raises(InvalidInputError, match="size and runs must be at least 1"):
         BenchSettings(runs=0)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("realesrgan", 16.70), ("general-x4v3", 1.21)])
+def test_peers_have_the_published_size(name: str, millions: float) -> None:
+    pytest.importorskip("spandrel", reason="needs the extra 'eval'", exc_type=ImportError)
+    model = open_entry(Entry(f"peer:{name}", "cpu"))
+    assert model.parameters is not None
+    assert round(model.parameters / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_mini_in_each_engine(engine: str, tmp_path: Path) -> None:
+    example_image(16).save(tmp_path / "in.png")
+    model = open_entry(Entry("mini", "cpu", "fp32").parsed(f"mini,engine={engine}"))
+    assert (model.engine, model.dtype, model.parameters is None) == (engine, "float32", engine == "onnx")
+    model.run(tmp_path / "in.png", tmp_path / "out.png", 4)
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.size == (64, 64)
 
 
 def test_the_command_in_processes_of_its_own(tmp_path: Path) -> None:

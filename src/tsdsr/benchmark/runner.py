@@ -61,9 +61,10 @@ class Timing:
     Attributes:
         name (str): column of the table.
         entry (Entry): how it was run.
+        engine (str): what ran it.
         device, dtype (str): device and precision of its network.
-        threads (int): torch threads.
-        parameters (int): number of weights.
+        threads (int): CPU threads.
+        parameters (int | None): number of weights, if known.
         load_seconds (float): loading time, without imports.
         warmup_seconds (tuple of float): duration of each warm-up run.
         runs (tuple of dict): for each timed run, seconds of each part, their sum "total", and "cpu", the processor time
@@ -75,10 +76,11 @@ class Timing:
 
     name: str
     entry: Entry
+    engine: str
     device: str
     dtype: str
     threads: int
-    parameters: int
+    parameters: int | None
     load_seconds: float
     warmup_seconds: tuple[float, ...]
     runs: tuple[dict[str, float], ...]
@@ -252,8 +254,9 @@ def _open(entry: Entry) -> dict[str, Any]:
         model = open_entry(entry)
     _opened.append(model)
     return {
+        "engine": model.engine,
         "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": model.dtype,
         "threads": torch.get_num_threads(),
         "parameters": model.parameters,
         "load_seconds": time.perf_counter() - started,

@@ -25,8 +25,8 @@ def bench(
         typer.Argument(
             metavar="MODEL[,OPTION...]",
             help="'mini', a pipeline folder or hub id; 'random:sd3' and the like: full size, random weights; "
-            "'released:sd3': the same as the released code runs it; 'peer:realesrgan'. "
-            "Options of one model: dtype=bf16, device=cpu, threads=2, fold, quantize=int8, compile, eager.",
+            "'released:sd3': the same as the released code runs it; 'peer:realesrgan', 'peer:general-x4v3'. Options "
+            "of one model: engine=onnx, dtype=bf16, device=cpu, threads=2, fold, quantize=int8, compile, eager.",
         ),
     ],
     size: Annotated[int, typer.Option(min=1, help="Edge of the input in pixels.")] = 128,
@@ -93,9 +93,10 @@ def _table(found: BenchResult) -> Table:
     def row(label: str, cell: Callable[[Timing], str], end_section: bool = False) -> None:
         table.add_row(label, *map(cell, timings), end_section=end_section)
 
+    row("engine", lambda t: t.engine)
     row("runs on", lambda t: f"{t.device}, {counted(t.threads, 'thread')}" if t.device == "cpu" else t.device)
     row("precision", lambda t: f"{t.dtype}{', compiled' if t.entry.compile else ''}")
-    row("weights", lambda t: f"{t.parameters / 1e6:,.1f} M", end_section=True)
+    row("weights", lambda t: "-" if t.parameters is None else f"{t.parameters / 1e6:,.1f} M", end_section=True)
     row("load", lambda t: _seconds(t.load_seconds))
     row("warm-up", lambda t: " + ".join(map(_seconds, t.warmup_seconds)) or "-", end_section=True)
     for part in PARTS:

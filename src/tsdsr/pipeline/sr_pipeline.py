@@ -59,6 +59,9 @@ class SRPipeline(ABC):
     Made by :func:`tsdsr.load_pipeline`.
     """
 
+    engine: str
+    """What runs the model: "torch", "onnx" or "openvino"."""
+
     @property
     @abstractmethod
     def spec(self) -> ModelSpec:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 class TorchPipeline(SRPipeline):
     """A pipeline whose arrays are tensors."""
 
+    engine = "torch"
+
     @property
     @abstractmethod
     def dtype(self) -> torch.dtype:

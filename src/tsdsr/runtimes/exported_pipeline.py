@@ -29,13 +29,22 @@ class ExportedPipeline(SRPipeline):
         scaling_factor (float): scaling factor of the latents.
         spec (ModelSpec): the base model.
         dtype ("fp32" | "fp16" | "bf16"): precision of the runtime; inputs and outputs are float32.
+        engine ("onnx" | "openvino"): the runtime.
     """
 
     array_device = HostDevice()
 
     def __init__(
-        self, encoder: Graph, denoiser: Graph, decoder: Graph, scaling_factor: float, spec: ModelSpec, dtype: str
+        self,
+        encoder: Graph,
+        denoiser: Graph,
+        decoder: Graph,
+        scaling_factor: float,
+        spec: ModelSpec,
+        dtype: str,
+        engine: str,
     ) -> None:
+        self.engine = engine
         self.encoder, self.denoiser, self.decoder = encoder, denoiser, decoder
         self.scaling_factor, self.dtype, self._spec = scaling_factor, dtype, spec
 
@@ -99,4 +108,6 @@ def load_exported(
     precision = runtime_dtype(index.backend, index.dtype, dtype, device)
     open_graph = opener(index.backend, device, precision, provider, threads)
     encoder, denoiser, decoder = (open_graph(index.graph(folder, name)) for name in GRAPHS)
-    return ExportedPipeline(encoder, denoiser, decoder, index.scaling_factor, get_spec(index.model), precision)
+    return ExportedPipeline(
+        encoder, denoiser, decoder, index.scaling_factor, get_spec(index.model), precision, index.backend
+    )

@@ -24,6 +24,7 @@ class OnnxMini(SRPipeline):
         latents (MiniLatents): its latent space.
     """
 
+    engine = "onnx"
     spec = MINI
     array_device = HostDevice()
     dtype_bytes = 4
