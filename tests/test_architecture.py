@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "pipeline": {"diffusion", "models", "images"},
     "optimize": {"diffusion", "models", "pipeline"},
     "runtimes": {"diffusion", "models", "pipeline", "optimize", "images"},
-    "benchmark": {"models", "pipeline", "optimize", "images"},
+    "benchmark": {"models", "pipeline", "optimize", "runtimes", "images"},
     "training": {"diffusion", "models", "data"},
     "recipes": {"training", "data"},
     "evaluation": {"data", "images"},
