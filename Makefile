@@ -33,10 +33,11 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
-# Made anew, so that nothing stays that another version needed.
+# Made anew, so that nothing stays that another version needed. Compiled, as pip does with what is not editable.
 $(LIGHT_INSTALLED): pyproject.toml
 	$(PYTHON) -m venv --clear .venv-light
 	$(LIGHT)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(LIGHT)/python -m compileall -q src/tsdsr
 	touch $@
 
 $(LIGHT_TESTABLE): $(LIGHT_INSTALLED)

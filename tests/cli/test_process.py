@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.child_processes import finished, started
 from tests.signals import as_in_a_terminal
@@ -184,3 +185,23 @@ def test_an_unexpected_error_keeps_its_traceback_and_asks_for_a_report() -> None
 def test_an_error_of_the_machine_is_one_line() -> None:
     status, _, errors = printed("raise OSError(28, 'No space left on device', 'out/a.png')")
     assert (status, errors) == (1, "error: out/a.png: No space left on device\n")
+
+
+@pytest.mark.parametrize("options", [[], ["--engine", "onnx"]])
+def test_a_picture_is_upscaled_without_importing_torch(options: list[str], tmp_path: Path) -> None:
+    """With everything installed, starting torch would take longer than the work."""
+    Image.new("RGB", (32, 32), "olive").save(tmp_path / "a.png")
+    arguments = ["upscale", str(tmp_path / "a.png"), "-o", str(tmp_path / "b.png"), *options]
+    heavy = "torch", "diffusers", "transformers", "torchao", "bitsandbytes", "scipy", "rich"
+    code = f"""
+import sys
+from tsdsr.__main__ import main
+sys.argv[1:] = {arguments}
+try:
+    main()
+except SystemExit as end:
+    print(end.code, sorted(set({heavy}) & set(sys.modules)))
+"""
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert made.stdout.splitlines()[-1] == "0 []", made.stderr
+    assert (tmp_path / "b.png").is_file()
