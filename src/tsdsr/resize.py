@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tsdsr.arrays import Array, beside, contiguous, namespace, new_empty, part
+from tsdsr.arrays import Array, beside, namespace, new_empty, take, transposed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _GROUP = 32
-"""Target positions that one matrix product computes; they share most of the source positions that they read."""
+"""Rows that one matrix product computes; they share most of the source rows that they read."""
 
 
 def upsample_bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -37,22 +37,19 @@ def upsample_bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 @dataclass(frozen=True)
 class BicubicWeights:
-    """Bicubic filter for some positions of an enlarged axis, as matrices of groups of neighbouring positions.
-
-    ``rows.apply(cols.apply(crop, -1), -2)``, clamped to [0, 1], gives the pixels of :func:`upsample_bicubic` at the
-    chosen rows and columns, within rounding (2e-6), anywhere in the image.
+    """Bicubic filter for some rows of an image that is enlarged in height, as matrices of groups of neighbouring rows.
 
     Attributes:
-        first, stop (int): range of the source axis that the filter reads.
-        count (int): number n of target positions.
-        starts (sequence of int): for each group, the first source position it reads, relative to ``first``.
-        matrices (ndarray): filter weights float32 (groups, 32, k), for the k source positions from ``starts`` on.
+        first, stop (int): range of the source rows that the filter reads.
+        count (int): number n of target rows.
+        index (ndarray): for each group, the k source rows it reads, relative to ``first``, int64 (groups, k).
+        matrices (ndarray): filter weights, float32 (groups, 32, k).
     """
 
     first: int
     stop: int
     count: int
-    starts: Sequence[int]
+    index: np.ndarray
     matrices: np.ndarray
 
     @classmethod
@@ -73,41 +70,39 @@ class BicubicWeights:
         base = np.floor(source)
         t = source - base
         weights = np.stack([_keys_outer(t + 1), _keys_inner(t), _keys_inner(1 - t), _keys_outer(2 - t)])
-        index = (base.astype(np.int64) + np.arange(-1, 3)[:, None]).clip(0, length - 1)
-        first, stop = int(index.min()), int(index.max()) + 1
-        return cls(first, stop, len(positions), *_matrices(index - first, weights.astype(np.float32), stop - first))
+        taps = (base.astype(np.int64) + np.arange(-1, 3)[:, None]).clip(0, length - 1)
+        first, stop = int(taps.min()), int(taps.max()) + 1
+        return cls(first, stop, len(positions), *_grouped(taps - first, weights.astype(np.float32), stop - first))
 
-    def apply(self, crop: Array, axis: int) -> Array:
-        """Resample ``crop`` (B, C, h, w) along axis -1 or -2, where it covers [first, stop), without clamping."""
-        xp, matrices = namespace(crop), beside(self.matrices, crop)
-        shape = (*crop.shape[:-1], self.count) if axis == -1 else (*crop.shape[:-2], self.count, crop.shape[-1])
-        result, read = new_empty(crop, shape), self.matrices.shape[-1]
-        for i, start in enumerate(self.starts):
-            stop = min((i + 1) * _GROUP, self.count)
-            matrix, near = matrices[i, : stop - i * _GROUP], part(crop, start, start + read, axis)
-            # An explicit output also keeps torch's autocast from rounding the factors.
-            target = part(result, i * _GROUP, stop, axis)
-            xp.matmul(near, matrix.T, out=target) if axis == -1 else xp.matmul(matrix, near, out=target)
-        return result
+    def apply(self, crop: Array) -> Array:
+        """Resample the rows of ``crop`` (B, C, h, w), which covers [first, stop): (B, C, n, w), not clamped."""
+        xp, batch, width = namespace(crop), crop.shape[:-2], crop.shape[-1]
+        groups, read = self.index.shape
+        near = xp.reshape(take(crop, self.index.reshape(-1), -2), (*batch, groups, read, width))
+        rows = new_empty(crop, (*batch, groups, _GROUP, width))
+        xp.matmul(beside(self.matrices, crop), near, out=rows)  # given an output, torch's autocast rounds nothing
+        return xp.reshape(rows, (*batch, groups * _GROUP, width))[..., : self.count, :]
 
 
-def _matrices(index: np.ndarray, weights: np.ndarray, length: int) -> tuple[list[int], np.ndarray]:
-    """Turn source positions and weights (4, n) into ``starts`` and ``matrices`` of :class:`BicubicWeights`."""
-    groups = [slice(i, i + _GROUP) for i in range(0, index.shape[1], _GROUP)]
-    lows = [int(index[:, group].min()) for group in groups]
-    read = max(int(index[:, group].max()) + 1 - low for group, low in zip(groups, lows, strict=True))
-    starts = [min(low, length - read) for low in lows]
-    matrices = np.zeros((len(groups), _GROUP, read), np.float32)
-    for matrix, group, start in zip(matrices, groups, starts, strict=True):
-        taps, own = index[:, group] - start, weights[:, group]
-        rows = np.arange(taps.shape[1])
-        for k in range(len(taps)):  # one by one: at the border, several taps read the same position
-            matrix[rows, taps[k]] += own[k]
-    return starts, matrices
+def _grouped(taps: np.ndarray, weights: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Turn source positions and weights (4, n) into ``index`` and ``matrices`` of :class:`BicubicWeights`."""
+    groups, missing = -(-taps.shape[1] // _GROUP), -taps.shape[1] % _GROUP
+    taps = np.pad(taps, ((0, 0), (0, missing)), mode="edge").reshape(-1, groups, _GROUP)
+    weights = np.pad(weights, ((0, 0), (0, missing))).reshape(-1, groups, _GROUP)
+    lowest, highest = taps.min((0, 2)), taps.max((0, 2))
+    read = int((highest - lowest).max()) + 1
+    starts = np.minimum(lowest, length - read)[:, None]
+    matrices = np.zeros((groups, _GROUP, read), np.float32)
+    group, row = np.indices((groups, _GROUP))
+    for near, weight in zip(taps - starts, weights, strict=True):  # at the border, several taps read the same row
+        matrices[group, row, near] += weight
+    return starts + np.arange(read), matrices
 
 
 class BicubicWindow:
     """A window of an enlarged image: the part of the source it reads, and its pixels.
+
+    They are those of :func:`upsample_bicubic`, within rounding (2e-6), anywhere in the image.
 
     Args:
         rows, cols (ndarray): target positions, integers (n,) and (m,).
@@ -123,7 +118,7 @@ class BicubicWindow:
 
     def enlarge(self, crop: Array) -> Array:
         """Enlarge the part of the source named by :attr:`crop`, float32 in [0, 1]: (B, C, n, m), clamped to [0, 1]."""
-        result = self._rows.apply(self._cols.apply(contiguous(crop), -1), -2)
+        result = self._rows.apply(transposed(self._cols.apply(transposed(crop))))
         return namespace(crop).clip(result, 0, 1, out=result)
 
 
