@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests.conftest import mini_prompt, sd3_prompt, tiny_mini, tiny_mmdit, tiny_vae
-from tests.kinds import on_both, tensor
+from tests.kinds import DEVICES, on_both, tensor
 from tests.pipeline.seams import seam_energy
 from tsdsr.arrays import ArrayDevice
 from tsdsr.errors import InvalidInputError
@@ -79,6 +82,54 @@ def test_colour_is_that_of_the_whole_image(
     x_hat = 0.7 * source + 0.3 * veil[..., : size[0], : size[1]]
     fix = {"wavelet": wavelet_color_fix, "adain": adain_color_fix, "none": lambda a, b: a}[color_fix]
     torch.testing.assert_close(canvas, fix(x_hat, source).clamp(0, 1), rtol=0, atol=1e-5)
+
+
+def test_numpy_computes_without_torch() -> None:
+    code = """
+import sys
+import numpy as np
+from tsdsr.arrays import HostDevice
+from tsdsr.pipeline.noise import noise_at, noise_fields
+from tsdsr.pipeline.stream import EnlargedImage, TileStream
+from tsdsr.pipeline.tensors import empty_result, from_tensors, to_pixels
+from tsdsr.pipeline.tile_plan import TilePlan
+
+(x,), kind = to_pixels(np.full((20, 30, 3), 77, np.uint8))
+for color_fix in ("wavelet", "adain", "none"):
+    canvas = empty_result(1, (80, 120), "pil", np.uint8)
+    tiles = TileStream(EnlargedImage(x, (80, 120), 16, HostDevice()), canvas, TilePlan(64, 16, 1, 32), color_fix)
+    for group in tiles:
+        tiles.put(group, group.windows)
+    tiles.close()
+    assert set(from_tensors([canvas], "pil")[0].getdata()) == {(77, 77, 77)}
+assert noise_at(noise_fields(3, 2), [(0, 0)])((2, 16, 4, 4)).shape == (2, 16, 4, 4)
+print([name for name in ("torch", "array_api_compat.torch") if name in sys.modules])
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("color_fix", ["wavelet", "adain", "none"])
+def test_numpy_and_torch_give_the_same_image(photo: Image.Image, dtype: type[np.generic], color_fix: str) -> None:
+    """In floating point within 1e-5, and in integers but for ties."""
+    most = 1.0 if dtype is np.float32 else float(np.iinfo(dtype).max)  # type: ignore[type-var]
+    x = pixels(photo, 90, 70)
+    x[:30, :40], x[:, 60:] = 0.5, x[:, 60:].mean(-1, keepdims=True)  # flat, and neutral
+    given, results = (x * most).round().astype(dtype) if most > 1 else x, []
+    for device in DEVICES:
+        image = EnlargedImage(given.transpose(2, 0, 1)[None], (210, 270), 16, device)
+        result = np.empty((210, 270, 3), dtype)
+        plan = TilePlan(128, 32, 2, 64)
+        tiles = TileStream(image, result.transpose(2, 0, 1)[None], plan, color_fix)  # type: ignore[arg-type]
+        for group in tiles:
+            tiles.put(group, 0.8 * group.windows + 0.1)
+        tiles.close()
+        results.append(result.astype(np.float64) / most)
+    difference = np.abs(results[0] - results[1])
+    assert difference.max() <= 1e-5 + (1 / most if most > 1 else 0)
+    assert most != 255 or (difference > 0).mean() < 1e-3
 
 
 @on_both
