@@ -26,6 +26,18 @@ def multiplies_bf16() -> bool:
     return bool(processor_flags() & {"avx512_bf16", "amx_bf16"})
 
 
+def multiplies_int8() -> bool:
+    """Return whether the processor multiplies 8-bit integers, with two to four times the speed of float32.
+
+    On x86 that is VNNI. Without it, the sums of products overflow in 16 bits, and results are wrong.
+    """
+    return _apple_chip() or bool(processor_flags() & {"avx512_vnni", "avx_vnni", "asimddp"})
+
+
+def _apple_chip() -> bool:
+    return sys.platform == "darwin" and platform.machine() == "arm64"
+
+
 def has_gpu() -> bool:
     """Return whether there seems to be a GPU that torch supports: NVIDIA's or AMD's driver, or an Apple chip."""
     if sys.platform == "darwin":

@@ -23,7 +23,7 @@ from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, 
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.mini import MiniUNet
-from tsdsr.models.mini_folder import WEIGHTS
+from tsdsr.models.mini_folder import MADE_FROM, WEIGHTS, hash_of_weights
 from tsdsr.models.zoo import MINI
 from tsdsr.optimize.fold import fold
 from tsdsr.pipeline.convert import save_pipeline
@@ -31,7 +31,7 @@ from tsdsr.pipeline.loading import resolve_model
 from tsdsr.pipeline.model_files import MINI_GRAPH
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.runtimes.mini_files import MiniShape
-from tsdsr.runtimes.mini_graph import MADE_FROM, hash_of_weights, write_graph
+from tsdsr.runtimes.mini_graph import write_graph
 from tsdsr.safetensors_header import read_array, read_header
 
 SHAPES: dict[str, dict[str, Any]] = {

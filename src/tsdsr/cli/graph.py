@@ -13,14 +13,33 @@ from tsdsr.wording import counted
 
 def graph(
     folder: Annotated[Path, typer.Argument(help="Pipeline folder of a 'mini'.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the graph that is there.")] = False,
+    int8: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the 8-bit graph of 'upscale --fast'. Ranges are measured on the pictures in this folder, "
+            "a few of low quality with varied content.",
+            metavar="PICTURES",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the graphs that are there.")] = False,
 ) -> None:
     """Write the graph of a 'mini' for ONNX Runtime beside its weights.
 
     The graph refers to the weights and holds no copy of them. Make it again when the weights change.
     """
     with errors_reported():
+        from tsdsr.errors import InvalidInputError
+        from tsdsr.images.listing import list_images
+        from tsdsr.images.reading import read_rgb
         from tsdsr.runtimes.mini_graph import write_graph
 
-        made = write_graph(folder, overwrite)
-    typer.echo(f"{made.path}: {counted(made.operations, 'operation')}, {made.bytes / 1000:.0f} kB")
+        paths = [] if int8 is None else list_images(int8).images
+        if int8 is not None and not paths:
+            raise InvalidInputError(f"{int8}: holds no pictures; an 8-bit graph needs a few, to measure ranges")
+        made = [write_graph(folder, overwrite)]
+        if int8 is not None:
+            from tsdsr.runtimes.mini_int8 import write_int8_graph
+
+            made.append(write_int8_graph(folder, [read_rgb(path) for path in paths], overwrite))
+    for one in made:
+        typer.echo(f"{one.path}: {counted(one.operations, 'operation')}, {one.bytes / 1000:.0f} kB")

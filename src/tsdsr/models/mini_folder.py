@@ -12,11 +12,15 @@ import numpy as np
 
 from tsdsr.arrays import Array
 from tsdsr.errors import ModelNotFoundError, WeightsError
+from tsdsr.hashing import hash_file, hash_text
 from tsdsr.models.space_to_depth import depth_to_space, space_to_depth
 from tsdsr.safetensors_header import read_array, read_header
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """Name of the weights in the folder of each part."""
+
+MADE_FROM = "made_from"
+"""Name of a graph's note of what it was made for, see :func:`hash_of_weights`."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,24 @@ def prompt_label(folder: Path, prompts: int) -> int:
     if labels.size != 1 or not 0 <= labels.item() < prompts:
         raise WeightsError(f"{path}: holds no index of one of the {prompts} prompts")
     return int(labels.item())
+
+
+def hash_of_weights(folder: Path) -> str:
+    """Return a hash of what a graph of a pipeline folder depends on: the weights and the prompt.
+
+    Raises:
+        ModelNotFoundError: a file is missing.
+        WeightsError: a file cannot be read.
+    """
+    hashes = []
+    for path in (folder / part / WEIGHTS for part in ("denoiser", "prompt")):
+        try:
+            hashes.append(hash_file(path))
+        except FileNotFoundError:
+            raise ModelNotFoundError(f"{path}: is missing; copy or convert the model again") from None
+        except OSError as error:
+            raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return hash_text(" ".join(hashes))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -21,6 +21,9 @@ MODEL_INDEX = "model_index.json"
 MINI_GRAPH = "denoiser/model.onnx"
 """Graph of `mini` for ONNX Runtime in a pipeline folder: scaled latent ``z_lq`` → ``z_hat``."""
 
+MINI_FAST_GRAPH = "denoiser/model.int8.onnx"
+"""The same with 8-bit arithmetic."""
+
 EXPORT_INDEX = "tsdsr.json"
 """Index file of a folder made by ``tsdsr export``, in place of :data:`MODEL_INDEX`."""
 

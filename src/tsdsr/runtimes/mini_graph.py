@@ -12,16 +12,17 @@ with constants in the plain layout only, which costs 3 % of the time.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, install_extra
 from tsdsr.files import StrPath, atomic_path, require_writable_file
-from tsdsr.hashing import hash_file, hash_text
-from tsdsr.models.mini_folder import WEIGHTS, prompt_label
+from tsdsr.models.mini_folder import MADE_FROM, WEIGHTS, hash_of_weights, prompt_label
 from tsdsr.pipeline.model_files import MINI_GRAPH, base_model, require_index
 from tsdsr.runtimes.mini_files import (
     Computed,
@@ -33,13 +34,12 @@ from tsdsr.runtimes.mini_files import (
     read_shape,
 )
 
-MADE_FROM = "made_from"
-"""Name of the graph's note of the weights that it was made for, see :func:`hash_of_weights`."""
-
 _OPSET, _IR_VERSION = 17, 8  # of 2022, which every runtime of today reads
 _EPSILON = 1e-5
 _KINDS = {"F32": "FLOAT", "F16": "FLOAT16", "BF16": "BFLOAT16"}
 """safetensors' names of kinds of values → ONNX's."""
+
+N = TypeVar("N", bound="NetworkBuilder")
 
 
 @dataclass(frozen=True)
@@ -73,43 +73,65 @@ def write_graph(folder: StrPath, overwrite: bool = False) -> MiniGraph:
         FileWriteError: the graph cannot be written.
     """
     folder = Path(folder)
+    path = require_graph_path(folder, MINI_GRAPH, overwrite)
+    graph, _ = build_graph(folder, NetworkBuilder)
+    return store_graph(path, graph, hash_of_weights(folder))
+
+
+def require_graph_path(folder: Path, name: str, overwrite: bool) -> Path:
+    """Return the path of a graph to write in a pipeline folder of `mini`; errors as :func:`write_graph`."""
     require_index(folder)
     if base_model(folder) != "mini":
         raise ModelError(f"{folder}: holds no 'mini'; for other models there is 'tsdsr export'")
-    path = require_writable_file(folder / MINI_GRAPH)
+    path = require_writable_file(folder / name)
     if path.exists() and not overwrite:
         raise InvalidInputError(f"{path}: exists already; add --overwrite to make it again")
+    return path
+
+
+def build_graph(folder: Path, network_class: Callable[[MiniShape, GraphBuilder, Fixed], N]) -> tuple[GraphBuilder, N]:
+    """Build the graph of a pipeline folder from its files.
+
+    Args:
+        folder (Path): the pipeline folder.
+        network_class (callable): makes the :class:`NetworkBuilder`, which is returned as well.
+
+    Raises:
+        ModelNotFoundError, WeightsError, MissingDependencyError: see :func:`write_graph`.
+    """
     shape, folded = read_shape(folder / "denoiser")
     weights = Weights(folder / "denoiser" / WEIGHTS, "unet." if folded else "")
     fixed = Stored(weights) if folded else Computed(weights, shape, prompt_label(folder, shape.num_prompts))
-    graph = _Graph(weights)
-    _Network(shape, graph, fixed).add()
+    graph = GraphBuilder(weights, shape.in_channels)
+    network = network_class(shape, graph, fixed)
+    network.add()
     weights.require_all_used()
-    content = graph.serialised(shape.in_channels, hash_of_weights(folder))
+    return graph, network
+
+
+def store_graph(path: Path, graph: GraphBuilder, made_from: str) -> MiniGraph:
+    """Write a graph atomically.
+
+    Raises:
+        FileWriteError: it cannot be written.
+    """
+    content: bytes = graph.model(made_from).SerializeToString()
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
     return MiniGraph(path, len(graph.nodes), len(content))
 
 
-def hash_of_weights(folder: Path) -> str:
-    """Return a hash of what a graph of this pipeline folder depends on: the weights and the prompt.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
-    return hash_text(" ".join(hash_file(folder / part / WEIGHTS) for part in ("denoiser", "prompt")))
-
-
-class _Graph:
+class GraphBuilder:
     """Operations and constants of a graph under construction; a value is known by its name.
 
     Args:
         weights (Weights): the file that convolutions refer to.
+        channels (int): number of latent channels.
     """
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, channels: int) -> None:
         self._onnx = _import_onnx()
-        self._weights = weights
+        self._weights, self._channels = weights, channels
         self.nodes: list[Any] = []
         self._constants: dict[str, Any] = {}
 
@@ -136,33 +158,43 @@ class _Graph:
         self._constants[name] = tensor
         return name if stored.dtype == "F32" else self.add("Cast", name, output=f"{name}.float32", to=types.FLOAT)
 
-    def serialised(self, channels: int, made_from: str) -> bytes:
-        """Return the graph from ``z_lq`` to ``z_hat`` as the content of a file.
+    def integers(self, name: str, values: NDArray[Any]) -> str:
+        """Store integers of any kind in the graph, once for each name."""
+        if name not in self._constants:
+            self._constants[name] = self._onnx.numpy_helper.from_array(values, name)
+        return name
+
+    def weight_values(self, name: str, *shape: int) -> Values:
+        """Return the values of a tensor of the file."""
+        return self._weights.values(name, *shape)
+
+    def model(self, made_from: str, scalars: Sequence[str] = ()) -> Any:
+        """Return the graph from ``z_lq`` to ``z_hat`` as an ``onnx.ModelProto``.
 
         Args:
-            channels (int): number of latent channels.
             made_from (str): see :data:`MADE_FROM`.
+            scalars (sequence of str): further results, each a single number.
         """
-        helper, sizes = self._onnx.helper, ["batch", channels, "height", "width"]
+        helper, sizes = self._onnx.helper, ["batch", self._channels, "height", "width"]
         ends = [helper.make_tensor_value_info(name, self._onnx.TensorProto.FLOAT, sizes) for name in ("z_lq", "z_hat")]
-        graph = helper.make_graph(self.nodes, "mini", ends[:1], ends[1:], list(self._constants.values()))
+        more = [helper.make_tensor_value_info(name, self._onnx.TensorProto.FLOAT, []) for name in scalars]
+        graph = helper.make_graph(self.nodes, "mini", ends[:1], ends[1:] + more, list(self._constants.values()))
         opset = [helper.make_opsetid("", _OPSET)]
         model = helper.make_model(graph, opset_imports=opset, ir_version=_IR_VERSION, producer_name="tsdsr")
         helper.set_model_props(model, {MADE_FROM: made_from})
-        content: bytes = model.SerializeToString()
-        return content
+        return model
 
 
-class _Network:
+class NetworkBuilder:
     """Adds the network of :class:`tsdsr.models.mini.MiniUNet` and the single step to a graph.
 
     Args:
         shape (MiniShape): shape of the network.
-        graph (_Graph): an empty graph.
+        graph (GraphBuilder): an empty graph.
         fixed (Fixed): scales and shifts.
     """
 
-    def __init__(self, shape: MiniShape, graph: _Graph, fixed: Fixed) -> None:
+    def __init__(self, shape: MiniShape, graph: GraphBuilder, fixed: Fixed) -> None:
         self.shape, self.graph, self.fixed = shape, graph, fixed
 
     def add(self) -> None:
@@ -198,9 +230,12 @@ class _Network:
     def _stage(self, name: str, x: str, width: int, blocks: int) -> str:
         for block in (f"{name}.{number}" for number in range(blocks)):
             h = self._silu(self._modulation(f"{block}.modulation", x, width))
-            h = self._silu(self._conv(f"{block}.conv1", h, width, width, 3, pad=1))
-            x = self.graph.add("Add", x, self._conv(f"{block}.conv2", h, width, width, 3, pad=1))
+            h = self._silu(self._block_conv(f"{block}.conv1", h, width))
+            x = self.graph.add("Add", x, self._block_conv(f"{block}.conv2", h, width))
         return x
+
+    def _block_conv(self, name: str, x: str, width: int) -> str:
+        return self._conv(name, x, width, width, 3, pad=1)
 
     def _modulation(self, name: str, x: str, width: int) -> str:
         scale, shift = self.fixed.modulation(name, width)

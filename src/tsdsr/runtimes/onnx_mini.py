@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tsdsr.arrays import HostDevice
+from tsdsr.errors import InvalidInputError, WeightsError
 from tsdsr.measuring import stage
-from tsdsr.models.mini_folder import MiniLatents
+from tsdsr.models.mini_folder import MADE_FROM, WEIGHTS, MiniLatents, hash_of_weights
 from tsdsr.models.zoo import MINI
-from tsdsr.pipeline.model_files import MINI_GRAPH
+from tsdsr.pipeline.model_files import MINI_FAST_GRAPH, MINI_GRAPH
 from tsdsr.pipeline.noise import Noise
 from tsdsr.pipeline.sr_pipeline import SRPipeline
-from tsdsr.runtimes.sessions import Graph, each, open_onnx
+from tsdsr.processor import multiplies_int8
+from tsdsr.runtimes.graph_calls import Graph
+from tsdsr.runtimes.providers import OnnxSessions
+from tsdsr.safetensors_header import read_header
 
 
 class OnnxMini(SRPipeline):
     """`mini` in ONNX Runtime.
 
     Args:
-        graph (callable): ``z_lq`` → ``z_hat``, (1, 48, h, w), float32.
+        graph (callable): ``z_lq`` → ``z_hat``, (B, 48, h, w), float32.
         latents (MiniLatents): its latent space.
     """
 
@@ -40,7 +45,7 @@ class OnnxMini(SRPipeline):
 
     def denoise(self, z_lq: np.ndarray) -> np.ndarray:
         with stage("denoise"):
-            return each(self.graph, z_lq)
+            return self.graph(z_lq)
 
     def decode(self, z: np.ndarray) -> np.ndarray:
         with stage("decode"):
@@ -48,15 +53,46 @@ class OnnxMini(SRPipeline):
         return images
 
 
-def load_onnx_mini(folder: Path, provider: str = "auto", threads: int | None = None) -> OnnxMini:
+def load_onnx_mini(folder: Path, provider: str = "auto", threads: int | None = None, fast: bool = False) -> OnnxMini:
     """Load a pipeline folder of `mini` that holds a graph.
 
     Args:
         folder (Path): the pipeline.
-        provider (str): execution provider, see :func:`~tsdsr.runtimes.sessions.open_onnx`.
+        provider (str): execution provider, see :func:`~tsdsr.runtimes.providers.choose_provider`. If its first tile
+            differs from the CPU's, or it fails, the CPU is used instead.
         threads (int | None): CPU threads; default: one per core.
+        fast (bool): compute with 8-bit integers, on the CPU. The picture changes by less than rounding does, see
+            docs/speed.md.
 
     Raises:
         ModelNotFoundError, WeightsError, ModelError: it cannot be loaded.
+        InvalidInputError: ``fast`` is not possible with this model, processor or provider.
     """
-    return OnnxMini(open_onnx(folder / MINI_GRAPH, provider, threads), MiniLatents.read(folder))
+    if fast:
+        _check_fast(folder, provider)
+        provider = "cpu"
+    path = folder / (MINI_FAST_GRAPH if fast else MINI_GRAPH)
+    latents = MiniLatents.read(folder)
+    read_header(folder / "denoiser" / WEIGHTS)  # names a damaged file, where ONNX Runtime would read something
+
+    def check(session: Any) -> None:
+        if session.get_modelmeta().custom_metadata_map.get(MADE_FROM) != hash_of_weights(folder):
+            raise WeightsError(f"{path}: was made for other weights; run 'tsdsr graph {folder} --overwrite'")
+
+    return OnnxMini(OnnxSessions(provider, threads).open(path, compare=True, check=check), latents)
+
+
+def _check_fast(folder: Path, provider: str) -> None:
+    """Check that 8-bit arithmetic is possible.
+
+    Raises:
+        InvalidInputError: it is not.
+    """
+    if provider not in ("auto", "cpu"):
+        raise InvalidInputError(f"8-bit arithmetic runs on the CPU: leave out 'fast' or the provider {provider!r}")
+    if not multiplies_int8():
+        raise InvalidInputError("this processor has no fast 8-bit arithmetic (VNNI): leave out 'fast'")
+    if not (folder / MINI_FAST_GRAPH).is_file():
+        raise InvalidInputError(
+            f"{folder}: has no 8-bit graph; leave out 'fast', or run 'tsdsr graph {folder} --int8 PICTURES'"
+        )

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, TSDSRError, WeightsError, install_extra
-from tsdsr.out_of_memory import mentions_lack_of_memory
+from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, install_extra
 from tsdsr.processor import multiplies_bf16
 from tsdsr.runtimes.export_index import Backend
+from tsdsr.runtimes.graph_calls import Graph, guarded, loaded, usable_cores
+from tsdsr.runtimes.providers import OnnxSessions
 
-Graph = Callable[[np.ndarray], np.ndarray]
-"""A network in a runtime: (1, C, h, w) → (1, C', h', w'), float32."""
-
-_PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "directml": "DmlExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-}
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _LONG_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
@@ -69,7 +58,7 @@ def opener(
         backend ("onnx" | "openvino"): the runtime.
         device (str): "auto", "cpu" or, for OpenVINO, "gpu", "gpu.1", "npu".
         dtype (str): compute precision of OpenVINO.
-        provider (str): execution provider of ONNX Runtime, see :func:`open_onnx`.
+        provider (str): execution provider of ONNX Runtime, see :func:`~tsdsr.runtimes.providers.choose_provider`.
         threads (int | None): CPU threads; default: one per core.
 
     Raises:
@@ -81,46 +70,7 @@ def opener(
         return _openvino_opener(device, dtype, threads)
     if device not in ("auto", "cpu"):
         raise InvalidInputError(f"ONNX Runtime has providers instead of the device {device!r}: choose a provider")
-    return lambda path: open_onnx(path, provider, threads)
-
-
-def open_onnx(path: Path, provider: str = "auto", threads: int | None = None) -> Graph:
-    """Open a graph in ONNX Runtime.
-
-    Args:
-        path (Path): the ONNX file.
-        provider (str): "auto", "cpu", "cuda", "directml" or "coreml". "auto" selects CUDA if it is there, else the CPU.
-        threads (int | None): CPU threads; default: one per core.
-
-    Raises:
-        MissingDependencyError: ONNX Runtime is not installed.
-        ModelError: the provider is not there.
-        WeightsError: the graph cannot be loaded.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError(f"this needs ONNX Runtime: {install_extra('onnx')}") from error
-    available = onnxruntime.get_available_providers()
-    if provider == "auto":
-        provider = "cuda" if _PROVIDERS["cuda"] in available else "cpu"
-    if _PROVIDERS.get(provider) not in available:
-        known = ", ".join(name for name, value in _PROVIDERS.items() if value in available)
-        raise ModelError(f"provider {provider!r} cannot be used by ONNX Runtime here, only {known}")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or usable_cores()
-    options.log_severity_level = 4  # errors are raised as exceptions
-    session = _reported(path, lambda: onnxruntime.InferenceSession(path, options, providers=[_PROVIDERS[provider]]))
-    name = session.get_inputs()[0].name
-    return _guarded(path, lambda x: session.run(None, {name: x})[0])
-
-
-def usable_cores() -> int:
-    """Return the number of threads to compute with: ``OMP_NUM_THREADS`` if set, else the cores of this process."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdecimal() and int(wanted) > 0:
-        return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return OnnxSessions(provider, threads).open
 
 
 def _openvino_opener(device: str, dtype: str, threads: int | None) -> Callable[[Path], Graph]:
@@ -133,8 +83,8 @@ def _openvino_opener(device: str, dtype: str, threads: int | None) -> Callable[[
         settings["INFERENCE_NUM_THREADS"] = str(threads or usable_cores())
 
     def open_graph(path: Path) -> Graph:
-        compiled = _reported(path, lambda: core.compile_model(path, name, settings))
-        return _guarded(path, lambda x: compiled(x)[0])
+        compiled = loaded(path, lambda: core.compile_model(path, name, settings))
+        return guarded(path, lambda x: compiled(x)[0])
 
     return open_graph
 
@@ -150,37 +100,3 @@ def import_openvino() -> Any:
     except ImportError as error:
         raise MissingDependencyError(f"this needs OpenVINO: {install_extra('openvino')}") from error
     return openvino
-
-
-def each(graph: Graph, x: np.ndarray) -> np.ndarray:
-    """Run a graph on each sample of a batch, because graphs take one sample."""
-    results = [graph(x[i : i + 1]) for i in range(len(x))]
-    return results[0] if len(results) == 1 else np.concatenate(results)
-
-
-def _reported(path: Path, load: Callable[[], Any]) -> Any:
-    try:
-        return load()
-    except Exception as error:  # the runtimes' errors have no common base class
-        raise WeightsError(f"{path}: cannot be loaded ({_summary(error)}); export the model again") from error
-
-
-def _guarded(path: Path, run: Callable[[Any], Any]) -> Graph:
-    """Wrap a runtime call: raise its errors as ours, except for a lack of memory."""
-
-    def call(x: np.ndarray) -> np.ndarray:
-        try:
-            result: np.ndarray = run(np.ascontiguousarray(x, np.float32))
-            return result
-        except Exception as error:
-            if isinstance(error, MemoryError) or mentions_lack_of_memory(str(error)):
-                raise MemoryError(_summary(error)) from error
-            raise TSDSRError(f"{path.stem} failed on input {tuple(x.shape)}: {_summary(error)}") from error
-
-    return call
-
-
-def _summary(error: Exception) -> str:
-    """Return the last line of a message: the first ones give locations in the runtime's own sources."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
