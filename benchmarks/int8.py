@@ -47,7 +47,7 @@ def centre(picture: Pixels, edge: int = 128) -> Pixels:
 
 def compare(folder: Path, count: int = 24) -> None:
     """Print the PSNR of 8 bits to float32, and processor seconds on one thread."""
-    paths = list_images(folder).images
+    paths = [folder / path for path in list_images(folder).images]
     crops = [centre(read_rgb(path)) for path in paths[:: max(1, len(paths) // count)][:count]]
     exact, fast = (load_onnx_mini(resolve_model("mini"), "cpu", 1, fast=fast) for fast in (False, True))
     found, seconds = [], {"float32": [], "8 bits": []}

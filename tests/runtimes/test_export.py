@@ -251,8 +251,10 @@ def test_mistakes_and_damage_are_named(exported: Callable[[str, Backend], Path],
     shutil.copytree(exported("mini", "onnx"), folder)
     with pytest.raises(ModelError, match="is an exported model"):
         load_diffusers_pipeline(folder)
-    with pytest.raises(ModelError, match=r"provider 'toaster' cannot be used by ONNX Runtime here, only cpu"):
+    with pytest.raises(InvalidInputError, match="unknown provider 'toaster'"):
         load_exported(folder, provider="toaster")
+    with pytest.raises(ModelError, match=r"provider 'coreml' cannot be used by ONNX Runtime here, only cpu"):
+        load_exported(folder, provider="coreml")
     with pytest.raises(ModelError, match=r"device 'toaster' cannot be used by OpenVINO here, only CPU"):
         load_exported(exported("mini", "openvino"), "toaster")
     with pytest.raises(InvalidInputError, match="exported in fp32, and ONNX Runtime computes in nothing else"):

@@ -87,7 +87,7 @@ def test_a_wrong_provider_is_replaced_with_one_warning(
     change, reason = WRONG[name]
     log = with_cuda(change)
     sessions = OnnxSessions()
-    graphs = [sessions.open(GRAPH, compare=True) for _ in range(2)]
+    graphs = [sessions.open_graph(GRAPH, compare=True) for _ in range(2)]
     for graph in (*graphs, *graphs):
         np.testing.assert_allclose(graph(X), on_cpu(), rtol=0, atol=1e-6)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
@@ -101,7 +101,7 @@ def test_a_provider_that_rounds_stays(
     with_cuda: Callable[[Change], list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     log = with_cuda(lambda z: z.astype(np.float16).astype(np.float32))
-    graph = OnnxSessions("cuda:1").open(GRAPH, compare=True)
+    graph = OnnxSessions("cuda:1").open_graph(GRAPH, compare=True)
     results = [graph(X) for _ in range(3)]
     assert 0 < np.abs(results[0] - on_cpu()).max() < 0.01
     np.testing.assert_array_equal(results[0], results[2])
@@ -111,7 +111,7 @@ def test_a_provider_that_rounds_stays(
 
 def test_without_comparison_only_values_that_are_not_finite_count(with_cuda: Callable[[Change], list[str]]) -> None:
     log = with_cuda(lambda z: z + 1)
-    np.testing.assert_allclose(OnnxSessions().open(GRAPH)(X), on_cpu() + 1, atol=1e-6)
+    np.testing.assert_allclose(OnnxSessions().open_graph(GRAPH)(X), on_cpu() + 1, atol=1e-6)
     assert log == ["open cuda", "cuda"]
 
 
@@ -129,7 +129,7 @@ def test_a_provider_that_does_not_start_is_replaced(
     )
     sessions = OnnxSessions()
     assert sessions.provider == "cuda"
-    graph = sessions.open(GRAPH)
+    graph = sessions.open_graph(GRAPH)
     monkeypatch.undo()
     np.testing.assert_allclose(graph(X), on_cpu(), atol=1e-6)
     assert "provider cuda cannot be started (its libraries or its device are missing)" in caplog.text
@@ -145,7 +145,7 @@ def test_lack_of_memory_asks_for_smaller_tiles(
     with_cuda(exhausted)
     sessions = OnnxSessions()
     with pytest.raises(MemoryError, match="Failed to allocate"):
-        sessions.open(GRAPH, compare=True)(X)
+        sessions.open_graph(GRAPH, compare=True)(X)
     assert sessions.provider == "cuda"
     assert not caplog.records
 
@@ -157,7 +157,7 @@ def test_a_check_refuses_a_graph_on_any_provider(with_cuda: Callable[[Change], l
     with_cuda(lambda z: z)
     for name in ("cuda", "cpu"):
         with pytest.raises(WeightsError, match="not this one"):
-            OnnxSessions(name).open(GRAPH, check=refuse)
+            OnnxSessions(name).open_graph(GRAPH, check=refuse)
 
 
 def test_the_preferred_one_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,13 +207,13 @@ def test_plug_ins_are_used_if_they_find_a_device(
 
 def test_a_damaged_graph_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no graph")
-    with pytest.raises(WeightsError, match=r"model\.onnx: cannot be loaded \(.*make it again"):
-        OnnxSessions("cpu").open(tmp_path / "model.onnx")
+    with pytest.raises(WeightsError, match=r"model\.onnx: cannot be loaded \(.*export the model again"):
+        OnnxSessions("cpu").open_graph(tmp_path / "model.onnx")
     with pytest.raises(TSDSRError, match=r"model failed on input \(1, 2, 3, 4\)"):
-        OnnxSessions("cpu").open(GRAPH)(np.zeros((1, 2, 3, 4), np.float32))
+        OnnxSessions("cpu").open_graph(GRAPH)(np.zeros((1, 2, 3, 4), np.float32))
 
 
 def test_a_batch_is_run_one_by_one_or_at_once() -> None:
-    graph = OnnxSessions("cpu").open(GRAPH)
+    graph = OnnxSessions("cpu").open_graph(GRAPH)
     batch = np.concatenate([X, X[:, ::-1]])
     np.testing.assert_allclose(each(graph, batch), graph(batch), rtol=0, atol=1e-5)

@@ -33,7 +33,7 @@ def graph(
         from tsdsr.images.reading import read_rgb
         from tsdsr.runtimes.mini_graph import write_graph
 
-        paths = [] if int8 is None else list_images(int8).images
+        paths = [] if int8 is None else [int8 / path for path in list_images(int8).images]
         if int8 is not None and not paths:
             raise InvalidInputError(f"{int8}: holds no pictures; an 8-bit graph needs a few, to measure ranges")
         made = [write_graph(folder, overwrite)]

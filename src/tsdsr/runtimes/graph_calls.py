@@ -33,8 +33,13 @@ def each(graph: Graph, x: Floats) -> Floats:
     return results[0] if len(results) == 1 else np.concatenate(results)
 
 
-def loaded(path: Path, load: Callable[[], Any]) -> Any:
+def loaded(path: Path, load: Callable[[], Any], remedy: str = "export the model again") -> Any:
     """Call a runtime's loader.
+
+    Args:
+        path (Path): the graph.
+        load (callable): the loader.
+        remedy (str): what to do with a damaged graph.
 
     Raises:
         MemoryError: memory ran out.
@@ -45,7 +50,7 @@ def loaded(path: Path, load: Callable[[], Any]) -> Any:
     except Exception as error:  # the runtimes' errors have no common base class
         if isinstance(error, MemoryError) or mentions_lack_of_memory(str(error)):
             raise MemoryError(summary(error)) from error
-        raise WeightsError(f"{path}: cannot be loaded ({summary(error)}); make it again") from error
+        raise WeightsError(f"{path}: cannot be loaded ({summary(error)}); {remedy}") from error
 
 
 def guarded(path: Path, run: Callable[[Floats], Any]) -> Graph:

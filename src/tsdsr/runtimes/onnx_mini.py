@@ -75,11 +75,13 @@ def load_onnx_mini(folder: Path, provider: str = "auto", threads: int | None = N
     latents = MiniLatents.read(folder)
     read_header(folder / "denoiser" / WEIGHTS)  # names a damaged file, where ONNX Runtime would read something
 
+    remedy = f"run 'tsdsr graph {folder} --overwrite'"
+
     def check(session: Any) -> None:
         if session.get_modelmeta().custom_metadata_map.get(MADE_FROM) != hash_of_weights(folder):
-            raise WeightsError(f"{path}: was made for other weights; run 'tsdsr graph {folder} --overwrite'")
+            raise WeightsError(f"{path}: was made for other weights; {remedy}")
 
-    return OnnxMini(OnnxSessions(provider, threads).open(path, compare=True, check=check), latents)
+    return OnnxMini(OnnxSessions(provider, threads).open_graph(path, compare=True, check=check, remedy=remedy), latents)
 
 
 def _check_fast(folder: Path, provider: str) -> None:

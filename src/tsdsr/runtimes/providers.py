@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tsdsr.errors import InvalidInputError, ModelError, TSDSRError
+from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, TSDSRError, install_extra
 from tsdsr.runtimes.graph_calls import Floats, Graph, guarded, loaded, summary, usable_cores
 
 logger = logging.getLogger(__name__)
@@ -50,9 +50,12 @@ _NUMBERED = ("cuda", "tensorrt", "directml")
 
 
 def available_providers() -> tuple[str, ...]:
-    """Return the names of the providers that can be used here, in order of preference; the last one is "cpu"."""
-    import onnxruntime
+    """Return the names of the providers that can be used here, in order of preference; the last one is "cpu".
 
+    Raises:
+        MissingDependencyError: ONNX Runtime is not installed.
+    """
+    onnxruntime = _import_onnxruntime()
     built_in = onnxruntime.get_available_providers()
     return tuple(name for name, own in PROVIDERS.items() if own in built_in or _plugin_devices(name))
 
@@ -93,13 +96,21 @@ class OnnxSessions:
         self.provider, self._number = choose_provider(provider)
         self.threads = threads or usable_cores()
 
-    def open(self, path: Path, *, compare: bool = False, check: Callable[[Any], None] | None = None) -> Graph:
+    def open_graph(
+        self,
+        path: Path,
+        *,
+        compare: bool = False,
+        check: Callable[[Any], None] = lambda _: None,
+        remedy: str = "export the model again",
+    ) -> Graph:
         """Open a graph.
 
         Args:
             path (Path): the ONNX file.
             compare (bool): compare the first result with the CPU's.
-            check (callable | None): called with the session before it is used; raises if the graph must not be used.
+            check (callable): called with the session before it is used; raises if the graph must not be used.
+            remedy (str): what to do with a damaged graph, for the message.
 
         Raises:
             MemoryError: memory ran out.
@@ -107,7 +118,8 @@ class OnnxSessions:
         """
 
         def on_cpu() -> Graph:
-            return _as_graph(path, loaded(path, lambda: _create_session(path, "cpu", "", self.threads)), check)
+            session = loaded(path, lambda: _create_session(path, "cpu", "", self.threads), remedy)
+            return _as_graph(path, session, check)
 
         if self.provider == "cpu":
             return on_cpu()
@@ -171,9 +183,16 @@ class _Watched:
         return self._graph
 
 
-def _as_graph(path: Path, session: Any, check: Callable[[Any], None] | None) -> Graph:
-    if check is not None:
-        check(session)
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError(f"this needs ONNX Runtime: {install_extra('onnx')}") from error
+    return onnxruntime
+
+
+def _as_graph(path: Path, session: Any, check: Callable[[Any], None]) -> Graph:
+    check(session)
     name = session.get_inputs()[0].name
     return guarded(path, lambda x: session.run(None, {name: x})[0])
 

@@ -70,7 +70,7 @@ def opener(
         return _openvino_opener(device, dtype, threads)
     if device not in ("auto", "cpu"):
         raise InvalidInputError(f"ONNX Runtime has providers instead of the device {device!r}: choose a provider")
-    return OnnxSessions(provider, threads).open
+    return OnnxSessions(provider, threads).open_graph
 
 
 def _openvino_opener(device: str, dtype: str, threads: int | None) -> Callable[[Path], Graph]:
