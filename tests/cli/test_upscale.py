@@ -119,10 +119,10 @@ def test_large_images_are_failures_of_their_file(model: str, photo_folder: Path,
     assert (code, "--max-pixels" in output) == (1, True)
 
 
-def test_info_names_versions_devices_and_models() -> None:
+def test_info_names_versions_engines_and_models() -> None:
     code, output = run("info")
     assert code == 0
-    for word in ("torch", "diffusers", "cpu", "mini", "sd3", "sd21-base"):
+    for word in ("torch", "diffusers", "providers: ", "cpu", "mini", "sd3", "sd21-base", "'auto' takes the engine"):
         assert word in output
 
 

@@ -1,7 +1,8 @@
-"""Commands without a model: shards, studies."""
+"""Commands that run no model: info, shards, studies."""
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from pathlib import Path
 
@@ -54,3 +55,12 @@ def test_serving_and_reporting_a_study_name_the_extra(folders: Path, tried_impor
         assert "run pip install '.[study]' in the checkout of tsdsr" in output
     assert tried_imports == ["scipy"]
     tried_imports.clear()
+
+
+def test_info_says_what_is_here_and_what_to_install() -> None:
+    code, output = run("info")
+    assert code == 0
+    assert re.search(r"providers: ([a-z]+, )*cpu", output)
+    for extra in ("torch", "openvino"):
+        assert f"run pip install '.[{extra}]' in the checkout of tsdsr" in output
+    assert output.splitlines()[-1] == "'auto' takes the engine onnx for mini; other models need torch."

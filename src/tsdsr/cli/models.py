@@ -9,8 +9,7 @@ import typer
 
 from tsdsr.cli.common import DtypeChoice, errors_reported
 from tsdsr.cli.fold import fold_and_report
-from tsdsr.errors import require_torch
-from tsdsr.wording import counted
+from tsdsr.errors import install_extra, require_torch
 
 
 def convert(
@@ -42,38 +41,65 @@ def convert(
 
 
 def info() -> None:
-    """Print versions, devices and models."""
-    import platform
-
-    import torch
+    """Print versions, engines and models."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    from tsdsr.devices import choose_device, choose_dtype
     from tsdsr.machine import versions
     from tsdsr.models.zoo import SPECS
     from tsdsr.pipeline.model_files import PACKAGED_MODELS
 
-    def auto_dtype(device: torch.device) -> str:
-        return str(choose_dtype("auto", device)).removeprefix("torch.")
-
     console, packages = Console(), Table("package", "version", title="Versions", title_justify="left")
     for name, version in versions().items():
         packages.add_row(name, version)
-    devices = Table("device", "name", "precision of 'auto'", title="Devices", title_justify="left")
-    devices.add_row(
-        "cpu", f"{platform.machine()}, {counted(torch.get_num_threads(), 'thread')}", auto_dtype(torch.device("cpu"))
-    )
-    for i in range(torch.cuda.device_count()):
-        devices.add_row(f"cuda:{i}", torch.cuda.get_device_name(i), auto_dtype(torch.device("cuda", i)))
-    if torch.backends.mps.is_available():
-        devices.add_row("mps", platform.processor(), auto_dtype(torch.device("mps")))
+    engines = Table("engine", "here", title="Engines", title_justify="left")
+    for engine, state in _engines().items():
+        engines.add_row(engine, escape(state))
     models = Table("model", "process", "native size", title="Models", title_justify="left")
     models.add_column("where from", overflow="fold")  # a hub id that is cut short is of no use
     for spec in SPECS.values():
         source = "comes with the package" if spec.name in PACKAGED_MODELS else f"{spec.hub_id} + LoRA: tsdsr convert"
-        process = f"{type(spec.process).__name__} ({spec.process.prediction})"
+        process = f"{spec.process_path.partition(':')[2]} ({spec.process_arguments.get('prediction', 'v')})"
         models.add_row(spec.name, process, f"{spec.native_size} px", source)
-    for table in (packages, devices, models):
+    for table in (packages, engines, models):
         console.print(table)
-    console.print(f"'auto' takes the device {choose_device()}.")
+    console.print(_choice_of_auto(), soft_wrap=True)
+
+
+def _engines() -> dict[str, str]:
+    """Return what each engine can use here, or what to install for it."""
+    from importlib.util import find_spec
+
+    from tsdsr.runtimes.providers import available_providers
+
+    here = {"onnx": f"providers: {', '.join(available_providers())}"}
+    for engine in ("torch", "openvino"):
+        installed = find_spec(engine) is not None
+        here[engine] = "installed" if installed else install_extra(engine)
+    if find_spec("torch") is not None:
+        here["torch"] = f"devices and their precision: {', '.join(_torch_devices())}"
+    return here
+
+
+def _torch_devices() -> list[str]:
+    import torch
+
+    from tsdsr.devices import available_devices, choose_dtype
+
+    names = [name for name in available_devices() if name != "cuda"]  # cuda:0 … stand for it
+    precisions = [str(choose_dtype("auto", torch.device(name))).removeprefix("torch.") for name in names]
+    return [
+        f"{name} ({torch.cuda.get_device_name(name)}) {dtype}" if name.startswith("cuda") else f"{name} {dtype}"
+        for name, dtype in zip(names, precisions, strict=True)
+    ]
+
+
+def _choice_of_auto() -> str:
+    from tsdsr.pipeline.model_files import resolve_model
+    from tsdsr.runtimes.open_model import WORTH_TORCH, choose_engine
+
+    folder = resolve_model("mini")
+    small, large = (choose_engine(folder, pixels=pixels) for pixels in (0, WORTH_TORCH))
+    more = "" if large == small else f", and {large} from {WORTH_TORCH / 1e6:g} million pixels of results on"
+    return f"'auto' takes the engine {small} for mini{more}; other models need torch."
