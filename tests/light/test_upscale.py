@@ -16,6 +16,7 @@ from PIL import Image, ImageCms
 from tests.cli.command import run
 from tests.images.colored import iccp, write_png
 from tsdsr.images.reading import read_picture
+from tsdsr.processor import multiplies_int8
 
 Write = Callable[[Path, np.ndarray], None]
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -158,7 +159,7 @@ def test_an_option_names_its_own_extra(options: str, extra: str, photo: np.ndarr
     assert f"run pip install '.[{extra}]' in the checkout of tsdsr" in output
 
 
-@pytest.mark.parametrize("options", ["--compile --engine onnx", "--quantize int8 --provider cpu"])
+@pytest.mark.parametrize("options", ["--compile --engine onnx", "--quantize int8 --provider cpu", "--compile --fast"])
 def test_options_of_different_engines_are_refused(options: str, photo: np.ndarray, tmp_path: Path) -> None:
     Image.fromarray(photo).save(tmp_path / "a.png")
     code, output = run("upscale", tmp_path / "a.png", "-o", tmp_path / "b.png", *options.split())
@@ -171,3 +172,25 @@ def test_a_provider_that_is_not_there_is_refused(photo: np.ndarray, tmp_path: Pa
     code, output = run("upscale", tmp_path / "a.png", "-o", tmp_path / "b.png", "--provider", "coreml")
     assert code == 2
     assert "coreml" in output
+
+
+def test_fast_is_8_bit_arithmetic_where_the_processor_has_it(photo: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    run("upscale", tmp_path / "a.png", "-o", tmp_path / "b.png", "--engine", "onnx")
+    code, output = run("upscale", tmp_path / "a.png", "-o", tmp_path / "c.png", "--fast")
+    if not multiplies_int8():
+        assert (code, "leave out 'fast'" in output) == (2, True)
+        return
+    assert code == 0, output
+    plain, fast = (read_picture(tmp_path / name).pixels.astype(float) for name in ("b.png", "c.png"))
+    assert 0 < np.square(plain - fast).mean() < 255**2 / 10**4.5  # 45 dB
+    code, output = run("upscale", tmp_path / "a.png", "-o", tmp_path / "c.png")
+    assert "c.png" in output
+    assert code == 1  # the plain result is another one
+
+
+@pytest.mark.parametrize("options", ["--fast --engine torch", "--fast --engine openvino"])
+def test_fast_is_for_onnx_runtime(options: str, photo: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    code, output = run("upscale", tmp_path / "a.png", "-o", tmp_path / "b.png", *options.split())
+    assert (code, "'fast' is for mini in ONNX Runtime" in output) == (2, True)

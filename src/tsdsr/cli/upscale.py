@@ -51,6 +51,7 @@ def upscale(
     tile_batch: given.TileBatch = 1,
     engine: given.EngineOption = EngineChoice.auto,
     provider: given.Provider = "auto",
+    fast: given.Fast = False,
     device: given.Device = "auto",
     dtype: given.Dtype = DtypeChoice.auto,
     compile: given.Compile = False,
@@ -84,12 +85,12 @@ def upscale(
             options = RestoreOptions(
                 scale, parse_target(target), fit.value, color_fix.value, detail, parse_tile(tile), tile_batch=tile_batch
             )
-            check_engine(engine, provider, compile, quantize, preset)
+            check_engine(engine, provider, fast, compile, quantize, preset)
             check_arguments(fit, preset, options, seed)
             write = WriteOptions(quality, subsampling.value, lossless, compression)
             settings = BatchSettings(
                 None, options, write, dtype.value, seed, icc.value, engine.value,
-                None if quantize is None else quantize.value, preset.value,
+                "fast" if fast else None if quantize is None else quantize.value, preset.value,
             )  # fmt: skip
             batch = _Batch(inputs, output, parse_format(format), model, settings, overwrite)
             jobs = batch.jobs
@@ -99,7 +100,7 @@ def upscale(
                     restore = _upstream_restore(_open_diffusers(model, device, dtype, quantize, compile), options, icc)
                 else:
                     pixels = sum(job.pixels for job in batch.pending)
-                    pipe = _open(model, engine, provider, device, dtype, quantize, compile, pixels)
+                    pipe = _open(model, engine, provider, fast, device, dtype, quantize, compile, pixels)
                     restore = _restore(pipe, options, seed, icc, bars)
             batch.run(restore, max_pixels, counts, bars)
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or another signal that ends the command
@@ -172,6 +173,7 @@ def _open(
     model: str,
     engine: EngineChoice,
     provider: str,
+    fast: bool,
     device: str,
     dtype: DtypeChoice,
     quantize: QuantizeChoice | None,
@@ -184,7 +186,7 @@ def _open(
     from tsdsr.runtimes.open_model import load_pipeline
 
     return load_pipeline(
-        model, device, dtype.value, engine=engine.value, provider=provider, pixels=pixels,
+        model, device, dtype.value, engine=engine.value, provider=provider, fast=fast, pixels=pixels,
         say=lambda text: typer.echo(text, err=True),
     )  # fmt: skip
 

@@ -77,6 +77,7 @@ Provider = Annotated[
         "'tsdsr info' lists those that are here."
     ),
 ]
+Fast = Annotated[bool, typer.Option("--fast", help="8-bit arithmetic for mini, on processors with VNNI.")]
 Device = Annotated[str, typer.Option(help="Of PyTorch: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …; OpenVINO has 'gpu'.")]
 Dtype = Annotated[DtypeChoice, typer.Option(help="Precision of the network.")]
 Compile = Annotated[
@@ -162,12 +163,17 @@ def check_arguments(fit: FitChoice, preset: PresetChoice, options: RestoreOption
 
 
 def check_engine(
-    engine: EngineChoice, provider: str, compile: bool, quantize: QuantizeChoice | None, preset: PresetChoice
+    engine: EngineChoice,
+    provider: str,
+    fast: bool,
+    compile: bool,
+    quantize: QuantizeChoice | None,
+    preset: PresetChoice,
 ) -> None:
     """Check options that exist in PyTorch only. Without ``--engine`` they choose it.
 
     Raises:
-        InvalidInputError: another engine, or a provider of ONNX Runtime, is given beside one.
+        InvalidInputError: another engine, or an option of ONNX Runtime, is given beside one.
         MissingDependencyError: PyTorch is not installed.
     """
     options = {"--compile": compile, "--quantize": quantize, "--preset upstream": preset is PresetChoice.upstream}
@@ -176,4 +182,6 @@ def check_engine(
             raise InvalidInputError(f"{option} needs PyTorch as the engine; leave out --engine {engine.value}")
         if provider != "auto":
             raise InvalidInputError(f"{option} needs PyTorch as the engine; leave out --provider {provider}")
+        if fast:
+            raise InvalidInputError(f"{option} needs PyTorch as the engine; leave out --fast")
         require_torch(option, "quantize" if quantize else "torch")

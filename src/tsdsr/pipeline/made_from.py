@@ -38,7 +38,8 @@ class BatchSettings:
         restore (RestoreOptions): how pictures are restored. The number of tiles at a time has no effect on the result.
         write (WriteOptions): how results are stored.
         dtype (str | torch.dtype): precision, as given.
-        seed, icc, engine, quantize, preset: as given to ``tsdsr upscale``.
+        seed, icc, engine, preset: as given to ``tsdsr upscale``.
+        quantize (str | None): the mode of ``--quantize``, or "fast".
     """
 
     model: str | None

@@ -41,6 +41,7 @@ def load_pipeline(
     *,
     engine: Engine = "auto",
     provider: str = "auto",
+    fast: bool = False,
     threads: int | None = None,
     pixels: int | None = None,
     cache: StrPath | None = None,
@@ -57,6 +58,7 @@ def load_pipeline(
             engine, and torch for models without a graph. For `mini` it takes torch if that is installed, a GPU or
             hardware for bfloat16 makes it faster, and there is enough to do; else ONNX Runtime.
         provider (str): execution provider of ONNX Runtime; "auto" takes the best one that is there.
+        fast (bool): run `mini` in 8-bit integers, with ONNX Runtime on a processor that has VNNI.
         threads (int | None): CPU threads of ONNX Runtime and OpenVINO; default: one per core.
         pixels (int | None): pixels of all results to make, if known; a small job does not wait for torch's import.
         cache (str | PathLike | None): folder of cached exports; default: ``$TSDSR_CACHE``, then ``~/.cache/tsdsr``.
@@ -74,20 +76,29 @@ def load_pipeline(
         OutOfMemoryError: the weights do not fit into memory.
     """
     folder = resolve_model(model)
-    chosen = choose_engine(folder, str(device), str(dtype), engine, provider, pixels)
+    chosen = choose_engine(folder, str(device), str(dtype), engine, provider, pixels, fast)
     if is_exported(folder):
         return load_exported(folder, str(device), str(dtype), threads, provider)
     if chosen == "onnx" and has_graph(folder):
         _check_onnx(str(device), str(dtype))
-        return load_onnx_mini(folder, provider, threads)
+        return load_onnx_mini(folder, provider, threads, fast)
     if chosen in BACKENDS:
         return _load_cached(cached_export(folder, chosen, str(dtype), cache, say), str(device), str(dtype), provider)
+    return _load_in_torch(folder, os.fspath(model), device, dtype)
+
+
+def _load_in_torch(folder: Path, name: str, device: str | torch.device, dtype: str | torch.dtype) -> SRPipeline:
+    """Load a pipeline folder in torch; `mini` needs no diffusers.
+
+    Raises:
+        MissingDependencyError: a package is not installed.
+    """
     if is_plain_mini(folder):
-        require_torch(f"{os.fspath(model)} in torch", packages=("torch",))
+        require_torch(f"{name} in torch", packages=("torch",))
         from tsdsr.pipeline.torch_pipeline import load_torch_mini
 
         return load_torch_mini(folder, device, dtype)
-    require_torch(f"{os.fspath(model)} in torch")
+    require_torch(f"{name} in torch")
     from tsdsr.pipeline.loading import load_diffusers_pipeline
 
     return load_diffusers_pipeline(folder, device, dtype)
@@ -100,16 +111,19 @@ def choose_engine(
     engine: str = "auto",
     provider: str = "auto",
     pixels: int | None = None,
+    fast: bool = False,
 ) -> Any:
     """Return the engine that :func:`load_pipeline` takes for the model in ``folder``. Nothing is loaded.
 
     Raises:
-        InvalidInputError: unknown engine, or the model was exported for another one.
+        InvalidInputError: unknown engine, or one that does not go with the model, the provider or ``fast``.
     """
     if engine not in ENGINES:
         raise InvalidInputError(f"unknown engine {engine!r}; choose from {', '.join(ENGINES)}")
     if provider != "auto" and engine not in ("auto", "onnx"):
         raise InvalidInputError(f"provider {provider!r} is one of ONNX Runtime, not of {engine}: leave it out")
+    if fast and (engine not in ("auto", "onnx") or not has_graph(folder)):
+        raise InvalidInputError(f"{folder.name} in {engine}: 'fast' is for mini in ONNX Runtime; leave it out")
     if is_exported(folder):
         own = ExportIndex.read(folder).backend
         if engine not in ("auto", own):
@@ -117,7 +131,7 @@ def choose_engine(
         return own
     if engine != "auto":
         return engine
-    if provider != "auto":
+    if provider != "auto" or fast:
         return "onnx"
     if not has_graph(folder) or device not in ("auto", "cpu") or dtype.removeprefix("torch.") not in _ONNX_DTYPES:
         return "torch"
