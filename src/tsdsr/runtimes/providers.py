@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, TSDSRError, install_extra
+from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, TSDSRError
 from tsdsr.runtimes.graph_calls import Floats, Graph, guarded, loaded, summary, usable_cores
 
 logger = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ def _import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingDependencyError(f"this needs ONNX Runtime: {install_extra('onnx')}") from error
+        raise MissingDependencyError("this needs ONNX Runtime: run pip install onnxruntime") from error
     return onnxruntime
 
 
