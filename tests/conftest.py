@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from tsdsr.pixels import to_tensor
 
 collect_ignore = ["light"]
 """Tests for an environment without torch: ``make test-light``."""
+
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # its reports leave processes behind a test
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 
