@@ -72,6 +72,11 @@ def new_empty(x: Array, shape: Sequence[int]) -> Array:
     return x.new_empty(tuple(shape)) if is_torch(x) else np.empty(shape, x.dtype)
 
 
+def new_zeros(x: Array, shape: Sequence[int]) -> Array:
+    """Allocate zeros of another shape with the dtype and the device of ``x``."""
+    return x.new_zeros(tuple(shape)) if is_torch(x) else np.zeros(shape, x.dtype)
+
+
 def beside(values: np.ndarray, x: Array) -> Array:
     """Return host values as an array of the kind and the device of ``x``."""
     return namespace(x).asarray(values, device=x.device) if is_torch(x) else values

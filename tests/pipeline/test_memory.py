@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tsdsr.arrays import Array, new_empty
+from tsdsr.arrays import Array, new_zeros
 from tsdsr.errors import OutOfMemoryError
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
@@ -19,10 +19,10 @@ def test_memory_is_taken_by_bands_along_the_shorter_side(mini_pipe: OneStepSRPip
 
     def record(x: Array, shape: tuple[int, ...]) -> Array:
         bands.add(shape)
-        return new_empty(x, shape)
+        return new_zeros(x, shape)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tsdsr.pipeline.blending.new_empty", record)
+        patch.setattr("tsdsr.pipeline.blending.new_zeros", record)
         mini_pipe.upscale_pixels(np.zeros((30, 200, 3), np.uint8), 4, tile=64, tile_overlap=16)
     assert bands == {(1, 3, 64, 128)}  # padded height 128 along the band, tiles of 64 across
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsdsr.arrays import Array, add_product, beside, namespace, new_empty
+from tsdsr.arrays import Array, add_product, beside, namespace, new_zeros
 from tsdsr.errors import InvalidInputError
 
 
@@ -116,8 +116,7 @@ class BandBlender:
             self._band = tile
             return
         if self._band is None:
-            self._band = new_empty(tile, (*tile.shape[:-1], self.width))
-            self._band[...] = 0
+            self._band = new_zeros(tile, (*tile.shape[:-1], self.width))
             if self._carry is not None:
                 self._band[..., : self._carry.shape[-2], :] = self._carry
         weight = beside(self.row_weights[row], tile)[:, None] * beside(self.col_weights[col], tile)
