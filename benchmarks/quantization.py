@@ -31,7 +31,7 @@ from tsdsr.models.latents import decode_latents
 from tsdsr.optimize.quantize import quantize
 from tsdsr.pipeline.loading import load_diffusers_pipeline
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.pipeline.tensors import from_tensors
+from tsdsr.pipeline.pixel_batches import from_batches
 
 LATENTS = "latents.safetensors"
 VARIANTS = ("folded int8", "folded int8-dynamic", "folded", "full")
@@ -70,7 +70,7 @@ def compare_pictures(work: Path, dtype: torch.dtype) -> dict[str, dict[str, floa
         distance = lpips.LPIPS(net="alex", verbose=False)
         report = {}
         for name, x in pictures.items():
-            from_tensors([x.numpy()], "pil")[0].save(work / f"{name.replace(' ', '_')}.png")
+            from_batches([x.numpy()], "pil")[0].save(work / f"{name.replace(' ', '_')}.png")
             if name != "full":
                 value = float(distance(x * 2 - 1, pictures["full"] * 2 - 1))
                 report[name] = {"psnr": psnr(x, pictures["full"]), "lpips": round(value, 5)}

@@ -77,60 +77,11 @@ def _cpu_has_bf16() -> bool:
     return any(bool(probe()) for probe in probes if probe is not None)
 
 
-def wait_for(device: torch.device) -> None:
-    """Wait until all work queued on the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
-def free_memory(device: torch.device) -> int:
-    """Return the free bytes on a device: VRAM, or RAM within the limits of this process and its control groups."""
-    if device.type == "cuda":
-        free: int = torch.cuda.mem_get_info(device)[0]
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    if device.type == "mps":
-        return min(free_ram(), torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    return free_ram()
-
-
 def to_device(x: Tensor, device: torch.device) -> Tensor:
     """Move ``x`` to a device. Copies from the host to a GPU use pinned memory and do not wait for the GPU."""
     if device.type == "cuda" and x.device.type == "cpu":
         return x.contiguous().pin_memory().to(device, non_blocking=True)
     return x.to(device)
-
-
-class HostCopies:
-    """Copy computed values into the result.
-
-    A copy from a GPU goes to pinned host memory in the background, and is stored in the result after the next copy has
-    started.
-    """
-
-    def __init__(self) -> None:
-        self._pending: tuple[Tensor, Tensor, torch.cuda.Event] | None = None
-
-    def put(self, values: Tensor, place: Tensor) -> None:
-        """Copy ``values`` into ``place``, a view of the result of the same shape and dtype; see :meth:`flush`."""
-        if values.device.type != "cuda" or place.device.type != "cpu":
-            place.copy_(values)
-            return
-        staged = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-        staged.copy_(values, non_blocking=True)
-        event: torch.cuda.Event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record(torch.cuda.current_stream(values.device))
-        self.flush()
-        self._pending = (place, staged, event)
-
-    def flush(self) -> None:
-        """Finish the pending copy."""
-        if self._pending is not None:
-            place, staged, event = self._pending
-            self._pending = None
-            event.synchronize()
-            place.copy_(staged)
 
 
 class TorchDevice:
@@ -142,8 +93,8 @@ class TorchDevice:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._copies = HostCopies()
-        self._lock = Lock()  # threads that share a pipeline share its copies
+        self._pending: tuple[Tensor, Tensor, torch.cuda.Event] | None = None
+        self._lock = Lock()  # threads that share a pipeline share its pending copy
 
     @property
     def xp(self) -> Any:
@@ -165,27 +116,55 @@ class TorchDevice:
         return to_device(x, self.device)
 
     def store(self, values: Tensor, place: Array) -> None:
-        """Copy values into ``place``. From a GPU to the host, this happens in the background, see :meth:`flush`."""
+        """Copy values into ``place``, a view of the result of the same shape and dtype.
+
+        From a GPU to the host, they go to pinned memory in the background, and on into the result after the next copy
+        has started, or by :meth:`flush`.
+        """
+        place = torch.from_numpy(place) if isinstance(place, np.ndarray) else place
+        if values.device.type != "cuda" or place.device.type != "cpu":
+            place.copy_(values)
+            return
+        staged = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        staged.copy_(values, non_blocking=True)
+        event: torch.cuda.Event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(values.device))
         with self._lock:
-            self._copies.put(values, torch.from_numpy(place) if isinstance(place, np.ndarray) else place)
+            self._finish()
+            self._pending = (place, staged, event)
 
     def flush(self) -> None:
-        """Finish the copies of :meth:`store`."""
+        """Finish the pending copy of :meth:`store`."""
         with self._lock:
-            self._copies.flush()
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._pending is not None:
+            place, staged, event = self._pending
+            self._pending = None
+            event.synchronize()
+            place.copy_(staged)
 
     def free_memory(self) -> int:
-        """Return the free bytes of this device, see :func:`free_memory`."""
-        return free_memory(self.device)
+        """Return the free bytes: VRAM, or RAM within the limits of this process and its control groups."""
+        if self.device.type == "cuda":
+            free: int = torch.cuda.mem_get_info(self.device)[0]
+            return free + torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        if self.device.type == "mps":
+            return min(free_ram(), torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+        return free_ram()
 
     def wait(self) -> None:
         """Wait until all work queued on this device is done."""
-        wait_for(self.device)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
     def release(self) -> None:
-        """Drop pending copies, and give cached memory back to a GPU."""
+        """Drop the pending copy, and give cached memory back to a GPU."""
         with self._lock:
-            self._copies = HostCopies()
+            self._pending = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -57,7 +57,7 @@ def test_memory_that_never_suffices(mini_pipe: OneStepSRPipeline) -> None:
 
 def test_auto_follows_free_memory(mini_pipe: OneStepSRPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mini_pipe.plan((4096, 4096)).tile == 1024
-    monkeypatch.setattr("tsdsr.devices.free_memory", lambda device: 100 * 2**20)
+    monkeypatch.setattr("tsdsr.devices.free_ram", lambda: 100 * 2**20)
     assert 64 <= (mini_pipe.plan((4096, 4096)).tile or 0) < 1024
 
 

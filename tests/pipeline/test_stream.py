@@ -91,7 +91,7 @@ import numpy as np
 from tsdsr.arrays import HostDevice
 from tsdsr.pipeline.noise import noise_at, noise_fields
 from tsdsr.pipeline.stream import EnlargedImage, TileStream
-from tsdsr.pipeline.tensors import empty_result, from_tensors, to_pixels
+from tsdsr.pipeline.pixel_batches import empty_result, from_batches, to_pixels
 from tsdsr.pipeline.tile_plan import TilePlan
 
 (x,), kind = to_pixels(np.full((20, 30, 3), 77, np.uint8))
@@ -101,7 +101,7 @@ for color_fix in ("wavelet", "adain", "none"):
     for group in tiles:
         tiles.put(group, group.windows)
     tiles.close()
-    assert set(from_tensors([canvas], "pil")[0].getdata()) == {(77, 77, 77)}
+    assert set(from_batches([canvas], "pil")[0].getdata()) == {(77, 77, 77)}
 assert noise_at(noise_fields(3, 2), [(0, 0)])((2, 16, 4, 4)).shape == (2, 16, 4, 4)
 print([name for name in ("torch", "array_api_compat.torch") if name in sys.modules])
 """

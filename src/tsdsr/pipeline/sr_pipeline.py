@@ -20,16 +20,16 @@ from tsdsr.out_of_memory import memory_reported
 from tsdsr.pipeline.canvas import make_canvas
 from tsdsr.pipeline.noise import Generator, Noise, NoiseField, noise_at, noise_fields
 from tsdsr.pipeline.options import ColorFix, Fit, RestoreKeywords, RestoreOptions, Tile
-from tsdsr.pipeline.stream import EnlargedImage, Place, TileStream
-from tsdsr.pipeline.tensors import (
+from tsdsr.pipeline.pixel_batches import (
     ImageInput,
     OutputType,
     empty_result,
     from_array,
-    from_tensors,
+    from_batches,
     result_dtype,
     to_pixels,
 )
+from tsdsr.pipeline.stream import EnlargedImage, Place, TileStream
 from tsdsr.pipeline.tile_plan import TilePlan, largest_tile, next_smaller_plan, plan_tiles
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class SRPipeline(ABC):
             canvas = empty_result(len(pixels), options.size(*pixels.shape[-2:]), kind, dtype)
             self._restore_into(canvas, pixels, options, generator, on_tile)
             results.append(canvas)
-        return SROutput(images=from_tensors(results, kind))
+        return SROutput(images=from_batches(results, kind))
 
     @memory_reported(TOO_LARGE)
     def upscale_pixels(

@@ -25,7 +25,7 @@ from tsdsr.models.zoo import ModelSpec
 from tsdsr.pipeline.color import adain_color_fix, wavelet_color_fix
 from tsdsr.pipeline.options import ColorFix
 from tsdsr.pipeline.pipeline import OneStepSRPipeline
-from tsdsr.pipeline.tensors import upright
+from tsdsr.pipeline.pixel_batches import upright
 from tsdsr.pixels import to_tensor
 
 _PROCESS_SIZE, _TILE, _OVERLAP = 512, 64, 8

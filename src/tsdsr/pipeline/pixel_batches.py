@@ -105,7 +105,7 @@ def _check_range(x: Array) -> None:
 
 
 def empty_result(batch: int, size: tuple[int, int], kind: OutputType, dtype: DTypeLike) -> np.ndarray:
-    """Allocate a result (B, 3, *size) in the memory layout that :func:`from_tensors` returns.
+    """Allocate a result (B, 3, *size) in the memory layout that :func:`from_batches` returns.
 
     Raises:
         MissingDependencyError: tensors are wanted, and torch is not installed.
@@ -117,7 +117,7 @@ def empty_result(batch: int, size: tuple[int, int], kind: OutputType, dtype: DTy
     return canvas
 
 
-def from_tensors(results: list[np.ndarray], kind: OutputType) -> Any:
+def from_batches(results: list[np.ndarray], kind: OutputType) -> Any:
     """Convert batches (B, 3, H, W) to PIL images, a tensor (a list of batches if sizes differ), or arrays.
 
     Args:
