@@ -39,15 +39,17 @@ def run(command: list[str]) -> tuple[float, float, float]:
 
 
 def commands(environment: Path, output: Path) -> dict[str, list[str]]:
-    """Return the timed commands of an environment by name."""
+    """Return the timed commands of an environment by name; in PyTorch too where that is installed."""
     tsdsr = str(environment / "bin" / "tsdsr")
     upscale = [tsdsr, "upscale", str(EXAMPLE), "-o", str(output / "x4.png"), "--overwrite"]
-    return {
+    found = {
         "tsdsr --help": [tsdsr, "--help"],
         "a wrong argument": ["sh", "-c", f"! {tsdsr} upscale no-such-file.png -o out"],
         "tsdsr upscale": upscale,
-        "tsdsr upscale --engine onnx": [*upscale, "--engine", "onnx"],
     }
+    if any(environment.glob("lib/python3*/site-packages/torch")):
+        found["tsdsr upscale --engine torch --dtype fp32"] = [*upscale, "--engine", "torch", "--dtype", "fp32"]
+    return found
 
 
 def compared(environments: dict[str, Path], runs: int) -> dict[str, dict[str, list[float]]]:

@@ -94,7 +94,7 @@ def _load_in_torch(folder: Path, name: str, device: str | torch.device, dtype: s
         MissingDependencyError: a package is not installed.
     """
     if is_plain_mini(folder):
-        require_torch(f"{name} in torch", packages=("torch",))
+        require_torch(f"{name} in torch", packages=("torch", "safetensors"))
         from tsdsr.pipeline.torch_pipeline import load_torch_mini
 
         return load_torch_mini(folder, device, dtype)
