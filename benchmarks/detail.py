@@ -22,9 +22,9 @@ from tsdsr.evaluation.scorer import ScoringSettings
 from tsdsr.evaluation.scoring import evaluate
 from tsdsr.images.reading import read_picture
 from tsdsr.images.writing import write_picture
-from tsdsr.pipeline.loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.picture_restorer import restore_picture
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 METRICS = ("psnr", "lpips", "dists", "niqe")
 

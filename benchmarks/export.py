@@ -31,8 +31,8 @@ from tsdsr.images.reading import read_rgb
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.zoo import SPECS, get_spec
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.model_files import PACKAGED_MODELS
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.runtimes.export import export_pipeline
 from tsdsr.runtimes.exported_pipeline import load_exported
 

@@ -32,8 +32,8 @@ from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.zoo import get_spec
 from tsdsr.optimize.fold import Footprint, fold
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.loading import load_diffusers_pipeline
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 CPU = torch.device("cpu")
 

@@ -40,7 +40,7 @@ from tsdsr.evaluation.metrics import select_metrics
 from tsdsr.evaluation.scorer import ScoringSettings
 from tsdsr.evaluation.scoring import evaluate
 from tsdsr.images.reading import read_rgb
-from tsdsr.pipeline.loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
 from tsdsr.pixels import to_tensor, to_uint8
 from tsdsr.recipes.mini import CAMERA, mini_v2
 from tsdsr.resize import upsample_bicubic

@@ -29,8 +29,8 @@ from folding import CPU, file_gb, in_turn, peak_gb, rms, step
 from tsdsr.devices import choose_dtype
 from tsdsr.models.latents import decode_latents
 from tsdsr.optimize.quantize import quantize
-from tsdsr.pipeline.loading import load_diffusers_pipeline
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.pixel_batches import from_batches
 
 LATENTS = "latents.safetensors"

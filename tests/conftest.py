@@ -22,7 +22,7 @@ from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pixels import to_tensor
 
 collect_ignore = ["light"]

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from tests.conftest import as_batch
 from tsdsr.data.first_order import FirstOrderDegradation
-from tsdsr.pipeline.loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.model_files import resolve_model
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.plain_areas import PlainAreas
 from tsdsr.resize import upsample_bicubic
 

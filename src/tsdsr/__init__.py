@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from tsdsr.optimize.fold import fold
     from tsdsr.optimize.quantize import quantize
     from tsdsr.pipeline.convert import convert_released, save_pipeline
-    from tsdsr.pipeline.loading import load_diffusers_pipeline
-    from tsdsr.pipeline.pipeline import OneStepSRPipeline
+    from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
+    from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
     from tsdsr.pipeline.sr_pipeline import SROutput, SRPipeline
     from tsdsr.pipeline.upstream import upscale_like_upstream
     from tsdsr.runtimes.export import export_pipeline
@@ -80,7 +80,7 @@ _EXPORTS = {
     "FlowMatching": "tsdsr.diffusion.process",
     "ModelSpec": "tsdsr.models.zoo",
     "NoiseProcess": "tsdsr.diffusion.process",
-    "OneStepSRPipeline": "tsdsr.pipeline.pipeline",
+    "OneStepSRPipeline": "tsdsr.pipeline.diffusers_pipeline",
     "Predictions": "tsdsr.diffusion.losses",
     "SPECS": "tsdsr.models.zoo",
     "SROutput": "tsdsr.pipeline.sr_pipeline",
@@ -99,7 +99,7 @@ _EXPORTS = {
     "gradient_loss": "tsdsr.diffusion.losses",
     "guided": "tsdsr.diffusion.losses",
     "load_exported": "tsdsr.runtimes.exported_pipeline",
-    "load_diffusers_pipeline": "tsdsr.pipeline.loading",
+    "load_diffusers_pipeline": "tsdsr.pipeline.diffusers_loading",
     "load_pipeline": "tsdsr.runtimes.open_model",
     "quantize": "tsdsr.optimize.quantize",
     "reconstruction_loss": "tsdsr.diffusion.losses",

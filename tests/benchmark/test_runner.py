@@ -30,7 +30,7 @@ from tsdsr.cli import app
 from tsdsr.errors import InvalidInputError, ModelNotFoundError
 from tsdsr.measuring import Stopwatch
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 CPU = torch.device("cpu")
 

@@ -18,12 +18,12 @@ from tests.cli.command import run
 from tsdsr.cli import app
 from tsdsr.cli.common import SOURCE_HELP
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 LOADERS = (
     "runtimes.open_model.load_pipeline",
-    "pipeline.loading.load_diffusers_pipeline",
-    "pipeline.loading.read_pipeline",
+    "pipeline.diffusers_loading.load_diffusers_pipeline",
+    "pipeline.diffusers_loading.read_pipeline",
     "pipeline.convert.convert_released",
 )
 

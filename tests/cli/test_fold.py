@@ -13,8 +13,8 @@ from PIL import Image
 from tests.cli.command import run
 from tsdsr.models.folded import FoldedMMDiT
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.loading import load_diffusers_pipeline
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.conftest import tiny_vae
 from tests.models.text_models import write_sd3_text
 from tsdsr.cli import app
 from tsdsr.errors import MissingDependencyError
-from tsdsr.pipeline.loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
 from tsdsr.training.run_log import RunLog, make_accelerator
 
 SMALL = ["--tracker", "none", "--device", "cpu", "--dtype", "fp32"]

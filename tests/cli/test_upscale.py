@@ -19,8 +19,8 @@ from tsdsr.images.picture import Picture
 from tsdsr.images.reading import read_picture
 from tsdsr.images.writing import write_picture
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.loading import load_diffusers_pipeline
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 
 @pytest.fixture

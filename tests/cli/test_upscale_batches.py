@@ -22,7 +22,7 @@ from tests.signals import as_in_a_terminal
 from tests.unprivileged import unprivileged
 from tsdsr.cli import app
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.runtimes.upscale_file import upscale_file
 
 DONE, SKIPPED = "1 upscaled, 0 skipped (already there), 0 failed", "0 upscaled, 1 skipped (already there), 0 failed"

@@ -11,7 +11,7 @@ import torch
 import tsdsr.optimize.compile as compile_module
 from tsdsr.errors import MissingDependencyError
 from tsdsr.optimize.compile import compile_pipeline, require_compiler
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 
 def test_a_missing_compiler_is_named(mini_pipe: OneStepSRPipeline, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,8 +32,8 @@ from tsdsr.models.folded import FoldedMini, FoldedMMDiT, FoldedUNet
 from tsdsr.models.network_folders import load_part
 from tsdsr.optimize.fold import Footprint, fold, fold_network
 from tsdsr.pipeline.convert import convert_released, save_pipeline
-from tsdsr.pipeline.loading import load_diffusers_pipeline
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.upstream import upscale_like_upstream
 
 

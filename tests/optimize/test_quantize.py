@@ -13,7 +13,7 @@ from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError
 from tsdsr.models.zoo import get_spec
 from tsdsr.optimize.fold import fold
 from tsdsr.optimize.quantize import quantizable_layers, quantize
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 needs_torchao = pytest.mark.skipif(
     importlib.util.find_spec("torchao") is None, reason="torchao is not installed (the extra 'quantize')"

@@ -13,7 +13,7 @@ import tsdsr.pipeline.canvas as canvas_module
 from tests.small_disk import mounted
 from tsdsr.errors import OutOfMemoryError
 from tsdsr.pipeline.canvas import make_canvas
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.temporary import reserved_file
 
 

@@ -10,8 +10,8 @@ import torch
 
 from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError
 from tsdsr.pipeline.convert import convert_released, copy_in, save_pipeline
-from tsdsr.pipeline.loading import load_diffusers_pipeline
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 
 def test_conversion_names_what_is_missing(reference: Path, tmp_path: Path) -> None:

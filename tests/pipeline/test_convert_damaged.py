@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from tsdsr.cli import app
 from tsdsr.errors import InvalidInputError, WeightsError
 from tsdsr.pipeline.convert import convert_released, save_pipeline
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 State = dict[str, Tensor]
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from tsdsr.errors import ModelError, ModelNotFoundError, WeightsError
 from tsdsr.optimize.fold import fold
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.loading import load_diffusers_pipeline
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 State = dict[str, Tensor]
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -14,7 +14,7 @@ import torch
 from tsdsr.models.lora import write_released_lora
 from tsdsr.optimize.fold import fold
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tsdsr.arrays import Array, new_zeros
 from tsdsr.errors import OutOfMemoryError
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 
 def test_memory_is_taken_by_bands_along_the_shorter_side(mini_pipe: OneStepSRPipeline) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from tsdsr.errors import InvalidInputError, ModelNotFoundError
 from tsdsr.pipeline.convert import save_pipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.model_files import base_model, hash_of_model, is_exported, is_model, local_folder
 from tsdsr.pipeline.options import RestoreOptions
 from tsdsr.pipeline.picture_restorer import check_model
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 
 def test_the_base_model_is_read_from_the_index(sd21_pipe: OneStepSRPipeline, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tsdsr.errors import InvalidInputError
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.runtimes.upscale_file import upscale_file
 
 ORIENTATION = 0x0112

@@ -20,8 +20,8 @@ from tsdsr.images.reading import read_picture
 from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI, get_spec
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.options import RestoreKeywords, RestoreOptions
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.resize import upsample_bicubic
 
 PIPES = ["mini_pipe", "sd3_pipe", "sd21_pipe"]

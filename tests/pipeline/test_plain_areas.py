@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.kinds import DEVICES, on_both, tensor
 from tsdsr.arrays import ArrayDevice
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.plain_areas import PlainAreas
 from tsdsr.resize import upsample_bicubic
 

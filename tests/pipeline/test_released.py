@@ -12,8 +12,8 @@ from PIL import Image
 from tests.conftest import reference_windows
 from tsdsr.errors import InvalidInputError
 from tsdsr.pipeline.convert import convert_released, save_pipeline
-from tsdsr.pipeline.loading import load_diffusers_pipeline
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.upstream import upscale_like_upstream
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.images.pictures import metadata
 from tests.images.test_transparency import shape
 from tsdsr.images.picture import Picture, Pixels
-from tsdsr.pipeline.loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
 from tsdsr.pipeline.picture_restorer import restore_picture
 
 

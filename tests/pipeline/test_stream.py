@@ -26,8 +26,8 @@ from tsdsr.models.latents import Noise
 from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.blending import AxisTiles
 from tsdsr.pipeline.color import adain_color_fix, wavelet_color_fix
-from tsdsr.pipeline.loading import load_diffusers_pipeline
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.stream import EnlargedImage, TileStream, padded_positions
 from tsdsr.pipeline.tile_plan import TilePlan, plan_tiles
 from tsdsr.resize import upsample_bicubic

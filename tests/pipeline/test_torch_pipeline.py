@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tsdsr.errors import ModelError, ModelNotFoundError, WeightsError
-from tsdsr.pipeline.loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
 from tsdsr.pipeline.model_files import resolve_model
 from tsdsr.pipeline.torch_pipeline import load_torch_mini
 

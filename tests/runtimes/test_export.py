@@ -16,13 +16,13 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 
-import tsdsr.pipeline.pipeline as pipeline_module
+import tsdsr.pipeline.diffusers_pipeline as pipeline_module
 from tests.conftest import sd2_prompt, sd3_prompt, tiny_mmdit, tiny_unet
 from tsdsr.cli import app
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, ModelNotFoundError, WeightsError
 from tsdsr.models.fixed_prompt import FixedPrompt
-from tsdsr.pipeline.loading import load_diffusers_pipeline
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.runtimes import export, open_model
 from tsdsr.runtimes.export import Backend, export_pipeline
 from tsdsr.runtimes.exported_pipeline import load_exported
@@ -226,7 +226,7 @@ def test_the_cache_follows_the_content(tmp_path: Path, monkeypatch: pytest.Monke
         made.append(output)
 
     monkeypatch.setattr(export, "export_pipeline", note)
-    monkeypatch.setattr("tsdsr.pipeline.loading.load_diffusers_pipeline", lambda *_: None)
+    monkeypatch.setattr("tsdsr.pipeline.diffusers_loading.load_diffusers_pipeline", lambda *_: None)
     model = tmp_path / "model"
     model.mkdir()
     (model / "weights").write_text("1")

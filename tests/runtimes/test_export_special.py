@@ -13,7 +13,7 @@ from PIL import Image
 
 from tsdsr.errors import ModelError, WeightsError
 from tsdsr.optimize.fold import fold
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.runtimes import open_model
 from tsdsr.runtimes.export import Backend, ExportIndex, export_pipeline
 from tsdsr.runtimes.export_index import GRAPHS
@@ -63,7 +63,7 @@ def test_a_damaged_cached_export_names_its_folder(tmp_path: Path, monkeypatch: p
         write_index(output)
 
     monkeypatch.setattr("tsdsr.runtimes.export.export_pipeline", export)
-    monkeypatch.setattr("tsdsr.pipeline.loading.load_diffusers_pipeline", lambda *_: None)
+    monkeypatch.setattr("tsdsr.pipeline.diffusers_loading.load_diffusers_pipeline", lambda *_: None)
     folder = open_model.cached_export("mini", "openvino", cache=tmp_path)
     with pytest.raises(WeightsError, match=f"cached export is damaged .*delete the folder {folder} and run again"):
         load_pipeline("mini", engine="openvino", cache=tmp_path)

@@ -27,9 +27,9 @@ from tsdsr.models.mini_folder import MADE_FROM, WEIGHTS, hash_of_weights
 from tsdsr.models.zoo import MINI
 from tsdsr.optimize.fold import fold
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.loading import resolve_model
+from tsdsr.pipeline.diffusers_loading import resolve_model
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.model_files import MINI_GRAPH
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.runtimes.mini_files import MiniShape
 from tsdsr.runtimes.mini_graph import write_graph
 from tsdsr.safetensors_header import read_array, read_header

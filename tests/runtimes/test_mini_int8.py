@@ -22,8 +22,8 @@ from tsdsr.models.mini import MiniUNet
 from tsdsr.models.mini_folder import MADE_FROM, WEIGHTS, hash_of_weights
 from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.convert import save_pipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.model_files import MINI_FAST_GRAPH, MINI_GRAPH, resolve_model
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.processor import multiplies_int8
 from tsdsr.runtimes.mini_graph import write_graph
 from tsdsr.runtimes.mini_int8 import measure_ranges, write_int8_graph

@@ -22,7 +22,7 @@ from tsdsr.images.picture import Picture
 from tsdsr.images.reading import read_picture
 from tsdsr.images.writing import WriteOptions, write_picture
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.runtimes.upscale_file import upscale_file
 
 

@@ -15,7 +15,7 @@ from tests.training.tiny import NETWORK, config
 from tsdsr.data.datasets import CropSettings
 from tsdsr.data.sources import Source
 from tsdsr.errors import ConfigError, DatasetError, TrainingError
-from tsdsr.pipeline.loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
 from tsdsr.recipes import student_recipe
 from tsdsr.training import (
     NetworkSettings,

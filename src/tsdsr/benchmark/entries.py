@@ -22,9 +22,9 @@ from tsdsr.models.zoo import get_spec
 from tsdsr.optimize.compile import compile_pipeline
 from tsdsr.optimize.fold import fold
 from tsdsr.optimize.quantize import QUANTIZE_MODES, QuantizeMode, quantize
-from tsdsr.pipeline.loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.picture_restorer import restore_picture
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.sr_pipeline import SRPipeline
 from tsdsr.pipeline.torch_pipeline import TorchMini
 from tsdsr.pipeline.upstream import upscale_like_upstream

@@ -10,8 +10,8 @@ from tsdsr.models.adapters import new_lora
 from tsdsr.models.conditioning import default_conditioning
 from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.zoo import ModelSpec, get_spec
-from tsdsr.pipeline.loading import make_ready
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_loading import make_ready
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 _NOISE = 1 << 20
 RELEASED_RANK = 64

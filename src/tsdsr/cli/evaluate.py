@@ -195,7 +195,7 @@ def _pipeline_system(model: str, scale: int, device: str, dtype: str, label: str
     from tsdsr.evaluation.system import System
     from tsdsr.hashing import hash_model
     from tsdsr.measuring import Stopwatch
-    from tsdsr.pipeline.loading import load_diffusers_pipeline
+    from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
     from tsdsr.pipeline.model_files import resolve_model
 
     disable_progress_bar()

@@ -35,7 +35,7 @@ def export(
 
         require_new(output)
         require_torch("exporting", to.value)
-        from tsdsr.pipeline.loading import load_diffusers_pipeline
+        from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
         from tsdsr.runtimes.export import export_pipeline
 
         pipe = load_diffusers_pipeline(model, "cpu", dtype.value)

@@ -13,7 +13,7 @@ from tsdsr.errors import require_torch
 from tsdsr.wording import readable_size
 
 if TYPE_CHECKING:
-    from tsdsr.pipeline.pipeline import OneStepSRPipeline
+    from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 
 class QuantizeChoice(str, Enum):
@@ -45,7 +45,7 @@ def fold(
         from tsdsr.devices import choose_dtype
         from tsdsr.models.network_folders import stored_dtype
         from tsdsr.pipeline.convert import save_pipeline
-        from tsdsr.pipeline.loading import read_pipeline
+        from tsdsr.pipeline.diffusers_loading import read_pipeline
         from tsdsr.pipeline.model_files import resolve_model
 
         folder = resolve_model(model)

@@ -31,10 +31,10 @@ from tsdsr.cli.upscale_options import (
 if TYPE_CHECKING:
     from tsdsr.images.picture import Picture
     from tsdsr.pipeline.batch import Restore
+    from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
     from tsdsr.pipeline.jobs import Job
     from tsdsr.pipeline.made_from import BatchSettings
     from tsdsr.pipeline.options import RestoreOptions
-    from tsdsr.pipeline.pipeline import OneStepSRPipeline
     from tsdsr.pipeline.sr_pipeline import SRPipeline
 
 
@@ -197,7 +197,7 @@ def _open_diffusers(
     """Load the model with diffusers; quantise or compile it if asked to."""
     from tsdsr.devices import choose_device
     from tsdsr.optimize.compile import compile_pipeline, require_compiler
-    from tsdsr.pipeline.loading import load_diffusers_pipeline
+    from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
 
     if compile:
         require_compiler(choose_device(device))

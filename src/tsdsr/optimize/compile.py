@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import torch
 
 from tsdsr.errors import InvalidInputError, MissingDependencyError
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 
 def compile_pipeline(pipe: OneStepSRPipeline) -> OneStepSRPipeline:

@@ -24,7 +24,7 @@ from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.folded import FoldedMini, FoldedMMDiT, FoldedNetwork, FoldedUNet, prompt_signature
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.mini_network import Modulation
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 State = dict[str, Tensor]
 

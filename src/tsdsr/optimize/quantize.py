@@ -16,7 +16,7 @@ from diffusers.models.attention_processor import Attention
 from torch import nn
 
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, install_extra
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 QuantizeMode = Literal["int8", "int8-dynamic", "fp8"]
 QUANTIZE_MODES: tuple[QuantizeMode, ...] = ("int8", "int8-dynamic", "fp8")

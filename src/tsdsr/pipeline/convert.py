@@ -18,8 +18,8 @@ from tsdsr.models.lora import RELEASED_PROMPT_FILES, merge_lora, read_embeddings
 from tsdsr.models.network_folders import full_config, load_part, require_finite
 from tsdsr.models.parts_check import check_parts, check_prompt
 from tsdsr.models.zoo import ModelSpec, get_spec
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.model_files import fetch_from_hub
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 
 def convert_released(

@@ -1,6 +1,6 @@
 """Exact reproduction of the released TSD-SR inference, for comparison with its results.
 
-It differs from :class:`~tsdsr.pipeline.pipeline.OneStepSRPipeline` as follows:
+It differs from :class:`~tsdsr.pipeline.diffusers_pipeline.OneStepSRPipeline` as follows:
 
 * An image whose result is smaller than 512 pixels on a side is enlarged further, restored, and shrunk back.
 * Sides are rounded *down* to multiples of 8 and the result is stretched to the target size. (Default: padding, which
@@ -23,8 +23,8 @@ from torch import Tensor
 from tsdsr.errors import InvalidInputError
 from tsdsr.models.zoo import ModelSpec
 from tsdsr.pipeline.color import adain_color_fix, wavelet_color_fix
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.options import ColorFix
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.pipeline.pixel_batches import upright
 from tsdsr.pixels import to_tensor
 

@@ -15,8 +15,8 @@ import torch
 
 from tsdsr.errors import InvalidInputError
 from tsdsr.files import StrPath, atomic_folder, require_new
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.model_files import EXPORT_INDEX
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
 from tsdsr.runtimes.export_index import BACKENDS, GRAPHS, Backend, ExportIndex
 from tsdsr.runtimes.graphs import GraphInfo, write_onnx
 from tsdsr.runtimes.sessions import import_openvino

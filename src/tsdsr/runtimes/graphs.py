@@ -31,7 +31,7 @@ from tsdsr.files import StrPath
 from tsdsr.models.denoiser import FoldedDenoiser, as_denoiser, restore
 from tsdsr.models.latents import compute_dtype
 from tsdsr.models.parts_check import network_config
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 _NO_LIMIT = 2**62  # the optimiser leaves large constants alone unless told otherwise; adaLN's weights are large
 

@@ -99,7 +99,7 @@ def _load_in_torch(folder: Path, name: str, device: str | torch.device, dtype: s
 
         return load_torch_mini(folder, device, dtype)
     require_torch(f"{name} in torch")
-    from tsdsr.pipeline.loading import load_diffusers_pipeline
+    from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
 
     return load_diffusers_pipeline(folder, device, dtype)
 
@@ -194,7 +194,7 @@ def cached_export(
     if not is_exported(target):
         require_torch(f"exporting {os.fspath(model)}", backend)
         say(f"exporting {os.fspath(model)} for {backend}, once, to {target}")
-        from tsdsr.pipeline.loading import load_diffusers_pipeline
+        from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
         from tsdsr.runtimes.export import export_pipeline
 
         try:

@@ -21,7 +21,7 @@ from tsdsr.files import StrPath, as_path, require_writable_folder
 from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.zoo import get_spec
 from tsdsr.pipeline.convert import convert_released, save_pipeline
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.training.build import (
     DTYPES,
     load_parts,

@@ -16,8 +16,8 @@ from tsdsr.models.folded import FOLDED_CLASSES
 from tsdsr.models.network_folders import load_part
 from tsdsr.models.parts_check import check_parts
 from tsdsr.models.zoo import SPECS, ModelSpec
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.model_files import MODEL_INDEX, is_exported, require_index, resolve_model
-from tsdsr.pipeline.pipeline import OneStepSRPipeline
 
 PARTS = ("denoiser", "vae", "prompt")
 """Parts of a pipeline: subfolders of its folder."""

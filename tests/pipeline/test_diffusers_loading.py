@@ -12,7 +12,7 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Repo
 
 from tsdsr.devices import choose_device, choose_dtype
 from tsdsr.errors import GatedModelError, ModelError, ModelNotFoundError
-from tsdsr.pipeline.loading import load_diffusers_pipeline
+from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "minni", "a/b/c"])
