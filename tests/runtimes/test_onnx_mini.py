@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,28 @@ def test_a_folder_of_links_is_read(tmp_path: Path) -> None:
     photo = small(skimage.data.astronaut(), 24)
     found = load_onnx_mini(tmp_path / "mini", "cpu").upscale_pixels(photo)
     np.testing.assert_array_equal(found, load_onnx_mini(MINI, "cpu").upscale_pixels(photo))
+
+
+SCARCE = """
+import logging, resource, sys
+import numpy as np
+from tsdsr.pipeline.model_files import resolve_model
+from tsdsr.runtimes.onnx_mini import load_onnx_mini
+
+logging.basicConfig()
+pipe = load_onnx_mini(resolve_model("mini"), "cpu", 1)
+pixels = np.random.default_rng(0).integers(0, 256, (160, 160, 3), dtype=np.uint8)
+size = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize"))
+resource.setrlimit(resource.RLIMIT_AS, (size * 1024 + 40_000_000,) * 2)
+print(pipe.upscale_pixels(pixels, tile=None).shape)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_with_little_memory_tiles_get_smaller() -> None:
+    done = subprocess.run([sys.executable, "-c", SCARCE], capture_output=True, text=True)
+    assert done.stdout == "(640, 640, 3)\n", done.stderr
+    assert "starting again with tiles of" in done.stderr
 
 
 @pytest.mark.skipif(not multiplies_int8(), reason="this processor has no fast 8-bit arithmetic")
