@@ -57,8 +57,8 @@ class ResBlock(nn.Module):
         self.modulation = Modulation(channels, embed_dim)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.kaiming_normal_(self.conv1.weight)
-        nn.init.normal_(self.conv2.weight, std=0.3 / (9 * channels) ** 0.5)  # each block adds a tenth of the variance
+        normal_init(self.conv1, (2 / (9 * channels)) ** 0.5)  # He et al. 2015
+        normal_init(self.conv2, 0.3 / (9 * channels) ** 0.5)  # each block adds a tenth of the variance
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """x (B, C, h, w), emb (B, E) → (B, C, h, w)."""
@@ -187,7 +187,8 @@ class MiniNetwork(nn.Module):
         super().__init__()
         self.time_proj = SinusoidalTime(64)
         self.time_embedding = TimeEmbedding(64, embed_dim)
-        self.prompt_embedding = nn.Embedding(num_prompts, embed_dim)
+        self.prompt_embedding = nn.Embedding(num_prompts, embed_dim, _weight=torch.empty(num_prompts, embed_dim))
+        normal_init(self.prompt_embedding, 1.0)
         self.conv_in = nn.Conv2d(in_channels, channels[0], 3, padding=1)
         self.encoder = nn.ModuleList(
             Stage(width, embed_dim, blocks) for width, blocks in zip(channels, encoder_blocks, strict=True)
@@ -239,6 +240,12 @@ class MiniNetwork(nn.Module):
         if self.skip is not None:
             velocity = torch.addcmul(velocity, sample, self.skip(emb)[:, :, None, None])
         return velocity
+
+
+def normal_init(layer: nn.Conv2d | nn.Embedding, std: float) -> None:
+    """Draw the weight from a normal distribution. On the meta device, torch would import its compiler for that."""
+    if not layer.weight.is_meta:
+        nn.init.normal_(layer.weight, std=std)
 
 
 def zero_init(layer: nn.Linear | nn.Conv2d) -> None:
