@@ -26,7 +26,7 @@ from tsdsr.data.sources import open_source
 from tsdsr.evaluation.metrics import select_metrics
 from tsdsr.evaluation.pyiqa_metrics import make_metric
 from tsdsr.files import write_text
-from tsdsr.hashing import hash_folder, hash_text
+from tsdsr.hashing import hash_model, hash_text
 from tsdsr.images.reading import read_rgb
 from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.model_files import resolve_model
@@ -99,8 +99,8 @@ def made_with(config: StudentConfig, photos: str, teacher: Path, init: str) -> d
     return {
         "settings": hash_text(repr(config)),
         "photos": photos,
-        "teacher": hash_folder(teacher, ""),
-        "init": hash_folder(resolve_model(init), ""),
+        "teacher": hash_model(teacher),
+        "init": hash_model(resolve_model(init)),
     }
 
 

@@ -20,10 +20,10 @@ from tsdsr.data.datasets import PairSettings
 from tsdsr.data.degradation_presets import PRESETS
 from tsdsr.data.sources import open_source
 from tsdsr.models.denoiser import as_denoiser, restore
+from tsdsr.models.latents import encode_images
 from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.model_files import resolve_model
 from tsdsr.training.build import load_network, split_sources
-from tsdsr.training.networks import encode
 from tsdsr.training.prompts import LabelPrompts
 from tsdsr.training.validation import validation_pairs
 
@@ -48,7 +48,7 @@ def main() -> None:
     _, held_out = split_sources([open_source(arguments.photos)], 0.06)
     pairs = list(validation_pairs(held_out, PairSettings(degradation=PRESETS["osediff"]), 128))
     vae, process, prompts = MINI.make_autoencoder(), MINI.process, LabelPrompts()
-    z_lq, z_hq = (encode(vae, torch.cat([pair[i] for pair in pairs])) for i in (0, 1))
+    z_lq, z_hq = (encode_images(vae, torch.cat([pair[i] for pair in pairs])) for i in (0, 1))
     z_hat = restore(student, process, z_lq, MINI.timestep, prompts.fixed())
     error, noise = z_hat - z_hq, torch.randn(z_hq.shape, generator=torch.Generator().manual_seed(0))
     print(f"{len(pairs)} crops, rms error of the student {rms(error):.3f}")

@@ -20,7 +20,7 @@ from tsdsr import load_pipeline
 from tsdsr.data.degradation_presets import PRESETS
 from tsdsr.data.first_order import FirstOrderDegradation
 from tsdsr.data.second_order import SecondOrderDegradation
-from tsdsr.pipeline.tensors import to_pil, to_tensors
+from tsdsr.pixels import to_tensor, to_uint8
 from tsdsr.resize import upsample_bicubic
 
 HERE = Path(__file__).parent
@@ -30,13 +30,12 @@ DEGRADATION = FirstOrderDegradation(
 
 
 def main() -> None:
-    (x_hq,), _ = to_tensors(Image.fromarray(skimage.data.astronaut()))
-    lq = DEGRADATION(x_hq[0], (128, 128), np.random.default_rng(0))
-    to_pil(lq).save(HERE / "astronaut_lq.png", optimize=True)
+    lq = DEGRADATION(to_tensor(skimage.data.astronaut()), (128, 128), np.random.default_rng(0))
+    to_image(lq).save(HERE / "astronaut_lq.png", optimize=True)
     restored = load_pipeline("mini", "cpu", "fp32")(lq).images
     bicubic = upsample_bicubic(lq[None], (512, 512))
     separator = torch.ones(1, 3, 512, 8)
-    to_pil(torch.cat([bicubic, separator, restored], dim=-1)[0]).save(
+    to_image(torch.cat([bicubic, separator, restored], dim=-1)[0]).save(
         HERE / "before_after.jpg", quality=92, subsampling=0, optimize=True
     )
     degradation_sheet().save(HERE / "degradations.jpg", quality=88, optimize=True)
@@ -50,11 +49,15 @@ def degradation_sheet(edge: int = 192, draws: int = 4) -> Image.Image:
     for preset in PRESETS.values():
         recipe, generator = SecondOrderDegradation(preset), torch.Generator().manual_seed(1)
         for crop in crops:
-            (x,), _ = to_tensors(Image.fromarray(np.ascontiguousarray(crop)))
-            x_lq, x_hq, _ = recipe(x.repeat(draws, 1, 1, 1), generator)
+            x_lq, x_hq, _ = recipe(to_tensor(crop).repeat(draws, 1, 1, 1), generator)
             enlarged = torch.nn.functional.interpolate(x_lq, size=(edge, edge), mode="nearest")
             rows.append(torch.cat([x_hq[0], *enlarged], dim=-1))
-    return to_pil(torch.cat(rows, dim=-2))
+    return to_image(torch.cat(rows, dim=-2))
+
+
+def to_image(x: torch.Tensor) -> Image.Image:
+    """Convert an image (3, H, W) in [0, 1]."""
+    return Image.fromarray(to_uint8(x))
 
 
 if __name__ == "__main__":

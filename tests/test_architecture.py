@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -268,3 +270,18 @@ def test_functions_for_users_take_strings_as_paths() -> None:
                 if annotation in ("Path", "Path | None"):
                     only_paths.append(f"{module}.{name}({argument.arg})")
     assert only_paths == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*sorted((ROOT / "benchmarks").rglob("*.py")), *sorted((ROOT / "examples").rglob("*.py"))],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
+def test_scripts_import_what_exists(path: Path) -> None:
+    """No other test runs them, and the type checker does not see them."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "tsdsr":
+            module = import_module(node.module or "")
+            for alias in node.names:
+                is_module = hasattr(module, "__path__") and find_spec(f"{node.module}.{alias.name}") is not None
+                assert is_module or hasattr(module, alias.name), f"{node.module} has no {alias.name}"

@@ -39,7 +39,8 @@ def test_it_needs_no_diffusers() -> None:
     program = (
         "import sys; from tsdsr import load_pipeline; from PIL import Image;"
         "load_pipeline(engine='torch', device='cpu')(Image.new('RGB', (16, 16)));"
-        "heavy = [name for name in ('diffusers', 'transformers', 'peft', 'torchao', 'torch._dynamo') if name in sys.modules];"
+        "names = ('diffusers', 'transformers', 'peft', 'torchao', 'torch._dynamo');"
+        "heavy = [name for name in names if name in sys.modules];"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)

@@ -31,7 +31,7 @@ ENGINES: tuple[Engine, ...] = get_args(Engine)
 """What can run a model."""
 
 WORTH_TORCH = 5_000_000
-"""Pixels of results from which torch makes up for its start: 1.7 s, at .35 s less per million in bfloat16 on 2 cores."""
+"""Pixels of results from which torch makes up for its start: 1.7 s, at 0.35 s less per million in bf16 on 2 cores."""
 
 
 def load_pipeline(
