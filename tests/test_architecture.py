@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "result_records": {"errors", "files"},
     "arrays": {"errors", "memory"},
     "devices": {"errors", "arrays", "memory"},
-    "machine": {"devices", "errors"},
+    "machine": {"devices", "errors", "processor"},
     "measuring": {"arrays"},
     "pixels": {"arrays"},
     "resize": {"arrays"},

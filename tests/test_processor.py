@@ -22,6 +22,15 @@ def test_flags(monkeypatch: pytest.MonkeyPatch, flags: set[str], expected: bool)
     assert processor.multiplies_bf16() is expected
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"), [({"avx512_vnni"}, True), ({"avx_vnni"}, True), ({"avx512f", "avx2"}, False), (set(), False)]
+)
+def test_eight_bits_need_vnni(monkeypatch: pytest.MonkeyPatch, flags: set[str], expected: bool) -> None:
+    monkeypatch.setattr(processor, "_apple_chip", lambda: False)
+    monkeypatch.setattr(processor, "processor_flags", lambda: frozenset(flags))
+    assert processor.multiplies_int8() is expected
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the driver's files are Linux's")
 def test_a_gpu_is_known_by_its_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setattr(processor, "_GPU_FILES", (f"{tmp_path}/none",))

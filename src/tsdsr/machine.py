@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tsdsr.errors import TORCH_PACKAGES
+from tsdsr.processor import core_count
 
 PACKAGES = ("tsdsr", "onnxruntime", *TORCH_PACKAGES, "Pillow", "numpy")
 """Packages that measurements depend on."""
@@ -17,10 +18,9 @@ PACKAGES = ("tsdsr", "onnxruntime", *TORCH_PACKAGES, "Pillow", "numpy")
 
 def describe_machine() -> dict[str, str | float | list[str]]:
     """Return processor, cores, GPUs, memory in GB (1e9 bytes), and torch's vector instructions and bf16 support."""
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     found: dict[str, str | float | list[str]] = {
         "cpu": _processor(),
-        "cores": len(usable),
+        "cores": core_count(),
         "system": f"{platform.system()} {platform.machine()}",
     }
     if find_spec("torch") is not None:

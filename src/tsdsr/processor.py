@@ -1,13 +1,19 @@
-"""What processor and graphics this machine has, found without torch."""
+"""What processor and GPU this machine has, found without torch."""
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from functools import lru_cache
 from pathlib import Path
 
 _GPU_FILES = ("/proc/driver/nvidia/version", "/dev/kfd")
+
+
+def core_count() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @lru_cache(maxsize=1)
@@ -22,7 +28,10 @@ def processor_flags() -> frozenset[str]:
 
 
 def multiplies_bf16() -> bool:
-    """Return whether the processor multiplies in bfloat16, with about twice the speed of float32."""
+    """Return whether the processor multiplies in bfloat16, with about twice the speed of float32.
+
+    Known on Linux only. :func:`tsdsr.devices.choose_dtype` asks torch, which knows it on Windows too.
+    """
     return bool(processor_flags() & {"avx512_bf16", "amx_bf16"})
 
 
@@ -40,6 +49,4 @@ def _apple_chip() -> bool:
 
 def has_gpu() -> bool:
     """Return whether there seems to be a GPU that torch supports: NVIDIA's or AMD's driver, or an Apple chip."""
-    if sys.platform == "darwin":
-        return platform.machine() == "arm64"
-    return any(Path(name).exists() for name in _GPU_FILES)
+    return _apple_chip() or any(Path(name).exists() for name in _GPU_FILES)

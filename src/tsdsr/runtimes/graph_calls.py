@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tsdsr.errors import TSDSRError, WeightsError
 from tsdsr.out_of_memory import mentions_lack_of_memory
+from tsdsr.processor import core_count
 
 Floats = NDArray[np.float32]
 
@@ -24,7 +25,7 @@ def usable_cores() -> int:
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdecimal() and int(wanted) > 0:
         return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return core_count()
 
 
 def each(graph: Graph, x: Floats) -> Floats:
