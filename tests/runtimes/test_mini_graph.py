@@ -23,13 +23,13 @@ from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, 
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.mini import MiniUNet
-from tsdsr.models.mini_folder import MADE_FROM, WEIGHTS, hash_of_weights
+from tsdsr.models.mini_folder import MADE_FROM, hash_of_weights
+from tsdsr.models.network_config import WEIGHTS
 from tsdsr.models.zoo import MINI
 from tsdsr.optimize.fold import fold
 from tsdsr.pipeline.convert import save_pipeline
-from tsdsr.pipeline.diffusers_loading import resolve_model
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
-from tsdsr.pipeline.model_files import MINI_GRAPH
+from tsdsr.pipeline.model_files import MINI_GRAPH, resolve_model
 from tsdsr.runtimes.mini_files import MiniShape
 from tsdsr.runtimes.mini_graph import write_graph
 from tsdsr.safetensors_header import read_array, read_header

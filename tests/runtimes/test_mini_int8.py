@@ -19,7 +19,8 @@ from tsdsr.cli import app
 from tsdsr.errors import InvalidInputError
 from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.mini import MiniUNet
-from tsdsr.models.mini_folder import MADE_FROM, WEIGHTS, hash_of_weights
+from tsdsr.models.mini_folder import MADE_FROM, hash_of_weights
+from tsdsr.models.network_config import WEIGHTS
 from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.convert import save_pipeline
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline

@@ -13,7 +13,7 @@ import skimage.data
 from PIL import Image
 
 from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError
-from tsdsr.models.mini_folder import WEIGHTS
+from tsdsr.models.network_config import WEIGHTS
 from tsdsr.pipeline.model_files import MINI_FAST_GRAPH, MINI_GRAPH, resolve_model
 from tsdsr.pipeline.torch_pipeline import load_torch_mini
 from tsdsr.processor import multiplies_int8

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tsdsr.arrays import Array
 from tsdsr.errors import ModelNotFoundError, WeightsError
 from tsdsr.hashing import hash_file, hash_text
+from tsdsr.models.network_config import CONFIG, WEIGHTS, read_config
 from tsdsr.models.space_to_depth import depth_to_space, space_to_depth
 from tsdsr.safetensors_header import read_array, read_header
-
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-"""Name of the weights in the folder of each part."""
 
 MADE_FROM = "made_from"
 """Name of a graph's note of what it was made for, see :func:`hash_of_weights`."""
@@ -50,12 +45,12 @@ class MiniLatents:
         Raises:
             ModelNotFoundError, WeightsError: the configuration is missing or wrong.
         """
-        config = read_json(folder / "vae" / "config.json")
+        config, path = read_config(folder / "vae"), folder / "vae" / CONFIG
         patch, scaling = config.get("patch_size", 4), config.get("scaling_factor", 1.72)
         if patch != 4:
-            raise WeightsError(f"{folder / 'vae' / 'config.json'}: patch_size is {patch!r}, not 4 as in mini")
-        if not isinstance(scaling, int | float) or not 0 < scaling < math.inf:
-            raise WeightsError(f"{folder / 'vae' / 'config.json'}: scaling_factor is {scaling!r}, no positive number")
+            raise WeightsError(f"{path}: patch_size is {patch!r}, not 4 as in mini")
+        if not isinstance(scaling, int | float) or scaling <= 0:
+            raise WeightsError(f"{path}: scaling_factor is {scaling!r}, no positive number")
         return cls(patch, float(scaling))
 
 
@@ -93,21 +88,3 @@ def hash_of_weights(folder: Path) -> str:
         except OSError as error:
             raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
     return hash_text(" ".join(hashes))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a configuration, a JSON object.
-
-    Raises:
-        ModelNotFoundError: there is none.
-        WeightsError: it is no JSON object.
-    """
-    if not path.is_file():
-        raise ModelNotFoundError(f"{path}: is missing; copy or convert the model again")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: is not valid JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise WeightsError(f"{path}: is not a JSON object")
-    return values

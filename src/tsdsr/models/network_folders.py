@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tsdsr.errors import ModelError, ModelNotFoundError, WeightsError
+from tsdsr.models.network_config import CONFIG, WEIGHTS, read_config
 from tsdsr.out_of_memory import memory_reported
 from tsdsr.safetensors_header import read_header
 from tsdsr.wording import first_line
@@ -125,29 +126,7 @@ def _check_class(config: Mapping[str, Any], name: str, folder: Path) -> None:
     if found.startswith("Folded") and found != name:
         raise ModelError(f"{folder}: is folded and can only be run; give the network it was folded from")
     if found != name:
-        raise WeightsError(f"{folder / 'config.json'}: describes a {found}, not a {name}")
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read the ``config.json`` of a network.
-
-    Raises:
-        ModelNotFoundError: there is none.
-        WeightsError: it is no JSON object, or contains a number that is not finite.
-    """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ModelNotFoundError(f"{folder}: no model there; a diffusers folder has a config.json in it")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: is not valid JSON ({error})") from error
-    if not isinstance(config, dict):
-        raise WeightsError(f"{path}: is not a JSON object")
-    for name, value in config.items():
-        if not all(math.isfinite(number) for number in _numbers(value)):
-            raise WeightsError(f"{path}: {name} contains a number that is not finite")
-    return config
+        raise WeightsError(f"{folder / CONFIG}: describes a {found}, not a {name}")
 
 
 def full_config(model_class: type[ModelMixin], folder: Path) -> Mapping[str, Any]:
@@ -168,8 +147,7 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
         ModelNotFoundError: there is no safetensors file, or one that the index names is missing.
         WeightsError: a file is damaged.
     """
-    index = folder / "diffusion_pytorch_model.safetensors.index.json"
-    single = folder / "diffusion_pytorch_model.safetensors"
+    index, single = folder / f"{WEIGHTS}.index.json", folder / WEIGHTS
     if single.is_file():
         paths = [single]
     elif index.is_file():
@@ -240,7 +218,7 @@ def _empty(
     Raises:
         WeightsError: it does not take these arguments.
     """
-    path = folder / "config.json"
+    path = folder / CONFIG
     if network_class.__module__.startswith("tsdsr."):  # diffusers' own classes accept arguments of other versions
         known = inspect.signature(network_class.__init__).parameters
         for name in config:
@@ -300,13 +278,3 @@ def _check_tensors(network: nn.Module, stored: dict[str, StoredTensor], folder: 
 
 def _some(names: list[str]) -> str:
     return f"{names[0]} is" if len(names) == 1 else f"{names[0]} and {len(names) - 1} more tensors are"
-
-
-def _numbers(value: object) -> Iterable[float]:
-    if isinstance(value, float):
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from _numbers(item)
-    elif isinstance(value, dict):
-        yield from _numbers(list(value.values()))

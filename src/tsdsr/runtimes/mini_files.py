@@ -4,7 +4,6 @@ determine.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,9 +11,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tsdsr.errors import ConfigError, ModelNotFoundError, WeightsError
+from tsdsr.errors import ConfigError, WeightsError
 from tsdsr.field_checks import Count, CountOrZero, check_fields, from_plain
-from tsdsr.models.zoo import get_spec
+from tsdsr.models.network_config import CONFIG, read_config
+from tsdsr.models.zoo import MINI
 from tsdsr.safetensors_header import StoredArray, read_array, read_header
 
 PRECISIONS = ("F32", "F16", "BF16")
@@ -27,7 +27,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MiniShape:
-    """Shape of a network: the arguments of :class:`tsdsr.models.mini.MiniUNet`, with the same defaults."""
+    """Shape of a network: the arguments of :class:`tsdsr.models.mini_network.MiniNetwork`, with the same defaults."""
 
     in_channels: Count = 48
     channels: tuple[Count, ...] = (64, 128, 192)
@@ -55,18 +55,15 @@ def read_shape(folder: Path) -> tuple[MiniShape, bool]:
         ModelNotFoundError: there is no configuration.
         WeightsError: it describes no network of `mini`.
     """
-    path = folder / "config.json"
+    path, config = folder / CONFIG, read_config(folder)
+    kind = config.get("_class_name")
+    if kind not in ("MiniUNet", "FoldedMini"):
+        raise WeightsError(f"{path}: describes a {kind}, not a MiniUNet or FoldedMini")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        kind = config["_class_name"]
-        if kind not in ("MiniUNet", "FoldedMini"):
-            raise WeightsError(f"{path}: describes a {kind}, not a MiniUNet or FoldedMini")
         values = config["network"] if kind == "FoldedMini" else config
         given = asdict(MiniShape()) | {name: value for name, value in values.items() if not name.startswith("_")}
         return from_plain(MiniShape, given, "network"), kind == "FoldedMini"
-    except FileNotFoundError:
-        raise ModelNotFoundError(f"{folder}: no model there; a diffusers folder has a config.json in it") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path}: describes no network of mini ({error})") from error
 
 
@@ -144,7 +141,7 @@ class Stored:
 
 
 class Computed:
-    """:class:`Fixed` of a full network, computed as in :meth:`tsdsr.models.mini.MiniUNet.forward`.
+    """:class:`Fixed` of a full network, computed as in :meth:`tsdsr.models.mini_network.MiniNetwork.forward`.
 
     Args:
         weights (Weights): its tensors.
@@ -155,7 +152,7 @@ class Computed:
     def __init__(self, weights: Weights, shape: MiniShape, label: int) -> None:
         self._weights, self._width = weights, shape.embed_dim
         half = _TIME_WIDTH // 2
-        angles = get_spec("mini").timestep * 10000.0 ** (-np.arange(half) / half)
+        angles = MINI.timestep * 10000.0 ** (-np.arange(half) / half)
         hidden = self._linear("time_embedding.linear_1", np.concatenate([np.cos(angles), np.sin(angles)]), self._width)
         time = self._linear("time_embedding.linear_2", _silu(hidden), self._width)
         prompts = weights.values("prompt_embedding.weight", shape.num_prompts, self._width)

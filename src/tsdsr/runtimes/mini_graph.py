@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, install_extra
 from tsdsr.files import StrPath, atomic_path, require_writable_file
-from tsdsr.models.mini_folder import MADE_FROM, WEIGHTS, hash_of_weights, prompt_label
+from tsdsr.models.mini_folder import MADE_FROM, hash_of_weights, prompt_label
+from tsdsr.models.network_config import WEIGHTS
 from tsdsr.pipeline.model_files import MINI_GRAPH, base_model, require_index
 from tsdsr.runtimes.mini_files import (
     Computed,
@@ -186,7 +187,7 @@ class GraphBuilder:
 
 
 class NetworkBuilder:
-    """Adds the network of :class:`tsdsr.models.mini.MiniUNet` and the single step to a graph.
+    """Adds the network of :class:`tsdsr.models.mini_network.MiniNetwork` and the single step to a graph.
 
     Args:
         shape (MiniShape): shape of the network.

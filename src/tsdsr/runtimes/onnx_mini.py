@@ -10,7 +10,8 @@ import numpy as np
 from tsdsr.arrays import HostDevice
 from tsdsr.errors import InvalidInputError, WeightsError
 from tsdsr.measuring import stage
-from tsdsr.models.mini_folder import MADE_FROM, WEIGHTS, MiniLatents, hash_of_weights
+from tsdsr.models.mini_folder import MADE_FROM, MiniLatents, hash_of_weights
+from tsdsr.models.network_config import WEIGHTS
 from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.model_files import MINI_FAST_GRAPH, MINI_GRAPH
 from tsdsr.pipeline.noise import Noise
