@@ -75,7 +75,7 @@ class RemovedLayer(nn.Module):
 
 
 class FixedModulation(nn.Module):
-    """Replaces :class:`~tsdsr.models.mini.Modulation` by a stored ``1 + scale`` and ``shift``.
+    """Replaces :class:`~tsdsr.models.mini_network.Modulation` by a stored ``1 + scale`` and ``shift``.
 
     Args:
         channels (int): number of channels C of the feature map.

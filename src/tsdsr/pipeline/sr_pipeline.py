@@ -117,7 +117,7 @@ class SRPipeline(ABC):
             image: image or list of images of one kind; sizes in a list may differ.
 
                 * PIL image: rotated by its EXIF orientation; 16-bit grey keeps its precision; transparency is flattened
-                  onto white (:func:`~tsdsr.pipeline.picture_restorer.upscale_file` keeps it);
+                  onto white (:func:`~tsdsr.runtimes.upscale_file.upscale_file` keeps it);
                 * ndarray (h, w, C), C = 1 or 3: uint8, uint16, or float32 in [0, 1];
                 * torch tensor (B, 3, h, w) or (3, h, w), floating point in [0, 1].
             scale, target_size, fit, color_fix, detail, tile, tile_overlap, tile_batch: see :class:`RestoreOptions`.

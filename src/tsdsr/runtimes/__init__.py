@@ -1,1 +1,1 @@
-"""Models outside PyTorch: export, ONNX Runtime and OpenVINO sessions, pipelines over exported graphs."""
+"""Any model in any engine: torch, ONNX Runtime and OpenVINO."""
