@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from tsdsr.errors import InvalidInputError, MissingDependencyError
-from tsdsr.pipeline.model_files import MINI_GRAPH, has_graph, resolve_model
+from tsdsr.pipeline.model_files import EXPORT_INDEX, MINI_GRAPH, has_graph, resolve_model
 from tsdsr.runtimes import open_model
-from tsdsr.runtimes.open_model import WORTH_TORCH, choose_engine, load_pipeline
+from tsdsr.runtimes.export_index import GRAPHS, ExportIndex
+from tsdsr.runtimes.open_model import WORTH_TORCH, Engine, choose_engine, load_pipeline
 
 
 @pytest.fixture
@@ -65,6 +68,28 @@ def test_models_without_a_graph_take_torch(mini: Path) -> None:
     (mini / MINI_GRAPH).unlink()
     assert not has_graph(mini)
     assert choose_engine(mini, pixels=1) == "torch"
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_a_cached_export_is_opened_as_asked(mini: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+    (mini / MINI_GRAPH).unlink()
+    made: list[tuple[object, ...]] = []
+    opened: list[tuple[object, ...]] = []
+    monkeypatch.setattr(open_model, "cached_export", lambda *given: made.append(given[:3]) or mini)
+    monkeypatch.setattr(open_model, "load_exported", lambda *given: opened.append(given))
+    provider = "cpu" if engine == "onnx" else "auto"
+    load_pipeline(mini, "cpu", "float16", engine=engine, threads=3, provider=provider)
+    assert made == [(mini, engine, "fp16")]
+    assert opened == [(mini, "cpu", "float16", 3, provider)]
+
+
+def test_a_provider_is_refused_by_what_is_exported_for_openvino(tmp_path: Path) -> None:
+    index = ExportIndex("openvino", "mini", "fp32", 1.72, 4, 16)
+    (tmp_path / EXPORT_INDEX).write_text(json.dumps(asdict(index)))
+    for graph in GRAPHS:
+        index.graph(tmp_path, graph).touch()
+    with pytest.raises(InvalidInputError, match="exported for openvino, and provider 'cuda' is one of ONNX Runtime"):
+        load_pipeline(tmp_path, provider="cuda")
 
 
 def test_without_torch_the_extra_is_named(mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from tsdsr import __version__
 from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError, require_torch
@@ -19,13 +19,15 @@ from tsdsr.hashing import hash_model, hash_text
 from tsdsr.pipeline.model_files import has_graph, is_exported, is_plain_mini, resolve_model
 from tsdsr.pipeline.sr_pipeline import SRPipeline
 from tsdsr.processor import has_gpu, multiplies_bf16
-from tsdsr.runtimes.export_index import BACKENDS, Backend, ExportIndex
+from tsdsr.runtimes.export_index import Backend, ExportIndex
 from tsdsr.runtimes.exported_pipeline import load_exported
 from tsdsr.runtimes.onnx_mini import load_onnx_mini
+from tsdsr.runtimes.sessions import require_no_device, short_dtype
 
 if TYPE_CHECKING:
     import torch
 
+Chosen = Literal["onnx", "torch", "openvino"]
 Engine = Literal["auto", "onnx", "torch", "openvino"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 """What can run a model."""
@@ -68,7 +70,7 @@ def load_pipeline(
         SRPipeline: call it as ``load_pipeline()(image, scale=4).images``.
 
     Raises:
-        InvalidInputError: unknown engine, or the model was exported for another one.
+        InvalidInputError: unknown engine, or an argument or a model that is not for this engine.
         ModelNotFoundError: the model does not exist.
         GatedModelError: the hub requires an accepted licence or a login.
         WeightsError: configuration and weights do not match, or a weight is not finite.
@@ -79,12 +81,13 @@ def load_pipeline(
     chosen = choose_engine(folder, str(device), str(dtype), engine, provider, pixels, fast)
     if is_exported(folder):
         return load_exported(folder, str(device), str(dtype), threads, provider)
+    if chosen == "torch":
+        return _load_in_torch(folder, os.fspath(model), device, dtype)
     if chosen == "onnx" and has_graph(folder):
         _check_onnx(str(device), str(dtype))
         return load_onnx_mini(folder, provider, threads, fast)
-    if chosen in BACKENDS:
-        return _load_cached(cached_export(folder, chosen, str(dtype), cache, say), str(device), str(dtype), provider)
-    return _load_in_torch(folder, os.fspath(model), device, dtype)
+    exported = cached_export(folder, chosen, short_dtype(dtype), cache, say)
+    return _load_cached(exported, str(device), str(dtype), threads, provider)
 
 
 def _load_in_torch(folder: Path, name: str, device: str | torch.device, dtype: str | torch.dtype) -> SRPipeline:
@@ -112,7 +115,7 @@ def choose_engine(
     provider: str = "auto",
     pixels: int | None = None,
     fast: bool = False,
-) -> Any:
+) -> Chosen:
     """Return the engine that :func:`load_pipeline` takes for the model in ``folder``. Nothing is loaded.
 
     Raises:
@@ -128,12 +131,16 @@ def choose_engine(
         own = ExportIndex.read(folder).backend
         if engine not in ("auto", own):
             raise InvalidInputError(f"{folder}: is exported for {own}, not for {engine}")
+        if provider != "auto" and own != "onnx":
+            raise InvalidInputError(
+                f"{folder}: is exported for {own}, and provider {provider!r} is one of ONNX Runtime"
+            )
         return own
     if engine != "auto":
         return engine
     if provider != "auto" or fast:
         return "onnx"
-    if not has_graph(folder) or device not in ("auto", "cpu") or dtype.removeprefix("torch.") not in _ONNX_DTYPES:
+    if not has_graph(folder) or device not in ("auto", "cpu") or short_dtype(dtype) not in ("auto", "fp32"):
         return "torch"
     if find_spec("torch") is None or (pixels is not None and pixels < WORTH_TORCH):
         return "onnx"
@@ -141,22 +148,18 @@ def choose_engine(
     return "torch" if faster else "onnx"
 
 
-_ONNX_DTYPES = ("auto", "fp32", "float32")
-
-
 def _check_onnx(device: str, dtype: str) -> None:
-    """Check the arguments of torch for a graph in ONNX Runtime.
+    """Check device and precision for mini's graph in ONNX Runtime.
 
     Raises:
         InvalidInputError: they ask for what only torch does.
     """
-    if device not in ("auto", "cpu"):
-        raise InvalidInputError(f"ONNX Runtime has providers instead of the device {device!r}: choose a provider")
-    if dtype.removeprefix("torch.") not in _ONNX_DTYPES:
+    require_no_device(device)
+    if short_dtype(dtype) not in ("auto", "fp32"):
         raise InvalidInputError(f"ONNX Runtime computes mini in fp32: leave out the dtype {dtype!r}, or use torch")
 
 
-def _load_cached(folder: Path, device: str, dtype: str, provider: str) -> SRPipeline:
+def _load_cached(folder: Path, device: str, dtype: str, threads: int | None, provider: str) -> SRPipeline:
     """Open a cached export.
 
     Raises:
@@ -164,7 +167,7 @@ def _load_cached(folder: Path, device: str, dtype: str, provider: str) -> SRPipe
         TSDSRError: see :func:`load_exported`.
     """
     try:
-        return load_exported(folder, device, dtype, provider=provider)
+        return load_exported(folder, device, dtype, threads, provider)
     except (ModelNotFoundError, WeightsError) as error:
         reason = str(error).split(";", 1)[0]
         raise WeightsError(

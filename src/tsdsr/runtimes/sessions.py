@@ -13,7 +13,23 @@ from tsdsr.runtimes.graph_calls import Graph, guarded, loaded, usable_cores
 from tsdsr.runtimes.providers import OnnxSessions
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-_LONG_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+_SHORT_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+
+
+def short_dtype(dtype: object) -> str:
+    """Return the short name of a precision: "fp32" for "float32" and ``torch.float32``. Other names stay as given."""
+    name = str(dtype).removeprefix("torch.")
+    return _SHORT_NAMES.get(name, name)
+
+
+def require_no_device(device: str) -> None:
+    """Check that no device is named for ONNX Runtime, whose hardware is chosen by a provider.
+
+    Raises:
+        InvalidInputError: one is.
+    """
+    if device not in ("auto", "cpu"):
+        raise InvalidInputError(f"ONNX Runtime has providers instead of the device {device!r}: choose a provider")
 
 
 def runtime_dtype(backend: Backend, stored: str, dtype: str, device: str) -> str:
@@ -32,7 +48,7 @@ def runtime_dtype(backend: Backend, stored: str, dtype: str, device: str) -> str
         ModelError: unknown precision.
         InvalidInputError: ONNX Runtime cannot compute in that precision.
     """
-    named = _LONG_NAMES.get(str(dtype).removeprefix("torch."), str(dtype))
+    named = short_dtype(dtype)
     if named != "auto" and named not in _HINTS:
         raise ModelError(f"unknown dtype {dtype!r}; choose from auto, fp32, fp16, bf16")
     if backend == "openvino":
@@ -68,8 +84,7 @@ def opener(
     """
     if backend == "openvino":
         return _openvino_opener(device, dtype, threads)
-    if device not in ("auto", "cpu"):
-        raise InvalidInputError(f"ONNX Runtime has providers instead of the device {device!r}: choose a provider")
+    require_no_device(device)
     return OnnxSessions(provider, threads).open_graph
 
 
