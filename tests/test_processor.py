@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,14 @@ from tsdsr.devices import choose_dtype
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/cpuinfo is Linux's")
 def test_bfloat16_as_torch_sees_it() -> None:
     assert processor.multiplies_bf16() is (choose_dtype("auto", torch.device("cpu")) is torch.bfloat16)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/cpuinfo is Linux's")
+def test_what_linux_says_of_the_processor() -> None:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    names = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
+    assert processor.processor_name() in names or not names
+    assert processor.core_count() == len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize(("flags", "expected"), [({"avx512_bf16"}, True), ({"amx_bf16"}, True), ({"avx2"}, False)])

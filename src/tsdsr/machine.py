@@ -7,10 +7,9 @@ import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 
 from tsdsr.errors import TORCH_PACKAGES
-from tsdsr.processor import core_count
+from tsdsr.processor import core_count, processor_name
 
 PACKAGES = ("tsdsr", "onnxruntime", *TORCH_PACKAGES, "Pillow", "numpy")
 """Packages that measurements depend on."""
@@ -19,7 +18,7 @@ PACKAGES = ("tsdsr", "onnxruntime", *TORCH_PACKAGES, "Pillow", "numpy")
 def describe_machine() -> dict[str, str | float | list[str]]:
     """Return processor, cores, GPUs, memory in GB (1e9 bytes), and torch's vector instructions and bf16 support."""
     found: dict[str, str | float | list[str]] = {
-        "cpu": _processor(),
+        "cpu": processor_name(),
         "cores": core_count(),
         "system": f"{platform.system()} {platform.machine()}",
     }
@@ -49,11 +48,3 @@ def versions(*packages: str) -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

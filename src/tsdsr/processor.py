@@ -17,14 +17,25 @@ def core_count() -> int:
 
 
 @lru_cache(maxsize=1)
-def processor_flags() -> frozenset[str]:
-    """Return the instruction sets that Linux names in ``/proc/cpuinfo``; empty elsewhere."""
+def _cpuinfo() -> dict[str, str]:
+    """Return what Linux says about the first core in ``/proc/cpuinfo``; nothing elsewhere."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return frozenset()
-    lines = (line.partition(":") for line in text.splitlines())
-    return frozenset(next((rest.split() for name, _, rest in lines if name.strip() in ("flags", "Features")), ()))
+        return {}
+    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+def processor_name() -> str:
+    """Return the processor's name, or that of its architecture."""
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def processor_flags() -> frozenset[str]:
+    """Return the instruction sets that Linux names; empty elsewhere."""
+    found = _cpuinfo()
+    return frozenset(found.get("flags", found.get("Features", "")).split())
 
 
 def multiplies_bf16() -> bool:
