@@ -88,7 +88,7 @@ def part(x: Array, start: int, stop: int, axis: int) -> Array:
 
 
 def take(x: Array, index: np.ndarray, axis: int) -> Array:
-    """Return a copy of the positions ``index``, at least zero, of an axis."""
+    """Return a copy of the positions ``index`` of an axis; none may be negative."""
     return x.index_select(axis, beside(index, x)) if is_torch(x) else np.take(x, index, axis)
 
 

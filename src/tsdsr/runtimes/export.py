@@ -18,8 +18,8 @@ from tsdsr.files import StrPath, atomic_folder, require_new
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.model_files import EXPORT_INDEX
 from tsdsr.runtimes.export_index import BACKENDS, GRAPHS, Backend, ExportIndex
+from tsdsr.runtimes.graph_openers import import_openvino
 from tsdsr.runtimes.graphs import GraphInfo, write_onnx
-from tsdsr.runtimes.sessions import import_openvino
 
 _STORED: dict[torch.dtype, str] = {torch.float32: "fp32", torch.float16: "fp16"}
 """Supported precisions of an export, by their name in the index."""

@@ -15,7 +15,7 @@ from tsdsr.pipeline.noise import Noise
 from tsdsr.pipeline.sr_pipeline import SRPipeline
 from tsdsr.runtimes.export_index import GRAPHS, ExportIndex
 from tsdsr.runtimes.graph_calls import Graph, each
-from tsdsr.runtimes.sessions import opener, runtime_dtype
+from tsdsr.runtimes.graph_openers import opener, runtime_dtype
 
 _BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
@@ -92,8 +92,8 @@ def load_exported(
 
     Args:
         folder: the exported model.
-        device (str): device of OpenVINO, see :func:`tsdsr.runtimes.sessions.opener`.
-        dtype (str): see :func:`tsdsr.runtimes.sessions.runtime_dtype`.
+        device (str): device of OpenVINO, see :func:`tsdsr.runtimes.graph_openers.opener`.
+        dtype (str): see :func:`tsdsr.runtimes.graph_openers.runtime_dtype`.
         threads (int | None): CPU threads; default: one per core.
         provider (str): execution provider of ONNX Runtime, see
             :func:`tsdsr.runtimes.providers.choose_provider`. If it fails, the CPU is used instead.

@@ -20,7 +20,7 @@ Graph = Callable[[Floats], Floats]
 """A network in a runtime: (B, C, h, w) → (B, C', h', w'), float32."""
 
 
-def usable_cores() -> int:
+def default_threads() -> int:
     """Return the number of threads to compute with: ``OMP_NUM_THREADS`` if set, else the cores of this process."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdecimal() and int(wanted) > 0:

@@ -1,4 +1,4 @@
-"""Runtimes other than torch: open a graph file as a function of one numpy array. Imports no torch."""
+"""Open a graph file in ONNX Runtime or OpenVINO, as a function of one numpy array. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, install_extra
 from tsdsr.processor import multiplies_bf16
 from tsdsr.runtimes.export_index import Backend
-from tsdsr.runtimes.graph_calls import Graph, guarded, loaded, usable_cores
+from tsdsr.runtimes.graph_calls import Graph, default_threads, guarded, loaded
 from tsdsr.runtimes.providers import OnnxSessions
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
@@ -95,7 +95,7 @@ def _openvino_opener(device: str, dtype: str, threads: int | None) -> Callable[[
         raise ModelError(f"device {device!r} cannot be used by OpenVINO here, only {', '.join(core.available_devices)}")
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[dtype]}
     if name == "CPU":
-        settings["INFERENCE_NUM_THREADS"] = str(threads or usable_cores())
+        settings["INFERENCE_NUM_THREADS"] = str(threads or default_threads())
 
     def open_graph(path: Path) -> Graph:
         compiled = loaded(path, lambda: core.compile_model(path, name, settings))

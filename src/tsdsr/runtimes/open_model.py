@@ -21,8 +21,8 @@ from tsdsr.pipeline.sr_pipeline import SRPipeline
 from tsdsr.processor import has_gpu, multiplies_bf16
 from tsdsr.runtimes.export_index import Backend, ExportIndex
 from tsdsr.runtimes.exported_pipeline import load_exported
+from tsdsr.runtimes.graph_openers import require_no_device, short_dtype
 from tsdsr.runtimes.onnx_mini import load_onnx_mini
-from tsdsr.runtimes.sessions import require_no_device, short_dtype
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, TSDSRError
-from tsdsr.runtimes.graph_calls import Floats, Graph, guarded, loaded, summary, usable_cores
+from tsdsr.runtimes.graph_calls import Floats, Graph, default_threads, guarded, loaded, summary
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class OnnxSessions:
 
     Args:
         provider (str): see :func:`choose_provider`.
-        threads (int | None): CPU threads; default: :func:`~tsdsr.runtimes.graph_calls.usable_cores`.
+        threads (int | None): CPU threads; default: :func:`~tsdsr.runtimes.graph_calls.default_threads`.
 
     Raises:
         InvalidInputError, ModelError: see :func:`choose_provider`.
@@ -94,7 +94,7 @@ class OnnxSessions:
 
     def __init__(self, provider: str = "auto", threads: int | None = None) -> None:
         self.provider, self._number = choose_provider(provider)
-        self.threads = threads or usable_cores()
+        self.threads = threads or default_threads()
 
     def open_graph(
         self,
