@@ -159,7 +159,7 @@ def __getattr__(name: str) -> object:
     if name in _EXPORTS:
         try:
             return getattr(import_module(_EXPORTS[name]), name)
-        except ModuleNotFoundError:
+        except (ImportError, OSError):
             from tsdsr.errors import require_torch
 
             require_torch(f"tsdsr.{name}")

@@ -25,10 +25,14 @@ Each message names the file or setting at fault and says how to fix it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 
 TORCH_PACKAGES = ("torch", "diffusers", "transformers", "peft", "safetensors", "huggingface_hub")
 """Packages of the extra ``torch``."""
+
+_IMPORTED = ("torch", "safetensors", "diffusers")
+_NAMES = {"torch": "PyTorch"}
 
 
 class TSDSRError(Exception):
@@ -104,7 +108,9 @@ def install_extra(*extras: str) -> str:
 
 
 def require_torch(what: str, extra: str = "torch", packages: Sequence[str] = TORCH_PACKAGES) -> None:
-    """Check that packages of the extra ``torch`` are installed, without importing them.
+    """Check that packages of the extra ``torch`` are installed, and import torch, safetensors and diffusers of them.
+
+    An installation can be broken: a missing library of CUDA, versions of packages that do not go together.
 
     Args:
         what (str): what needs them: the subject of the message.
@@ -112,9 +118,17 @@ def require_torch(what: str, extra: str = "torch", packages: Sequence[str] = TOR
         packages (sequence of str): what is needed; default: all of :data:`TORCH_PACKAGES`.
 
     Raises:
-        MissingDependencyError: one of them is not installed.
+        MissingDependencyError: one of them is not installed, or cannot be imported.
     """
     for package in packages:
         if find_spec(package) is None:
-            name = "PyTorch" if package == "torch" else package
-            raise MissingDependencyError(f"{what} needs {name}: {install_extra(extra)}")
+            raise MissingDependencyError(f"{what} needs {_NAMES.get(package, package)}: {install_extra(extra)}")
+    for package in (name for name in packages if name in _IMPORTED):
+        try:
+            import_module(package)
+        except Exception as error:  # a missing library is an OSError, a wrong version may be anything
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise MissingDependencyError(
+                f"{what} needs {_NAMES.get(package, package)}, which is installed but cannot be imported ({reason}); "
+                f"install it again, in versions that go together: {install_extra(extra)}"
+            ) from error

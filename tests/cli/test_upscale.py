@@ -126,6 +126,16 @@ def test_info_names_versions_engines_and_models() -> None:
         assert word in output
 
 
+def test_info_names_what_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise OSError("libcudart.so.12 is missing")
+
+    monkeypatch.setattr("tsdsr.errors.import_module", broken)
+    code, output = run("info")
+    assert code == 0
+    assert "libcudart.so.12 is missing" in " ".join(output.replace("│", " ").split())
+
+
 def test_info_shows_whole_hub_ids() -> None:
     _, output = run("info")
     sources = "".join(line.split("│")[4].strip() for line in output.splitlines() if line.count("│") == 5)

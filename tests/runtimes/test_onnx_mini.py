@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import skimage.data
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError
 from tsdsr.models.network_config import WEIGHTS
@@ -59,8 +60,24 @@ def test_other_weights_are_refused(copy: Path, place: int) -> None:
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"model\.onnx: was made for other weights; run 'tsdsr graph .*mini --overw"):
+    with pytest.raises(WeightsError, match=r"model\.onnx: was made for other weights.*run 'tsdsr graph .*mini --overw"):
         load_onnx_mini(copy)
+
+
+def test_weights_in_another_order_are_refused_before_they_are_read(copy: Path) -> None:
+    """At the graph's positions there would be other tensors, on which ONNX Runtime fails with words of its own."""
+    path = copy / "denoiser" / WEIGHTS
+    save_file(dict(reversed(load_file(path).items())), path)
+    with pytest.raises(WeightsError, match=r"model\.onnx: was made for other weights"):
+        load_onnx_mini(copy)
+
+
+def test_a_stale_8_bit_graph_names_the_command_that_makes_it(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tsdsr.runtimes.onnx_mini.multiplies_int8", lambda: True)
+    path = copy / "prompt" / WEIGHTS
+    path.write_bytes(path.read_bytes()[:-8] + (1).to_bytes(8, "little"))
+    with pytest.raises(WeightsError, match=r"model\.int8\.onnx: .*run 'tsdsr graph .* --overwrite --int8 PICTURES'"):
+        load_onnx_mini(copy, fast=True)
 
 
 def test_another_prompt_is_refused(copy: Path) -> None:
@@ -82,7 +99,7 @@ def test_damage_is_named(copy: Path) -> None:
     weights.write_bytes(content)
     graph = copy / MINI_GRAPH
     graph.write_bytes(graph.read_bytes()[:30_000])
-    with pytest.raises(WeightsError, match=r"model\.onnx: cannot be loaded .*; run 'tsdsr graph .* --overwrite'"):
+    with pytest.raises(WeightsError, match=r"model\.onnx: .*incomplete; run 'tsdsr graph .* --overwrite'"):
         load_onnx_mini(copy)
 
 
@@ -148,3 +165,11 @@ def test_where_eight_bits_are_impossible(copy: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(onnx_mini, "multiplies_int8", lambda: False)
     with pytest.raises(InvalidInputError, match=r"no fast 8-bit arithmetic \(VNNI\)"):
         load_onnx_mini(MINI, fast=True)
+
+
+def test_a_masked_array_counts_by_its_values() -> None:
+    pixels = small(skimage.data.astronaut(), 24)
+    pipe = load_onnx_mini(MINI, "cpu")
+    masked = np.ma.masked_array(pixels, mask=pixels > 100)
+    np.testing.assert_array_equal(pipe.upscale_pixels(masked), pipe.upscale_pixels(pixels))
+    np.testing.assert_array_equal(pipe(masked).images[0], pipe(pixels).images[0])

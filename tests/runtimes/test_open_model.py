@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,53 @@ def test_torch_where_it_is_faster_and_there_is_enough_to_do(
     assert choose_engine(mini, provider="cpu") == "onnx"
     machine.setattr(open_model, "find_spec", lambda _: None)
     assert choose_engine(mini) == "onnx"
+
+
+@pytest.mark.parametrize("error", [OSError("libcudart.so.12: no such file"), ImportError("DLL"), RuntimeError("ABI 9")])
+@pytest.mark.parametrize("package", ["torch", "safetensors"])
+def test_a_broken_torch_is_named_and_auto_does_without(
+    mini: Path, machine: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, package: str, error: Exception
+) -> None:
+    def broken(name: str) -> None:
+        if name == package:
+            raise error
+
+    machine.setattr(open_model, "multiplies_bf16", lambda: True)
+    machine.setattr("tsdsr.errors.import_module", broken)
+    assert choose_engine(mini) == "onnx"
+    assert f"installed but cannot be imported ({error})" in caplog.text
+    with pytest.raises(MissingDependencyError, match="installed but cannot be imported"):
+        load_pipeline(mini, engine="torch")
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True])
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_threads_are_checked_first(mini: Path, engine: Engine, threads: Any) -> None:
+    with pytest.raises(InvalidInputError, match="threads must be None or a whole number of at least 1"):
+        load_pipeline(mini, engine=engine, threads=threads)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"device": "cuda"}, "providers instead of the device"),
+        ({"dtype": "bf16"}, "leave out the dtype"),
+        ({"provider": "nope"}, "unknown provider"),
+    ],
+)
+def test_wrong_arguments_are_told_before_an_export(
+    mini: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, str], message: str
+) -> None:
+    (mini / MINI_GRAPH).unlink()
+    monkeypatch.setattr(open_model, "cached_export", lambda *_: pytest.fail("exported first"))
+    with pytest.raises(InvalidInputError, match=message):
+        load_pipeline(mini, engine="onnx", **arguments)  # type: ignore[arg-type]
+
+
+def test_fast_without_a_graph_names_the_command(mini: Path) -> None:
+    (mini / MINI_GRAPH).unlink()
+    with pytest.raises(InvalidInputError, match=r"has no graph; leave out 'fast', or run 'tsdsr graph .* --int8"):
+        choose_engine(mini, fast=True)
 
 
 @pytest.mark.usefixtures("machine")

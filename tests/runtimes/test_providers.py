@@ -150,16 +150,6 @@ def test_lack_of_memory_asks_for_smaller_tiles(
     assert not caplog.records
 
 
-def test_a_check_refuses_a_graph_on_any_provider(with_cuda: Callable[[Change], list[str]]) -> None:
-    def refuse(session: Any) -> None:
-        raise WeightsError("not this one")
-
-    with_cuda(lambda z: z)
-    for name in ("cuda", "cpu"):
-        with pytest.raises(WeightsError, match="not this one"):
-            OnnxSessions(name).open_graph(GRAPH, check=refuse)
-
-
 def test_the_preferred_one_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     def installed(*names: str) -> None:
         built_in = [PROVIDERS[name] for name in names] + ["AzureExecutionProvider"]

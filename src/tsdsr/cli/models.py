@@ -9,7 +9,7 @@ import typer
 
 from tsdsr.cli.common import DtypeChoice, errors_reported
 from tsdsr.cli.fold import fold_and_report
-from tsdsr.errors import install_extra, require_torch
+from tsdsr.errors import MissingDependencyError, install_extra, require_torch
 
 
 def convert(
@@ -73,12 +73,17 @@ def _engines() -> dict[str, str]:
 
     from tsdsr.runtimes.providers import available_providers
 
-    here = {"onnx": f"providers: {', '.join(available_providers())}"}
-    for engine in ("torch", "openvino"):
-        installed = find_spec(engine) is not None
-        here[engine] = "installed" if installed else install_extra(engine)
-    if find_spec("torch") is not None:
+    here = {}
+    try:
+        here["onnx"] = f"providers: {', '.join(available_providers())}"
+    except MissingDependencyError as error:
+        here["onnx"] = str(error)
+    try:
+        require_torch("the engine", packages=("torch", "safetensors"))
         here["torch"] = f"devices and their precision: {', '.join(_torch_devices())}"
+    except MissingDependencyError as error:
+        here["torch"] = str(error)
+    here["openvino"] = install_extra("openvino") if find_spec("openvino") is None else "installed"
     return here
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tsdsr.arrays import HostDevice
 from tsdsr.errors import InvalidInputError, WeightsError
 from tsdsr.measuring import stage
-from tsdsr.models.mini_folder import MADE_FROM, MiniLatents, hash_of_weights
+from tsdsr.models.mini_folder import MiniLatents, hash_of_weights
 from tsdsr.models.network_config import WEIGHTS
 from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.model_files import MINI_FAST_GRAPH, MINI_GRAPH
@@ -76,13 +75,20 @@ def load_onnx_mini(folder: Path, provider: str = "auto", threads: int | None = N
     latents = MiniLatents.read(folder)
     read_header(folder / "denoiser" / WEIGHTS)  # names a damaged file, where ONNX Runtime would read something
 
-    remedy = f"run 'tsdsr graph {folder} --overwrite'"
+    sessions = OnnxSessions(provider, threads)
+    remedy = f"run 'tsdsr graph {folder} --overwrite{' --int8 PICTURES' if fast else ''}'"
+    if hash_of_weights(folder).encode() not in _content(
+        path
+    ):  # before ONNX Runtime reads other weights at its positions
+        raise WeightsError(f"{path}: was made for other weights, or is incomplete; {remedy}")
+    return OnnxMini(sessions.open_graph(path, compare=True, remedy=remedy), latents)
 
-    def check(session: Any) -> None:
-        if session.get_modelmeta().custom_metadata_map.get(MADE_FROM) != hash_of_weights(folder):
-            raise WeightsError(f"{path}: was made for other weights; {remedy}")
 
-    return OnnxMini(OnnxSessions(provider, threads).open_graph(path, compare=True, check=check, remedy=remedy), latents)
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def _check_fast(folder: Path, provider: str) -> None:

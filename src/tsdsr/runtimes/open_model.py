@@ -6,6 +6,7 @@ only if the engine needs it.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -13,19 +14,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from tsdsr import __version__
-from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError, require_torch
+from tsdsr.errors import (
+    InvalidInputError,
+    MissingDependencyError,
+    ModelNotFoundError,
+    WeightsError,
+    require_torch,
+)
 from tsdsr.files import StrPath
 from tsdsr.hashing import hash_model, hash_text
-from tsdsr.pipeline.model_files import has_graph, is_exported, is_plain_mini, resolve_model
+from tsdsr.pipeline.model_files import base_model, has_graph, is_exported, is_plain_mini, resolve_model
+from tsdsr.pipeline.options import is_count
 from tsdsr.pipeline.sr_pipeline import SRPipeline
 from tsdsr.processor import has_gpu, multiplies_bf16
 from tsdsr.runtimes.export_index import Backend, ExportIndex
 from tsdsr.runtimes.exported_pipeline import load_exported
-from tsdsr.runtimes.graph_openers import require_no_device, short_dtype
+from tsdsr.runtimes.graph_openers import opener, require_no_device, runtime_dtype, short_dtype
 from tsdsr.runtimes.onnx_mini import load_onnx_mini
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 Chosen = Literal["onnx", "torch", "openvino"]
 Engine = Literal["auto", "onnx", "torch", "openvino"]
@@ -77,6 +87,8 @@ def load_pipeline(
         MissingDependencyError: what the engine needs is not installed.
         OutOfMemoryError: the weights do not fit into memory.
     """
+    if threads is not None and not is_count(threads, 1):
+        raise InvalidInputError(f"threads must be None or a whole number of at least 1, got {threads!r}")
     folder = resolve_model(model)
     chosen = choose_engine(folder, str(device), str(dtype), engine, provider, pixels, fast)
     if is_exported(folder):
@@ -86,6 +98,7 @@ def load_pipeline(
     if chosen == "onnx" and has_graph(folder):
         _check_onnx(str(device), str(dtype))
         return load_onnx_mini(folder, provider, threads, fast)
+    _check_before_export(chosen, str(device), str(dtype), threads, provider)
     exported = cached_export(folder, chosen, short_dtype(dtype), cache, say)
     return _load_cached(exported, str(device), str(dtype), threads, provider)
 
@@ -97,7 +110,7 @@ def _load_in_torch(folder: Path, name: str, device: str | torch.device, dtype: s
         MissingDependencyError: a package is not installed.
     """
     if is_plain_mini(folder):
-        require_torch(f"{name} in torch", packages=("torch", "safetensors"))
+        require_torch(f"{name} in torch", packages=_TORCH_OF_MINI)
         from tsdsr.pipeline.torch_pipeline import load_torch_mini
 
         return load_torch_mini(folder, device, dtype)
@@ -116,7 +129,9 @@ def choose_engine(
     pixels: int | None = None,
     fast: bool = False,
 ) -> Chosen:
-    """Return the engine that :func:`load_pipeline` takes for the model in ``folder``. Nothing is loaded.
+    """Return the engine that :func:`load_pipeline` takes for the model in ``folder``.
+
+    The model is not loaded. torch is imported before it is chosen for its speed, because an installation can be broken.
 
     Raises:
         InvalidInputError: unknown engine, or one that does not go with the model, the provider or ``fast``.
@@ -125,8 +140,13 @@ def choose_engine(
         raise InvalidInputError(f"unknown engine {engine!r}; choose from {', '.join(ENGINES)}")
     if provider != "auto" and engine not in ("auto", "onnx"):
         raise InvalidInputError(f"provider {provider!r} is one of ONNX Runtime, not of {engine}: leave it out")
-    if fast and (engine not in ("auto", "onnx") or not has_graph(folder)):
-        raise InvalidInputError(f"{folder.name} in {engine}: 'fast' is for mini in ONNX Runtime; leave it out")
+    if fast and (engine not in ("auto", "onnx") or is_exported(folder) or base_model(folder) != "mini"):
+        what = folder.name if engine in ("auto", "onnx") else f"{folder.name} in {engine}"
+        raise InvalidInputError(f"{what}: 'fast' is for mini in ONNX Runtime; leave it out")
+    if fast and not has_graph(folder):
+        raise InvalidInputError(
+            f"{folder}: has no graph; leave out 'fast', or run 'tsdsr graph {folder} --int8 PICTURES'"
+        )
     if is_exported(folder):
         own = ExportIndex.read(folder).backend
         if engine not in ("auto", own):
@@ -142,10 +162,18 @@ def choose_engine(
         return "onnx"
     if not has_graph(folder) or device not in ("auto", "cpu") or short_dtype(dtype) not in ("auto", "fp32"):
         return "torch"
-    if find_spec("torch") is None or (pixels is not None and pixels < WORTH_TORCH):
-        return "onnx"
     faster = (device == "auto" and has_gpu()) or (dtype == "auto" and multiplies_bf16())
-    return "torch" if faster else "onnx"
+    if not faster or find_spec("torch") is None or (pixels is not None and pixels < WORTH_TORCH):
+        return "onnx"
+    try:
+        require_torch("mini in torch", packages=_TORCH_OF_MINI)
+    except MissingDependencyError as error:
+        logger.warning("%s; ONNX Runtime runs mini instead", error)
+        return "onnx"
+    return "torch"
+
+
+_TORCH_OF_MINI = ("torch", "safetensors")
 
 
 def _check_onnx(device: str, dtype: str) -> None:
@@ -173,6 +201,16 @@ def _load_cached(folder: Path, device: str, dtype: str, threads: int | None, pro
         raise WeightsError(
             f"the cached export is damaged ({reason}); delete the folder {folder} and run again"
         ) from error
+
+
+def _check_before_export(backend: Backend, device: str, dtype: str, threads: int | None, provider: str) -> None:
+    """Refuse what the finished export would refuse: making it takes a minute or more.
+
+    Raises:
+        TSDSRError: see :func:`load_exported`.
+    """
+    stored = "fp16" if short_dtype(dtype) == "fp16" else "fp32"
+    opener(backend, device, runtime_dtype(backend, stored, dtype, device), provider, threads)
 
 
 def cached_export(

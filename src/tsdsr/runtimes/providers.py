@@ -101,7 +101,6 @@ class OnnxSessions:
         path: Path,
         *,
         compare: bool = False,
-        check: Callable[[Any], None] = lambda _: None,
         remedy: str = "export the model again",
     ) -> Graph:
         """Open a graph.
@@ -109,7 +108,6 @@ class OnnxSessions:
         Args:
             path (Path): the ONNX file.
             compare (bool): compare the first result with the CPU's.
-            check (callable): called with the session before it is used; raises if the graph must not be used.
             remedy (str): what to do with a damaged graph, for the message.
 
         Raises:
@@ -119,7 +117,7 @@ class OnnxSessions:
 
         def on_cpu() -> Graph:
             session = loaded(path, lambda: _create_session(path, "cpu", "", self.threads), remedy)
-            return _as_graph(path, session, check)
+            return _as_graph(path, session)
 
         if self.provider == "cpu":
             return on_cpu()
@@ -128,7 +126,7 @@ class OnnxSessions:
         except Exception as error:  # what a driver raises has no common base class
             self.give_up(f"cannot be started ({summary(error)})")
             return on_cpu()
-        return _Watched(self, _as_graph(path, session, check), on_cpu, compare)
+        return _Watched(self, _as_graph(path, session), on_cpu, compare)
 
     def give_up(self, reason: str) -> None:
         """Use the CPU from now on, with one warning."""
@@ -186,13 +184,17 @@ class _Watched:
 def _import_onnxruntime() -> Any:
     try:
         import onnxruntime
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingDependencyError("this needs ONNX Runtime: run pip install onnxruntime") from error
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"ONNX Runtime is installed but cannot be imported ({summary(error)}); install it again: "
+            "run pip install --force-reinstall onnxruntime"
+        ) from error
     return onnxruntime
 
 
-def _as_graph(path: Path, session: Any, check: Callable[[Any], None]) -> Graph:
-    check(session)
+def _as_graph(path: Path, session: Any) -> Graph:
     name = session.get_inputs()[0].name
     return guarded(path, lambda x: session.run(None, {name: x})[0])
 
