@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tsdsr.devices import TorchDevice, available_devices, choose_device, to_device
+from tsdsr.devices import TorchDevice, available_devices, choose_device, choose_dtype, to_device
 from tsdsr.errors import ModelError
 
 
@@ -34,3 +34,9 @@ def test_a_tensor_that_is_there_is_not_copied() -> None:
 def test_free_memory_is_that_of_the_host_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tsdsr.devices.free_ram", lambda: 12345)
     assert TorchDevice(torch.device("cpu")).free_memory() == 12345
+
+
+def test_networks_compute_in_floating_point() -> None:
+    assert choose_dtype(torch.float16, torch.device("cpu")) == torch.float16
+    with pytest.raises(ModelError, match=r"unknown dtype torch\.int8; choose from auto, fp32, fp16, bf16"):
+        choose_dtype(torch.int8, torch.device("cpu"))

@@ -54,7 +54,7 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     Raises:
         ModelError: unknown name.
     """
-    if isinstance(dtype, torch.dtype):
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
         return dtype
     names = {
         "fp32": torch.float32, "float32": torch.float32, "fp16": torch.float16, "float16": torch.float16,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tsdsr.errors import InvalidInputError
 from tsdsr.pipeline.noise import Generator, NoiseField, draw_seed, noise_at, noise_fields
 
 
@@ -46,3 +47,13 @@ def test_noise_of_a_batch_is_ordered_by_tile_then_sample() -> None:
     noise = noise_at(fields, [(0, 0), (8, 4)])((4, 3, 5, 6))
     assert np.array_equal(noise[1], fields[1].window(0, 0, (3, 5, 6)))
     assert np.array_equal(noise[2], fields[0].window(8, 4, (3, 5, 6)))
+
+
+def test_numbers_of_numpy_are_seeds() -> None:
+    assert noise_fields(np.int64(7), 2)[1].seed == noise_fields(7, 2)[1].seed  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [1.5, "7", [7]])
+def test_what_is_no_generator_is_named(wrong: Generator) -> None:
+    with pytest.raises(InvalidInputError, match=f"a generator of numpy or torch, got {type(wrong).__name__}"):
+        noise_fields(wrong, 1)

@@ -69,3 +69,16 @@ def test_damage_is_named(tmp_path: Path) -> None:
     config.unlink()
     with pytest.raises(ModelNotFoundError, match=r"no model there"):
         load_torch_mini(folder, "cpu")
+
+
+def test_results_are_float32_whatever_torch_takes_by_default() -> None:
+    x = torch.rand(1, 3, 8, 8)
+    pipe = load_torch_mini(resolve_model("mini"), "cpu", "fp32")
+    expected = pipe.upscale(x, 2)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found = pipe.upscale(x, 2)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)

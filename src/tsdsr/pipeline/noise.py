@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+
+from tsdsr.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import torch
@@ -47,8 +50,19 @@ class NoiseField:
 
 
 def noise_fields(generator: Generator, count: int) -> list[NoiseField]:
-    """Create the noise of ``count`` samples."""
-    source = np.random.RandomState(generator % 2**32) if isinstance(generator, int) else generator
+    """Create the noise of ``count`` samples.
+
+    Raises:
+        InvalidInputError: ``generator`` is neither a whole number nor a generator.
+    """
+    source = np.random.RandomState(int(generator) % 2**32) if isinstance(generator, Integral) else generator
+    known = isinstance(source, np.random.RandomState | np.random.Generator) or type(source).__module__.startswith(
+        "torch"
+    )
+    if not known:
+        raise InvalidInputError(
+            f"generator must be a whole number or a generator of numpy or torch, got {type(generator).__name__}"
+        )
     return [NoiseField(draw_seed(source)) for _ in range(count)]
 
 

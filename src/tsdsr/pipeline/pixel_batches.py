@@ -56,6 +56,7 @@ def from_array(pixels: np.ndarray) -> np.ndarray:
     Raises:
         InvalidInputError: unsupported shape, dtype or value range.
     """
+    pixels = np.asarray(pixels)  # a subclass, such as a masked array, computes by rules of its own
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
         raise InvalidInputError(f"pixels have shape (H, W, C) with C = 1 or 3, got {pixels.shape}")
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):

@@ -82,7 +82,8 @@ class TorchPipeline(SRPipeline):
             OutOfMemoryError: even the smallest tiles do not fit.
         """
         chosen = RestoreOptions(scale, **options)
-        canvas = torch.empty(len(x), 3, *chosen.size(*x.shape[-2:]), device=self.array_device.device)
+        shape = (len(x), 3, *chosen.size(*x.shape[-2:]))
+        canvas = torch.empty(shape, dtype=torch.float32, device=self.array_device.device)
         self._restore_into(canvas, x.detach(), chosen, generator, on_tile)
         return canvas
 
