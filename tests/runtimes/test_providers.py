@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 
 from tsdsr.errors import InvalidInputError, ModelError, TSDSRError, WeightsError
-from tsdsr.pipeline.diffusers_loading import resolve_model
+from tsdsr.pipeline.model_files import resolve_model
 from tsdsr.runtimes import providers
 from tsdsr.runtimes.graph_calls import each
 from tsdsr.runtimes.providers import PROVIDERS, OnnxSessions, available_providers, choose_provider

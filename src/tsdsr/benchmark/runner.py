@@ -30,6 +30,7 @@ from tsdsr.files import StrPath, write_text
 from tsdsr.machine import describe_machine, versions
 from tsdsr.measuring import Stopwatch, peak_memory
 from tsdsr.pipeline.options import check_scale
+from tsdsr.runtimes.graph_calls import default_threads
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ def _open(entry: Entry) -> dict[str, Any]:
         "engine": model.engine,
         "device": str(model.device),
         "dtype": model.dtype,
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads() if model.engine == "torch" else entry.threads or default_threads(),
         "parameters": model.parameters,
         "load_seconds": time.perf_counter() - started,
         "peak_memory_loading": peak[0] if peak else None,
