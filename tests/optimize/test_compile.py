@@ -33,9 +33,15 @@ def test_on_a_gpu_all_networks_are_compiled_to_graphs(monkeypatch: pytest.Monkey
 
         return SimpleNamespace(compile=record)
 
-    vae = SimpleNamespace(encoder=network("encoder"), decoder=network("decoder"))
-    pipe: Any = SimpleNamespace(device=torch.device("cuda"), denoiser=network("denoiser"), vae=vae)
-    compile_pipeline(pipe)
+    class OnGpu(OneStepSRPipeline):
+        device = torch.device("cuda")
+        denoiser = network("denoiser")
+        vae = SimpleNamespace(encoder=network("encoder"), decoder=network("decoder"))
+
+        def __init__(self) -> None:
+            pass
+
+    compile_pipeline(OnGpu())
     assert [name for name, _ in calls] == ["denoiser", "encoder", "decoder"]
     assert all(options["mode"] == "reduce-overhead" for _, options in calls)
 

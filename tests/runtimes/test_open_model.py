@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tsdsr
 from tsdsr.errors import InvalidInputError, MissingDependencyError
 from tsdsr.pipeline.model_files import EXPORT_INDEX, MINI_GRAPH, has_graph, resolve_model
 from tsdsr.runtimes import open_model
@@ -151,3 +153,21 @@ def test_without_torch_the_extra_is_named(mini: Path, monkeypatch: pytest.Monkey
 def test_an_unknown_engine_lists_the_known_ones(mini: Path) -> None:
     with pytest.raises(InvalidInputError, match="unknown engine 'tflite'; choose from auto, onnx, torch, openvino"):
         load_pipeline(mini, engine="tflite")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        tsdsr.fold,
+        tsdsr.compile_pipeline,
+        lambda pipe: tsdsr.quantize(pipe, "int8"),
+        lambda pipe: tsdsr.save_pipeline(pipe, "new"),
+        lambda pipe: tsdsr.export_pipeline(pipe, "new"),
+    ],
+    ids=["fold", "compile_pipeline", "quantize", "save_pipeline", "export_pipeline"],
+)
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_what_changes_networks_names_the_loader_it_needs(call: Callable[[Any], object], engine: Engine) -> None:
+    pipe = load_pipeline("mini", "cpu", "fp32", engine=engine)
+    with pytest.raises(InvalidInputError, match=r"needs a OneStepSRPipeline, got \w+: load .* load_diffusers_pipeline"):
+        call(pipe)

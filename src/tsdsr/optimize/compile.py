@@ -8,8 +8,8 @@ from importlib.util import find_spec
 
 import torch
 
-from tsdsr.errors import InvalidInputError, MissingDependencyError
-from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
+from tsdsr.errors import MissingDependencyError
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline, require_diffusers_pipeline
 
 
 def compile_pipeline(pipe: OneStepSRPipeline) -> OneStepSRPipeline:
@@ -29,11 +29,10 @@ def compile_pipeline(pipe: OneStepSRPipeline) -> OneStepSRPipeline:
         OneStepSRPipeline: the same ``pipe``.
 
     Raises:
-        InvalidInputError: the pipeline runs in another runtime.
+        InvalidInputError: the pipeline is no diffusers pipeline.
         MissingDependencyError: there is no compiler for this device.
     """
-    if not hasattr(pipe.denoiser, "compile"):
-        raise InvalidInputError("an exported model is compiled by its own runtime; leave --compile out")
+    require_diffusers_pipeline(pipe, "compile_pipeline")
     require_compiler(pipe.device)
     if pipe.device.type == "cuda":
         halves = (getattr(pipe.vae, name, None) for name in ("encoder", "decoder"))

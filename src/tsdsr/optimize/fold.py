@@ -24,7 +24,7 @@ from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.folded import FoldedMini, FoldedMMDiT, FoldedNetwork, FoldedUNet, prompt_signature
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.mini_network import Modulation
-from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline, require_diffusers_pipeline
 
 State = dict[str, Tensor]
 
@@ -75,9 +75,10 @@ def fold(pipe: OneStepSRPipeline) -> FoldReport:
         FoldReport: size of the denoiser before and after.
 
     Raises:
-        InvalidInputError: the denoiser is already folded or quantised, has unmerged LoRA adapters, or is of an
-            unsupported class.
+        InvalidInputError: ``pipe`` is no diffusers pipeline, or the denoiser is already folded or quantised, has
+            unmerged LoRA adapters, or is of an unsupported class.
     """
+    require_diffusers_pipeline(pipe, "fold")
     before = Footprint.of(pipe.denoiser)
     folded = fold_network(pipe.denoiser, pipe.spec.timestep, pipe.prompt.conditioning())
     pipe.register_modules(denoiser=folded)

@@ -16,7 +16,7 @@ from diffusers.models.attention_processor import Attention
 from torch import nn
 
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, install_extra
-from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline, require_diffusers_pipeline
 
 QuantizeMode = Literal["int8", "int8-dynamic", "fp8"]
 QUANTIZE_MODES: tuple[QuantizeMode, ...] = ("int8", "int8-dynamic", "fp8")
@@ -54,15 +54,14 @@ def quantize(pipe: OneStepSRPipeline, mode: QuantizeMode) -> QuantizeReport:
         QuantizeReport: number of quantised layers and the size of their weights.
 
     Raises:
-        InvalidInputError: the mode is unknown, or the model has no layers to quantise (such as `mini`), or is
-            already quantised.
+        InvalidInputError: the mode is unknown, ``pipe`` is no diffusers pipeline, or the model has no layers to
+            quantise (such as `mini`), or is already quantised.
         ModelError: "fp8" on unsupported hardware or in another precision.
         MissingDependencyError: torchao is not installed or too old.
     """
     if mode not in QUANTIZE_MODES:
         raise InvalidInputError(f"unknown quantisation {mode!r}; choose from {', '.join(QUANTIZE_MODES)}")
-    if not isinstance(pipe.denoiser, nn.Module):
-        raise InvalidInputError("an exported model has weights of its own; quantise a PyTorch one")
+    require_diffusers_pipeline(pipe, "quantize")
     layers = quantizable_layers(pipe.denoiser)
     if not layers:
         raise InvalidInputError(

@@ -18,7 +18,7 @@ from tsdsr.models.lora import RELEASED_PROMPT_FILES, merge_lora, read_embeddings
 from tsdsr.models.network_folders import full_config, load_part, require_finite
 from tsdsr.models.parts_check import check_parts, check_prompt
 from tsdsr.models.zoo import ModelSpec, get_spec
-from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline, require_diffusers_pipeline
 from tsdsr.pipeline.model_files import fetch_from_hub
 
 
@@ -99,18 +99,15 @@ def save_pipeline(pipe: OneStepSRPipeline, output: StrPath, dtype: torch.dtype =
         dtype (torch.dtype): precision of the stored weights.
 
     Raises:
-        InvalidInputError: ``pipe`` is no pipeline, ``output`` exists, or the model has no weights to save because it
-            runs in another runtime or is quantised.
+        InvalidInputError: ``pipe`` is no diffusers pipeline, ``output`` exists, or the model has no weights to save
+            because it is quantised.
         WeightsError: a weight is not finite in that precision.
         FileWriteError: the folder cannot be written.
     """
-    if not isinstance(pipe, OneStepSRPipeline):
-        raise InvalidInputError(f"save_pipeline stores a OneStepSRPipeline, got {type(pipe).__name__}")
+    require_diffusers_pipeline(pipe, "save_pipeline")
     if dtype not in (torch.float32, torch.float16, torch.bfloat16):
         raise InvalidInputError(f"weights are stored in float32, float16 or bfloat16, not in {dtype!r}")
     target = require_new(output)
-    if not isinstance(pipe.denoiser, nn.Module):
-        raise InvalidInputError("an exported model has no weights to save: copy its folder")
     if any(type(parameter) is not nn.Parameter for parameter in pipe.denoiser.parameters()):
         raise InvalidInputError("a quantised model cannot be saved: save it first, and quantise it when it is loaded")
     denoiser, vae, prompt = (copy_in(part, dtype) for part in (pipe.denoiser, pipe.vae, pipe.prompt))

@@ -14,6 +14,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
+from tsdsr.errors import InvalidInputError
 from tsdsr.files import StrPath
 from tsdsr.measuring import stage
 from tsdsr.models.denoiser import as_denoiser, restore
@@ -115,3 +116,19 @@ class OneStepSRPipeline(TorchPipeline, DiffusionPipeline):
         """Decode scaled latents (B, C, h, w) to images (B, 3, H, W), nominally in [0, 1]: :func:`decode_latents`."""
         with stage("decode"):
             return decode_latents(self.vae, z)
+
+
+def require_diffusers_pipeline(pipe: object, what: str) -> None:
+    """Check that a pipeline is one whose networks can be changed or stored, not one of another engine.
+
+    Args:
+        pipe (object): what was given as a pipeline.
+        what (str): what needs it: the subject of the message.
+
+    Raises:
+        InvalidInputError: it is not.
+    """
+    if not isinstance(pipe, OneStepSRPipeline):
+        raise InvalidInputError(
+            f"{what} needs a OneStepSRPipeline, got {type(pipe).__name__}: load the model with load_diffusers_pipeline"
+        )

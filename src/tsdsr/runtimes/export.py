@@ -15,7 +15,7 @@ import torch
 
 from tsdsr.errors import InvalidInputError
 from tsdsr.files import StrPath, atomic_folder, require_new
-from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
+from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline, require_diffusers_pipeline
 from tsdsr.pipeline.model_files import EXPORT_INDEX
 from tsdsr.runtimes.export_index import BACKENDS, GRAPHS, Backend, ExportIndex
 from tsdsr.runtimes.graph_openers import import_openvino
@@ -37,11 +37,13 @@ def export_pipeline(pipe: OneStepSRPipeline, output: StrPath, backend: Backend =
         tuple of GraphInfo: the size of each graph as ONNX.
 
     Raises:
-        InvalidInputError: ``output`` exists, the backend is unknown, or the precision cannot be exported.
+        InvalidInputError: ``pipe`` is no diffusers pipeline, ``output`` exists, the backend is unknown, or the
+            precision cannot be exported.
         MissingDependencyError: the exporter's packages are missing.
     """
     if backend not in BACKENDS:
         raise InvalidInputError(f"unknown backend {backend!r}; choose from {', '.join(BACKENDS)}")
+    require_diffusers_pipeline(pipe, "export_pipeline")
     if pipe.dtype not in _STORED:
         raise InvalidInputError(f"a model in {pipe.dtype} cannot be exported; load it in fp32 or fp16")
     target, spec = require_new(output), pipe.spec
