@@ -153,13 +153,14 @@ def test_an_option_that_needs_torch_says_so(options: str, photo: np.ndarray, tmp
 
 @pytest.mark.parametrize(("options", "extra"), [("--quantize int8", "quantize"), ("--engine openvino", "openvino")])
 def test_an_option_names_its_own_extra(
-    options: str, extra: str, photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: str, extra: str, photo: np.ndarray, tmp_path: Path, tried_imports: list[str]
 ) -> None:
-    monkeypatch.setenv("TSDSR_CACHE", str(tmp_path / "cache"))  # an export in the user's own needs no torch
     Image.fromarray(photo).save(tmp_path / "a.png")
     code, output = run("upscale", tmp_path / "a.png", "-o", tmp_path / "b.png", *options.split())
     assert (code, output.count("\n")) == (2, 1)
     assert f"run pip install '.[{extra}]' in the checkout of tsdsr" in output
+    assert set(tried_imports) <= {extra}
+    tried_imports.clear()
 
 
 @pytest.mark.parametrize("options", ["--compile --engine onnx", "--quantize int8 --provider cpu", "--compile --fast"])

@@ -82,7 +82,7 @@ def _engines() -> dict[str, str]:
         require_torch("the engine", packages=("torch", "safetensors"))
         here["torch"] = f"devices and their precision: {', '.join(_torch_devices())}"
     except MissingDependencyError as error:
-        here["torch"] = str(error)
+        here["torch"] = install_extra("torch") if find_spec("torch") is None else str(error)
     here["openvino"] = install_extra("openvino") if find_spec("openvino") is None else "installed"
     return here
 

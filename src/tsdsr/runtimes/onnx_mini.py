@@ -77,9 +77,8 @@ def load_onnx_mini(folder: Path, provider: str = "auto", threads: int | None = N
 
     sessions = OnnxSessions(provider, threads)
     remedy = f"run 'tsdsr graph {folder} --overwrite{' --int8 PICTURES' if fast else ''}'"
-    if hash_of_weights(folder).encode() not in _content(
-        path
-    ):  # before ONNX Runtime reads other weights at its positions
+    # checked before ONNX Runtime reads other weights at the graph's positions
+    if hash_of_weights(folder).encode() not in _content(path):
         raise WeightsError(f"{path}: was made for other weights, or is incomplete; {remedy}")
     return OnnxMini(sessions.open_graph(path, compare=True, remedy=remedy), latents)
 
