@@ -138,7 +138,7 @@ def test_info_names_what_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_info_shows_whole_hub_ids() -> None:
     _, output = run("info")
-    sources = "".join(line.split("│")[4].strip() for line in output.splitlines() if line.count("│") == 5)
+    sources = "".join(line.split("│")[3].strip() for line in output.splitlines() if line.count("│") == 4)
     assert "…" not in sources
     assert "stabilityai/stable-diffusion-3.5-medium" in sources
 

@@ -60,7 +60,7 @@ def test_serving_and_reporting_a_study_name_the_extra(folders: Path, tried_impor
 def test_info_says_what_is_here_and_what_to_install() -> None:
     code, output = run("info")
     assert code == 0
-    assert re.search(r"providers: ([a-z]+, )*cpu", output)
+    assert re.search(r"providers: ([a-z]+, )*cpu; --fast (works|needs a processor with VNNI)", output)
     for extra in ("torch", "openvino"):
         assert f"run pip install '.[{extra}]' in the checkout of tsdsr" in output
     assert output.splitlines()[-1] == "'auto' takes the engine onnx for mini; other models need torch."

@@ -38,6 +38,7 @@ def export(
         from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
         from tsdsr.runtimes.export import export_pipeline
 
+        typer.echo(f"exporting {model} for {to.value}", err=True)
         pipe = load_diffusers_pipeline(model, "cpu", dtype.value)
         for graph in export_pipeline(pipe, output, to.value):
             constants = counted(graph.constants, "constant", thousands=",")

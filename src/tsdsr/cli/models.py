@@ -56,12 +56,11 @@ def info() -> None:
     engines = Table("engine", "here", title="Engines", title_justify="left")
     for engine, state in _engines().items():
         engines.add_row(engine, escape(state))
-    models = Table("model", "process", "native size", title="Models", title_justify="left")
+    models = Table("model", "native size", title="Models", title_justify="left")
     models.add_column("where from", overflow="fold")  # a hub id that is cut short is of no use
     for spec in SPECS.values():
         source = "comes with the package" if spec.name in PACKAGED_MODELS else f"{spec.hub_id} + LoRA: tsdsr convert"
-        process = f"{spec.process_path.partition(':')[2]} ({spec.process_arguments.get('prediction', 'v')})"
-        models.add_row(spec.name, process, f"{spec.native_size} px", source)
+        models.add_row(spec.name, f"{spec.native_size} px", source)
     for table in (packages, engines, models):
         console.print(table)
     console.print(_choice_of_auto(), soft_wrap=True)
@@ -71,11 +70,12 @@ def _engines() -> dict[str, str]:
     """Return what each engine can use here, or what to install for it."""
     from importlib.util import find_spec
 
+    from tsdsr.processor import multiplies_int8
     from tsdsr.runtimes.providers import available_providers
 
-    here = {}
+    here, fast = {}, "works" if multiplies_int8() else "needs a processor with VNNI"
     try:
-        here["onnx"] = f"providers: {', '.join(available_providers())}"
+        here["onnx"] = f"providers: {', '.join(available_providers())}; --fast {fast}"
     except MissingDependencyError as error:
         here["onnx"] = str(error)
     try:

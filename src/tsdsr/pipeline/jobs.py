@@ -234,7 +234,7 @@ def _conflict(job: Job, sources: set[object], twins: list[Job]) -> TSDSRError | 
                 f"this file system; rename one"
             )
     try:
-        require_codec(destination, image_format(destination))
+        require_codec(source, image_format(destination))  # the format is the input's, unless plan_jobs checked it
     except MissingDependencyError as error:
         return error
     return None
@@ -250,7 +250,8 @@ def _why_not_replaced(job: Job, records: ResultRecords, made_from: MadeFrom) -> 
     if not records.is_result(job.destination):
         return f"{job.source}: {job.destination} is there already; {remedy}"
     others = records.differences(job.destination, made_from)
-    what = "from another picture" if "input" in others else f"with other settings ({', '.join(others)})"
+    named = ", ".join("fast or quantize" if name == "quantize" else name for name in others)
+    what = "from another picture" if "input" in others else f"with other settings ({named})"
     return f"{job.source}: {job.destination} was made {what}; {remedy}"
 
 

@@ -111,10 +111,14 @@ def require_index(folder: Path) -> None:
     """Check that a folder holds a pipeline or an exported model.
 
     Raises:
-        ModelNotFoundError: it holds no index of a pipeline or of an exported model.
+        ModelNotFoundError: there is no such folder, or it holds no index of a pipeline or of an exported model.
     """
+    if not folder.is_dir():
+        raise ModelNotFoundError(f"{folder}: no such folder")
     if not is_model(folder):
-        raise ModelNotFoundError(f"{folder}: holds no {MODEL_INDEX}; make a pipeline folder with 'tsdsr convert'")
+        raise ModelNotFoundError(
+            f"{folder}: holds no {MODEL_INDEX}; make a pipeline folder with 'tsdsr convert' or 'tsdsr train'"
+        )
 
 
 def base_model(folder: Path) -> str | None:

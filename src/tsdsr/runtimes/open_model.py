@@ -94,30 +94,41 @@ def load_pipeline(
     if is_exported(folder):
         return load_exported(folder, str(device), str(dtype), threads, provider)
     if chosen == "torch":
-        return _load_in_torch(folder, os.fspath(model), device, dtype)
+        return _load_in_torch(folder, os.fspath(model), device, dtype, engine)
     if chosen == "onnx" and has_graph(folder):
         _check_onnx(str(device), str(dtype))
         return load_onnx_mini(folder, provider, threads, fast)
     _check_before_export(chosen, str(device), str(dtype), threads, provider)
-    exported = cached_export(folder, chosen, short_dtype(dtype), cache, say)
+    exported = cached_export(folder, chosen, short_dtype(dtype), cache, say, os.fspath(model))
     return _load_cached(exported, str(device), str(dtype), threads, provider)
 
 
-def _load_in_torch(folder: Path, name: str, device: str | torch.device, dtype: str | torch.dtype) -> SRPipeline:
+def _load_in_torch(
+    folder: Path, name: str, device: str | torch.device, dtype: str | torch.dtype, engine: Engine
+) -> SRPipeline:
     """Load a pipeline folder in torch; `mini` needs no diffusers.
 
     Raises:
         MissingDependencyError: a package is not installed.
     """
     if is_plain_mini(folder):
-        require_torch(f"{name} in torch", packages=_TORCH_OF_MINI)
+        require_torch(f"{name} {_why_torch(str(device), str(dtype), engine)}", packages=_TORCH_OF_MINI)
         from tsdsr.pipeline.torch_pipeline import load_torch_mini
 
         return load_torch_mini(folder, device, dtype)
-    require_torch(f"{name} in torch")
+    require_torch(name)
     from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
 
     return load_diffusers_pipeline(folder, device, dtype)
+
+
+def _why_torch(device: str, dtype: str, engine: Engine) -> str:
+    """Return the argument that made :func:`choose_engine` take torch for `mini`, as a message names it."""
+    if engine == "auto" and device not in ("auto", "cpu"):
+        return f"on the device {device!r}"
+    if engine == "auto" and short_dtype(dtype) not in ("auto", "fp32"):
+        return f"in {short_dtype(dtype)}"
+    return "in torch"
 
 
 def choose_engine(
@@ -219,22 +230,23 @@ def cached_export(
     dtype: str = "auto",
     cache: StrPath | None = None,
     say: Callable[[str], None] = lambda _: None,
+    name: str | None = None,
 ) -> Path:
     """Return the folder of a model's export, named by a hash of the model's files. Export if it does not exist.
 
-    Args: see :func:`load_pipeline`.
+    Args: see :func:`load_pipeline`; ``name`` is what messages call the model.
 
     Raises:
         TSDSRError: the model cannot be loaded or exported.
     """
-    folder = resolve_model(model)
+    folder, name = resolve_model(model), name or os.fspath(model)
     stored = "fp16" if backend == "onnx" and dtype == "fp16" else "fp32"
     root = Path(cache) if cache else Path(os.environ.get("TSDSR_CACHE") or Path.home() / ".cache" / "tsdsr")
     digest = hash_text(f"{__version__} {backend} {stored} {hash_model(folder)}")[:20]
     target = root / "exported" / f"{folder.resolve().name}-{backend}-{digest}"
     if not is_exported(target):
-        require_torch(f"exporting {os.fspath(model)}", backend)
-        say(f"exporting {os.fspath(model)} for {backend}, once, to {target}")
+        require_torch(f"exporting {name}", backend)
+        say(f"exporting {name} for {backend}, once, to {target}")
         from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
         from tsdsr.runtimes.export import export_pipeline
 
