@@ -179,6 +179,9 @@ def test_refusals() -> None:
         open_entry(Entry("peer:swinir"))
     with pytest.raises(InvalidInputError, match="runs in torch only; leave out engine=onnx"):
         Entry("mini").parsed("random:sd3,engine=onnx")
+    with pytest.raises(InvalidInputError, match="runs in torch only; leave out fast"):
+        Entry("mini").parsed("mini,fold,fast")
+    assert Entry("mini").parsed("mini,engine=onnx,fast").fast
     with pytest.raises(InvalidInputError, match="unknown engine 'tflite'"):
         Entry("mini").parsed("mini,engine=tflite")
     with pytest.raises(ModelNotFoundError, match="unknown base model"):

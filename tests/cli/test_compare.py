@@ -98,6 +98,34 @@ def test_the_name_ends_at_the_first_equals_sign(pairs: Path) -> None:
         open_system("a/b=bicubic", 4, "cpu", "fp32")
 
 
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_engines_are_compared_and_recorded(pairs: Path, engine: str) -> None:
+    system = open_system(f"light=mini,engine={engine}", 4, "cpu", "fp32")
+    assert system.made_from is not None
+    assert (system.name, system.made_from["engine"], system.made_from["fast"]) == ("light", engine, False)
+    assert (system.device, system.dtype) == ("cpu", "float32")
+    mini = open_system("mini", 4, "cpu", "fp32")
+    assert abs(system.parameters - mini.parameters) <= 1  # the autoencoder stores a number that is no weight
+    assert mini.made_from is not None
+    assert "engine" not in mini.made_from
+    assert open_system(f"mini,engine={engine}", 4, "cpu", "fp32").name == "mini"
+    assert engine in compared(f"{engine}=mini,engine={engine}")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bicubic,fast", "only pipelines have engines"),
+        ("hr,engine=onnx", "only pipelines have engines"),
+        ("mini,engine=tflite", "unknown engine 'tflite'"),
+        ("mini,engine=torch,fast", "'fast' is for mini in ONNX Runtime"),
+    ],
+)
+def test_options_that_do_not_go_with_the_system(pairs: Path, text: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        open_system(f"X={text}", 4, "cpu", "fp32")
+
+
 def test_torchscript_is_refused_before_it_is_loaded(pairs: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("TorchScript was loaded"))

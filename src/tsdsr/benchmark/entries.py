@@ -48,7 +48,7 @@ class Entry:
     Attributes:
         model (str): see :func:`open_entry`.
         device, dtype (str): as for :func:`tsdsr.load_pipeline`.
-        engine (str): what runs it, as for :func:`tsdsr.load_pipeline`.
+        engine (str), fast (bool): what runs it, as for :func:`tsdsr.load_pipeline`.
         fold (bool): whether to fold it.
         quantize (str | None): quantisation mode, see :func:`tsdsr.optimize.quantize.quantize`; None: none.
         compile (bool): whether to compile its networks.
@@ -60,6 +60,7 @@ class Entry:
     device: str = "auto"
     dtype: str = "auto"
     engine: Engine = "auto"
+    fast: bool = False
     fold: bool = False
     quantize: QuantizeMode | None = None
     compile: bool = False
@@ -83,6 +84,8 @@ class Entry:
             raise InvalidInputError(f"{self.model}: runs as its authors run it; leave out fold, quantize and compile")
         if self.engine not in ("auto", "torch") and (kind or self.compile or self.fold or self.quantize):
             raise InvalidInputError(f"{self.name or self.model}: runs in torch only; leave out engine={self.engine}")
+        if self.fast and (kind or self.compile or self.fold or self.quantize):
+            raise InvalidInputError(f"{self.name or self.model}: runs in torch only; leave out fast")
         if kind == "peer" and name not in PEERS:
             known = ", ".join(f"peer:{peer}" for peer in PEERS)
             raise InvalidInputError(f"{self.model}: no such peer; choose from {known}")
@@ -99,7 +102,7 @@ class Entry:
             )
 
     def parsed(self, text: str) -> Entry:
-        """Parse ``MODEL[,engine=onnx][,dtype=bf16][,device=cpu][,threads=2][,fold][,quantize=int8][,compile]``.
+        """Parse ``MODEL[,engine=onnx][,fast][,dtype=bf16][,device=cpu][,threads=2][,fold][,quantize=int8][,compile]``.
 
         Options that are not given come from this entry.
 
@@ -112,16 +115,16 @@ class Entry:
             key, _, value = option.partition("=")
             if option in ("compile", "eager"):
                 values["compile"] = option == "compile"
-            elif option == "fold":
-                values["fold"] = True
+            elif option in ("fold", "fast"):
+                values[option] = True
             elif key in ("dtype", "device", "engine", "quantize") and value:
                 values[key] = value
             elif key == "threads" and value.isdecimal():
                 values[key] = int(value)
             else:
                 raise InvalidInputError(
-                    f"{text!r}: unknown option {option!r}; known are engine=…, dtype=…, device=…, threads=N, "
-                    "fold, quantize=…, compile and eager"
+                    f"{text!r}: unknown option {option!r}; known are engine=…, fast, dtype=…, device=…, "
+                    "threads=N, fold, quantize=…, compile and eager"
                 )
         return replace(self, model=model, name=text, **values)
 
@@ -237,7 +240,9 @@ def open_entry(entry: Entry) -> BenchModel:
         return BenchNetwork(_peer(name), PEER_SCALE, device)
     if not kind and not (entry.fold or entry.quantize or entry.compile):
         return BenchPipeline(
-            load_pipeline(entry.model, entry.device, entry.dtype, engine=entry.engine, threads=entry.threads)
+            load_pipeline(
+                entry.model, entry.device, entry.dtype, engine=entry.engine, fast=entry.fast, threads=entry.threads
+            )
         )
     if kind == "random":
         pipe = random_pipeline(name, device, choose_dtype(entry.dtype, device))

@@ -26,7 +26,7 @@ def bench(
             metavar="MODEL[,OPTION...]",
             help="'mini', a pipeline folder or hub id; 'random:sd3' and the like: full size, random weights; "
             "'released:sd3': the same as the released code runs it; 'peer:realesrgan', 'peer:general-x4v3'. Options "
-            "of one model: engine=onnx, dtype=bf16, device=cpu, threads=2, fold, quantize=int8, compile, eager.",
+            "of one model: engine=onnx, fast, dtype=bf16, device=cpu, threads=2, fold, quantize=int8, compile, eager.",
         ),
     ],
     size: Annotated[int, typer.Option(min=1, help="Edge of the input in pixels.")] = 128,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,16 +10,14 @@ import typer
 
 from tsdsr.cli.common import DtypeChoice, errors_reported, require_folder, require_report_file
 from tsdsr.cli.progress import ProgressBars
+from tsdsr.cli.systems import open_system
 from tsdsr.errors import InvalidInputError, require_torch
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from tsdsr.evaluation.metrics import MetricSpec
     from tsdsr.evaluation.published import PublishedRow
     from tsdsr.evaluation.results import Evaluation
     from tsdsr.evaluation.scorer import ScoringSettings
-    from tsdsr.evaluation.system import System
 
 Gt = Annotated[Path | None, typer.Option(help="Folder of true images; not needed by niqe, musiq, maniqa, clipiqa.")]
 Metrics = Annotated[
@@ -95,9 +92,10 @@ def compare(
     systems: Annotated[
         list[str],
         typer.Argument(
-            metavar="[NAME=]SYSTEM",
+            metavar="[NAME=]SYSTEM[,OPTION...]",
             help="'mini', 'bicubic', 'lanczos', a pipeline folder or hub id, weights that spandrel loads (a state dict "
-            "in .pth, .safetensors), or a folder of ready outputs.",
+            "in .pth, .safetensors), or a folder of ready outputs. Options of a pipeline: engine=onnx (or torch, "
+            "openvino), fast.",
         ),
     ],
     lr: Annotated[Path, typer.Option(help="Folder of low-resolution images.")],
@@ -153,78 +151,6 @@ def compare(
                 **_suffixes(suffix),
             )
         _show(found, rows, outputs)
-
-
-def open_system(text: str, scale: int, device: str, dtype: str) -> System:
-    """Open a system given as ``[NAME=]SYSTEM``. The name ends at the first ``=``; an existing path needs no name.
-
-    Raises:
-        InvalidInputError: an empty name or system, or a name that cannot be used.
-        ModelError: the model does not exist or cannot be used.
-    """
-    import dataclasses
-
-    from tsdsr.evaluation.peers import INTERPOLATIONS, PEER_SUFFIXES, interpolation, load_peer
-    from tsdsr.evaluation.system import System
-    from tsdsr.pipeline.model_files import is_model
-
-    label, equals, value = text.partition("=")
-    if not equals or os.path.lexists(text):
-        label, value = "", text
-    if not value.strip() or (equals and not label and value != text):
-        raise InvalidInputError(f"{text!r}: give a system, or NAME=SYSTEM")
-    path = Path(value)
-    if value in INTERPOLATIONS:
-        system = interpolation(value, scale)
-    elif path.is_dir() and not is_model(path):
-        system = System(label or path.resolve().name, folder=path)
-    elif path.suffix.lower() in PEER_SUFFIXES:
-        system = load_peer(path, scale, device, name=label or None)
-    elif path.is_file():
-        raise InvalidInputError(f"{value}: is no file of weights; these end in {', '.join(sorted(PEER_SUFFIXES))}")
-    else:
-        system = _pipeline_system(value, scale, device, dtype, label)
-    return dataclasses.replace(system, name=label) if label else system
-
-
-def _pipeline_system(model: str, scale: int, device: str, dtype: str, label: str) -> System:
-    """Open a one-step pipeline, with its network separate for timing."""
-    from diffusers.utils.logging import disable_progress_bar
-
-    from tsdsr.devices import TorchDevice
-    from tsdsr.evaluation.system import System
-    from tsdsr.hashing import hash_model
-    from tsdsr.measuring import Stopwatch
-    from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
-    from tsdsr.pipeline.model_files import resolve_model
-
-    disable_progress_bar()
-    folder = resolve_model(model)
-    pipe = load_diffusers_pipeline(folder, device, dtype)
-
-    def restore(image: Image.Image) -> Image.Image:
-        result: Image.Image = pipe(image, scale).images[0]
-        return result
-
-    def network(image: Image.Image) -> float:
-        watch = Stopwatch(TorchDevice(pipe.device))
-        with watch.listening():
-            restore(image)
-        return watch.seconds["denoise"]
-
-    modules = (pipe.denoiser, pipe.vae)
-    parameters = sum(p.numel() for module in modules for p in module.parameters())
-    precision = str(pipe.dtype).removeprefix("torch.")
-    made_from = {
-        "system": "pipeline",
-        "weights": hash_model(folder),
-        "scale": scale,
-        "device": pipe.device.type,
-        "dtype": precision,
-    }
-    return System(
-        label or Path(model).name, restore, None, network, parameters, str(pipe.device), precision, made_from=made_from
-    )
 
 
 def _chosen_metrics(metrics: str | None, gt: Path | None) -> tuple[MetricSpec, ...]:
