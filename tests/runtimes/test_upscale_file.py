@@ -266,3 +266,17 @@ def test_phone_portraits_stand_upright_in_files_and_in_python(mini_pipe: OneStep
         assert ours.size == python.size == (48, 64)
         assert np.abs(np.asarray(ours, int) - np.asarray(python, int)).max() <= 1
         assert ours.getexif().get(0x0112, 1) == python.getexif().get(0x0112, 1) == 1
+
+
+def test_one_small_file_does_not_wait_for_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on the command line, also where torch would be faster for more pixels."""
+    from tsdsr.runtimes import open_model
+
+    used: list[str] = []
+    monkeypatch.setattr(open_model, "multiplies_bf16", lambda: True)
+    monkeypatch.setattr(open_model, "_load_in_torch", lambda *_: pytest.fail("torch"))
+    load = open_model.load_onnx_mini
+    monkeypatch.setattr(open_model, "load_onnx_mini", lambda *given: used.append("onnx") or load(*given))
+    write_picture(Picture(rgb()), tmp_path / "a.png")
+    upscale_file(tmp_path / "a.png", tmp_path / "b.png", 2)
+    assert used == ["onnx"]

@@ -83,7 +83,7 @@ def upscale_file(
         weights = hash_of_model(model)
     made_from = BatchSettings(weights, chosen, written, dtype, seed, icc, engine).made_from(job)
     if not isinstance(model, SRPipeline):
-        model = load_pipeline(model, device, dtype, engine=engine, provider=provider)
+        model = load_pipeline(model, device, dtype, engine=engine, provider=provider, pixels=job.pixels)
     restore = picture_restorer(model, chosen, seed, icc, on_tile)
     notices = restore_file(job.image, job.destination, restore, max_pixels, written)
     return (*notices, *record(job.destination, ResultRecords(), made_from))
