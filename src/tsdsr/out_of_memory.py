@@ -11,7 +11,7 @@ from tsdsr.errors import OutOfMemoryError, TSDSRError
 
 _MESSAGES = re.compile(
     r"out of memory|can(?:no|')t allocate memory|not enough memory|failed to allocate|bad[_ ]alloc|alloc_failed"
-    r"|unable to mmap|failed to map segment|paging file is too small"
+    r"|unable to mmap|failed to map segment|can't start new thread|paging file is too small"
     r"|could not (?:create|execute) a (?:primitive|memory)(?! desc)",  # oneDNN gives no reason
     re.IGNORECASE,
 )

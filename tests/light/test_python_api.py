@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from PIL import Image
 
 import tsdsr
+from tests.cli.command import run
 from tsdsr import load_pipeline, upscale_file
 from tsdsr.errors import MissingDependencyError, ModelNotFoundError
+from tsdsr.pipeline.model_files import MINI_GRAPH, resolve_model
 from tsdsr.pipeline.sr_pipeline import SRPipeline
 from tsdsr.runtimes.onnx_mini import OnnxMini
 
@@ -86,3 +89,14 @@ def test_models_that_need_torch(tmp_path: Path) -> None:
             load_pipeline(**arguments)
     with pytest.raises(ModelNotFoundError, match="no such model"):
         load_pipeline(tmp_path / "nowhere")
+
+
+def test_a_mini_without_its_graph_says_how_to_make_it(tmp_path: Path, tried_imports: list[str]) -> None:
+    mini = shutil.copytree(resolve_model("mini"), tmp_path / "mini")
+    (mini / MINI_GRAPH).unlink()
+    with pytest.raises(MissingDependencyError, match=rf"no graph for ONNX Runtime \('tsdsr graph {mini}' makes it\)"):
+        load_pipeline(mini)
+    code, output = run("graph", mini)
+    assert (code, output) == (2, "error: making a graph needs the package onnx: run pip install onnx\n")
+    assert set(tried_imports) == {"onnx"}
+    tried_imports.clear()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +36,7 @@ class FakeSession:
     def get_inputs(self) -> Any:
         return self._session.get_inputs()
 
-    def run(self, names: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def run(self, names: None, inputs: dict[str, np.ndarray], options: Any = None) -> list[np.ndarray]:
         self._log.append("cuda")
         return [self._change(self._session.run(names, inputs)[0])]
 
@@ -207,3 +209,19 @@ def test_a_batch_is_run_one_by_one_or_at_once() -> None:
     graph = OnnxSessions("cpu").open_graph(GRAPH)
     batch = np.concatenate([X, X[:, ::-1]])
     np.testing.assert_allclose(each(graph, batch), graph(batch), rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no timer that sends a signal")
+def test_a_signal_ends_a_run() -> None:
+    """A run of many seconds ends soon after Ctrl-C, and the graph can be used again."""
+    graph = OnnxSessions("cpu", threads=1).open_graph(GRAPH)
+    handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        started = time.process_time()
+        with pytest.raises(KeyboardInterrupt):
+            graph(np.zeros((1, 48, 512, 512), np.float32))
+        assert time.process_time() - started < 4
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+    assert graph(X).shape == X.shape

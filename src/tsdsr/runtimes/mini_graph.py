@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, install_extra
+from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError
 from tsdsr.files import StrPath, atomic_path, require_writable_file
 from tsdsr.models.mini_folder import MADE_FROM, hash_of_weights, prompt_label
 from tsdsr.models.network_config import WEIGHTS
@@ -267,5 +267,5 @@ def _import_onnx() -> Any:
     try:
         import onnx
     except ImportError as error:
-        raise MissingDependencyError(f"making a graph needs the package onnx: {install_extra('onnx')}") from error
+        raise MissingDependencyError("making a graph needs the package onnx: run pip install onnx") from error
     return onnx

@@ -111,12 +111,15 @@ def _load_in_torch(
     Raises:
         MissingDependencyError: a package is not installed.
     """
+    what = f"{name} {_why_torch(str(device), str(dtype), engine)}" if is_plain_mini(folder) else name
+    if base_model(folder) == "mini" and not has_graph(folder):
+        what = f"{name} has no graph for ONNX Runtime ('tsdsr graph {name}' makes it), and in torch it"
     if is_plain_mini(folder):
-        require_torch(f"{name} {_why_torch(str(device), str(dtype), engine)}", packages=_TORCH_OF_MINI)
+        require_torch(what, packages=_TORCH_OF_MINI)
         from tsdsr.pipeline.torch_pipeline import load_torch_mini
 
         return load_torch_mini(folder, device, dtype)
-    require_torch(name)
+    require_torch(what)
     from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
 
     return load_diffusers_pipeline(folder, device, dtype)

@@ -9,7 +9,9 @@ that are not finite, or a first tile unlike the CPU's, is replaced by the CPU wi
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -196,7 +198,26 @@ def _import_onnxruntime() -> Any:
 
 def _as_graph(path: Path, session: Any) -> Graph:
     name = session.get_inputs()[0].name
-    return guarded(path, lambda x: session.run(None, {name: x})[0])
+    return guarded(path, lambda x: _run(session, {name: x}))
+
+
+def _run(session: Any, inputs: dict[str, Floats]) -> Any:
+    """Return a graph's first output. A signal ends the run.
+
+    Python handles signals in the main thread, between its own instructions: a run there would hold them up to its end.
+    """
+    import onnxruntime
+
+    if threading.current_thread() is not threading.main_thread():
+        return session.run(None, inputs)[0]
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    with ThreadPoolExecutor(1) as executor:
+        try:
+            return executor.submit(session.run, None, inputs, options).result()[0]
+        except BaseException:
+            options.terminate = True
+            raise
 
 
 def _create_session(path: Path, name: str, number: str, threads: int) -> Any:
