@@ -23,6 +23,7 @@ from tsdsr.images.reading import read_picture
 from tsdsr.images.writing import WriteOptions, write_picture
 from tsdsr.pipeline.convert import save_pipeline
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
+from tsdsr.processor import multiplies_int8
 from tsdsr.runtimes.upscale_file import upscale_file
 
 
@@ -221,6 +222,16 @@ def test_a_folder_records_what_its_results_were_made_from(mini_pipe: OneStepSRPi
     upscale_file(source, target, 2, model=mini_pipe)
     result = CliRunner().invoke(app, arguments)
     assert (result.exit_code, "was made with other settings (model" in result.output) == (1, True), result.output
+
+
+@pytest.mark.skipif(not multiplies_int8(), reason="the processor does not multiply 8-bit integers")
+def test_fast_is_what_the_command_does(source: Path) -> None:
+    target = source.with_name("b.png")
+    upscale_file(source, target, 2, fast=True)
+    arguments = ["upscale", str(source), "-o", str(target), "--scale", "2"]
+    assert "0 upscaled, 1 skipped" in CliRunner().invoke(app, [*arguments, "--fast"]).output
+    result = CliRunner().invoke(app, arguments)
+    assert (result.exit_code, "fast or quantize" in result.output) == (1, True), result.output
 
 
 def test_numbers_of_numpy_are_numbers(mini_pipe: OneStepSRPipeline, source: Path) -> None:

@@ -37,6 +37,7 @@ def upscale_file(
     dtype: str | torch.dtype = "auto",
     engine: Engine = "auto",
     provider: str = "auto",
+    fast: bool = False,
     seed: int | None = None,
     icc: Literal["keep", "srgb"] = "keep",
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
@@ -55,7 +56,7 @@ def upscale_file(
         scale (float): enlargement from 1 to 8.
         model: a pipeline, used as it is, or an argument of :func:`tsdsr.load_pipeline`, loaded for this call. For
             several files, load the pipeline once.
-        device, dtype, engine, provider: what to load a model with, see :func:`tsdsr.load_pipeline`.
+        device, dtype, engine, provider, fast: how to load a model, see :func:`tsdsr.load_pipeline`.
         seed (int | None): sample the latent from the encoder's posterior with this seed; None uses the mode.
         icc ("keep" | "srgb"): keep colours and ICC profile, or convert the pixels to sRGB; only the latter accepts high
             dynamic range (PQ, HLG), which it tone-maps.
@@ -81,9 +82,10 @@ def upscale_file(
     if isinstance(model, str | os.PathLike):
         check_model(model, chosen, seed, engine)
         weights = hash_of_model(model)
-    made_from = BatchSettings(weights, chosen, written, dtype, seed, icc, engine).made_from(job)
+    settings = BatchSettings(weights, chosen, written, dtype, seed, icc, engine, "fast" if fast else None)
+    made_from = settings.made_from(job)
     if not isinstance(model, SRPipeline):
-        model = load_pipeline(model, device, dtype, engine=engine, provider=provider, pixels=job.pixels)
+        model = load_pipeline(model, device, dtype, engine=engine, provider=provider, fast=fast, pixels=job.pixels)
     restore = picture_restorer(model, chosen, seed, icc, on_tile)
     notices = restore_file(job.image, job.destination, restore, max_pixels, written)
     return (*notices, *record(job.destination, ResultRecords(), made_from))
