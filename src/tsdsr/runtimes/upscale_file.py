@@ -54,8 +54,7 @@ def upscale_file(
         source (str | PathLike): PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or JPEG XL, or a pipe that yields one.
         target (str | PathLike): the result; its suffix determines the format. Missing folders are created.
         scale (float): enlargement from 1 to 8.
-        model: a pipeline, used as it is, or an argument of :func:`tsdsr.load_pipeline`, loaded for this call. For
-            several files, load the pipeline once.
+        model: an argument of :func:`tsdsr.load_pipeline`, loaded for this call, or, for several files, a pipeline.
         device, dtype, engine, provider, fast: how to load a model, see :func:`tsdsr.load_pipeline`.
         seed (int | None): sample the latent from the encoder's posterior with this seed; None uses the mode.
         icc ("keep" | "srgb"): keep colours and ICC profile, or convert the pixels to sRGB; only the latter accepts high
