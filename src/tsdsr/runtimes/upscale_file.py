@@ -57,8 +57,7 @@ def upscale_file(
         model: an argument of :func:`tsdsr.load_pipeline`, loaded for this call, or, for several files, a pipeline.
         device, dtype, engine, provider, fast: how to load a model, see :func:`tsdsr.load_pipeline`.
         seed (int | None): sample the latent from the encoder's posterior with this seed; None uses the mode.
-        icc ("keep" | "srgb"): keep colours and ICC profile, or convert the pixels to sRGB; only the latter accepts high
-            dynamic range (PQ, HLG), which it tone-maps.
+        icc ("keep" | "srgb"): keep colours and profile, or convert to sRGB, which also tone-maps PQ and HLG.
         max_pixels (int | None): inputs with more pixels are rejected; None accepts any.
         write_options (WriteOptions | None): quality, subsampling and compression of the result.
         on_tile (callable | None): called with (finished, total) tiles.
