@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import tsdsr
 from tsdsr.errors import InvalidInputError, MissingDependencyError
@@ -34,6 +35,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(open_model, "find_spec", lambda name: name)
     monkeypatch.setattr(open_model, "has_gpu", lambda: False)
     monkeypatch.setattr(open_model, "multiplies_bf16", lambda: False)
+    monkeypatch.setattr(open_model, "_torch_accelerates", lambda device, dtype: True)
     return monkeypatch
 
 
@@ -56,6 +58,17 @@ def test_torch_where_it_is_faster_and_there_is_enough_to_do(
     assert choose_engine(mini, provider="cpu") == "onnx"
     machine.setattr(open_model, "find_spec", lambda _: None)
     assert choose_engine(mini) == "onnx"
+
+
+@pytest.mark.parametrize(("device", "dtype", "engine"), [("cpu", "float32", "onnx"), ("cpu", "bfloat16", "torch"),
+                                                         ("cuda", "float32", "torch")])  # fmt: skip
+def test_a_driver_says_nothing_about_torchs_build(
+    mini: Path, monkeypatch: pytest.MonkeyPatch, device: str, dtype: str, engine: str
+) -> None:
+    monkeypatch.setattr(open_model, "has_gpu", lambda: True)
+    monkeypatch.setattr("tsdsr.devices.choose_device", lambda *_: torch.device(device))
+    monkeypatch.setattr("tsdsr.devices.choose_dtype", lambda *_: getattr(torch, dtype))
+    assert choose_engine(mini) == engine
 
 
 @pytest.mark.parametrize("error", [OSError("libcudart.so.12: no such file"), ImportError("DLL"), RuntimeError("ABI 9")])

@@ -184,7 +184,15 @@ def choose_engine(
     except MissingDependencyError as error:
         logger.warning("%s; ONNX Runtime runs mini instead", error)
         return "onnx"
-    return "torch"
+    return "torch" if _torch_accelerates(device, dtype) else "onnx"
+
+
+def _torch_accelerates(device: str, dtype: str) -> bool:
+    """Return whether torch, once imported, has a GPU or takes 16 bits: a GPU's driver says nothing about its build."""
+    from tsdsr.devices import choose_device, choose_dtype
+
+    chosen = choose_device(device)
+    return chosen.type != "cpu" or choose_dtype(dtype, chosen).itemsize == 2
 
 
 _TORCH_OF_MINI = ("torch", "safetensors")
