@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, TSDSRError
+from tsdsr.memory import address_space_left
 from tsdsr.runtimes.graph_calls import Floats, Graph, default_threads, guarded, loaded, summary
 
 logger = logging.getLogger(__name__)
@@ -204,17 +205,23 @@ def _as_graph(path: Path, session: Any) -> Graph:
 def _run(session: Any, inputs: dict[str, Floats]) -> Any:
     """Return a graph's first output. A signal ends the run.
 
-    Python handles signals in the main thread, between its own instructions: a run there would hold them up to its end.
+    Python handles signals in the main thread, between its own instructions: a run there holds them up to its end. Where
+    the address space is limited (``ulimit -v``) this is accepted, because glibc ends a process that has no memory for
+    a new thread's variables.
     """
     import onnxruntime
 
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or address_space_left() is not None:
         return session.run(None, inputs)[0]
     options = onnxruntime.RunOptions()
     options.log_severity_level = 4
     with ThreadPoolExecutor(1) as executor:
         try:
-            return executor.submit(session.run, None, inputs, options).result()[0]
+            running = executor.submit(session.run, None, inputs, options)
+        except RuntimeError:  # no more threads are allowed; signals then wait
+            return session.run(None, inputs)[0]
+        try:
+            return running.result()[0]
         except BaseException:
             options.terminate = True
             raise
