@@ -163,7 +163,7 @@ class HostDevice:
         if isinstance(x, np.ndarray):
             return x
         x = x.detach().cpu()
-        return (x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy()
+        return (x.float() if dtype_name(x) == "bfloat16" else x).numpy()
 
     def store(self, values: Array, place: Array) -> None:
         """Copy values into ``place`` at once."""

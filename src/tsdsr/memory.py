@@ -16,8 +16,6 @@ def free_ram() -> int:
 
 def address_space_left() -> int | None:
     """Return the bytes this process may still map (``ulimit -v``); None without a limit, and on Windows."""
-    import psutil
-
     try:
         import resource  # POSIX only
     except ImportError:
@@ -25,6 +23,8 @@ def address_space_left() -> int | None:
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:
         return None
+    import psutil
+
     return max(0, limit - int(psutil.Process().memory_info().vms))
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import wraps
 from typing import Any
 
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 
 from tsdsr.errors import ConfigError
-from tsdsr.models.mini_network import PROMPTS, MiniNetwork, ResBlock, zero_init
+from tsdsr.models.mini_network import MiniNetwork, ResBlock, zero_init
 
 
 class MiniUNet(MiniNetwork, ModelMixin, ConfigMixin):
@@ -21,22 +22,9 @@ class MiniUNet(MiniNetwork, ModelMixin, ConfigMixin):
     _supports_gradient_checkpointing = False
 
     @register_to_config
-    def __init__(
-        self,
-        in_channels: int = 48,
-        channels: Sequence[int] = (64, 128, 192),
-        encoder_blocks: Sequence[int] = (3, 2, 4),
-        decoder_blocks: Sequence[int] = (4, 2),
-        embed_dim: int = 128,
-        num_prompts: int = len(PROMPTS),
-        learned_skip: bool = False,
-        fine_channels: int = 0,
-        fine_blocks: int = 2,
-    ) -> None:
-        super().__init__(
-            in_channels, channels, encoder_blocks, decoder_blocks, embed_dim, num_prompts, learned_skip, fine_channels,
-            fine_blocks,
-        )  # fmt: skip
+    @wraps(MiniNetwork.__init__)  # diffusers stores the arguments that the signature names
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
 
 
 def expand_network(network: MiniUNet, changes: Mapping[str, Any]) -> MiniUNet:

@@ -74,7 +74,6 @@ def load_onnx_mini(folder: Path, provider: str = "auto", threads: int | None = N
     path = folder / (MINI_FAST_GRAPH if fast else MINI_GRAPH)
     latents = MiniLatents.read(folder)
     read_header(folder / "denoiser" / WEIGHTS)  # names a damaged file, where ONNX Runtime would read something
-
     sessions = OnnxSessions(provider, threads)
     remedy = f"run 'tsdsr graph {folder} --overwrite{' --int8 PICTURES' if fast else ''}'"
     # checked before ONNX Runtime reads other weights at the graph's positions

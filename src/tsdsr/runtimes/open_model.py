@@ -42,6 +42,9 @@ Engine = Literal["auto", "onnx", "torch", "openvino"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 """What can run a model."""
 
+_TORCH_OF_MINI = ("torch", "safetensors")
+"""Packages that `mini` needs in torch."""
+
 WORTH_TORCH = 5_000_000
 """Pixels of results from which torch makes up for its start: 1.7 s, at 0.35 s less per million in bf16 on 2 cores."""
 
@@ -193,9 +196,6 @@ def _torch_accelerates(device: str, dtype: str) -> bool:
 
     chosen = choose_device(device)
     return chosen.type != "cpu" or choose_dtype(dtype, chosen).itemsize == 2
-
-
-_TORCH_OF_MINI = ("torch", "safetensors")
 
 
 def _check_onnx(device: str, dtype: str) -> None:
