@@ -160,6 +160,27 @@ def test_a_result_is_recorded_even_if_an_interruption_follows(tmp_path: Path, mo
     assert statuses(run([tmp_path / "a.png"], tmp_path / "out")) == ["skipped"]
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_an_interruption_while_a_result_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    add, calls = ResultRecords.add, []
+
+    def interrupted(*arguments: object) -> None:
+        calls.append(arguments)
+        if len(calls) > 1 or not before:
+            add(*arguments)  # type: ignore[arg-type]
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultRecords, "add", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run([tmp_path / "a.png"], tmp_path / "out")
+    assert statuses(run([tmp_path / "a.png"], tmp_path / "out")) == ["skipped"]
+
+
 def test_a_result_that_cannot_be_recorded_is_still_a_result(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "out" / ".tsdsr-results.jsonl").mkdir(parents=True)

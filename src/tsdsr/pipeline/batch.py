@@ -106,7 +106,7 @@ def run_jobs(
                 if job.to_stdout:
                     notices = _restore_to_stdout(job, restore, max_pixels, options)
                 else:
-                    notices = _restore_and_record(job, restore, records, made_from(job), max_pixels, options)
+                    notices = restore_and_record(job, restore, records, made_from(job), max_pixels, options)
             except TSDSRError as error:
                 yield JobResult(job, "failed", error)
             except OSError as error:
@@ -115,15 +115,20 @@ def run_jobs(
                 yield JobResult(job, "done", notices=notices)
 
 
-def _restore_and_record(
+def restore_and_record(
     job: Job,
     restore: Restore,
     records: ResultRecords,
     made_from: MadeFrom,
-    max_pixels: int | None,
-    options: WriteOptions | None,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    options: WriteOptions | None = None,
 ) -> tuple[str, ...]:
     """Restore a file and record the result, even if an interruption follows its writing.
+
+    Args: see :func:`run_jobs`; ``made_from`` is that of this job.
+
+    Returns:
+        tuple of str: what was converted or dropped, and whether the record failed.
 
     Raises:
         TSDSRError: see :func:`restore_file`.
@@ -133,7 +138,12 @@ def _restore_and_record(
         notices = restore_file(job.image, job.destination, restore, max_pixels, options)
     finally:
         if _stamp(job.destination) != before:
-            notices = (*notices, *record(job.destination, records, made_from))
+            try:
+                noted = _record(job.destination, records, made_from)
+            except BaseException:  # a signal that arrives in between; a second line of the same record does no harm
+                _record(job.destination, records, made_from)
+                raise
+            notices = (*notices, *noted)
     return notices
 
 
@@ -146,7 +156,7 @@ def _stamp(path: Path) -> tuple[int, ...]:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def record(destination: Path, records: ResultRecords, made_from: MadeFrom) -> tuple[str, ...]:
+def _record(destination: Path, records: ResultRecords, made_from: MadeFrom) -> tuple[str, ...]:
     """Record a result that has been written; return a notice if that fails, because the result itself is sound."""
     if not destination.is_file():
         return ()  # it went into a pipe

@@ -11,7 +11,7 @@ from tsdsr.files import StrPath, as_path, require_writable_file
 from tsdsr.images.formats import image_format, require_codec
 from tsdsr.images.reading import DEFAULT_MAX_PIXELS
 from tsdsr.images.writing import WriteOptions
-from tsdsr.pipeline.batch import record, restore_file
+from tsdsr.pipeline.batch import restore_and_record
 from tsdsr.pipeline.jobs import Job, check_targets
 from tsdsr.pipeline.made_from import BatchSettings
 from tsdsr.pipeline.model_files import hash_of_model
@@ -85,8 +85,7 @@ def upscale_file(
     if not isinstance(model, SRPipeline):
         model = load_pipeline(model, device, dtype, engine=engine, provider=provider, fast=fast, pixels=job.pixels)
     restore = picture_restorer(model, chosen, seed, icc, on_tile)
-    notices = restore_file(job.image, job.destination, restore, max_pixels, written)
-    return (*notices, *record(job.destination, ResultRecords(), made_from))
+    return restore_and_record(job, restore, ResultRecords(), made_from, max_pixels, written)
 
 
 def _checked_job(source: Path, target: Path, options: RestoreOptions) -> Job:
