@@ -59,6 +59,9 @@ MAY_IMPORT = {
     "recipes": {"training", "data"},
     "evaluation": {"data", "images"},
     "study": {"data", "evaluation", "images"},
+    "serving": {"models", "pipeline", "runtimes", "images"},
+    "integrations": {"models", "pipeline", "runtimes", "images"},
+    "video": {"models", "pipeline", "runtimes", "images"},
     "cli": {
         "diffusion",
         "models",
@@ -72,6 +75,9 @@ MAY_IMPORT = {
         "recipes",
         "evaluation",
         "study",
+        "serving",
+        "integrations",
+        "video",
     },
 }
 """Package → packages it may import. Every package may also import the modules of ``EVERYONES``."""

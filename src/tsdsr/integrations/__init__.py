@@ -1,0 +1,1 @@
+"""What other programs need to use this package: spandrel, the model hub."""

@@ -1,0 +1,1 @@
+"""Videos: frames through a pipeline, everything else kept."""
