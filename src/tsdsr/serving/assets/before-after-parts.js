@@ -88,9 +88,9 @@ button, ::slotted(button), ::slotted(a) {
   display: inline-flex; align-items: center; justify-content: center; gap: .4rem; min-width: 2.75rem; height: 2.75rem; padding: 0 .6rem;
   border: 0; border-radius: .6rem; background: none; color: inherit; font: inherit; cursor: pointer; touch-action: manipulation;
 }
-button:disabled { opacity: .35; cursor: default; }
+button[aria-disabled="true"] { opacity: .35; cursor: default; }
 button[aria-pressed="true"] { background: #ffffff24; }
-@media (hover: hover) { button:hover:not(:disabled) { background: #ffffff1c; } }
+@media (hover: hover) { button:hover:not([aria-disabled="true"]) { background: #ffffff1c; } }
 button:focus-visible { outline: 2px solid var(--accent); outline-offset: -2px; }
 #hold { touch-action: none; user-select: none; -webkit-user-select: none; }
 #factor { min-width: 3.4rem; text-align: center; font-variant-numeric: tabular-nums; }

@@ -245,8 +245,8 @@ class BeforeAfter extends HTMLElement {
     divider.value = share;
     divider.setAttribute("aria-valuetext", `${share} % ${this.#label("before")}, ${100 - share} % ${this.#label("after")}`);
     factor.textContent = `${Math.round(this.zoom * 100)} %`;
-    this.#parts.smaller.disabled = this.#fitted;
-    this.#parts.larger.disabled = this.zoom >= MOST - 0.001;
+    this.#parts.smaller.ariaDisabled = this.#fitted; // not `disabled`, which takes the focus away
+    this.#parts.larger.ariaDisabled = this.zoom >= MOST - 0.001;
     this.#parts.all.setAttribute("aria-pressed", this.#fitted);
     this.#parts.actual.setAttribute("aria-pressed", Math.abs(this.zoom - 1) < 0.005);
   }
