@@ -27,8 +27,8 @@ class MiniLatents:
         scaling (float): latents of images in [-1, 1] are multiplied by it.
     """
 
-    patch: int
-    scaling: float
+    patch: int = 4
+    scaling: float = 1.72
 
     def encode(self, x: Array) -> Array:
         """Map images (B, 3, H, W) in [0, 1] to scaled latents (B, 3 patch², H/patch, W/patch)."""
@@ -46,9 +46,9 @@ class MiniLatents:
             ModelNotFoundError, WeightsError: the configuration is missing or wrong.
         """
         config, path = read_config(folder / "vae"), folder / "vae" / CONFIG
-        patch, scaling = config.get("patch_size", 4), config.get("scaling_factor", 1.72)
-        if patch != 4:
-            raise WeightsError(f"{path}: patch_size is {patch!r}, not 4 as in mini")
+        patch, scaling = config.get("patch_size", cls.patch), config.get("scaling_factor", cls.scaling)
+        if patch != cls.patch:
+            raise WeightsError(f"{path}: patch_size is {patch!r}, not {cls.patch} as in mini")
         if not isinstance(scaling, int | float) or scaling <= 0:
             raise WeightsError(f"{path}: scaling_factor is {scaling!r}, no positive number")
         return cls(patch, float(scaling))
