@@ -36,6 +36,7 @@ EVERYONES = {
     "wording",
     "out_of_memory",
     "unpickling",
+    "web",
 }
 MAY_IMPORT = {
     **{name: {"errors"} for name in EVERYONES},

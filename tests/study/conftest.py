@@ -93,7 +93,8 @@ def serving(folder: Path, **store_options: float) -> Iterator[int]:
     """Serve a study from a thread; yield the port."""
     pytest.importorskip("starlette")
     uvicorn = pytest.importorskip("uvicorn")
-    from tsdsr.study.server import StudyServer, bind
+    from tsdsr.study.server import StudyServer
+    from tsdsr.web import bind
 
     with closing(bind("127.0.0.1", 0)) as listener, closing(VoteStore(folder / VOTES, **store_options)) as store:
         app = StudyServer(Study.load(folder), folder, store).app

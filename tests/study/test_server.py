@@ -100,7 +100,7 @@ def test_pictures_belong_to_their_session(port: int) -> None:
 
 
 def test_a_port_in_use_is_reported(port: int) -> None:
-    from tsdsr.study.server import bind
+    from tsdsr.web import bind
 
     with pytest.raises(InvalidInputError, match=f"port {port} .*--port"):
         bind("127.0.0.1", port)

@@ -18,6 +18,7 @@ from tsdsr.cli.fold import fold
 from tsdsr.cli.graph import graph
 from tsdsr.cli.group import OneLineErrors
 from tsdsr.cli.models import convert, info
+from tsdsr.cli.serve import serve
 from tsdsr.cli.study import study_app
 from tsdsr.cli.train import train_app
 from tsdsr.cli.upscale import upscale
@@ -40,6 +41,7 @@ app.command()(evaluate)
 app.command()(compare)
 app.command()(bench)
 app.command()(figures)
+app.command()(serve)
 app.add_typer(data_app, name="data")
 app.add_typer(study_app, name="study")
 app.add_typer(train_app, name="train")

@@ -100,20 +100,30 @@ def read_size(path: StrPath | EncodedImage) -> tuple[int, int]:
     Raises:
         ImageReadError, MissingDependencyError: as :func:`read_picture`.
     """
+    return read_size_and_format(path)[:2]
+
+
+def read_size_and_format(path: StrPath | EncodedImage) -> tuple[int, int, str]:
+    """Read width and height as :func:`read_size` does, and the format, a value of :data:`tsdsr.images.formats.FORMATS`.
+
+    Raises:
+        ImageReadError, MissingDependencyError: as :func:`read_picture`.
+    """
     file = existing_image(path)
     with errors_named(file), pillow_prepared():
         if is_jxl(file.head(12)):
             require_codec(file.name, "JXL")
             header = read_jxl_header(file)
-            return header.width, header.height
+            return header.width, header.height, "JXL"
         opened, page = open_image(file)
         with opened or nullcontext() as image:
             if page is not None:
-                return page.upright_size
+                return *page.upright_size, "TIFF"
             assert image is not None
             # Pillow rotates a TIFF itself and reports the size after rotation.
             turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in range(5, 9)
-            return (image.height, image.width) if turned else image.size
+            width, height = (image.height, image.width) if turned else image.size
+            return width, height, "JPEG" if image.format == "MPO" else str(image.format)
 
 
 def is_plain(path: StrPath) -> bool:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
 from collections.abc import Callable
 from contextlib import closing
 from functools import lru_cache
@@ -23,12 +22,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tsdsr.errors import InvalidInputError, MissingDependencyError, install_extra
+from tsdsr.errors import MissingDependencyError, install_extra
 from tsdsr.files import StrPath
 from tsdsr.hashing import hash_text
 from tsdsr.study.blinding import plan_session
 from tsdsr.study.definition import VOTES, Study, check_pictures, picture_path
 from tsdsr.study.votes import DoubleVoteError, Vote, VoteStore, VotesUnavailableError
+from tsdsr.web import COMMON_HEADERS, CONTENT_POLICY, bind, shown_address
 
 try:
     import uvicorn
@@ -56,13 +56,7 @@ _ASSETS = {
     "/zoom.js": ("zoom.js", "text/javascript"),
 }
 
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+_HEADERS = {**COMMON_HEADERS, "Content-Security-Policy": CONTENT_POLICY.format(images="blob: data:")}
 
 
 class StudyServer:
@@ -184,24 +178,8 @@ def serve(folder: StrPath, host: str, port: int, on_ready: Callable[[str], None]
         # No access log: it would contain the voters' IP addresses.
         config = uvicorn.Config(app, access_log=False, log_level="warning", lifespan="off", ws="none")
         if on_ready is not None:  # the socket queues connections until the server accepts them
-            shown = f"[{host}]" if ":" in host else host
-            on_ready(f"http://{shown}:{listener.getsockname()[1]}/")
+            on_ready(shown_address(host, listener))
         uvicorn.Server(config).run(sockets=[listener])
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Open a listening socket.
-
-    Raises:
-        InvalidInputError: The port is in use, or the host is not an address of this machine.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        return socket.create_server((host, port), family=family, backlog=128)
-    except (OSError, OverflowError) as error:
-        raise InvalidInputError(
-            f"cannot listen at {host}, port {port} ({error}); choose others with --host and --port"
-        ) from error
 
 
 def _json(content: Any, status: int = 200) -> JSONResponse:

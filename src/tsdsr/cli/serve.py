@@ -1,0 +1,103 @@
+"""``tsdsr serve``."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+from tsdsr.cli.common import DtypeChoice, errors_reported
+from tsdsr.cli.upscale_options import EngineChoice
+from tsdsr.errors import InvalidInputError
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is every network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8787,
+    model: Annotated[str, typer.Option(help="'mini', a pipeline or exported folder, or a hub id.")] = "mini",
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="TSDSR_TOKEN", show_envvar=True, help="What clients must present; better in the variable."),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A name of the server, such as a proxy's; repeatable.")
+    ] = None,
+    queue: Annotated[int, typer.Option(min=1, help="Pictures that wait; further ones are refused.")] = 32,
+    max_upload: Annotated[str, typer.Option(metavar="SIZE", help="Largest upload.")] = "200MB",
+    max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of the largest input.")] = 50_000_000,
+    max_result_pixels: Annotated[int, typer.Option(min=1, help="Pixels of the largest result.")] = 200_000_000,
+    max_disk: Annotated[str, typer.Option(metavar="SIZE", help="Uploads and results together.")] = "4GB",
+    timeout: Annotated[float, typer.Option(help="Seconds that a picture may take.")] = 600,
+    keep: Annotated[float, typer.Option(help="Seconds that a result is kept.")] = 3600,
+    stop: Annotated[float, typer.Option(help="Seconds for the picture in work once the server is to stop.")] = 30,
+    engine: Annotated[EngineChoice, typer.Option(help="What runs the model.")] = EngineChoice.auto,
+    provider: Annotated[str, typer.Option(help="Of ONNX Runtime, see 'tsdsr upscale --help'.")] = "auto",
+    fast: Annotated[bool, typer.Option("--fast", help="8-bit arithmetic for mini, on processors with VNNI.")] = False,
+    device: Annotated[str, typer.Option(help="Of PyTorch or OpenVINO.")] = "auto",
+    dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the network.")] = DtypeChoice.auto,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default one per core.")] = None,
+    open: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Serve a page and an HTTP interface until interrupted."""
+    with errors_reported():
+        from contextlib import suppress
+
+        from tsdsr.pipeline.sr_pipeline import SRPipeline
+        from tsdsr.serving.server import serve as run
+        from tsdsr.serving.settings import ServeSettings
+
+        settings = ServeSettings(
+            host,
+            port,
+            token or None,
+            tuple(allow_host or ()),
+            model,
+            queue,
+            parse_size("--max-upload", max_upload),
+            max_pixels,
+            max_result_pixels,
+            parse_size("--max-disk", max_disk),
+            timeout,
+            result_seconds=keep,
+            stop_seconds=stop,
+        )
+        if settings.token is None and not settings.is_local:
+            typer.echo(
+                f"WARNING: everyone who reaches {host} can use this server: it has no token. "
+                "Set TSDSR_TOKEN, or listen at 127.0.0.1.",
+                err=True,
+            )
+
+        def load() -> SRPipeline:
+            from tsdsr.runtimes.open_model import load_pipeline
+
+            return load_pipeline(
+                model, device, dtype.value, engine=engine.value, provider=provider, fast=fast, threads=threads,
+                say=lambda text: typer.echo(text, err=True),
+            )  # fmt: skip
+
+        def ready(address: str) -> None:
+            typer.echo(f"serving {address} (Ctrl+C ends)")
+            if open:
+                from webbrowser import open_new_tab
+
+                open_new_tab(address)
+
+        with suppress(KeyboardInterrupt):
+            run(load, settings, ready)
+
+
+def parse_size(option: str, text: str) -> int:
+    """Parse a number of bytes, such as "200MB".
+
+    Raises:
+        InvalidInputError: ``text`` has another form.
+    """
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kKMG]?B)?", text.strip(), re.ASCII)
+    size = 0 if found is None else round(float(found[1]) * _UNITS[(found[2] or "").upper()])
+    if size < 1:
+        raise InvalidInputError(f"{option} takes a size, such as 200MB or 4GB, got {text[:40]!r}")
+    return size

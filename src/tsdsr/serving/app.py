@@ -1,0 +1,114 @@
+"""The web application: page, routes, errors and security around one queue."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from mimetypes import guess_type
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from tsdsr import __version__
+from tsdsr.pipeline.sr_pipeline import SRPipeline
+from tsdsr.serving.api import router
+from tsdsr.serving.job_queue import JobQueue
+from tsdsr.serving.metrics import Metrics
+from tsdsr.serving.options import invalid_options
+from tsdsr.serving.problems import ProblemError
+from tsdsr.serving.security import Guard, Sessions
+from tsdsr.serving.settings import ServeSettings
+from tsdsr.serving.worker import Worker
+
+_ASSETS = "assets"
+_TEXT = ("text/", "application/json", "application/javascript", "application/manifest+json", "image/svg+xml")
+
+
+def create_app(pipe: SRPipeline, settings: ServeSettings | None = None) -> FastAPI:
+    """Make the web application. Its queue works while the application's lifespan lasts.
+
+    Args:
+        pipe (SRPipeline): the model, see :func:`tsdsr.load_pipeline`.
+        settings (ServeSettings | None): limits and security.
+
+    Raises:
+        FileWriteError: the folder for temporary files cannot be written.
+    """
+    settings, metrics, sessions = settings or ServeSettings(), Metrics(), Sessions()
+    queue = JobQueue(pipe, settings, metrics)
+    worker = Worker(pipe, queue)
+
+    def stop() -> None:
+        queue.close()
+        worker.join(settings.stop_seconds)
+        queue.spool.close()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        queue.start()
+        worker.start()
+        yield
+        await run_in_threadpool(stop)
+
+    app = FastAPI(
+        title="tsdsr",
+        version=__version__,
+        description="Restores and enlarges photographs with one step of a diffusion model.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.queue, app.state.sessions = queue, sessions
+    app.include_router(router)
+    app.add_route("/", _page, include_in_schema=False)
+    app.add_route("/assets/{path:path}", _page, include_in_schema=False)
+    app.add_exception_handler(ProblemError, _answer_problem)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(ClientDisconnect, _answer_gone)
+    app.add_exception_handler(Exception, _answer_failure)
+    app.add_middleware(Guard, settings=settings, sessions=sessions, metrics=metrics)
+    return app
+
+
+async def _page(request: Request) -> Response:
+    """Send a file of the page."""
+    parts = (request.path_params.get("path") or "index.html").split("/")
+    file = files("tsdsr.serving").joinpath(_ASSETS, *parts)
+    if any(part in ("", ".", "..") or "\\" in part for part in parts) or not file.is_file():
+        raise ProblemError("not-found", "There is no such file.")
+    kind = guess_type(parts[-1])[0] or "application/octet-stream"
+    return Response(file.read_bytes(), media_type=f"{kind}; charset=utf-8" if kind.startswith(_TEXT) else kind)
+
+
+async def _answer_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return error.response()
+
+
+async def _answer_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return invalid_options(error.errors()).response()
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    names = {404: "not-found", 405: "method-not-allowed"}
+    details = {404: "Look at /openapi.json.", 405: "The header Allow names the methods."}
+    name = names.get(error.status_code, "bad-request")
+    return ProblemError(name, details.get(error.status_code, str(error.detail)), error.headers or {}).response()
+
+
+async def _answer_gone(request: Request, error: Exception) -> Response:
+    """Nobody receives this answer."""
+    return ProblemError("bad-request", "The upload ended before its end.").response()
+
+
+async def _answer_failure(request: Request, error: Exception) -> Response:
+    """The error itself goes to the log."""
+    return ProblemError("internal-error", "The server failed at this request; its log says why.").response()

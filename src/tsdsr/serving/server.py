@@ -1,0 +1,77 @@
+"""Run the web server until a signal stops it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from types import FrameType
+
+import uvicorn
+
+from tsdsr.pipeline.sr_pipeline import SRPipeline
+from tsdsr.serving.app import create_app
+from tsdsr.serving.job_queue import JobQueue
+from tsdsr.serving.settings import ServeSettings
+from tsdsr.web import bind, shown_address
+
+logger = logging.getLogger(__name__)
+
+MOST_CONNECTIONS = 1000
+_LAST_ANSWERS_SECONDS = 5
+
+
+def serve(
+    load: Callable[[], SRPipeline], settings: ServeSettings, on_ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve until interrupted. The port is taken before the model is loaded.
+
+    Args:
+        load (callable): loads the model.
+        settings (ServeSettings): address, limits and security.
+        on_ready (callable | None): called with the URL of the page once it can be opened.
+
+    Raises:
+        InvalidInputError: the port is in use, or the host is not an address of this machine.
+        TSDSRError: the model cannot be loaded, or the folder for temporary files cannot be written.
+    """
+    with closing(bind(settings.host, settings.port)) as listener:
+        app = create_app(load(), settings)
+        config = uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="on",
+            access_log=False,  # it would contain the clients' addresses
+            log_level="warning",
+            server_header=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
+        )
+        if on_ready is not None:  # the socket queues connections until the server accepts them
+            on_ready(shown_address(settings.host, listener))
+        _Server(config, app.state.queue, settings).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """A server that finishes the picture in work before it ends."""
+
+    def __init__(self, config: uvicorn.Config, queue: JobQueue, settings: ServeSettings) -> None:
+        super().__init__(config)
+        self._queue, self._seconds = queue, settings.stop_seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop: the first signal gracefully, a second one at once."""
+        if self._captured_signals:
+            super().handle_exit(sig, frame)
+            return
+        self._captured_signals.append(sig)
+        threading.Thread(target=self._finish, daemon=True).start()
+
+    def _finish(self) -> None:
+        """Answer on, but take no work, until the picture in work is finished."""
+        self._queue.stop()
+        if not self._queue.wait_until_idle(self._seconds):
+            logger.warning("the picture in work was not finished within %g s and is cancelled", self._seconds)
+        self.should_exit = True
