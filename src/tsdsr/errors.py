@@ -15,6 +15,7 @@
     │   ├── ModelNotFoundError              no such name, folder or hub id
     │   ├── GatedModelError                 the hub requires a login or an accepted licence
     │   └── WeightsError                    weight files exist, but keys or shapes do not match
+    ├── HubError                            the model hub refuses an upload or cannot be reached
     ├── OutOfMemoryError                    too little memory, or space for temporary files
     ├── MissingDependencyError (ImportError)  an optional extra is not installed
     └── TrainingError                       a run cannot start, resume or continue
@@ -85,6 +86,10 @@ class GatedModelError(ModelError):
 
 class WeightsError(ModelError):
     """Weight files exist, but their keys or shapes do not match the model."""
+
+
+class HubError(TSDSRError):
+    """The model hub refuses an upload, or cannot be reached."""
 
 
 class OutOfMemoryError(TSDSRError):

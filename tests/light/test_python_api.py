@@ -100,3 +100,16 @@ def test_a_mini_without_its_graph_says_how_to_make_it(tmp_path: Path, tried_impo
     assert (code, output) == (2, "error: making a graph needs the package onnx: run pip install onnx\n")
     assert set(tried_imports) == {"onnx"}
     tried_imports.clear()
+
+
+def test_the_model_hub_names_its_extra(tmp_path: Path, tried_imports: list[str]) -> None:
+    needs = r"needs huggingface_hub: run pip install '\.\[hub\]' in the checkout of tsdsr"
+    with pytest.raises(MissingDependencyError, match=f"someone/mini@v1: .*a model on the hub {needs}"):
+        load_pipeline("someone/mini@v1")
+    with pytest.raises(MissingDependencyError, match=f"uploading {needs}"):
+        load_pipeline("mini").push_to_hub("someone/mini")
+    code, output = run("push", resolve_model("mini"), "someone/mini")
+    assert code == 2
+    assert output == "error: uploading needs huggingface_hub: run pip install '.[hub]' in the checkout of tsdsr\n"
+    assert set(tried_imports) == {"huggingface_hub"}
+    tried_imports.clear()

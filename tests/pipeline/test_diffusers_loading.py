@@ -4,14 +4,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from unittest.mock import MagicMock
 
 import pytest
 import torch
-from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from tsdsr.devices import choose_device, choose_dtype
-from tsdsr.errors import GatedModelError, ModelError, ModelNotFoundError
+from tsdsr.errors import ModelError, ModelNotFoundError
 from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
 
 
@@ -35,25 +33,6 @@ def test_folders_without_a_usable_index(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text("{")
     with pytest.raises(ModelError, match="not a valid pipeline index"):
         load_diffusers_pipeline(tmp_path)
-
-
-def test_hub_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    response = MagicMock(headers={})
-
-    def failing(error: Exception) -> object:
-        def download(repo_id: str, allow_patterns: object) -> str:
-            raise error
-
-        return download
-
-    for error, expected, message in (
-        (GatedRepoError("gated", response=response), GatedModelError, "accept its licence"),
-        (RepositoryNotFoundError("gone", response=response), ModelNotFoundError, "no such model on the hub"),
-        (LocalEntryNotFoundError("offline"), ModelNotFoundError, "cannot be reached"),
-    ):
-        monkeypatch.setattr("huggingface_hub.snapshot_download", failing(error))
-        with pytest.raises(expected, match=message):
-            load_diffusers_pipeline("owner/name")
 
 
 def test_devices_and_precisions() -> None:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -139,9 +140,11 @@ def test_a_cached_export_is_opened_as_asked(mini: Path, monkeypatch: pytest.Monk
     made: list[tuple[object, ...]] = []
     opened: list[tuple[object, ...]] = []
     monkeypatch.setattr(open_model, "cached_export", lambda *given: made.append(given[:3]) or mini)
-    monkeypatch.setattr(open_model, "load_exported", lambda *given: opened.append(given))
+    exported = SimpleNamespace(folder=Path("cache"))
+    monkeypatch.setattr(open_model, "load_exported", lambda *given: opened.append(given) or exported)
     provider = "cpu" if engine == "onnx" else "auto"
-    load_pipeline(mini, "cpu", "float16", engine=engine, threads=3, provider=provider)
+    pipe = load_pipeline(mini, "cpu", "float16", engine=engine, threads=3, provider=provider)
+    assert pipe.folder == mini
     assert made == [(mini, engine, "fp16")]
     assert opened == [(mini, "cpu", "float16", 3, provider)]
 

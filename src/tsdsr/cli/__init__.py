@@ -18,6 +18,7 @@ from tsdsr.cli.fold import fold
 from tsdsr.cli.graph import graph
 from tsdsr.cli.group import OneLineErrors
 from tsdsr.cli.models import convert, info
+from tsdsr.cli.push import push
 from tsdsr.cli.serve import serve
 from tsdsr.cli.study import study_app
 from tsdsr.cli.train import train_app
@@ -37,6 +38,7 @@ app.command()(export)
 app.command()(fold)
 app.command()(graph)
 app.command()(info)
+app.command()(push)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(bench)

@@ -95,12 +95,13 @@ def upscale(
             batch = _Batch(inputs, output, parse_format(format), model, settings, overwrite)
             jobs = batch.jobs
             if batch.pending:
-                check_model(model, options, seed, engine.value, preset is PresetChoice.upstream)
+                check_model(batch.model, options, seed, engine.value, preset is PresetChoice.upstream)
                 if preset is PresetChoice.upstream:
-                    restore = _upstream_restore(_open_diffusers(model, device, dtype, quantize, compile), options, icc)
+                    whole = _open_diffusers(batch.model, device, dtype, quantize, compile)
+                    restore = _upstream_restore(whole, options, icc)
                 else:
                     pixels = sum(job.pixels for job in batch.pending)
-                    pipe = _open(model, engine, provider, fast, device, dtype, quantize, compile, pixels)
+                    pipe = _open(batch.model, engine, provider, fast, device, dtype, quantize, compile, pixels)
                     restore = _restore(pipe, options, seed, icc, bars)
             batch.run(restore, max_pixels, counts, bars)
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or another signal that ends the command
@@ -112,7 +113,7 @@ def upscale(
 
 
 class _Batch:
-    """The jobs of a command, and the records of their results."""
+    """The jobs of a command, their model, and the records of their results."""
 
     def __init__(
         self,
@@ -126,14 +127,16 @@ class _Batch:
         from tsdsr.images.listing import describe_skipped
         from tsdsr.pipeline.jobs import check_targets, pending, plan_jobs, settle_jobs
         from tsdsr.pipeline.made_from import is_restored
-        from tsdsr.pipeline.model_files import hash_of_model
+        from tsdsr.pipeline.model_files import hash_of_model, local_folder, resolve_model
         from tsdsr.result_records import ResultRecords
 
         self.records = ResultRecords()
         plan = plan_jobs(inputs, output, suffix, lambda path: is_restored(path, self.records))
         if plan.skipped:
             typer.echo(f"note: left out: {describe_skipped(plan.skipped)}", err=True)
-        self.settings = replace(settings, model=hash_of_model(model))
+        # One on the hub is looked up once, so that all of the command is about one revision.
+        self.model = str(resolve_model(model)) if local_folder(model) is None else model
+        self.settings = replace(settings, model=hash_of_model(self.model))
         jobs = settle_jobs(plan.jobs, self.records, self.settings.made_from, overwrite)
         self.jobs = check_targets(jobs, settings.restore)
         self.pending = pending(self.jobs)

@@ -58,7 +58,7 @@ Output = Annotated[
     str,
     typer.Option("-o", "--output", help="Output folder, or file for a single input file; '-' is the standard output."),
 ]
-Model = Annotated[str, typer.Option(help="'mini', a pipeline or exported folder, or a hub id.")]
+Model = Annotated[str, typer.Option(help="'mini', a pipeline or exported folder, or a hub id: OWNER/NAME[@REVISION].")]
 Scale = Annotated[float, typer.Option(help="Enlargement from 1 to 8, fractions allowed.")]
 Target = Annotated[str | None, typer.Option(metavar="WxH", help="Size of the result instead of a scale; see --fit.")]
 Fit = Annotated[

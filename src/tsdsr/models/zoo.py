@@ -64,6 +64,7 @@ class ModelSpec:
         vae_lora_targets (tuple): the same for the autoencoder's encoder.
         text_parts (tuple): text encoders.
         hub_id (str | None): hub id under which the base model is published.
+        licence (mapping): the base model's licence, in the fields of a model card on the hub.
     """
 
     name: str
@@ -83,6 +84,7 @@ class ModelSpec:
     vae_lora_targets: tuple[str, ...] = ()
     text_parts: tuple[TextPart, ...] = ()
     hub_id: str | None = None
+    licence: Mapping[str, str] = field(default_factory=_frozen)
     min_tile: int = 512
     tile_overlap: int = 96
     tile_bytes: float = 4000.0
@@ -188,6 +190,11 @@ def _sd3(name: str, transformer: Mapping[str, Any], hub_id: str) -> ModelSpec:
         vae_lora_targets=_ENCODER_LORA,
         text_parts=SD3_TEXT,
         hub_id=hub_id,
+        licence=_frozen(
+            license="other",
+            license_name="stabilityai-ai-community",
+            license_link=f"https://huggingface.co/{hub_id}/blob/main/LICENSE.md",
+        ),
     )
 
 
@@ -210,6 +217,7 @@ def _sd2(name: str, prediction: str, native_size: int, hub_id: str) -> ModelSpec
         vae_lora_targets=_ENCODER_LORA,
         text_parts=SD2_TEXT,
         hub_id=hub_id,
+        licence=_frozen(license="openrail++"),
     )
 
 

@@ -19,7 +19,7 @@ from tsdsr.models.network_folders import full_config, load_part, require_finite
 from tsdsr.models.parts_check import check_parts, check_prompt
 from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline, require_diffusers_pipeline
-from tsdsr.pipeline.model_files import fetch_from_hub
+from tsdsr.pipeline.hub import fetch_files, parse_name
 
 
 def convert_released(
@@ -54,7 +54,11 @@ def convert_released(
     vae_lora = read_released_lora(lora / "vae.safetensors")
     folder = Path(base)
     if not folder.is_dir():  # the text encoders, most of the download, are not needed
-        folder = fetch_from_hub(os.fspath(base), [f"{spec.denoiser_subfolder}/*", "vae/*"])
+        name = parse_name(os.fspath(base))
+        if name is None:
+            raise ModelNotFoundError(f"{base}: no such folder, and no hub id 'owner/name'")
+        parts = (spec.denoiser_subfolder, "vae")
+        folder = fetch_files(name, tuple(f"{part}/*.{suffix}" for part in parts for suffix in ("json", "safetensors")))
     part = folder / spec.denoiser_subfolder
     check_prompt(spec, full_config(spec.denoiser_class, part), prompt, str(embeddings))
     denoiser = load_part(spec.denoiser_class, part)

@@ -17,10 +17,7 @@ from tsdsr.models.network_folders import load_part
 from tsdsr.models.parts_check import check_parts
 from tsdsr.models.zoo import SPECS, ModelSpec
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
-from tsdsr.pipeline.model_files import MODEL_INDEX, is_exported, require_index, resolve_model
-
-PARTS = ("denoiser", "vae", "prompt")
-"""Parts of a pipeline: subfolders of its folder."""
+from tsdsr.pipeline.model_files import MODEL_INDEX, PARTS, is_exported, require_index, resolve_model
 
 
 def load_diffusers_pipeline(
@@ -72,7 +69,28 @@ def read_pipeline(folder: StrPath, dtype: torch.dtype) -> OneStepSRPipeline:
     spec, classes = check_pipeline_folder(folder)
     parts = {name: load_part(model_class, folder / name, dtype) for name, model_class in classes.items()}
     check_parts(spec, parts["denoiser"], parts["vae"], parts["prompt"], str(folder))
-    return OneStepSRPipeline(**parts, model=spec.name)
+    pipe = OneStepSRPipeline(**parts, model=spec.name)
+    pipe.folder = folder
+    return pipe
+
+
+def is_as_stored(pipe: OneStepSRPipeline, folder: Path) -> bool:
+    """Return whether the networks of a pipeline are still those of the folder it was loaded from, but for their dtype.
+
+    They are not after folding, quantising, compiling, or training.
+
+    Raises:
+        ModelNotFoundError, ModelError, WeightsError, OutOfMemoryError: the folder cannot be read any more.
+    """
+    _, classes = check_pipeline_folder(folder)
+    for name, model_class in classes.items():
+        own = getattr(pipe, name)
+        if type(own) is not model_class:
+            return False
+        kept, held = load_part(model_class, folder / name, pipe.dtype).state_dict(), own.state_dict()
+        if kept.keys() != held.keys() or not all(torch.equal(kept[key], held[key].cpu()) for key in kept):
+            return False
+    return True
 
 
 def check_pipeline_folder(folder: StrPath) -> tuple[ModelSpec, dict[str, type[ModelMixin]]]:

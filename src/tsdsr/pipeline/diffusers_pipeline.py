@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -78,6 +79,20 @@ class OneStepSRPipeline(TorchPipeline, DiffusionPipeline):
         DiffusionPipeline.save_pretrained(self, save_directory, **kwargs)
         for weights in Path(save_directory).glob("*/*.safetensors"):  # safetensors creates private files
             weights.chmod(stat.S_IMODE(weights.with_name("config.json").stat().st_mode))
+
+    @contextmanager
+    def _folder_to_push(self) -> Iterator[Path]:
+        """Yield the folder that the pipeline was loaded from or, if its networks changed since, a new one."""
+        from tsdsr.pipeline.convert import save_pipeline
+        from tsdsr.pipeline.diffusers_loading import is_as_stored
+
+        if self.folder is not None and is_as_stored(self, self.folder):
+            yield self.folder
+            return
+        with tempfile.TemporaryDirectory(prefix="tsdsr-push-") as temporary:
+            folder = Path(temporary) / (self.spec.name if self.folder is None else self.folder.name)
+            save_pipeline(self, folder, self.dtype)
+            yield folder
 
     @cached_property
     def spec(self) -> ModelSpec:

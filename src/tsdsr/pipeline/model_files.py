@@ -7,7 +7,7 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
-from tsdsr.errors import GatedModelError, MissingDependencyError, ModelNotFoundError, install_extra
+from tsdsr.errors import InvalidInputError, ModelNotFoundError
 from tsdsr.files import StrPath
 from tsdsr.hashing import hash_model
 from tsdsr.models.zoo import SPECS
@@ -24,8 +24,14 @@ MINI_GRAPH = "denoiser/model.onnx"
 MINI_FAST_GRAPH = "denoiser/model.int8.onnx"
 """The same with 8-bit arithmetic."""
 
+PARTS = ("denoiser", "vae", "prompt")
+"""Parts of a pipeline: subfolders of its folder."""
+
 EXPORT_INDEX = "tsdsr.json"
 """Index file of a folder made by ``tsdsr export``, in place of :data:`MODEL_INDEX`."""
+
+GRAPHS = ("encoder", "denoiser", "decoder")
+"""The graphs of an exported pipeline."""
 
 
 def local_folder(model: StrPath) -> Path | None:
@@ -36,62 +42,42 @@ def local_folder(model: StrPath) -> Path | None:
     return Path(name) if os.path.isdir(name) else None
 
 
-def resolve_model(model: StrPath) -> Path:
-    """Return the local folder of a model; a hub id is downloaded first.
+def resolve_model(model: StrPath, revision: str | None = None) -> Path:
+    """Return the local folder of a model; one on the hub, "owner/name" or "owner/name@revision", is downloaded first.
+
+    Args:
+        model (str | PathLike): name, folder or hub id.
+        revision (str | None): branch, tag or commit of a model on the hub; None is the main branch.
 
     Raises:
-        ModelNotFoundError, GatedModelError: see :func:`fetch_from_hub`.
+        InvalidInputError: a revision is given for a model that is not on the hub, or two of them.
+        ModelNotFoundError, GatedModelError, ModelError, MissingDependencyError: see
+            :func:`~tsdsr.pipeline.hub.fetch_model`.
     """
+    from tsdsr.pipeline.hub import fetch_model, parse_name
+
     name = os.fspath(model)
     folder = local_folder(model)
     if folder is not None:
+        if revision is not None:
+            raise InvalidInputError(f"{name}: only a model on the hub has revisions; leave out {revision!r}")
         return folder
     if name in SPECS:
         raise ModelNotFoundError(
             f"{name!r} is a base model, not a one-step student. Download {SPECS[name].hub_id} and the released LoRA, "
             f"make a pipeline with 'tsdsr convert', and pass its folder"
         )
-    if os.path.isabs(name) or name.startswith((".", "~")) or name.count("/") != 1:
+    on_hub = None if os.path.isabs(name) else parse_name(name)
+    if on_hub is None:
         known = ", ".join(PACKAGED_MODELS)
-        raise ModelNotFoundError(f"{name}: no such model; give {known}, an existing folder, or a hub id 'owner/name'")
-    return fetch_from_hub(name)
-
-
-def fetch_from_hub(repo_id: str, patterns: list[str] | None = None) -> Path:
-    """Download a hub repository, or only its files that match ``patterns``, unless cached.
-
-    Raises:
-        ModelNotFoundError: unknown repository, or no connection and nothing cached.
-        GatedModelError: access has not been granted.
-        MissingDependencyError: huggingface_hub is not installed.
-    """
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import (
-            GatedRepoError,
-            HfHubHTTPError,
-            HFValidationError,
-            LocalEntryNotFoundError,
-            RepositoryNotFoundError,
+        raise ModelNotFoundError(
+            f"{name}: no such model; give {known}, an existing folder, or a hub id 'owner/name', 'owner/name@revision'"
         )
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{repo_id}: no such folder here, and a model on the hub needs huggingface_hub: {install_extra('torch')}"
-        ) from error
-    try:
-        return Path(snapshot_download(repo_id, allow_patterns=patterns))
-    except GatedRepoError as error:
-        raise GatedModelError(
-            f"{repo_id} is gated: accept its licence on its hub page, run 'hf auth login', and try again"
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelNotFoundError(
-            f"{repo_id}: no such folder here and no such model on the hub (a private one needs 'hf auth login')"
-        ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise ModelNotFoundError(
-            f"{repo_id}: no such folder here, and the hub cannot be reached; check the name or the connection"
-        ) from error
+    if revision is not None:
+        if on_hub.revision not in (None, revision):
+            raise InvalidInputError(f"{name}: names another revision than {revision!r}; give one of them")
+        on_hub = on_hub._replace(revision=revision)
+    return fetch_model(on_hub)
 
 
 def hash_of_model(model: StrPath) -> str:

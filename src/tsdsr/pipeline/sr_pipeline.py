@@ -10,11 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tsdsr.arrays import Array, ArrayDevice
+from tsdsr.errors import InvalidInputError
 from tsdsr.models.zoo import ModelSpec
 from tsdsr.out_of_memory import memory_reported
 from tsdsr.pipeline.canvas import make_canvas
@@ -61,6 +63,9 @@ class SRPipeline(ABC):
 
     engine: str
     """What runs the model: "torch", "onnx" or "openvino"."""
+
+    folder: Path | None = None
+    """Folder that the model was loaded from."""
 
     @property
     @abstractmethod
@@ -177,6 +182,44 @@ class SRPipeline(ABC):
         result = make_canvas((*chosen.size(*pixels.shape[:2]), pixels.shape[2]), pixels.dtype)
         self._restore_into(result.transpose(2, 0, 1)[None], x, chosen, generator, on_tile)
         return result
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        commit_message: str | None = None,
+    ) -> str:
+        """Upload the model to the hub; ``load_pipeline(repo_id)`` loads it from there.
+
+        What is uploaded is the folder that the model was loaded from: configuration, weights as safetensors, graphs
+        and model card. A :class:`~tsdsr.pipeline.diffusers_pipeline.OneStepSRPipeline` whose networks changed since
+        (folding, training), or that was loaded otherwise, is stored first, in its present precision.
+
+        Args: see :func:`~tsdsr.pipeline.hub.push_folder`.
+
+        Returns:
+            str: address of the commit.
+
+        Raises:
+            InvalidInputError: the folder is not known, or as :func:`~tsdsr.pipeline.hub.push_folder`.
+            ModelNotFoundError, GatedModelError, HubError, MissingDependencyError: see there.
+        """
+        from tsdsr.pipeline.hub import check_push, push_folder
+
+        check_push(repo_id, revision)
+        with self._folder_to_push() as folder:
+            return push_folder(
+                folder, repo_id, private=private, revision=revision, token=token, commit_message=commit_message
+            )
+
+    @contextmanager
+    def _folder_to_push(self) -> Iterator[Path]:
+        if self.folder is None:
+            raise InvalidInputError(f"{type(self).__name__}: was not loaded from a folder, so there is none to upload")
+        yield self.folder
 
     def plan(self, size: tuple[int, int], tile: Tile = "auto", overlap: int | None = None, batch: int = 1) -> TilePlan:
         """Plan tiles for a result of ``size``; arguments as in :func:`plan_tiles`.

@@ -145,4 +145,6 @@ def load_torch_mini(folder: Path, device: str | torch.device = "auto", dtype: st
     label = prompt_label(folder, network.prompt_embedding.num_embeddings)
     if chosen.type == "cpu":
         network.to(memory_format=torch.channels_last)
-    return TorchMini(network.to(chosen), MiniLatents.read(folder), label)
+    pipe = TorchMini(network.to(chosen), MiniLatents.read(folder), label)
+    pipe.folder = folder
+    return pipe

@@ -16,8 +16,8 @@ import torch
 from tsdsr.errors import InvalidInputError
 from tsdsr.files import StrPath, atomic_folder, require_new
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline, require_diffusers_pipeline
-from tsdsr.pipeline.model_files import EXPORT_INDEX
-from tsdsr.runtimes.export_index import BACKENDS, GRAPHS, Backend, ExportIndex
+from tsdsr.pipeline.model_files import EXPORT_INDEX, GRAPHS
+from tsdsr.runtimes.export_index import BACKENDS, Backend, ExportIndex
 from tsdsr.runtimes.graph_openers import import_openvino
 from tsdsr.runtimes.graphs import GraphInfo, write_onnx
 

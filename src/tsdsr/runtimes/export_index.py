@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from tsdsr.errors import ModelError, ModelNotFoundError
 from tsdsr.files import StrPath
 from tsdsr.models.zoo import get_spec
-from tsdsr.pipeline.model_files import EXPORT_INDEX
+from tsdsr.pipeline.model_files import EXPORT_INDEX, GRAPHS
 
 Backend = Literal["onnx", "openvino"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
@@ -19,9 +19,6 @@ BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 SUFFIXES: dict[Backend, str] = {"onnx": ".onnx", "openvino": ".xml"}
 """File suffix of each runtime's graphs."""
-
-GRAPHS = ("encoder", "denoiser", "decoder")
-"""The graphs of an exported pipeline."""
 
 STORED = ("fp32", "fp16")
 """Supported precisions of an export."""

@@ -11,9 +11,10 @@ from tsdsr.errors import InvalidInputError
 from tsdsr.files import StrPath
 from tsdsr.measuring import stage
 from tsdsr.models.zoo import ModelSpec, get_spec
+from tsdsr.pipeline.model_files import GRAPHS
 from tsdsr.pipeline.noise import Noise
 from tsdsr.pipeline.sr_pipeline import SRPipeline
-from tsdsr.runtimes.export_index import GRAPHS, ExportIndex
+from tsdsr.runtimes.export_index import ExportIndex
 from tsdsr.runtimes.graph_calls import Graph, each
 from tsdsr.runtimes.graph_openers import opener, runtime_dtype
 
@@ -110,6 +111,8 @@ def load_exported(
     precision = runtime_dtype(index.backend, index.dtype, dtype, device)
     open_graph = opener(index.backend, device, precision, provider, threads)
     encoder, denoiser, decoder = (open_graph(index.graph(folder, name)) for name in GRAPHS)
-    return ExportedPipeline(
+    pipe = ExportedPipeline(
         encoder, denoiser, decoder, index.scaling_factor, get_spec(index.model), precision, index.backend
     )
+    pipe.folder = folder
+    return pipe

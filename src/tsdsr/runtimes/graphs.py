@@ -97,7 +97,7 @@ _PARTS: dict[str, tuple[type[nn.Module], str, str]] = {
 
 @torch.no_grad()
 def write_onnx(pipe: OneStepSRPipeline, name: str, path: StrPath) -> GraphInfo:
-    """Write one of :data:`~tsdsr.runtimes.export_index.GRAPHS`.
+    """Write one of :data:`~tsdsr.pipeline.model_files.GRAPHS`.
 
     Args:
         pipe (OneStepSRPipeline): on the CPU; the precision of its networks becomes the graph's. It is not changed.

@@ -79,7 +79,9 @@ def load_onnx_mini(folder: Path, provider: str = "auto", threads: int | None = N
     # checked before ONNX Runtime reads other weights at the graph's positions
     if hash_of_weights(folder).encode() not in _content(path):
         raise WeightsError(f"{path}: was made for other weights, or is incomplete; {remedy}")
-    return OnnxMini(sessions.open_graph(path, compare=True, remedy=remedy), latents)
+    pipe = OnnxMini(sessions.open_graph(path, compare=True, remedy=remedy), latents)
+    pipe.folder = folder
+    return pipe
 
 
 def _content(path: Path) -> bytes:

@@ -61,11 +61,13 @@ def load_pipeline(
     pixels: int | None = None,
     cache: StrPath | None = None,
     say: Callable[[str], None] = lambda _: None,
+    revision: str | None = None,
 ) -> SRPipeline:
     """Load a model for restoring.
 
     Args:
-        model (str | PathLike): "mini" (comes with the package), a pipeline folder, an exported folder, or a hub id.
+        model (str | PathLike): "mini" (comes with the package), a pipeline folder, an exported folder, or a model on
+            the hub, "owner/name" or "owner/name@revision", which is downloaded once.
         device: "auto", or a device of torch ("cpu", "cuda", "cuda:1", "mps") or OpenVINO ("cpu", "gpu", "npu").
         dtype: "auto", "fp32", "fp16" or "bf16"; see :func:`~tsdsr.devices.choose_dtype`. ONNX Runtime computes in the
             precision of the graph, float32 for `mini`.
@@ -78,6 +80,7 @@ def load_pipeline(
         pixels (int | None): pixels of all results to make, if known; a small job does not wait for torch's import.
         cache (str | PathLike | None): folder of cached exports; default: ``$TSDSR_CACHE``, then ``~/.cache/tsdsr``.
         say (callable): called with a message when an export begins.
+        revision (str | None): branch, tag or commit of a model on the hub; None is the main branch.
 
     Returns:
         SRPipeline: call it as ``load_pipeline()(image, scale=4).images``.
@@ -92,7 +95,7 @@ def load_pipeline(
     """
     if threads is not None and not is_count(threads, 1):
         raise InvalidInputError(f"threads must be None or a whole number of at least 1, got {threads!r}")
-    folder = resolve_model(model)
+    folder = resolve_model(model, revision)
     chosen = choose_engine(folder, str(device), str(dtype), engine, provider, pixels, fast)
     if is_exported(folder):
         return load_exported(folder, str(device), str(dtype), threads, provider)
@@ -103,7 +106,7 @@ def load_pipeline(
         return load_onnx_mini(folder, provider, threads, fast)
     _check_before_export(chosen, str(device), str(dtype), threads, provider)
     exported = cached_export(folder, chosen, short_dtype(dtype), cache, say, os.fspath(model))
-    return _load_cached(exported, str(device), str(dtype), threads, provider)
+    return _load_cached(exported, folder, str(device), str(dtype), threads, provider)
 
 
 def _load_in_torch(
@@ -209,20 +212,22 @@ def _check_onnx(device: str, dtype: str) -> None:
         raise InvalidInputError(f"ONNX Runtime computes mini in fp32: leave out the dtype {dtype!r}, or use torch")
 
 
-def _load_cached(folder: Path, device: str, dtype: str, threads: int | None, provider: str) -> SRPipeline:
-    """Open a cached export.
+def _load_cached(cached: Path, folder: Path, device: str, dtype: str, threads: int | None, provider: str) -> SRPipeline:
+    """Open the cached export of the model in ``folder``.
 
     Raises:
         WeightsError: a file of the cache is missing or damaged.
         TSDSRError: see :func:`load_exported`.
     """
     try:
-        return load_exported(folder, device, dtype, threads, provider)
+        pipe = load_exported(cached, device, dtype, threads, provider)
     except (ModelNotFoundError, WeightsError) as error:
         reason = str(error).split(";", 1)[0]
         raise WeightsError(
-            f"the cached export is damaged ({reason}); delete the folder {folder} and run again"
+            f"the cached export is damaged ({reason}); delete the folder {cached} and run again"
         ) from error
+    pipe.folder = folder
+    return pipe
 
 
 def _check_before_export(backend: Backend, device: str, dtype: str, threads: int | None, provider: str) -> None:
