@@ -37,7 +37,7 @@ export const STYLE = `
   --stage: #161617; --accent: #f2b35e; display: block; height: 100%; min-height: 12rem; color: #ececee;
   background: var(--stage); font: 500 .8125rem/1.3 system-ui, sans-serif; -webkit-tap-highlight-color: transparent;
 }
-:host([hidden]) { display: none; }
+:host([hidden]), :host([plain]) #bar { display: none; }
 * { box-sizing: border-box; }
 [hidden] { display: none !important; }
 #root { height: 100%; display: flex; flex-direction: column; }
@@ -57,17 +57,17 @@ export const STYLE = `
 #board { background: repeating-conic-gradient(#8c8c8e 0 25%, #737375 0 50%) 0 0 / calc(2 * var(--square, 8px)) calc(2 * var(--square, 8px)); }
 .original #after, .loading .layer, .loading #board { visibility: hidden; }
 .label {
-  position: absolute; top: .75rem; padding: .25rem .65rem; border-radius: 99px; background: #101011c8; color: #fff;
+  position: absolute; top: 0; margin: .75rem; padding: .25rem .65rem; border-radius: 99px; background: #101011c8; color: #fff;
   pointer-events: none; transition: opacity .15s;
 }
-#beforeLabel { left: .75rem; }
-#afterLabel { right: .75rem; }
+#beforeLabel { left: 0; }
+#afterLabel { right: 0; }
 .label.covered, .loading .label, .alone #afterLabel { opacity: 0; }
 #divider {
   position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0; pointer-events: none; appearance: none;
 }
 #handle {
-  position: absolute; top: 0; bottom: 0; left: -1px; width: 2px; background: #fff; box-shadow: 0 0 0 .5px #0006, 0 0 6px #0007;
+  position: absolute; top: 0; left: -1px; width: 2px; background: #fff; box-shadow: 0 0 0 .5px #0006, 0 0 6px #0007;
   pointer-events: none;
 }
 #grip {

@@ -18,6 +18,7 @@
  *   alt              what the pictures show, for screen readers.
  *   inline           the element is a part of a page that scrolls: the wheel enlarges only if Ctrl is held or the picture
  *                    is enlarged already.
+ *   plain            no bar of buttons.
  *
  * Properties
  *   value            position of the divider in percent of the visible width, 0 (all after) to 100 (all before).
@@ -29,7 +30,7 @@
  * Events             "ready": the pictures can be seen; "failed": one of them could not be loaded (`detail.which` is
  *                    "before" or "after"); "viewchange": zoom or place changed; "input": the divider was moved.
  * Slots              "start", "end": more buttons in the bar, also in full screen.
- * Style              height and width as of any block; --stage, --accent: colours.
+ * Style              size as of any block; --stage, --accent: colours.
  *
  * Pointer and touch  drag: moves the divider, or the picture where it is larger than the frame; the knob always moves the
  *                    divider; a click puts the divider there; wheel and pinch enlarge; double click: 100 % and back.
@@ -42,6 +43,7 @@ import { MARKUP, STYLE } from "./before-after-parts.js";
 const STEP = Math.SQRT2;
 const MOST = 16; // screen pixels for a pixel of the result
 const UNSMOOTHED = 2; // from here on pixels are squares
+const ROOM = 340; // CSS pixels for two labels side by side
 const PAN = 0.1; // share of the frame that an arrow key moves
 const SHEET = new CSSStyleSheet();
 SHEET.replaceSync(STYLE);
@@ -119,10 +121,7 @@ class BeforeAfter extends HTMLElement {
     this.#moved();
   }
 
-  async toggleFullScreen() {
-    if (document.fullscreenElement) await document.exitFullscreen();
-    else await this.requestFullscreen();
-  }
+  toggleFullScreen() { return document.fullscreenElement ? document.exitFullscreen() : this.requestFullscreen(); }
 
   get #frame() {
     const { clientWidth: width, clientHeight: height } = this.#parts.stage;
@@ -135,10 +134,11 @@ class BeforeAfter extends HTMLElement {
     return Math.min(width / this.#size.width, height / this.#size.height, 1) || 1;
   }
 
-  /** The part of the frame that the picture covers, from left to right. */
+  /** The part of the frame that the picture covers: left, right, top, bottom. */
   #visible() {
-    const left = Math.max(this.#view.x, 0);
-    return [left, Math.min(this.#view.x + this.#size.width * this.#view.scale, this.#frame.width)];
+    const [{ scale, x, y }, frame] = [this.#view, this.#frame];
+    const [right, bottom] = [x + this.#size.width * scale, y + this.#size.height * scale];
+    return [Math.max(x, 0), Math.min(right, frame.width), Math.max(y, 0), Math.min(bottom, frame.height)];
   }
 
   async #update() {
@@ -152,7 +152,7 @@ class BeforeAfter extends HTMLElement {
     this.#parts.failure.hidden = true;
     const pictures = await Promise.all([this.#load("before", before), this.#load("after", after)]);
     if (generation !== this.#generation) return;
-    pictures.forEach((picture, k) => this.#put(["before", "after"][k], picture));
+    ["before", "after"].forEach((which, k) => this.#put(which, pictures[k]));
     this.#parts.root.classList.remove("loading");
     this.#fitted = true;
     this.#measure();
@@ -198,10 +198,8 @@ class BeforeAfter extends HTMLElement {
   }
 
   #measure() {
-    const natural = this.#picture("after") ?? this.#picture("before");
-    const [width, height] = [Number(this.width), Number(this.height)];
-    if (width && height) this.#size = { width, height };
-    else this.#size = { width: natural?.naturalWidth ?? 0, height: natural?.naturalHeight ?? 0 };
+    const { naturalWidth = 0, naturalHeight = 0 } = this.#picture("after") ?? this.#picture("before") ?? {};
+    this.#size = { width: Number(this.width) || naturalWidth, height: Number(this.height) || naturalHeight };
     this.#moved();
   }
 
@@ -223,17 +221,18 @@ class BeforeAfter extends HTMLElement {
   #render() {
     const { before, after, divider, handle, factor, root, board } = this.#parts;
     const { scale, x, y } = this.#view;
-    const [left, right] = this.#visible();
+    const [left, right, top, bottom] = this.#visible();
     const split = after.firstElementChild ? left + (this.#value / 100) * (right - left) : this.#frame.width;
-    const box = { width: `${this.#size.width}px`, height: `${this.#size.height}px` };
-    const transform = `translate(${x}px, ${y}px) scale(${scale})`;
-    for (const layer of [before, after])
-      if (layer.firstElementChild) Object.assign(layer.firstElementChild.style, box, { transform });
-    Object.assign(board.style, box, { transform });
+    const size = { width: `${this.#size.width}px`, height: `${this.#size.height}px` };
+    const placed = { ...size, transform: `translate(${x}px, ${y}px) scale(${scale})` };
+    for (const each of [before.firstElementChild, after.firstElementChild, board]) Object.assign(each?.style ?? {}, placed);
     board.style.setProperty("--square", `${8 / scale}px`);
     before.style.clipPath = this.#original ? "none" : `inset(0 calc(100% - ${split}px) 0 0)`;
     after.style.clipPath = `inset(0 0 0 ${split}px)`;
-    handle.style.transform = `translateX(${split}px)`;
+    Object.assign(handle.style, { transform: `translate(${split}px, ${top}px)`, height: `${bottom - top}px` });
+    const edge = right - left < ROOM ? 0 : left; // the labels' place: on the picture, or at the frame where it is small
+    Object.assign(this.#parts.beforeLabel.style, { left: `${edge}px`, top: `${edge && top}px` });
+    Object.assign(this.#parts.afterLabel.style, { right: `${edge && this.#frame.width - right}px`, top: `${edge && top}px` });
     divider.hidden = !after.firstElementChild;
     root.classList.toggle("alone", divider.hidden);
     root.classList.toggle("original", this.#original);
