@@ -82,3 +82,10 @@ def test_results_are_float32_whatever_torch_takes_by_default() -> None:
         torch.set_default_dtype(torch.float32)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected)
+
+
+def test_networks_and_their_place() -> None:
+    plain, whole = load_torch_mini(resolve_model("mini"), "cpu", "fp32"), load_diffusers_pipeline("mini", "cpu", "fp32")
+    assert plain.networks == [plain.network]
+    assert whole.networks == [whole.denoiser, whole.vae, whole.prompt]
+    assert plain.to("meta").device.type == "meta"

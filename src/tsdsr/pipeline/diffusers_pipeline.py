@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from torch import Tensor
+from torch import Tensor, nn
 
 from tsdsr.errors import InvalidInputError
 from tsdsr.files import StrPath
@@ -55,6 +55,11 @@ class OneStepSRPipeline(TorchPipeline, DiffusionPipeline):
         """The device of the networks."""
         device: torch.device = DiffusionPipeline.device.fget(self)
         return device
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The networks, which lie on :attr:`device`."""
+        return [part for part in self.components.values() if isinstance(part, nn.Module)]
 
     def _compute_device(self) -> torch.device:
         device: torch.device = self._execution_device  # with offloading, not where the weights lie

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tsdsr.devices import TorchDevice, choose_device, choose_dtype
 from tsdsr.measuring import stage
@@ -40,6 +40,11 @@ class TorchPipeline(SRPipeline):
     @abstractmethod
     def device(self) -> torch.device:
         """The device of the networks."""
+
+    @property
+    @abstractmethod
+    def networks(self) -> list[nn.Module]:
+        """The networks, which lie on :attr:`device`."""
 
     @property
     def array_device(self) -> TorchDevice:
@@ -102,6 +107,15 @@ class TorchMini(TorchPipeline):
     def __init__(self, network: MiniNetwork, latents: MiniLatents, label: int) -> None:
         self.network, self.latents = network, latents
         self._prompt = Conditioning(labels=torch.tensor([label]))
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        return [self.network]
+
+    def to(self, device: str | torch.device) -> TorchMini:
+        """Move the network, and return self."""
+        self.network.to(device)
+        return self
 
     @property
     def dtype(self) -> torch.dtype:
