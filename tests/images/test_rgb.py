@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,20 @@ def test_sizes_in_headers_are_those_of_the_pixels(tmp_path: Path, orientation: i
         Image.fromarray(rgb(20, 12)).save(path, exif=exif(orientation, 20, 12).tobytes())
     assert read_size(path) == ((20, 12) if orientation < 5 else (12, 20))
     assert read_rgb(path).shape[1::-1] == read_size(path)
+
+
+def test_the_size_of_a_png_is_read_without_its_pixels(tmp_path: Path) -> None:
+    """Not even for an orientation that follows them: a picture may be far too large to be decoded."""
+    file = io.BytesIO()
+    Image.fromarray(rgb(20, 12)).save(file, "PNG", exif=exif(6, 20, 12).tobytes())
+    content = file.getvalue()
+    start, pixels = content.index(b"eXIf") - 4, content.index(b"IDAT") - 4
+    damaged = bytearray(content[pixels:-12])
+    damaged[20:40] = bytes(20)
+    (tmp_path / "a.png").write_bytes(content[:start] + damaged + content[start:pixels] + content[-12:])
+    assert read_size(tmp_path / "a.png") == (12, 20)
+    with pytest.raises(ImageReadError):
+        read_rgb(tmp_path / "a.png")
 
 
 def test_sizes_of_files_that_pillow_cannot_open(tmp_path: Path) -> None:

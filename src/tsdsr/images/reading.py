@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from tsdsr.images.opening import (
     require_memory,
 )
 from tsdsr.images.picture import Metadata, Picture, Pixels
+from tsdsr.images.png_chunks import without_pixels
 from tsdsr.images.sixteen_bit import is_16_bit, needs_tifffile, read_16_bit, reduces_depth
 from tsdsr.images.tiff_reading import TiffPage, read_uncommon_tiff, tags_of
 
@@ -121,9 +123,17 @@ def read_size_and_format(path: StrPath | EncodedImage) -> tuple[int, int, str]:
                 return *page.upright_size, "TIFF"
             assert image is not None
             # Pillow rotates a TIFF itself and reports the size after rotation.
-            turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in range(5, 9)
+            turned = image.format != "TIFF" and _orientation(file, image) in range(5, 9)
             width, height = (image.height, image.width) if turned else image.size
             return width, height, "JPEG" if image.format == "MPO" else str(image.format)
+
+
+def _orientation(file: EncodedImage, image: Image.Image) -> int:
+    """Return the EXIF orientation of an opened image without decoding it, which Pillow does for that of a PNG."""
+    if image.format != "PNG":
+        return int(image.getexif().get(ORIENTATION, 1))
+    with file.stream() as stream, Image.open(BytesIO(without_pixels(stream))) as pixel:
+        return int(pixel.getexif().get(ORIENTATION, 1))
 
 
 def is_plain(path: StrPath) -> bool:

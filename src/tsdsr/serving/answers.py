@@ -115,6 +115,7 @@ class ResultResponse(FileResponse):
         try:
             with self._queue.reading(self._job):
                 finished_file(self._job)
+                self._job.fetched = True
                 await super().__call__(scope, receive, send)
         finally:
             if self._on_end is not None:
@@ -141,6 +142,7 @@ def archive(queue: JobQueue, jobs: list[Job]) -> Iterator[bytes]:
     with ExitStack() as readers, zipfile.ZipFile(cast(IO[bytes], sink), "w", zipfile.ZIP_STORED) as contents:
         for job in jobs:
             readers.enter_context(queue.reading(job))
+            job.fetched = True
         for job in jobs:
             if job.result is None:
                 continue

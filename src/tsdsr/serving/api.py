@@ -244,7 +244,7 @@ async def show_limits(queue: Queue) -> Any:
     "/v1/session",
     tags=["server"],
     status_code=204,
-    responses=problem_responses("cross-site", "invalid-option"),
+    responses=problem_responses("bad-request", "cross-site", "invalid-option"),
 )
 async def begin_session(request: Request, body: TokenBody, queue: Queue) -> Response:
     """Exchange the token for a cookie, so that a browser's pictures and downloads are allowed too."""

@@ -72,6 +72,7 @@ class Job:
         notices (tuple of str): what was converted or dropped.
         error (ProblemError | None): why there is no result.
         readers (int): answers that are being sent from its files.
+        fetched (bool): the result was sent, or is being sent.
         forgotten (bool): the files are removed once there are no readers.
         ended (threading.Event): set in a final state.
     """
@@ -92,6 +93,7 @@ class Job:
     notices: tuple[str, ...] = ()
     error: ProblemError | None = None
     readers: int = 0
+    fetched: bool = False
     forgotten: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
     listeners: list[Callable[[], None]] = field(default_factory=list)

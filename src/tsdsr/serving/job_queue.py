@@ -145,6 +145,7 @@ class JobQueue:
         finally:
             with self._changed:
                 job.readers -= 1
+                self._changed.notify_all()
                 if job.forgotten and not job.readers:
                     self._forget(job)
 
@@ -179,24 +180,31 @@ class JobQueue:
         self.cancel(job)
         with self._changed:
             job.forgotten = True
+            self._changed.notify_all()
             if not job.readers:
                 self._forget(job)
 
     # End
 
-    def stop(self) -> None:
-        """Take no further jobs. What waits is told; what runs goes on."""
+    def stop(self) -> Job | None:
+        """Take no further jobs. What waits is told; what runs goes on, and is returned."""
         with self._changed:
             self._stopping = True
             for job in list(self._waiting):
                 self._end(job, "cancelled", stopping_problem())
             self._waiting.clear()
             self._changed.notify_all()
+            return self._running
 
     def wait_until_idle(self, seconds: float) -> bool:
         """Wait until nothing runs; return whether that is so."""
         with self._changed:
             return self._changed.wait_for(lambda: self._running is None, seconds)
+
+    def wait_until_fetched(self, job: Job, seconds: float) -> bool:
+        """Wait until the result of a finished job has been sent; return whether that is so."""
+        with self._changed:
+            return self._changed.wait_for(lambda: job.forgotten or (job.fetched and not job.readers), seconds)
 
     def close(self) -> None:
         """Stop; end what runs at its next tile. The spool is closed by the caller, once the worker has ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from contextlib import closing
 from types import FrameType
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tsdsr.pipeline.sr_pipeline import SRPipeline
 from tsdsr.serving.app import create_app
@@ -18,8 +20,10 @@ from tsdsr.web import bind, shown_address
 
 logger = logging.getLogger(__name__)
 
-MOST_CONNECTIONS = 1000
+MOST_CONNECTIONS = 500
 _LAST_ANSWERS_SECONDS = 5
+_FETCH_SECONDS = 5.0
+"""Time that the client of the last picture has to fetch it."""
 
 
 def serve(
@@ -40,7 +44,7 @@ def serve(
         app = create_app(load(), settings)
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=_protocol(settings.read_timeout),
             ws="none",
             lifespan="on",
             access_log=False,  # it would contain the clients' addresses
@@ -52,6 +56,38 @@ def serve(
         if on_ready is not None:  # the socket queues connections until the server accepts them
             on_ready(shown_address(settings.host, listener))
         _Server(config, app.state.queue, settings).run(sockets=[listener])
+
+
+def _protocol(seconds: float) -> type[H11Protocol]:
+    """Return uvicorn's protocol with a limit of time for the head of a request, which uvicorn lacks."""
+
+    class Protocol(H11Protocol):
+        _timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._wait_for_head()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._wait_for_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            self._stop_waiting()
+
+        def _wait_for_head(self) -> None:
+            if self.cycle is not None and not self.cycle.response_complete:
+                self._stop_waiting()
+            elif self._timer is None:
+                self._timer = self.loop.call_later(seconds, self.transport.close)
+
+        def _stop_waiting(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    return Protocol
 
 
 class _Server(uvicorn.Server):
@@ -70,8 +106,10 @@ class _Server(uvicorn.Server):
         threading.Thread(target=self._finish, daemon=True).start()
 
     def _finish(self) -> None:
-        """Answer on, but take no work, until the picture in work is finished."""
-        self._queue.stop()
+        """Answer on, but take no work, until the picture in work is finished and fetched."""
+        last = self._queue.stop()
         if not self._queue.wait_until_idle(self._seconds):
             logger.warning("the picture in work was not finished within %g s and is cancelled", self._seconds)
+        elif last is not None:
+            self._queue.wait_until_fetched(last, _FETCH_SECONDS)
         self.should_exit = True

@@ -59,6 +59,7 @@ async def accept(request: Request, queue: JobQueue, query: RawQuery, waits_for_c
     with queue.place():
         upload = await (_receive_form if kind == MULTIPART else _receive_raw)(request, queue)
         try:
+            queue.make_room(0)
             given = query.model_dump(exclude_unset=True, exclude={"name"})
             for name in given.keys() & upload.fields.keys():
                 raise ProblemError("invalid-option", f"{name}: is given in the address and in the form")
@@ -172,9 +173,9 @@ async def _pieces(request: Request, queue: JobQueue, most: int, key: Path) -> As
         if size > most:
             raise _too_large(settings.max_upload_bytes)
         if size - counted >= _PIECE:
-            counted = size
-            queue.make_room(_PIECE)
+            queue.make_room(size - counted)
             queue.spool.count(key, size)
+            counted = size
         yield piece
 
 
