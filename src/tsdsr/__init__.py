@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from tsdsr.runtimes.open_model import load_pipeline
     from tsdsr.runtimes.upscale_file import upscale_file
     from tsdsr.training.run import measure_figures, train_student, train_teacher
+    from tsdsr.video.options import VideoOptions
+    from tsdsr.video.upscale_video import upscale_video
 
 
 def _quiet_imports() -> None:
@@ -87,6 +89,7 @@ _EXPORTS = {
     "SRPipeline": "tsdsr.pipeline.sr_pipeline",
     "TSDSRError": "tsdsr.errors",
     "VariancePreserving": "tsdsr.diffusion.process",
+    "VideoOptions": "tsdsr.video.options",
     "WalkPoint": "tsdsr.diffusion.losses",
     "WriteOptions": "tsdsr.images.writing",
     "as_denoiser": "tsdsr.models.denoiser",
@@ -109,6 +112,7 @@ _EXPORTS = {
     "tsm_gradient": "tsdsr.diffusion.losses",
     "upscale_file": "tsdsr.runtimes.upscale_file",
     "upscale_like_upstream": "tsdsr.pipeline.upstream",
+    "upscale_video": "tsdsr.video.upscale_video",
     "vsd_gradient": "tsdsr.diffusion.losses",
 }
 
@@ -125,6 +129,7 @@ __all__ = [
     "SRPipeline",
     "TSDSRError",
     "VariancePreserving",
+    "VideoOptions",
     "WalkPoint",
     "WriteOptions",
     "__version__",
@@ -151,6 +156,7 @@ __all__ = [
     "tsm_gradient",
     "upscale_file",
     "upscale_like_upstream",
+    "upscale_video",
     "vsd_gradient",
 ]
 

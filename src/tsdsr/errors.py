@@ -10,6 +10,7 @@
     │   ├── ImageReadError                  missing, not an image, or truncated
     │   ├── ImageTooLargeError              more pixels than the safety limit
     │   └── ImageWriteError                 the result cannot be written; also a FileWriteError
+    ├── VideoError                      a video cannot be read, or what is in it cannot be restored
     ├── DatasetError                        dataset files are missing, unpaired or corrupt
     ├── ModelError                          a model cannot be used
     │   ├── ModelNotFoundError              no such name, folder or hub id
@@ -66,6 +67,10 @@ class ImageTooLargeError(ImageError):
 
 class ImageWriteError(ImageError, FileWriteError):
     """The result cannot be written."""
+
+
+class VideoError(TSDSRError):
+    """A video cannot be read, or what is in it cannot be restored."""
 
 
 class DatasetError(TSDSRError):

@@ -23,6 +23,7 @@ from tsdsr.cli.serve import serve
 from tsdsr.cli.study import study_app
 from tsdsr.cli.train import train_app
 from tsdsr.cli.upscale import upscale
+from tsdsr.cli.video import video
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(upscale)
+app.command()(video)
 app.command()(convert)
 app.command()(export)
 app.command()(fold)

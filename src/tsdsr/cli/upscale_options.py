@@ -66,6 +66,14 @@ Fit = Annotated[
     typer.Option(help="'contain' keeps the aspect and stays within WxH, 'cover' fills it and crops, or 'stretch'."),
 ]
 ColorFixOption = Annotated[ColorFixChoice, typer.Option(help="How colours are aligned.")]
+Steady = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=0.95,
+        help="Less flicker: share of the detail that still areas take from the frame before, 0 to 0.95.",
+    ),
+]
 Detail = Annotated[float, typer.Option(min=0, max=1, help="0 faithful … 1 detailed, as trained.")]
 TileOption = Annotated[str, typer.Option(help="'auto', 'off' or the edge of a tile in output pixels.")]
 TileBatch = Annotated[int, typer.Option(min=1, help="Tiles processed together.")]

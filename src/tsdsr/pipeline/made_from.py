@@ -62,10 +62,10 @@ class BatchSettings:
         stored = {field: getattr(self.write, field) for field in _WRITTEN_WITH.get(name, ())}
         if stored.get("quality", 0) is None:
             stored["quality"] = DEFAULT_QUALITY[name]
-        return {"input": job.input_hash(), "format": name, **self._restored(), **stored}
+        return {"input": job.input_hash(), "format": name, **self.restored(), **stored}
 
-    def _restored(self) -> dict[str, Any]:
-        """Return what a restored picture depends on besides the input, as JSON values."""
+    def restored(self) -> dict[str, Any]:
+        """Return what restored pixels depend on besides the input, as JSON values."""
         options = self.restore
         size: dict[str, Any] = {"scale": options.scale}
         if options.target_size is not None:

@@ -1,0 +1,58 @@
+"""Options of a video: how it is encoded, which part is restored, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from tsdsr.errors import InvalidInputError
+from tsdsr.field_checks import Between, Count, NonNegative, Positive, check_fields
+
+SEGMENT_FRAMES = 48
+"""Frames of a segment. A killed run loses at most one; each begins with a key frame, see benchmarks/video.md."""
+
+CodecName = Literal["h264", "hevc", "av1", "vp9", "ffv1", "prores"]
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """How a restored video is made, beside the restoration of its frames.
+
+    Attributes:
+        codec (str | None): "h264", "hevc", "av1", "vp9", "ffv1" (lossless) or "prores"; None takes the container's
+            default for the source's bit depth.
+        crf (float | None): constant rate factor, lower is better; 0 is lossless with h264, hevc and vp9.
+        preset (str | None): speed of the encoder: "ultrafast" to "placebo" for h264 and hevc, "0" (slow) to "13" for
+            av1, "0" to "8" for vp9.
+        pixel_format (str | None): name in libav, such as "yuv444p10le"; None takes the closest to the source's.
+        deinterlace (bool): turn interlaced frames into progressive ones, at the same rate.
+        steady (float): share of the previous frame's detail that still areas keep, from 0 to 0.95; see
+            :mod:`tsdsr.pipeline.steady`.
+        start, stop (float | None): the part to restore, in seconds from the beginning of the video.
+        frames (int | None): largest number of frames to restore.
+        segment_frames (int): frames of a segment, the unit in which an interrupted run continues.
+
+    Raises:
+        InvalidInputError: a value is out of range.
+    """
+
+    codec: CodecName | None = None
+    crf: NonNegative | None = None
+    preset: str | None = None
+    pixel_format: str | None = None
+    deinterlace: bool = False
+    steady: Annotated[float, Between(0, 0.95)] = 0.0
+    start: NonNegative | None = None
+    stop: Positive | None = None
+    frames: Count | None = None
+    segment_frames: Count = SEGMENT_FRAMES
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.stop is not None and self.stop <= (self.start or 0):
+            raise InvalidInputError(f"the part ends at {self.stop:g} s, before its start at {self.start or 0:g} s")
+
+    @property
+    def is_part(self) -> bool:
+        """Whether only a part of the video is restored."""
+        return self.start is not None or self.stop is not None or self.frames is not None
