@@ -203,7 +203,7 @@ def test_text_files_name_their_encoding() -> None:
             if method in ("read_text", "write_text") or (name == "open" or method == "open"):
                 owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
                 binary = any(isinstance(a, ast.Constant) and "b" in str(a.value) for a in node.args[:2])
-                other = owner in ("Image", "os", "tarfile", "fsspec", "zipfile", "pyiqa") or "content" in owner
+                other = owner in ("Image", "av", "os", "tarfile", "fsspec", "zipfile", "pyiqa") or "content" in owner
                 if not binary and not other and "encoding" not in {k.arg for k in node.keywords}:
                     nameless.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert nameless == []

@@ -24,7 +24,7 @@ from tsdsr.result_records import ResultRecords
 from tsdsr.runtimes.open_model import Engine, load_pipeline
 from tsdsr.video.ahead import ahead
 from tsdsr.video.colors import to_pixels
-from tsdsr.video.encoding import write_segment
+from tsdsr.video.encoding import Encoding, write_segment
 from tsdsr.video.frames import SourceFrame, read_frames
 from tsdsr.video.muxing import Timeline, write_result
 from tsdsr.video.options import VideoOptions
@@ -78,28 +78,24 @@ def upscale_video(
 ) -> VideoResult:
     """Restore and enlarge a video, as ``tsdsr video`` does.
 
-    Sound, subtitles, chapters, attachments, tags, time stamps, rotation, pixel aspect and colour codes are kept as far
-    as the target's container allows. Frames are streamed: memory does not depend on the length. Finished segments lie
-    in a hidden folder beside the target until the video is complete; the same call continues after an interruption.
+    Sound, subtitles, chapters, tags, time stamps, rotation, pixel aspect and colour codes are kept as far as the
+    container allows. Frames are streamed: memory does not depend on the length. Finished segments lie in a hidden
+    folder beside the target until the video is complete; the same call continues after an interruption.
 
     Args:
         source (str | PathLike): a video in any format that libav reads.
-        target (str | PathLike): the result; its suffix chooses the container: .mp4, .m4v, .mov, .mkv or .webm.
-        scale (float): enlargement from 1 to 8.
-        model: an argument of :func:`tsdsr.load_pipeline`, or a pipeline. Segments of an earlier call are reused only
-            if the model is given by name or folder.
-        device, dtype, engine, provider, fast: how to load a model, see :func:`tsdsr.load_pipeline`.
-        seed (int | None): see :func:`tsdsr.upscale_file`; every frame has the same noise.
+        target (str | PathLike): the result: .mp4, .m4v, .mov, .mkv or .webm.
+        model: as for :func:`tsdsr.upscale_file`. Earlier segments are reused if it is given by name or folder.
+        scale, device, dtype, engine, provider, fast, seed, options: as for :func:`tsdsr.upscale_file`.
         video_options (VideoOptions | None): codec, quality, part, deinterlacing, steadiness.
         overwrite (bool): replace a result, whatever it was made from.
         on_frame (callable | None): called with (finished, expected) frames.
-        options: see :class:`~tsdsr.pipeline.options.RestoreOptions`.
 
     Returns:
         VideoResult: number of frames, notices, damaged frames.
 
     Raises:
-        InvalidInputError: an argument is out of range, or the target exists; raised before the model is loaded.
+        InvalidInputError: an argument is out of range, or the target exists; before the model is loaded.
         VideoError: the source cannot be read or restored.
         FileWriteError: the target cannot be written.
         ModelError: the model cannot be loaded.
@@ -137,11 +133,10 @@ def run_video(
         VideoError: the source cannot be read, or no frame lies in the part.
         FileWriteError: the target cannot be written.
     """
-    source, length = job.source, job.options.segment_frames
     segments = Segments(job.target, job.made_from, keep_last=job.options.steady > 0)
     if job.made_from["model"] is None:
         segments.finished = 0  # which weights made them is not known
-    reused, stop = segments.finished * length, Event()
+    reused, stop = segments.finished * job.options.segment_frames, Event()
     timeline, damaged = Timeline(), list[float]()
 
     def noted(frames: Iterator[SourceFrame]) -> Iterator[SourceFrame]:
@@ -149,42 +144,50 @@ def run_video(
             timeline.pts.append(frame.pts)
             timeline.last_duration = frame.duration
             if frame.damaged:
-                damaged.append(frame.seconds(source))
+                damaged.append(frame.seconds(job.source))
             yield frame
 
     restorer = _FrameRestorer(job, pipe, seed, segments, stop)
-    frames = ahead(noted(read_frames(source, job.options)), AHEAD, stop)
+    frames = ahead(noted(read_frames(job.source, job.options)), AHEAD, stop)
     restored = ahead(restorer.run(frames), AHEAD, stop)
-    total, done = _expected(source, job.options), 0
-
-    def counted(group: Iterator[_Restored]) -> Iterator[tuple[int, Pixels]]:
-        nonlocal done
-        for item in group:
-            if item.pixels is not None:
-                yield item.pts, item.pixels
-            done += 1
-            if on_frame is not None:
-                on_frame(done, max(total, done))
-
-    numbers = []
     try:
-        for number, group in groupby(restored, key=lambda item: item.segment):
-            numbers.append(number)
-            if number < segments.finished:
-                for _ in counted(group):
-                    pass
-                continue
-            with segments.writing(number) as path:
-                write_segment(path, counted(group), job.encoding)
+        count = _write_segments(_reported(restored, job, on_frame), segments, job.encoding)
     finally:
         restored.close()  # type: ignore[attr-defined]
-    if not numbers:
-        raise VideoError(f"{source.path}: no frame lies in the part to restore")
+    if not count:
+        raise VideoError(f"{job.source.path}: no frame lies in the part to restore")
     _set_part(timeline, job)
-    notices = write_result(job.target, source, job.encoding, [segments.path(n) for n in numbers], timeline)
+    paths = [segments.path(number) for number in range(count)]
+    notices = write_result(job.target, job.source, job.encoding, paths, timeline)
     ResultRecords().add(job.target, job.made_from)
     segments.remove()
+    done = len(timeline.pts)
     return VideoResult(done, min(reused, done), tuple(damaged), (*job.notices, *notices))
+
+
+def _reported(
+    frames: Iterator[_Restored], job: VideoJob, on_frame: Callable[[int, int], None] | None
+) -> Iterator[_Restored]:
+    """Report each frame once it is encoded."""
+    total = _expected(job.source, job.options)
+    for done, frame in enumerate(frames, 1):
+        yield frame
+        if on_frame is not None:
+            on_frame(done, max(total, done))
+
+
+def _write_segments(frames: Iterator[_Restored], segments: Segments, encoding: Encoding) -> int:
+    """Write the segments that are not there yet; return the number of all."""
+    count = 0
+    for number, group in groupby(frames, key=lambda frame: frame.segment):
+        count = number + 1
+        if number < segments.finished:
+            for _ in group:
+                pass
+            continue
+        with segments.writing(number) as path:
+            write_segment(path, ((frame.pts, frame.pixels) for frame in group if frame.pixels is not None), encoding)
+    return count
 
 
 @dataclass(frozen=True)
