@@ -1,4 +1,5 @@
-# `make demo` upscales a photograph with `mini`, `make test` runs the tests. Each makes the environments that it needs:
+# `make demo` upscales a photograph with `mini`, `make test` runs the tests, `make web` builds the static page of web/
+# with Node.js. Each makes the environments that it needs:
 # `.venv-light` has the core dependencies only, without torch; `.venv` has every extra and the development tools.
 #
 #   PYTHON       interpreter for the environments (3.10 to 3.13)
@@ -20,7 +21,7 @@ LIGHT_INSTALLED := .venv-light/.installed
 LIGHT_TESTABLE := .venv-light/.testable
 WEIGHTS := .venv/metric-weights
 
-.PHONY: demo test test-full test-light install light lint clean
+.PHONY: demo test test-full test-light install light lint web clean
 
 install: $(INSTALLED)
 
@@ -68,5 +69,8 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+web:
+	cd web && npm ci && npm run build
+
 clean:
-	rm -rf .venv .venv-light
+	rm -rf .venv .venv-light web/node_modules web/dist

@@ -1,9 +1,9 @@
-/** Image files → pictures, by the browser's decoders and without any conversion of colours. */
+/** Image files → pictures, by the browser's decoders and without any conversion of colours unless sRGB is wanted. */
 
 import type { Alpha } from "../engine/fill_transparent";
 import { UserError, type Pixels } from "../engine/images";
 import { isUpright } from "./exif";
-import { readMetadata, spaceOf, type FileFacts } from "./metadata";
+import { ofSrgb, readMetadata, spaceOf, type FileFacts } from "./metadata";
 import { decodeTransparentPng } from "./png_pixels";
 
 export interface Picture extends FileFacts {
@@ -15,11 +15,12 @@ export interface Picture extends FileFacts {
 const STRIP_PIXELS = 2 ** 22;
 
 /** Decode a file, upright by its EXIF orientation. A picture without any colour becomes grey, of one channel. */
-export async function decodePicture(file: Blob, name: string): Promise<Picture> {
+export async function decodePicture(file: Blob, name: string, toSrgb: boolean): Promise<Picture> {
   const bytes = new Uint8Array(await file.arrayBuffer());
-  const facts = await readMetadata(bytes);
+  const found = await readMetadata(bytes);
+  const facts = toSrgb ? { ...found, metadata: ofSrgb(found.metadata) } : found;
   const bitmap = await createImageBitmap(file, {
-    colorSpaceConversion: "none",
+    colorSpaceConversion: toSrgb ? "default" : "none",
     imageOrientation: "from-image",
     premultiplyAlpha: "none",
   }).catch(() => {
@@ -29,7 +30,7 @@ export async function decodePicture(file: Blob, name: string): Promise<Picture> 
   const samples = new Samples(height, width);
   readBitmap(bitmap, samples);
   bitmap.close();
-  if (facts.format === "png" && samples.transparent && (facts.metadata.exif === null || isUpright(facts.metadata.exif))) {
+  if (facts.format === "png" && !toSrgb && samples.transparent && (facts.metadata.exif === null || isUpright(facts.metadata.exif))) {
     await decodeTransparentPng(bytes, (rgba, at) => samples.add(rgba, at));
   }
   const alpha = samples.transparent ? { data: samples.alpha, height, width } : null;

@@ -27,7 +27,7 @@ export function readJpeg(bytes: Uint8Array): Blocks {
   return { exif, icc: known.length ? joined(...known) : null, xmp };
 }
 
-/** Return the parts of a JPEG with the blocks behind its first segment. */
+/** Return the parts of a JPEG with the blocks behind its first segment, and without such blocks of its own. */
 export function withJpegMetadata(bytes: Uint8Array, { exif, icc, xmp }: Blocks): Uint8Array[] {
   const inserted: Uint8Array[] = [];
   for (const [name, block] of [
@@ -44,9 +44,15 @@ export function withJpegMetadata(bytes: Uint8Array, { exif, icc, xmp }: Blocks):
       inserted.push(segment(APP2, text(ICC), Uint8Array.of(i + 1, count), piece));
     }
   }
-  const first = segments(bytes).next().value;
-  const at = first !== undefined && first.marker === APP0 ? first.end : 2;
-  return [bytes.subarray(0, at), ...inserted, bytes.subarray(at)];
+  const parts = [bytes.subarray(0, 2)];
+  let rest = 2;
+  for (const { marker, data, end } of segments(bytes)) {
+    if (marker !== APP0) parts.push(...inserted.splice(0));
+    const replaced = marker === APP1 ? startsWith(data, EXIF) || startsWith(data, XMP) : marker === APP2 && startsWith(data, ICC);
+    if (!replaced) parts.push(bytes.subarray(rest, end));
+    rest = end;
+  }
+  return [...parts, ...inserted, bytes.subarray(rest)];
 }
 
 function* segments(bytes: Uint8Array): Generator<{ marker: number; data: Uint8Array; end: number }, undefined> {

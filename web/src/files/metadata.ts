@@ -26,7 +26,8 @@ export interface FileFacts {
 }
 
 export const NO_METADATA: Metadata = { exif: null, icc: null, xmp: null, chunks: [] };
-const KEPT_CHUNKS = new Set(["cHRM", "gAMA", "sRGB", "cICP", "pHYs", "tEXt", "zTXt", "iTXt"]);
+const COLOURS = new Set(["cHRM", "gAMA", "sRGB", "cICP"]);
+const KEPT_CHUNKS = new Set([...COLOURS, "pHYs", "tEXt", "zTXt", "iTXt"]);
 const XMP_KEYWORD = "XML:com.adobe.xmp\0";
 const ICC_NAME = new TextEncoder().encode("profile\0\0"); // a name, its end, compression by zlib
 
@@ -116,6 +117,12 @@ const LATIN1 = new Map(
   Array.from(new TextDecoder("latin1").decode(Uint8Array.from({ length: 256 }, (_, i) => i)), (character, byte) => [character, byte]),
 );
 
+/** The metadata without what declares the colours of pixels that are sRGB now. */
+export function ofSrgb(metadata: Metadata): Metadata {
+  const chunks = metadata.chunks.filter(({ type }) => !COLOURS.has(type));
+  return { ...metadata, icc: null, chunks };
+}
+
 /** Return chunks of a PNG that hold the metadata. */
 export async function metadataChunks({ exif, icc, xmp, chunks }: Metadata): Promise<Chunk[]> {
   const result = [...chunks];
@@ -131,10 +138,8 @@ export async function metadataChunks({ exif, icc, xmp, chunks }: Metadata): Prom
   return result;
 }
 
-/** Put metadata into a JPEG or WebP that a browser has encoded. */
+/** Put metadata into a JPEG or WebP that a browser has encoded, in the place of its own. */
 export async function withMetadata(blob: Blob, format: Format, metadata: Metadata, hasAlpha: boolean): Promise<Blob> {
-  const { exif, icc, xmp } = metadata;
-  if (exif === null && icc === null && xmp === null) return blob;
   const bytes = new Uint8Array(await blob.arrayBuffer());
   const parts = format === "jpeg" ? withJpegMetadata(bytes, metadata) : withWebpMetadata(bytes, metadata, hasAlpha);
   return new Blob(parts as BlobPart[], { type: blob.type });

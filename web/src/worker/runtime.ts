@@ -32,11 +32,11 @@ interface Files {
   readonly weights: Uint8Array;
 }
 
-/** Open the model. `wanted` leaves WebGPU out where it is "wasm". */
-export async function openRuntime(wanted: Provider | "auto"): Promise<Runtime> {
+/** Open the model. `wanted` leaves WebGPU out where it is "wasm"; `most` limits the threads. */
+export async function openRuntime(wanted: Provider | "auto", most: number | null): Promise<Runtime> {
   const gpu = wanted !== "wasm" && (await hasGpu());
   const [library, model, weights] = await Promise.all([loadLibrary(gpu), content(modelUrl), content(weightsUrl)]);
-  const threads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, MOST_THREADS) : 1;
+  const threads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, most ?? MOST_THREADS) : 1;
   library.env.wasm.numThreads = threads;
   library.env.logLevel = "error";
   return chooseRuntime((provider) => openSession(library, provider, { model, weights }), gpu, threads);

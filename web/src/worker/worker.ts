@@ -23,7 +23,7 @@ let queue: Promise<void> = Promise.resolve();
 
 self.addEventListener("message", ({ data }: MessageEvent<ToWorker>) => {
   if (data.kind === "open") {
-    runtime = openRuntime(data.provider);
+    runtime = openRuntime(data.provider, data.threads);
     runtime.then(
       ({ provider, threads, notice }) => send({ kind: "engine", provider, threads, notice }),
       (error: unknown) => send({ kind: "engine-failed", message: sentence(error) }),
@@ -60,15 +60,15 @@ async function restore(
   file: File,
   settings: Settings,
   checkpoint: () => Promise<void>,
-  onTile: (done: number, total: number) => Promise<void>,
+  onTile: (done: number, total: number | null) => Promise<void>,
 ): Promise<Result> {
   await checkpoint();
   if (runtime === null) throw new Error("the model was not opened");
   const { denoise } = await runtime;
-  await checkpoint();
+  await onTile(0, null);
   const started = performance.now();
   checkOptions(settings);
-  const picture = await decodePicture(file, file.name);
+  const picture = await decodePicture(file, file.name, settings.toSrgb);
   const [height, width] = outputSize(picture.pixels.height, picture.pixels.width, settings);
   if (height * width > MOST_PIXELS) {
     const most = Math.floor(MOST_PIXELS / 1e6);

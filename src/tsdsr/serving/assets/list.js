@@ -97,7 +97,7 @@ class Row {
     this.status.hidden = !this.status.textContent;
     this.#notices(job?.notices ?? []);
     this.compare.hidden = this.download.hidden = state !== "done";
-    if (state === "done") this.download.href = this.server.result(job.id);
+    if (state === "done") Object.assign(this.download, { href: this.server.result(job.id), download: job.output.name });
     this.again.hidden = !picture.file || !["done", "failed", "cancelled"].includes(state);
     this.cancel.hidden = !active;
     this.remove.hidden = active;

@@ -57,6 +57,7 @@ export class Server extends EventTarget {
   /** Addresses of what belongs to a job. */
   preview(id, which, edge) { return `/v1/jobs/${id}/preview/${which}?edge=${edge}`; }
   result(id) { return `/v1/jobs/${id}/result`; }
+  shown(id) { return `/v1/jobs/${id}/result?download=0`; }
   zip(ids) { return `/v1/results.zip?${ids.map((id) => `job=${id}`).join("&")}`; }
 
   /** Call `told(job)` at each change of a job until `stop()` of what is returned; `lost()` if there is no such job. */

@@ -44,7 +44,7 @@ export class Viewer {
       before: this.server.preview(job.id, "before", EDGE),
       after: this.server.preview(job.id, "after", EDGE),
       beforeFull: Math.max(input.width, input.height) > EDGE ? (this.#original ?? this.server.preview(job.id, "before", LARGEST_EDGE)) : null,
-      afterFull: Math.max(output.width, output.height) > EDGE ? (whole ? `${this.server.result(job.id)}?download=0` : this.server.preview(job.id, "after", LARGEST_EDGE)) : null,
+      afterFull: Math.max(output.width, output.height) > EDGE ? (whole ? this.server.shown(job.id) : this.server.preview(job.id, "after", LARGEST_EDGE)) : null,
       width: output.width,
       height: output.height,
       fit: job.options.fit === "cover" ? "cover" : "fill",
@@ -53,7 +53,7 @@ export class Viewer {
       afterLabel: `After · ${words.pixels(output)}`,
     });
     setText(byId("viewer-name"), picture.name);
-    byId("viewer-download").href = this.server.result(job.id);
+    Object.assign(byId("viewer-download"), { href: this.server.result(job.id), download: output.name });
     this.#buttons();
   }
 
