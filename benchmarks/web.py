@@ -2,6 +2,7 @@
 
     make web
     python benchmarks/web.py              # 1 thread, and as many as there are cores
+    python benchmarks/web.py --webgpu     # no times: whether WebGPU on SwiftShader gives Python's result
 
 The page and Python take turns. Seconds are the least of all rounds: in the page, from the click to the finished file;
 in Python, those of `tsdsr.upscale_file` with a loaded model. Without its service worker the page is not isolated, and
@@ -22,6 +23,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 import tsdsr
@@ -42,7 +45,7 @@ def in_page(browser: Any, address: str, isolated: bool) -> tuple[str, Callable[[
     page = context.new_page()
     started = time.perf_counter()
     page.goto(f"{address}?wasm")
-    model = page.locator("#model", has_text="mini (")
+    model = page.locator("#model", has_text="mini ·")
     model.wait_for(timeout=120_000)
     print(f"{model.inner_text()}: opened in {time.perf_counter() - started:.1f} s")
 
@@ -68,10 +71,37 @@ def in_python(threads: int, folder: Path) -> tuple[str, Callable[[], float]]:
     return f"Python: {threads} thread{'s' if threads > 1 else ''}", enlarge
 
 
+def compare_webgpu(chromium: Any, path: str | None, address: str, folder: Path) -> None:
+    """Enlarge a small picture on WebGPU, with a GPU in software: it takes about a minute."""
+    small, result = folder / "small.png", folder / "x4.png"
+    Image.open(EXAMPLE).crop((20, 20, 52, 52)).save(small)
+    tsdsr.upscale_file(small, result, engine="onnx")
+    arguments = [
+        "--no-sandbox",
+        "--enable-unsafe-webgpu",
+        "--use-webgpu-adapter=swiftshader",
+        "--enable-features=Vulkan",
+    ]
+    browser = chromium.launch(executable_path=path, args=["--no-sandbox", *software])
+    page = browser.new_page()
+    page.goto(address)
+    model = page.locator("#model", has_text="mini ·")
+    model.wait_for(timeout=300_000)
+    page.set_input_files("#files", small)
+    page.click("#start")
+    with page.expect_download(timeout=300_000) as download:
+        page.locator("li[data-state=done] a.download").click(timeout=300_000)
+    found, expected = (np.asarray(Image.open(file), np.int16) for file in (download.value.path(), result))
+    print(f"{model.inner_text()}: differs from Python by at most {np.abs(found - expected).max()}")
+    browser.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--webgpu", action="store_true")
+    arguments = parser.parse_args()
+    rounds = arguments.rounds
     if not (DIST / "index.html").is_file():
         raise SystemExit(f"{DIST}: holds no page; run make web")
     with (
@@ -80,9 +110,13 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
     ):
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        path = shutil.which("chromium") or shutil.which("google-chrome")
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         address = f"http://127.0.0.1:{server.server_port}/"
+        path = shutil.which("chromium") or shutil.which("google-chrome")
+        if arguments.webgpu:
+            compare_webgpu(playwright.chromium, path, address, Path(folder))
+            server.shutdown()
+            return
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         cores = os.cpu_count() or 1
         ways = [in_page(browser, address, False), in_python(1, Path(folder))]
         if cores > 1:

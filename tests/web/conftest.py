@@ -79,7 +79,7 @@ def opened(browser: Any, host: Host) -> Iterator[Open]:
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.goto(f"http://127.0.0.1:{host.server_port}/photos/{query}")
-        page.locator("#model", has_text="mini (").wait_for()
+        page.locator("#model", has_text="mini ·").wait_for()
         return page
 
     yield open_page

@@ -221,8 +221,8 @@ function tileOf(address: URLSearchParams): number | "auto" {
 }
 
 function engineWords({ provider, threads, notice }: Extract<FromWorker, { kind: "engine" }>): string {
-  const where = provider === "webgpu" ? "WebGPU" : threads > 1 ? `processor, ${threads} threads` : "processor, 1 thread";
-  return `mini (${where})${notice === null ? "" : `. ${notice}`}`;
+  const where = provider === "webgpu" ? "WebGPU" : `${threads} thread${threads > 1 ? "s" : ""}`;
+  return `mini · ${where}${notice === null ? "" : `. ${notice}`}`;
 }
 
 function unique(name: string, used: Map<string, number>): string {

@@ -34,6 +34,4 @@ export interface Result {
   readonly width: number;
   readonly height: number;
   readonly notices: readonly string[];
-  /** Time from decoding to the encoded file. */
-  readonly seconds: number;
 }

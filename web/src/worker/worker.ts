@@ -66,7 +66,6 @@ async function restore(
   if (runtime === null) throw new Error("the model was not opened");
   const { denoise } = await runtime;
   await onTile(0, null);
-  const started = performance.now();
   checkOptions(settings);
   const picture = await decodePicture(file, file.name, settings.toSrgb);
   const [height, width] = outputSize(picture.pixels.height, picture.pixels.width, settings);
@@ -82,8 +81,7 @@ async function restore(
   const format = settings.format === "same" ? (picture.format ?? "png") : settings.format;
   const { blob, notices } = await encodePicture(restored, enlarged, format, settings.quality, picture.metadata);
   const preview = await encodePreview(restored, enlarged, picture.metadata);
-  const seconds = (performance.now() - started) / 1000;
-  return { blob, preview, format, width, height, notices: [...picture.notices, ...notices], seconds };
+  return { blob, preview, format, width, height, notices: [...picture.notices, ...notices] };
 }
 
 /** Edge of the largest tile that "auto" may take. */
