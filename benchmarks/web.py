@@ -76,12 +76,7 @@ def compare_webgpu(chromium: Any, path: str | None, address: str, folder: Path) 
     small, result = folder / "small.png", folder / "x4.png"
     Image.open(EXAMPLE).crop((20, 20, 52, 52)).save(small)
     tsdsr.upscale_file(small, result, engine="onnx")
-    arguments = [
-        "--no-sandbox",
-        "--enable-unsafe-webgpu",
-        "--use-webgpu-adapter=swiftshader",
-        "--enable-features=Vulkan",
-    ]
+    software = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
     browser = chromium.launch(executable_path=path, args=["--no-sandbox", *software])
     page = browser.new_page()
     page.goto(address)
