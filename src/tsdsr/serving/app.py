@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from tsdsr import __version__
 from tsdsr.pipeline.sr_pipeline import SRPipeline
+from tsdsr.serving import automatic1111
 from tsdsr.serving.api import router
 from tsdsr.serving.job_queue import JobQueue
 from tsdsr.serving.metrics import Metrics
@@ -65,6 +66,7 @@ def create_app(pipe: SRPipeline, settings: ServeSettings | None = None) -> FastA
     )
     app.state.queue, app.state.sessions = queue, sessions
     app.include_router(router)
+    app.include_router(automatic1111.router)
     app.add_route("/", _page, include_in_schema=False)
     app.add_route("/assets/{path:path}", _page, include_in_schema=False)
     app.add_exception_handler(ProblemError, _answer_problem)

@@ -98,6 +98,13 @@ class Job:
     ended: threading.Event = field(default_factory=threading.Event)
     listeners: list[Callable[[], None]] = field(default_factory=list)
 
+    def rest(self, seconds_per_pixel: float) -> float:
+        """Return the estimated seconds that it takes from now on, without its wait; 0 if nothing is known."""
+        if self.state != "running" or not self.tiles_total:
+            return self.order.pixels * seconds_per_pixel
+        elapsed = time.time() - (self.started or time.time())
+        return elapsed * (self.tiles_total - self.tiles_done) / max(1, self.tiles_done)
+
     def view(self, position: int | None, seconds_left: float | None) -> dict[str, Any]:
         """Return what clients see."""
         order, size = self.order, self.order.result_size

@@ -129,6 +129,11 @@ class JobQueue:
             raise ProblemError("unknown-job", "No job has this id, or it was forgotten.")
         return job
 
+    def in_work(self) -> tuple[Job | None, int]:
+        """Return the running job, and how many wait."""
+        with self._changed:
+            return self._running, len(self._waiting)
+
     def view(self, job: Job) -> dict[str, Any]:
         """Return what clients see of a job."""
         with self._changed:
@@ -319,13 +324,6 @@ class JobQueue:
         rate = seconds / max(1, pixels)
         self._seconds_per_pixel = rate if not self._seconds_per_pixel else 0.8 * self._seconds_per_pixel + 0.2 * rate
 
-    def _rest_of(self, job: Job) -> float:
-        """Return the estimated seconds that a job takes from now on, without its wait; 0 if nothing is known."""
-        if job.state != "running" or not job.tiles_total:
-            return job.order.pixels * self._seconds_per_pixel
-        elapsed = time.time() - (job.started or time.time())
-        return elapsed * (job.tiles_total - job.tiles_done) / max(1, job.tiles_done)
-
     def _seconds_left(self, job: Job) -> float | None:
         if job.state in FINAL or not (self._seconds_per_pixel or job.tiles_done):
             return None
@@ -335,12 +333,12 @@ class JobQueue:
             for other in [*before, *self._waiting]:
                 if other is job:
                     break
-                ahead += self._rest_of(other)
-        return round(ahead + self._rest_of(job), 1)
+                ahead += other.rest(self._seconds_per_pixel)
+        return round(ahead + job.rest(self._seconds_per_pixel), 1)
 
     def _retry_after(self) -> int:
         """Return in how many seconds a place is free: when the picture in work is finished."""
-        rest = self._rest_of(self._running) if self._running is not None else 0.0
+        rest = self._running.rest(self._seconds_per_pixel) if self._running is not None else 0.0
         return round(min(_LONGEST_RETRY, max(1.0, rest)))
 
 

@@ -179,12 +179,17 @@ async def _pieces(request: Request, queue: JobQueue, most: int, key: Path) -> As
         yield piece
 
 
-async def _receive_raw(request: Request, queue: JobQueue) -> Upload:
+async def receive(request: Request, queue: JobQueue, most: int) -> Path:
+    """Receive the whole body of a request; return its file in the spool.
+
+    Raises:
+        ProblemError: it has more than ``most`` bytes, or is too slow.
+    """
     path = queue.spool.new_path()
     try:
         with path.open("xb") as file:
             waiting = bytearray()
-            async for piece in _pieces(request, queue, queue.settings.max_upload_bytes, path):
+            async for piece in _pieces(request, queue, most, path):
                 waiting += piece
                 if len(waiting) >= _PIECE:
                     await run_in_threadpool(file.write, waiting)
@@ -194,7 +199,11 @@ async def _receive_raw(request: Request, queue: JobQueue) -> Upload:
     except BaseException:
         queue.spool.remove(path)
         raise
-    return Upload(path, None, {})
+    return path
+
+
+async def _receive_raw(request: Request, queue: JobQueue) -> Upload:
+    return Upload(await receive(request, queue, queue.settings.max_upload_bytes), None, {})
 
 
 async def _receive_form(request: Request, queue: JobQueue) -> Upload:
