@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from tsdsr import __version__
 from tsdsr.pipeline.sr_pipeline import SRPipeline
@@ -102,8 +103,18 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     names = {404: "not-found", 405: "method-not-allowed"}
     details = {404: "Look at /openapi.json.", 405: "The header Allow names the methods."}
-    name = names.get(error.status_code, "bad-request")
-    return ProblemError(name, details.get(error.status_code, str(error.detail)), error.headers or {}).response()
+    name, headers = names.get(error.status_code, "bad-request"), dict(error.headers or {})
+    if error.status_code == 405:
+        known = {method.strip() for method in headers.get("Allow", "").split(",")} | _methods(request)
+        headers["Allow"] = ", ".join(sorted(known - {""}))
+    return ProblemError(name, details.get(error.status_code, str(error.detail)), headers).response()
+
+
+def _methods(request: Request) -> set[str]:
+    """Return the methods of all routes of an address; Starlette names those of the first one."""
+    routes = [*router.routes, *request.app.routes]
+    matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in matching for method in getattr(route, "methods", None) or ()}
 
 
 async def _answer_gone(request: Request, error: Exception) -> Response:

@@ -87,7 +87,7 @@ class UpscaleOptions(BaseModel):
 class RawQuery(UpscaleOptions):
     """The options, and the name of a picture that is the request's whole body."""
 
-    name: Annotated[str | None, Field(max_length=1000, description="File name of a picture sent as raw body.")] = None
+    name: Annotated[str, Field(max_length=1000, description="File name of a picture sent as raw body.")] = ""
 
 
 def parse_options(given: Mapping[str, Any]) -> UpscaleOptions:

@@ -180,6 +180,11 @@ def upload_body() -> dict[str, Any]:
     """Return the request body of an upload for OpenAPI."""
     picture = {"type": "string", "format": "binary"}
     options = UpscaleOptions.model_json_schema()["properties"]
+    for option in options.values():  # a form has no null
+        if "anyOf" in option:
+            option["anyOf"] = [kind for kind in option["anyOf"] if kind != {"type": "null"}]
+        if option.get("default", 0) is None:
+            del option["default"]
     form = {
         "type": "object",
         "required": ["image"],

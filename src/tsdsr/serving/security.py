@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import math
 import secrets
 import time
 from collections import OrderedDict
@@ -24,7 +25,9 @@ from tsdsr.web import COMMON_HEADERS, CONTENT_POLICY
 SESSION_SECONDS = 30 * 86400
 _MOST_SESSIONS = 1000
 _OPEN_PATHS = ("/", "/healthz", "/v1/limits", "/v1/session", "/favicon.ico")
-_DRAIN_SECONDS = 5.0
+UPLOAD_OVERHEAD = 65_536
+"""Bytes that a request may have besides its picture."""
+_DRAIN_SECONDS = 2.0
 
 _HEADERS = {
     **COMMON_HEADERS,
@@ -86,7 +89,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange, started = _Exchange(scope, receive, send), time.perf_counter()
+        exchange, started = _Exchange(scope, receive, send, self.settings), time.perf_counter()
         try:
             problem = self.refusal(Request(scope))
             app = self.app if problem is None else problem.response()
@@ -142,17 +145,25 @@ class Guard:
 class _Exchange:
     """One request and its answer: adds headers, and reads what is left of a refused body."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, settings: ServeSettings) -> None:
         names = dict(scope["headers"])
+        self._pause, self._left = settings.read_timeout, _most_bytes(scope["path"], settings)
         self._has_body = b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
         self._awaits_permission = b"expect" in names
         self._receive, self._send, self.status = receive, send, 0
 
     async def receive(self) -> Message:
         self._awaits_permission = False
-        message = await self._receive()
-        if not message.get("more_body", False):
-            self._has_body = False
+        if not self._has_body:
+            return await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), self._pause)
+        except asyncio.TimeoutError:
+            raise ProblemError("upload-too-slow", "The upload paused for too long; send it again.") from None
+        self._has_body = message.get("more_body", False)
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise ProblemError("upload-too-large", "The body of the request is too long.")
         return message
 
     async def send(self, message: Message) -> None:
@@ -172,8 +183,18 @@ class _Exchange:
             await asyncio.wait_for(self._read_rest(), _DRAIN_SECONDS)
 
     async def _read_rest(self) -> None:
-        while self._has_body and not self._awaits_permission:
-            await self.receive()
+        more = not self._awaits_permission
+        while more:
+            more = (await self._receive()).get("more_body", False)
+
+
+def _most_bytes(path: str, settings: ServeSettings) -> float:
+    """Return the bytes that a body may have, if it is no picture, which is counted as it arrives."""
+    if path in ("/v1/upscale", "/v1/jobs"):
+        return math.inf
+    if path.startswith("/sdapi/"):
+        return settings.max_upload_bytes * 4 // 3 + UPLOAD_OVERHEAD
+    return UPLOAD_OVERHEAD
 
 
 def _host_name(host: str) -> str:

@@ -24,12 +24,12 @@ from tsdsr.serving.job import Job, Order
 from tsdsr.serving.job_queue import JobQueue
 from tsdsr.serving.options import RawQuery, UpscaleOptions, format_name, parse_options
 from tsdsr.serving.problems import ProblemError, problem_of
+from tsdsr.serving.security import UPLOAD_OVERHEAD
 from tsdsr.wording import readable_size
 
 MULTIPART, BINARY = "multipart/form-data", "application/octet-stream"
 _MOST_FIELDS = 32
 _FIELD_BYTES = 4096
-_MULTIPART_OVERHEAD = 65_536
 _PIECE = 2**20
 _LONGEST_NAME = 150
 
@@ -145,7 +145,7 @@ def _checked_kind(request: Request, most: int) -> str:
 
 
 def _overhead(kind: str) -> int:
-    return _MULTIPART_OVERHEAD if kind == MULTIPART else 0
+    return UPLOAD_OVERHEAD if kind == MULTIPART else 0
 
 
 def _too_large(most: int) -> ProblemError:
@@ -163,12 +163,11 @@ async def _pieces(request: Request, queue: JobQueue, most: int, key: Path) -> As
     stream = request.stream()
     while True:
         try:
-            wait = min(settings.read_timeout, until - time.monotonic())
-            piece = await asyncio.wait_for(anext(stream), max(0.0, wait))
+            piece = await asyncio.wait_for(anext(stream), max(0.0, until - time.monotonic()))
         except StopAsyncIteration:
             return
         except asyncio.TimeoutError:
-            raise ProblemError("upload-too-slow", "The upload paused, or took too long; send it again.") from None
+            raise ProblemError("upload-too-slow", f"The upload took more than {settings.upload_timeout:g} s.") from None
         size += len(piece)
         if size > most:
             raise _too_large(settings.max_upload_bytes)
@@ -208,7 +207,7 @@ async def _receive_raw(request: Request, queue: JobQueue) -> Upload:
 
 async def _receive_form(request: Request, queue: JobQueue) -> Upload:
     path = queue.spool.new_path()
-    most = queue.settings.max_upload_bytes + _MULTIPART_OVERHEAD
+    most = queue.settings.max_upload_bytes + UPLOAD_OVERHEAD
     parser = MultiPartParser(
         request.headers,
         _pieces(request, queue, most, path),

@@ -1,0 +1,55 @@
+"""The interface keeps to its OpenAPI description: schemathesis makes requests of it, good and bad."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from tests.serving.conftest import picture
+from tests.serving.pipes import RepeatingPipe
+from tests.serving.server_process import ServerProcess, serving
+from tsdsr.serving.app import create_app
+from tsdsr.serving.settings import ServeSettings
+
+schemathesis = pytest.importorskip("schemathesis", reason="needs the extra 'dev'")
+
+PICTURES = st.sampled_from([picture(), picture(9, 9, "JPEG"), picture(5, 7, mode="LA")])
+for kind in ("png", "jpeg", "webp", "tiff", "bmp", "avif", "heic", "jxl"):
+    schemathesis.openapi.media_type(f"image/{kind}", PICTURES)
+schemathesis.openapi.media_type("application/octet-stream", PICTURES)
+schemathesis.openapi.format("binary", PICTURES)
+
+
+def description() -> dict[str, Any]:
+    """The description that a server gives of itself."""
+    app = create_app(RepeatingPipe(), ServeSettings())
+    app.state.queue.spool.close()
+    return app.openapi()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with serving(tmp_path_factory.mktemp("spool"), read_timeout=2) as server:
+        yield server
+
+
+def takes_pictures_for_mistakes(case: Any) -> bool:
+    """Whether schemathesis takes a good form for a bad one: it does so for bytes where JSON has a string."""
+    return case.meta.phase.name.name == "COVERAGE" and isinstance(case.body, dict)
+
+
+@schemathesis.openapi.from_dict(description()).parametrize()
+@settings(max_examples=10, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+def test_answers_are_as_described(case: Any, server: ServerProcess) -> None:
+    if case.meta.generation.mode.is_positive:
+        form = case.body if isinstance(case.body, dict) else {}
+        for name in ("width", "height", *form):  # whether a size is valid depends on the picture
+            case.query.pop(name, None)
+        for name in ("width", "height"):
+            form.pop(name, None)
+    excluded = [schemathesis.checks.negative_data_rejection] if takes_pictures_for_mistakes(case) else []
+    case.call_and_validate(base_url=f"http://127.0.0.1:{server.port}", excluded_checks=excluded)
