@@ -7,8 +7,8 @@ import type { Plugin, Rolldown } from "vite";
 const ASSETS = resolve(import.meta.dirname, "../src/tsdsr/serving/assets");
 const PICTURES = ["example.jpg", "example-after.webp", "icon.svg"];
 const POLICY =
-  "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self' 'unsafe-inline'; " +
-  "img-src 'self' blob: data:; connect-src 'self' blob:; manifest-src 'self'; base-uri 'none'; form-action 'none'";
+  "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; " +
+  "img-src 'self' blob: data:; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'";
 const HEAD = `<meta http-equiv="Content-Security-Policy" content="${POLICY}">
 <meta name="description" content="Small photographs, made large and clear on your own device.">
 <link rel="manifest" href="./manifest.webmanifest">
@@ -22,7 +22,10 @@ const CHANGES: readonly (readonly [RegExp, string])[] = [
   [/<link rel="stylesheet"[^>]*>\n<link rel="stylesheet"[^>]*>\n/, ""],
   [/<script type="module" src="[^"]*"><\/script>/, `${HEAD}\n<script type="module" src="./src/page/main.ts"></script>`],
   [/<span id="model">…<\/span>/, '<span id="model">is being loaded (30 MB, once) …</span>'],
-  [/Pictures go to this server and nowhere else\./, "Pictures never leave this device: the model runs in your browser."],
+  [
+    /Pictures go to this server and nowhere else\./,
+    "Pictures never leave this device: the model runs in your browser.",
+  ],
   [/(<div class="choose">[^]*?<\/div>\n)/, `$1${KEPT}\n`],
   [/\/assets\//g, "./page/"],
 ];

@@ -48,7 +48,9 @@ describe("tiles", () => {
     for (const length of [272, 1024, 1040, 3008]) {
       const tiles = axisTiles(length, planTiles([length, length], 256));
       const sums = new Float64Array(length);
-      axisWeights(tiles).forEach((weights, i) => weights.forEach((weight, at) => (sums[tiles.starts[i] + at] += weight)));
+      axisWeights(tiles).forEach((weights, i) =>
+        weights.forEach((weight, at) => (sums[tiles.starts[i] + at] += weight)),
+      );
       expect(Math.max(...sums.map((sum) => Math.abs(sum - 1)))).toBeLessThan(1e-6);
       expect(tiles.starts.at(-1)! + tiles.tile).toBe(length);
     }
@@ -61,7 +63,8 @@ describe("tiles", () => {
   });
   it("become smaller down to 64 pixels", () => {
     const edges = [];
-    for (let plan = smallerPlan(planTiles([512, 512], "auto"), [512, 512]); plan; plan = smallerPlan(plan, [512, 512])) edges.push(plan.tile);
+    for (let plan = smallerPlan(planTiles([512, 512], "auto"), [512, 512]); plan; plan = smallerPlan(plan, [512, 512]))
+      edges.push(plan.tile);
     expect(edges).toEqual([256, 128, 64]);
   });
 });
@@ -91,14 +94,29 @@ describe("a restoration that changes nothing", () => {
     }
   });
   it("keeps pixels at scale 1", async () => {
-    expect((await restorePixels(pixels, [40, 60], { ...DEFAULTS, scale: 1 }, unchanged, () => {})).data).toEqual(pixels.data);
+    expect((await restorePixels(pixels, [40, 60], { ...DEFAULTS, scale: 1 }, unchanged, () => {})).data).toEqual(
+      pixels.data,
+    );
   });
   it("tells each tile, and ends at an exception", async () => {
     const told: number[][] = [];
-    await restorePixels(pixels, [120, 180], { ...DEFAULTS, tile: 128 }, unchanged, (done, total) => void told.push([done, total]));
-    expect(told).toEqual([[1, 2], [2, 2]]);
-    const stop = () => { throw new Error("stop"); };
-    await expect(restorePixels(pixels, [120, 180], { ...DEFAULTS, tile: 128 }, unchanged, stop)).rejects.toThrow("stop");
+    await restorePixels(
+      pixels,
+      [120, 180],
+      { ...DEFAULTS, tile: 128 },
+      unchanged,
+      (done, total) => void told.push([done, total]),
+    );
+    expect(told).toEqual([
+      [1, 2],
+      [2, 2],
+    ]);
+    const stop = () => {
+      throw new Error("stop");
+    };
+    await expect(restorePixels(pixels, [120, 180], { ...DEFAULTS, tile: 128 }, unchanged, stop)).rejects.toThrow(
+      "stop",
+    );
   });
   it("takes smaller tiles where memory runs out", async () => {
     const edges = new Set<number>();
@@ -114,14 +132,21 @@ describe("a restoration that changes nothing", () => {
 });
 
 describe("what the result follows", () => {
-  const offset = async (latents: Planes): Promise<Planes> => ({ ...latents, data: latents.data.map((value, i) => value + (i % 7) / 5) });
+  const offset = async (latents: Planes): Promise<Planes> => ({
+    ...latents,
+    data: latents.data.map((value, i) => value + (i % 7) / 5),
+  });
   it("stays flat where the input is flat", async () => {
     const flat = { ...noise(24, 24), data: new Uint8Array(24 * 24 * 3).fill(90) };
     expect(new Set((await restorePixels(flat, [48, 48], DEFAULTS, offset, () => {})).data)).toEqual(new Set([90]));
   });
   it("stays grey where the input is grey", async () => {
     const grey = noise(24, 24, 1);
-    const rgb = { ...grey, channels: 3, data: Uint8Array.from({ length: 24 * 24 * 3 }, (_, i) => grey.data[Math.floor(i / 3)]) };
+    const rgb = {
+      ...grey,
+      channels: 3,
+      data: Uint8Array.from({ length: 24 * 24 * 3 }, (_, i) => grey.data[Math.floor(i / 3)]),
+    };
     const { data } = await restorePixels(rgb, [48, 48], DEFAULTS, offset, () => {});
     const plane = (channel: number) => data.filter((_, i) => i % 3 === channel);
     expect([plane(1), plane(2)]).toEqual([plane(0), plane(0)]);
@@ -130,7 +155,9 @@ describe("what the result follows", () => {
   });
   it("refuses values that are not finite", async () => {
     const broken = async (latents: Planes): Promise<Planes> => ({ ...latents, data: latents.data.map(() => NaN) });
-    await expect(restorePixels(noise(16, 16), [16, 16], { ...DEFAULTS, scale: 1 }, broken, () => {})).rejects.toThrow("not finite");
+    await expect(restorePixels(noise(16, 16), [16, 16], { ...DEFAULTS, scale: 1 }, broken, () => {})).rejects.toThrow(
+      "not finite",
+    );
   });
 });
 

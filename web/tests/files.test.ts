@@ -58,7 +58,8 @@ describe("PNG", () => {
     const bytes = new Uint8Array(await (await encodePng(PIXELS, ALPHA, [])).arrayBuffer());
     const rows: number[] = [];
     expect(await decodeTransparentPng(bytes, (row) => rows.push(...row))).toBe(true);
-    for (let i = 0; i < 20; i++) expect(rows.slice(4 * i, 4 * i + 4)).toEqual([...PIXELS.data.subarray(3 * i, 3 * i + 3), ALPHA.data[i]]);
+    for (let i = 0; i < 20; i++)
+      expect(rows.slice(4 * i, 4 * i + 4)).toEqual([...PIXELS.data.subarray(3 * i, 3 * i + 3), ALPHA.data[i]]);
   });
   it("keeps its metadata and declared colours", async () => {
     const chunks = [{ type: "pHYs", data: Uint8Array.of(0, 0, 11, 19, 0, 0, 11, 19, 1) }];
@@ -66,7 +67,14 @@ describe("PNG", () => {
     const { format, metadata } = await readMetadata(new Uint8Array(await blob.arrayBuffer()));
     expect(format).toBe("png");
     expect(metadata).toEqual({ ...METADATA, chunks });
-    expect(pngChunks(new Uint8Array(await blob.arrayBuffer())).map(({ type }) => type)).toEqual(["IHDR", "iCCP", "pHYs", "eXIf", "iTXt", "IEND"]);
+    expect(pngChunks(new Uint8Array(await blob.arrayBuffer())).map(({ type }) => type)).toEqual([
+      "IHDR",
+      "iCCP",
+      "pHYs",
+      "eXIf",
+      "iTXt",
+      "IEND",
+    ]);
   });
 });
 
@@ -74,7 +82,10 @@ describe("JPEG and WebP", () => {
   const jpeg = joined(Uint8Array.of(0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 2, 0xff, 0xda, 0, 2, 9, 9));
   const lossless = Uint8Array.of(0x2f, 4, 0xc0, 0, 0, 0); // 5 x 4
   const webp = joined(text("RIFF"), Uint8Array.of(18, 0, 0, 0), text("WEBPVP8L"), Uint8Array.of(6, 0, 0, 0), lossless);
-  it.each([["jpeg", jpeg], ["webp", webp]] as const)("%s keeps metadata", async (format, bytes) => {
+  it.each([
+    ["jpeg", jpeg],
+    ["webp", webp],
+  ] as const)("%s keeps metadata", async (format, bytes) => {
     const blob = await withMetadata(new Blob([bytes as BlobPart]), format, METADATA, false);
     const again = await withMetadata(blob, format, METADATA, false);
     expect(again.size).toBe(blob.size); // in the place of what was there

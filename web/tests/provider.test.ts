@@ -4,7 +4,9 @@ import type { Planes } from "../src/engine/images";
 import type { Denoise } from "../src/engine/restore";
 import { chooseRuntime } from "../src/worker/runtime";
 
-const scaled = (factor: number): Denoise => async (latents: Planes) => ({ ...latents, data: latents.data.map((value) => value * factor) });
+const scaled =
+  (factor: number): Denoise =>
+  async (latents: Planes) => ({ ...latents, data: latents.data.map((value) => value * factor) });
 const tile = probe(4);
 
 describe("the comparison of a tile", () => {
@@ -16,7 +18,8 @@ describe("the comparison of a tile", () => {
 });
 
 describe("the choice of a provider", () => {
-  const choose = (gpu: Denoise, has = true) => chooseRuntime(async (name) => (name === "webgpu" ? gpu : scaled(2)), has, 3);
+  const choose = (gpu: Denoise, has = true) =>
+    chooseRuntime(async (name) => (name === "webgpu" ? gpu : scaled(2)), has, 3);
   it("takes WebGPU where it agrees", async () => expect((await choose(scaled(2.0002))).provider).toBe("webgpu"));
   it("takes WebAssembly where WebGPU is wrong, and says so", async () => {
     const chosen = await choose(scaled(1));

@@ -34,8 +34,10 @@ function blurRows(from: Float32Array, to: Float32Array, height: number, width: n
     for (let x = 0; x < Math.min(distance, width); x++) {
       to[start + x] = from[start] + 2 * from[start + x] + from[Math.min(start + x + distance, stop - 1)];
     }
-    for (let i = start + distance; i < stop - distance; i++) to[i] = from[i - distance] + 2 * from[i] + from[i + distance];
-    for (let x = inner; x < width; x++) to[start + x] = from[start + x - distance] + 2 * from[start + x] + from[stop - 1];
+    for (let i = start + distance; i < stop - distance; i++)
+      to[i] = from[i - distance] + 2 * from[i] + from[i + distance];
+    for (let x = inner; x < width; x++)
+      to[start + x] = from[start + x - distance] + 2 * from[start + x] + from[stop - 1];
   }
 }
 

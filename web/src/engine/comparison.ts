@@ -21,7 +21,9 @@ export function disagreement(result: Planes, expected: Planes): string | null {
   const count = expected.data.length;
   const error = Math.sqrt(squares / count);
   const deviation = Math.sqrt(Math.max(0, totalSquares / count - (total / count) ** 2));
-  return error <= TOLERANCE * Math.max(1, deviation) ? null : `gave a wrong result (off by ${error.toPrecision(2)} on average)`;
+  return error <= TOLERANCE * Math.max(1, deviation)
+    ? null
+    : `gave a wrong result (off by ${error.toPrecision(2)} on average)`;
 }
 
 /** A tile to compare on: latents of soft shapes and noise, the same at each call. */

@@ -97,7 +97,11 @@ function resampled({ data, height, width }: Plane, rows: Sparse, cols: Sparse): 
       for (let k = 0; k < weights.length; k++) across[i] += weights[k] * data[from + k];
     }
   }
-  const result = { data: new Float32Array(rows.starts.length * cols.starts.length), height: rows.starts.length, width: cols.starts.length };
+  const result = {
+    data: new Float32Array(rows.starts.length * cols.starts.length),
+    height: rows.starts.length,
+    width: cols.starts.length,
+  };
   for (let y = 0; y < result.height; y++) {
     const weights = rows.weights[y];
     const line = result.data.subarray(y * result.width, (y + 1) * result.width);
@@ -138,7 +142,10 @@ function axisAround(start: number, length: number, enlarged: number): Axis {
   const source = [Math.max(0, start - MARGIN), Math.min(length, stop + MARGIN)] as const;
   const target = scaled(...source);
   const size = source[1] - source[0];
-  const centres = Float64Array.from({ length: target[1] - target[0] }, (_, i) => (target[0] + i + 0.5) / scale - 0.5 - source[0]);
+  const centres = Float64Array.from(
+    { length: target[1] - target[0] },
+    (_, i) => (target[0] + i + 0.5) / scale - 0.5 - source[0],
+  );
   const enlarging = cubic(centres, size);
   const nearest = Int32Array.from(centres, (centre) => Math.min(Math.max(roundHalfEven(centre), 0), size - 1));
   return { source, target, block: scaled(start, stop), enlarging, shrinking: transposed(enlarging, size), nearest };

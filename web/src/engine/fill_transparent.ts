@@ -94,7 +94,10 @@ function fill(level: Level): Level {
     return level;
   }
   const coarse = fill(halfOf(level));
-  const [rows, cols] = [taps(coarse.height, height, coarse.height / height), taps(coarse.width, width, coarse.width / width)];
+  const [rows, cols] = [
+    taps(coarse.height, height, coarse.height / height),
+    taps(coarse.width, width, coarse.width / width),
+  ];
   const around = new Float32Array(width * channels);
   for (let y = 0; y < height; y++) {
     interpolateRow(coarse, rows, cols, y, around);
@@ -120,7 +123,13 @@ function taps(length: number, count: number, scale: number): Taps {
   return { first, second, share };
 }
 
-function interpolateRow({ data, width, channels }: Level, rows: Taps, cols: Taps, y: number, result: Float32Array): void {
+function interpolateRow(
+  { data, width, channels }: Level,
+  rows: Taps,
+  cols: Taps,
+  y: number,
+  result: Float32Array,
+): void {
   const [upper, lower, down] = [rows.first[y] * width, rows.second[y] * width, rows.share[y]];
   for (let x = 0, i = 0; x < cols.first.length; x++) {
     const [left, right, across] = [cols.first[x], cols.second[x], cols.share[x]];

@@ -61,7 +61,9 @@ export class PlainAreas {
     const flat = { data: new Float32Array(height * width), height, width };
     const neutral = { data: new Float32Array(height * width), height, width };
     const [close, wide] = [new Float32Array(height * width), new Float32Array(height * width)];
-    const channels = Array.from({ length: pixels.channels }, (_, channel) => channelOf(pixels, channel, y.near, x.near));
+    const channels = Array.from({ length: pixels.channels }, (_, channel) =>
+      channelOf(pixels, channel, y.near, x.near),
+    );
     for (const channel of channels) {
       keepLargest(close, rangeWithin(channel, 1));
       keepLargest(wide, rangeWithin(channel, RADIUS));

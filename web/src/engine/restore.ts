@@ -73,8 +73,17 @@ export async function restorePixels(
   onTile: OnTile,
   largest = Infinity,
 ): Promise<Pixels> {
-  const result = { data: new Uint8Array(size[0] * size[1] * pixels.channels), height: size[0], width: size[1], channels: pixels.channels };
-  for (let plan: TilePlan | null = planTiles(size, options.tile, largest); plan !== null; plan = smallerPlan(plan, size)) {
+  const result = {
+    data: new Uint8Array(size[0] * size[1] * pixels.channels),
+    height: size[0],
+    width: size[1],
+    channels: pixels.channels,
+  };
+  for (
+    let plan: TilePlan | null = planTiles(size, options.tile, largest);
+    plan !== null;
+    plan = smallerPlan(plan, size)
+  ) {
     try {
       await run(pixels, result, plan, options, denoise, onTile);
       return result;
@@ -82,7 +91,9 @@ export async function restorePixels(
       if (!(error instanceof OutOfMemoryError)) throw error;
     }
   }
-  throw new OutOfMemoryError("Memory ran out even with the smallest tiles; close other pages, or choose a smaller scale.");
+  throw new OutOfMemoryError(
+    "Memory ran out even with the smallest tiles; close other pages, or choose a smaller scale.",
+  );
 }
 
 async function run(

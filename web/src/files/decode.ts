@@ -30,7 +30,12 @@ export async function decodePicture(file: Blob, name: string, toSrgb: boolean): 
   const samples = new Samples(height, width);
   readBitmap(bitmap, samples);
   bitmap.close();
-  if (facts.format === "png" && !toSrgb && samples.transparent && (facts.metadata.exif === null || isUpright(facts.metadata.exif))) {
+  if (
+    facts.format === "png" &&
+    !toSrgb &&
+    samples.transparent &&
+    (facts.metadata.exif === null || isUpright(facts.metadata.exif))
+  ) {
     await decodeTransparentPng(bytes, (rgba, at) => samples.add(rgba, at));
   }
   const alpha = samples.transparent ? { data: samples.alpha, height, width } : null;

@@ -48,7 +48,8 @@ export function withJpegMetadata(bytes: Uint8Array, { exif, icc, xmp }: Blocks):
   let rest = 2;
   for (const { marker, data, end } of segments(bytes)) {
     if (marker !== APP0) parts.push(...inserted.splice(0));
-    const replaced = marker === APP1 ? startsWith(data, EXIF) || startsWith(data, XMP) : marker === APP2 && startsWith(data, ICC);
+    const replaced =
+      marker === APP1 ? startsWith(data, EXIF) || startsWith(data, XMP) : marker === APP2 && startsWith(data, ICC);
     if (!replaced) parts.push(bytes.subarray(rest, end));
     rest = end;
   }
@@ -56,7 +57,7 @@ export function withJpegMetadata(bytes: Uint8Array, { exif, icc, xmp }: Blocks):
 }
 
 function* segments(bytes: Uint8Array): Generator<{ marker: number; data: Uint8Array; end: number }, undefined> {
-  for (let at = 2; at + 4 <= bytes.length && bytes[at] === 0xff; ) {
+  for (let at = 2; at + 4 <= bytes.length && bytes[at] === 0xff;) {
     const marker = bytes[at + 1];
     if (marker === 0xff) {
       at++; // fill bytes

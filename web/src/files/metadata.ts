@@ -114,7 +114,10 @@ function fitXmp(xmp: Uint8Array): Uint8Array {
 
 /** What `TextDecoder("latin1")`, which is Windows-1252, makes of bytes above 127 → the byte. */
 const LATIN1 = new Map(
-  Array.from(new TextDecoder("latin1").decode(Uint8Array.from({ length: 256 }, (_, i) => i)), (character, byte) => [character, byte]),
+  Array.from(new TextDecoder("latin1").decode(Uint8Array.from({ length: 256 }, (_, i) => i)), (character, byte) => [
+    character,
+    byte,
+  ]),
 );
 
 /** The metadata without what declares the colours of pixels that are sRGB now. */

@@ -13,7 +13,13 @@ export type OnRow = (rgba: Uint8Array, at: number) => void;
 /** Decode a PNG row by row; returns whether it is of the kind that is decoded here, and intact. */
 export async function decodeTransparentPng(bytes: Uint8Array, onRow: OnRow): Promise<boolean> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const [width, height, bits, kind, interlaced] = [view.getUint32(16), view.getUint32(20), bytes[24], bytes[25], bytes[28]];
+  const [width, height, bits, kind, interlaced] = [
+    view.getUint32(16),
+    view.getUint32(20),
+    bytes[24],
+    bytes[25],
+    bytes[28],
+  ];
   if (bits !== 8 || (kind !== 4 && kind !== 6) || interlaced !== 0) return false;
   const samples = kind === 6 ? 4 : 2;
   const data = await inflated(bytes, view);
@@ -26,7 +32,8 @@ export async function decodeTransparentPng(bytes: Uint8Array, onRow: OnRow): Pro
     const line = data.subarray(at + 1, at + 1 + length);
     unfilter(data[at], line, above, samples);
     for (let x = 0; x < width; x++) {
-      for (let channel = 0; channel < 3; channel++) rgba[4 * x + channel] = line[x * samples + (samples === 4 ? channel : 0)];
+      for (let channel = 0; channel < 3; channel++)
+        rgba[4 * x + channel] = line[x * samples + (samples === 4 ? channel : 0)];
       rgba[4 * x + 3] = line[x * samples + samples - 1];
     }
     onRow(rgba, row * width);

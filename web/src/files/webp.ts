@@ -55,7 +55,7 @@ function sizeOf(bytes: Uint8Array): [number, number] {
 function riffChunks(bytes: Uint8Array): RiffChunk[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const chunks: RiffChunk[] = [];
-  for (let at = 12; at + 8 <= bytes.length; ) {
+  for (let at = 12; at + 8 <= bytes.length;) {
     const length = view.getUint32(at + 4, true);
     chunks.push({ type: name(bytes, at), data: bytes.subarray(at + 8, at + 8 + length) });
     at += 8 + length + (length % 2);

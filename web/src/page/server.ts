@@ -11,7 +11,8 @@ import { FORMATS, outputOf, secondsLeft, settingsOf, type Job, type Options } fr
 const WAITING_IN_WORKER = 1000; // jobs; they only hold their files
 const MOST_PIXELS = 2 ** 28;
 const MOST_BYTES = 2 ** 31;
-const STOPPED = "The model stopped, probably for lack of memory. Close other pages, choose a smaller scale, and try again.";
+const STOPPED =
+  "The model stopped, probably for lack of memory. Close other pages, choose a smaller scale, and try again.";
 const KEPT_FOR = 60_000; // milliseconds for the browser to save an archive
 
 /** `?wasm` leaves out WebGPU, `?threads=1` and `?tile=512` set limits: for tests, and for drivers with faults. */
@@ -112,7 +113,9 @@ export class Server extends EventTarget {
     bitmap.close();
     signal.throwIfAborted();
     const id = ++this.number;
-    const unfinished = [...this.entries.values()].filter(({ job }) => job.state === "queued" || job.state === "running");
+    const unfinished = [...this.entries.values()].filter(
+      ({ job }) => job.state === "queued" || job.state === "running",
+    );
     const job: Job = {
       ...{ id, name: file.name, created: Date.now() / 1000, options, input, expires: null, state: "queued" },
       ...{ position: unfinished.length, tiles_done: 0, tiles_total: null, seconds_left: null },
