@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import socket
@@ -57,6 +58,9 @@ def address(app: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     yield url
     page.close()
     del os.environ["GRADIO_TEMP_DIR"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()  # Gradio leaves event loops and sockets open; a later test would be blamed for them
 
 
 @pytest.fixture(scope="module")
