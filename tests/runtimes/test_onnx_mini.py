@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -129,6 +130,15 @@ size = next(int(line.split()[1]) for line in open("/proc/self/status") if line.s
 resource.setrlimit(resource.RLIMIT_AS, (size * 1024 + 40_000_000,) * 2)
 print(pipe.upscale_pixels(pixels, tile=None).shape)
 """
+
+
+def test_nothing_is_left_beside_the_results(tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry would note a session there."""
+    code = "import tsdsr; tsdsr.load_pipeline('mini', engine='onnx', threads=1)"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")

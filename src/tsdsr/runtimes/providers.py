@@ -9,6 +9,7 @@ that are not finite, or a first tile unlike the CPU's, is replaced by the CPU wi
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,9 @@ from tsdsr.memory import address_space_left
 from tsdsr.runtimes.graph_calls import Floats, Graph, default_threads, guarded, loaded, summary
 
 logger = logging.getLogger(__name__)
+
+# Wheels from 1.32 on contain telemetry, which leaves a file in the folder for temporary files with each import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 PROVIDERS: Mapping[str, str] = MappingProxyType(
     {
