@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image
 
 import tsdsr
 from tests.web.conftest import Host, Open
+from tsdsr.images.color_spaces import ADOBE_RGB
+from tsdsr.images.icc import to_srgb
+from tsdsr.images.picture import Metadata, Picture
 from tsdsr.images.transparency import enlarge_alpha, fill_transparent
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "astronaut_lq.png"
@@ -109,7 +112,7 @@ def test_a_photograph_becomes_upright_and_keeps_its_metadata(
     opened: Open, pipe: tsdsr.SRPipeline, photo: np.ndarray
 ) -> None:
     page, part = opened(ONE_THREAD), Image.fromarray(photo[:40, :60])
-    exif, profile = Image.Exif(), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif, profile = Image.Exif(), ADOBE_RGB.profile()
     exif[0x0112], exif[0x010E] = 6, "A launch"
     content = encoded(part, "JPEG", quality=95, exif=exif, icc_profile=profile)
     choose(page, scale="2")
@@ -122,6 +125,12 @@ def test_a_photograph_becomes_upright_and_keeps_its_metadata(
         assert image.info["icc_profile"] == profile
     upright = np.asarray(Image.open(io.BytesIO(content)).rotate(-90, expand=True))
     assert difference(image, pipe.upscale_pixels(upright, 2.0)) <= 1  # the browser decodes as Pillow does
+    choose(page, icc="srgb")
+    add(page, content, "launch.jpg")
+    image = result(page)
+    assert "icc_profile" not in image.info
+    converted = to_srgb(Picture(upright, metadata=Metadata(icc=profile))).pixels
+    assert difference(image, pipe.upscale_pixels(converted, 2.0)) <= 3  # two libraries for colours
 
 
 def test_a_host_is_not_needed_after_the_first_visit(opened: Open, host: Host, photo: np.ndarray) -> None:

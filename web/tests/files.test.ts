@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { joined } from "../src/files/bytes";
-import { fitExif, isUpright } from "../src/files/exif";
+import { declareSrgb, fitExif, isUpright } from "../src/files/exif";
 import { fitted, metadataChunks, NO_METADATA, readMetadata, withMetadata } from "../src/files/metadata";
 import { encodePng, pngChunks } from "../src/files/png";
 import { decodeTransparentPng } from "../src/files/png_pixels";
@@ -46,6 +46,12 @@ describe("EXIF", () => {
     expect(view.getUint32(66, true)).toBe(40);
     expect(view.getUint32(34, true)).toBe(0); // no thumbnail
     expect(view.getUint16(56, true)).toBe(1); // no position of the subject
+  });
+  it("declares sRGB where it declares another space", () => {
+    const block = exifBlock();
+    new DataView(block.buffer).setUint16(70, 0xa001, true); // in the place of the subject's position
+    expect(new DataView(declareSrgb(block)!.buffer).getUint32(78, true)).toBe(1);
+    expect(declareSrgb(exifBlock())).toEqual(exifBlock());
   });
   it("is left out where it is damaged", () => {
     expect(fitExif(exifBlock().subarray(0, 20), 4, 4)).toBeNull();

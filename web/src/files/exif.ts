@@ -3,6 +3,7 @@
 const ORIENTATION = 0x0112;
 const EXIF_DIRECTORY = 0x8769;
 const IMAGE_SIZE = [0x0100, 0x0101] as const;
+const COLOR_SPACE = 0xa001;
 const PIXEL_SIZE = [0xa002, 0xa003] as const;
 const SUBJECTS = [0x9214, 0xa214] as const; // positions in pixels of the old picture
 const SHORT = 3;
@@ -20,11 +21,7 @@ interface Directory {
  * The thumbnail and the position of the subject are removed. Returns null if the block is damaged.
  */
 export function fitExif(block: Uint8Array, width: number, height: number): Uint8Array | null {
-  const data = block.slice();
-  const view = new DataView(data.buffer);
-  const order = data[0] === 0x49 && data[1] === 0x49 ? true : data[0] === 0x4d && data[1] === 0x4d ? false : null;
-  if (order === null) return null;
-  try {
+  return edited(block, (data, view, order) => {
     const main = directory(view, view.getUint32(4, order), order);
     const orientation = main.entries.get(ORIENTATION);
     if (orientation !== undefined) setEntry(view, orientation, SHORT, 1, order);
@@ -36,6 +33,31 @@ export function fitExif(block: Uint8Array, width: number, height: number): Uint8
       setSize(view, sub, PIXEL_SIZE, [width, height], order);
     }
     return dropThumbnail(data, view, main.end, order);
+  });
+}
+
+/** Let a block say that its picture is sRGB, where it says anything about colours; null if it is damaged. */
+export function declareSrgb(block: Uint8Array): Uint8Array | null {
+  return edited(block, (data, view, order) => {
+    const main = directory(view, view.getUint32(4, order), order);
+    const pointer = main.entries.get(EXIF_DIRECTORY);
+    const { entries } = pointer === undefined ? main : directory(view, view.getUint32(pointer + 8, order), order);
+    const entry = entries.get(COLOR_SPACE);
+    if (entry !== undefined) setEntry(view, entry, SHORT, 1, order);
+    return data;
+  });
+}
+
+/** Edit a copy of a block; null if it is damaged. The last argument of `edit` is whether it is little-endian. */
+function edited(
+  block: Uint8Array,
+  edit: (data: Uint8Array, view: DataView, order: boolean) => Uint8Array,
+): Uint8Array | null {
+  const data = block.slice();
+  const order = data[0] === 0x49 && data[1] === 0x49;
+  if (!order && !(data[0] === 0x4d && data[1] === 0x4d)) return null;
+  try {
+    return edit(data, new DataView(data.buffer), order);
   } catch (error) {
     if (error instanceof RangeError) return null;
     throw error;

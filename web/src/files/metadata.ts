@@ -1,7 +1,7 @@
 /** EXIF, colour profile and XMP: read from JPEG, PNG and WebP files, and written into results. */
 
 import { joined } from "./bytes";
-import { fitExif } from "./exif";
+import { declareSrgb, fitExif } from "./exif";
 import { readJpeg, withJpegMetadata } from "./jpeg";
 import { isPng, pngChunks, zlib, type Chunk } from "./png";
 import { readWebp, withWebpMetadata } from "./webp";
@@ -123,7 +123,7 @@ const LATIN1 = new Map(
 /** The metadata without what declares the colours of pixels that are sRGB now. */
 export function ofSrgb(metadata: Metadata): Metadata {
   const chunks = metadata.chunks.filter(({ type }) => !COLOURS.has(type));
-  return { ...metadata, icc: null, chunks };
+  return { ...metadata, exif: metadata.exif && declareSrgb(metadata.exif), icc: null, chunks };
 }
 
 /** Return chunks of a PNG that hold the metadata. */
