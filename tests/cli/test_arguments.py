@@ -66,8 +66,8 @@ def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--device=", "--device: is empty"),
         ("--fit cover", "--fit cover needs --target"),
         ("--preset upstream", "the upstream preset exists for SD3 models, not for 'mini'"),
-        ("--preset upstream --tile 128", "no --target, --tile, --seed or --detail"),
-        ("--preset upstream --seed 1", "no --target, --tile, --seed or --detail"),
+        ("--preset upstream --tile 128", "no --target, --tile, --seed, --detail or --steady"),
+        ("--preset upstream --seed 1", "no --target, --tile, --seed, --detail or --steady"),
     ],
 )
 def test_a_bad_argument_is_one_line_and_status_two(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from tsdsr.images.picture import Picture
     from tsdsr.pipeline.batch import Restore
     from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
+    from tsdsr.pipeline.frame_folders import Frames
     from tsdsr.pipeline.jobs import Job
     from tsdsr.pipeline.made_from import BatchSettings
     from tsdsr.pipeline.options import RestoreOptions
     from tsdsr.pipeline.sr_pipeline import SRPipeline
+    from tsdsr.result_records import MadeFrom
 
 
 def upscale(
@@ -47,6 +49,7 @@ def upscale(
     fit: given.Fit = FitChoice.contain,
     color_fix: given.ColorFixOption = ColorFixChoice.wavelet,
     detail: given.Detail = 1.0,
+    steady: given.Steady = 0.0,
     tile: given.TileOption = "auto",
     tile_batch: given.TileBatch = 1,
     engine: given.EngineOption = EngineChoice.auto,
@@ -78,6 +81,7 @@ def upscale(
     try:
         with errors_reported(), ProgressBars() as bars:
             from tsdsr.images.writing import WriteOptions
+            from tsdsr.pipeline.frame_folders import Frames
             from tsdsr.pipeline.made_from import BatchSettings
             from tsdsr.pipeline.options import RestoreOptions
             from tsdsr.pipeline.picture_restorer import check_model
@@ -86,11 +90,11 @@ def upscale(
                 scale, parse_target(target), fit.value, color_fix.value, detail, parse_tile(tile), tile_batch=tile_batch
             )
             check_engine(engine, provider, fast, compile, quantize, preset)
-            check_arguments(fit, preset, options, seed)
+            check_arguments(fit, preset, options, seed, steady)
             write = WriteOptions(quality, subsampling.value, lossless, compression)
             settings = BatchSettings(
                 None, options, write, dtype.value, seed, icc.value, engine.value,
-                "fast" if fast else None if quantize is None else quantize.value, preset.value,
+                "fast" if fast else None if quantize is None else quantize.value, preset.value, steady,
             )  # fmt: skip
             batch = _Batch(inputs, output, parse_format(format), model, settings, overwrite)
             jobs = batch.jobs
@@ -102,7 +106,8 @@ def upscale(
                 else:
                     pixels = sum(job.pixels for job in batch.pending)
                     pipe = _open(batch.model, engine, provider, fast, device, dtype, quantize, compile, pixels)
-                    restore = _restore(pipe, options, seed, icc, bars)
+                    batch.frames = Frames(steady, options, icc.value, max_pixels) if steady else None
+                    restore = _restore(pipe, options, seed, icc, bars, batch.frames)
             batch.run(restore, max_pixels, counts, bars)
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or another signal that ends the command
         _say_summary(jobs, output, counts, time.perf_counter() - started, interrupted=True)
@@ -125,8 +130,8 @@ class _Batch:
         overwrite: bool,
     ) -> None:
         from tsdsr.images.listing import describe_skipped
-        from tsdsr.pipeline.jobs import check_targets, pending, plan_jobs, settle_jobs
-        from tsdsr.pipeline.made_from import is_restored
+        from tsdsr.pipeline.jobs import check_targets, in_order_of_numbers, pending, plan_jobs, settle_jobs
+        from tsdsr.pipeline.made_from import in_sequence, is_restored
         from tsdsr.pipeline.model_files import hash_of_model, local_folder, resolve_model
         from tsdsr.result_records import ResultRecords
 
@@ -137,7 +142,13 @@ class _Batch:
         # One on the hub is looked up once, so that all of the command is about one revision.
         self.model = str(resolve_model(model)) if local_folder(model) is None else model
         self.settings = replace(settings, model=hash_of_model(self.model))
-        jobs = settle_jobs(plan.jobs, self.records, self.settings.made_from, overwrite)
+        self.frames: Frames | None = None
+        self.made_from: Callable[[Job], MadeFrom] = self.settings.made_from
+        jobs = list(plan.jobs)
+        if settings.steady:
+            jobs = in_order_of_numbers(jobs)
+            self.made_from = in_sequence(jobs, self.settings.made_from)
+        jobs = settle_jobs(jobs, self.records, self.made_from, overwrite)
         self.jobs = check_targets(jobs, settings.restore)
         self.pending = pending(self.jobs)
 
@@ -147,14 +158,14 @@ class _Batch:
 
         bars.report("images", 0, len(self.jobs))
         started = time.perf_counter()
-        for result in run_jobs(
-            self.jobs, restore, self.records, self.settings.made_from, max_pixels, self.settings.write
-        ):
+        for result in run_jobs(self.jobs, restore, self.records, self.made_from, max_pixels, self.settings.write):
             for notice in result.notices:
                 typer.echo(f"note: {result.job.source}: {notice}", err=True)
             counts[result.status] += 1
             if result.error is not None:
                 typer.echo(f"failed: {result.error}", err=True)
+            if self.frames is not None:
+                self.frames.after(result, self.jobs)
             rate = _rate(counts["done"], time.perf_counter() - started)
             bars.report("images", counts.total(), len(self.jobs), rate)
 
@@ -215,13 +226,17 @@ def _restore(
     seed: int | None,
     icc: IccChoice,
     bars: ProgressBars,
+    frames: Frames | None,
 ) -> Restore:
     """Wrap the model as a function from picture to picture, with a progress bar for tiles of large images."""
     from tsdsr.pipeline.picture_restorer import picture_restorer
     from tsdsr.pipeline.tile_plan import check_tile
 
     check_tile(pipe.spec, options.tile)
-    return picture_restorer(pipe, options, seed, icc.value, lambda done, total: bars.report("tiles", done, total))
+    steady = None if frames is None else frames.steady
+    return picture_restorer(
+        pipe, options, seed, icc.value, lambda done, total: bars.report("tiles", done, total), steady
+    )
 
 
 def _upstream_restore(pipe: OneStepSRPipeline, options: RestoreOptions, icc: IccChoice) -> Restore:

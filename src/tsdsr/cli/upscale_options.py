@@ -150,7 +150,9 @@ def parse_format(text: str | None) -> str | None:
     return f".{text.strip().lower().lstrip('.')}"
 
 
-def check_arguments(fit: FitChoice, preset: PresetChoice, options: RestoreOptions, seed: int | None) -> None:
+def check_arguments(
+    fit: FitChoice, preset: PresetChoice, options: RestoreOptions, seed: int | None, steady: float = 0.0
+) -> None:
     """Check arguments that no other function checks, and that they go together.
 
     Raises:
@@ -163,8 +165,10 @@ def check_arguments(fit: FitChoice, preset: PresetChoice, options: RestoreOption
         raise InvalidInputError(f"--fit {fit.value} needs --target")
     if preset is not PresetChoice.upstream:
         return
-    if options.target_size or options.tile != "auto" or seed is not None or options.detail != 1:
-        raise InvalidInputError("--preset upstream takes no --target, --tile, --seed or --detail; leave them out")
+    if options.target_size or options.tile != "auto" or seed is not None or options.detail != 1 or steady:
+        raise InvalidInputError(
+            "--preset upstream takes no --target, --tile, --seed, --detail or --steady; leave them out"
+        )
     from tsdsr.pipeline.upstream import check_upstream_scale
 
     check_upstream_scale(options.scale)

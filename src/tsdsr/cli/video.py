@@ -81,11 +81,14 @@ def video(
     was: give it again. Frames of a folder are restored by 'tsdsr upscale'.
     """
     with errors_reported():
+        from tsdsr.pipeline.model_files import local_folder, resolve_model
         from tsdsr.pipeline.options import RestoreOptions
         from tsdsr.video.codecs import require_av
         from tsdsr.video.options import VideoOptions
 
         require_av()
+        # One on the hub is looked up once, so that all of the command is about one revision.
+        model = str(resolve_model(model)) if local_folder(model) is None else model
         restore = RestoreOptions(
             scale, parse_target(target), fit.value, color_fix.value, detail, parse_tile(tile), tile_batch=tile_batch
         )

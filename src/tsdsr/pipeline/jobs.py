@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -183,6 +184,16 @@ def check_targets(jobs: Sequence[Job], options: RestoreOptions) -> list[Job]:
 def pending(jobs: Sequence[Job]) -> list[Job]:
     """Return the jobs that need a model."""
     return [job for job in jobs if job.error is None and not job.finished]
+
+
+def in_order_of_numbers(jobs: Iterable[Job]) -> list[Job]:
+    """Return jobs sorted by the names of their inputs, numbers by their value: frame_9 comes before frame_10."""
+
+    def key(job: Job) -> list[list[tuple[int, str]]]:
+        parts = (re.split(r"(\d+)", part) for part in job.source.parts)
+        return [[(int(text), "") if text.isdecimal() else (-1, text) for text in part] for part in parts]
+
+    return sorted(jobs, key=key)
 
 
 def add_name(error: TSDSRError, source: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tsdsr.hashing import hash_text
 from tsdsr.images.formats import image_format
 from tsdsr.images.writing import DEFAULT_QUALITY, WriteOptions
 from tsdsr.pipeline.jobs import Job
@@ -40,6 +43,8 @@ class BatchSettings:
         dtype (str | torch.dtype): precision, as given.
         seed, icc, engine, preset: as given to ``tsdsr upscale``.
         quantize (str | None): the mode of ``--quantize``, or "fast".
+        steady (float): see :mod:`tsdsr.pipeline.steady`; then each result depends on those before, see
+            :func:`in_sequence`.
     """
 
     model: str | None
@@ -51,6 +56,7 @@ class BatchSettings:
     engine: str = "auto"
     quantize: str | None = None
     preset: str = "default"
+    steady: float = 0.0
 
     def made_from(self, job: Job) -> MadeFrom:
         """Return what the result of a job is made from.
@@ -84,7 +90,26 @@ class BatchSettings:
             "engine": self.engine,
             "quantize": self.quantize,
             "preset": self.preset,
+            **({"steady": self.steady} if self.steady else {}),
         }
+
+
+def in_sequence(jobs: Sequence[Job], made_from: Callable[[Job], MadeFrom]) -> Callable[[Job], MadeFrom]:
+    """Return what results are made from if each depends on the inputs before it in its folder.
+
+    Args:
+        jobs (sequence of Job): frames in order.
+        made_from (callable): what the result of a job is made from, but for the frames before.
+    """
+    after: dict[Path, str] = {}
+    before = ""
+    for number, job in enumerate(jobs):
+        if number and jobs[number - 1].source.parent != job.source.parent:
+            before = ""
+        after[job.source] = before
+        with suppress(OSError):  # reported when the job is done
+            before = hash_text(before + job.input_hash())
+    return lambda job: {**made_from(job), "after": after[job.source]}
 
 
 def is_restored(path: Path, records: ResultRecords) -> bool:

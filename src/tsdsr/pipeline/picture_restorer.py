@@ -19,6 +19,7 @@ from tsdsr.pipeline.options import RestoreOptions
 if TYPE_CHECKING:
     from tsdsr.pipeline.batch import Restore
     from tsdsr.pipeline.sr_pipeline import SRPipeline
+    from tsdsr.pipeline.steady import SteadyDetail
 
 Enlarge = Callable[[Pixels], Pixels]
 Visible = Callable[[int, int], tuple[slice, slice]]
@@ -68,6 +69,7 @@ def picture_restorer(
     seed: int | None = None,
     icc: Literal["keep", "srgb"] = "keep",
     on_tile: Callable[[int, int], None] | None = None,
+    steady: SteadyDetail | None = None,
 ) -> Restore:
     """Wrap a pipeline as a function from picture to picture.
 
@@ -75,12 +77,15 @@ def picture_restorer(
         pipe (SRPipeline): a loaded pipeline.
         options (RestoreOptions): how to restore pictures.
         seed, icc, on_tile: see :func:`~tsdsr.runtimes.upscale_file.upscale_file`; every picture has the same seed.
+        steady (SteadyDetail | None): takes flicker from pictures that are frames in order.
     """
 
     generator = None if seed is None else int(seed)
 
     def restore(picture: Picture) -> Picture:
-        enlarge = partial(pipe.upscale_pixels, generator=generator, on_tile=on_tile, **asdict(options))
+        enlarge: Enlarge = partial(pipe.upscale_pixels, generator=generator, on_tile=on_tile, **asdict(options))
+        if steady is not None:
+            enlarge = steady.wrap(enlarge)
         return restore_picture(to_srgb(picture) if icc == "srgb" else picture, enlarge, options.visible)
 
     return restore

@@ -30,7 +30,7 @@ _WINDOW = 7
 _LEAST_NOISE = 1 / 255
 """Standard deviation of changes that always count as noise, because 8 bits and compression make them."""
 
-_STILL, _MOVING = 1.25, 1.7
+_STILL, _MOVING = 1.25, 1.5
 """Change of an area by that of noise: up to the first value it is still, from the second on it moves."""
 
 _SCENE = 0.1
@@ -58,6 +58,10 @@ class SteadyDetail:
     def reset(self) -> None:
         """Begin a new sequence."""
         self._before = None
+
+    def wrap(self, enlarge: Callable[[Pixels], Pixels]) -> Callable[[Pixels], Pixels]:
+        """Return a function that restores pixels and blends the result; frames have to come in order."""
+        return lambda given: self.blend(given, enlarge(given))
 
     def blend(self, given: Pixels, result: Pixels) -> Pixels:
         """Return a restored frame whose still areas keep some detail of the frame before.
@@ -117,7 +121,7 @@ def still_areas(given: Floats, change: Floats) -> Floats:
     systematic = np.sqrt(
         _smooth((_smooth(change, 5) ** 2).mean(2, keepdims=True), 5)[..., 0] / max(noise, _LEAST_NOISE**2)
     )
-    worst = np.maximum(ratio, systematic * 5 / 2)  # a mean of 25 independent changes is a fifth of one
+    worst = np.maximum(ratio, systematic * 3.5)  # a mean of 25 independent changes is a fifth of one
     still = ((_MOVING - worst) / (_MOVING - _STILL)).clip(0, 1)
     smooth: Floats = _smooth(_least(still)[..., None], 3)[..., 0]
     return smooth
