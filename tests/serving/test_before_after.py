@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import mimetypes
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from PIL import Image
 
 import tsdsr.serving
+from tests.serving.in_browser import until
 
 ASSETS = Path(tsdsr.serving.__file__).parent / "assets"
 POLICY = "default-src 'self'; base-uri 'none'; object-src 'none'"
@@ -80,14 +80,6 @@ def pair(page: Any, **attributes: str) -> None:
         })""",
         attributes,
     )
-
-
-def until(page: Any, condition: str) -> None:
-    """Wait for a condition; Playwright's own ``wait_for_function`` needs ``eval``, which the policy forbids."""
-    deadline = time.monotonic() + 10
-    while not page.evaluate(condition):
-        assert time.monotonic() < deadline, f"waited in vain for {condition}"
-        page.wait_for_timeout(20)
 
 
 def state(page: Any) -> dict[str, Any]:

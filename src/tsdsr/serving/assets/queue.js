@@ -25,7 +25,7 @@ export class Queue extends EventTarget {
   #server;
   #settings;
   #limits = null;
-  #followed = null; // {picture, stop}
+  #followed = null; // {id, stop}
   #pausedUntil = 0;
 
   constructor(server, settings) {
@@ -125,9 +125,11 @@ export class Queue extends EventTarget {
 
   #learn(picture, job) {
     const { name, state, input } = job;
-    const error = state === "failed" || (state === "cancelled" && job.error) ? (job.error?.detail ?? job.error?.title) : null;
+    const stopped = job.error?.type === "/problems/stopping";
+    const error = state === "failed" || stopped ? (job.error?.detail ?? job.error?.title) : null;
     Object.assign(picture, { job, error, name: picture.name ?? name, bytes: input.bytes, width: input.width, height: input.height });
     picture.state = error ? "failed" : state;
+    if (stopped && picture.file) Object.assign(picture, { state: "waiting", job: null, error: null }); // until it is back
   }
 
   /** Send what can be sent, and follow the first job that is not finished. The server takes them in turn. */
@@ -155,6 +157,7 @@ export class Queue extends EventTarget {
       if (picture.abort !== abort || picture.state !== "sending") return this.#server.remove(job.id).catch(() => {});
       this.#learn(picture, job);
       this.#set(picture, {});
+      this.#tellPlaces();
     } catch (error) {
       if (picture.abort !== abort || abort.signal.aborted) return;
       if (error.status === 429) this.#pause(picture, error.retryAfter ?? RETRY);
@@ -171,26 +174,42 @@ export class Queue extends EventTarget {
     this.#set(picture, { state: "waiting", held: true });
   }
 
+  /** What is on the server and not finished, in its order: answers to uploads come in any. */
+  get #active() {
+    const active = this.pictures.filter(({ job, state }) => job && ["queued", "running"].includes(state));
+    return active.sort((a, b) => a.job.created - b.job.created);
+  }
+
+  /** Only the first is followed: the places of the others follow from its. */
+  #tellPlaces() {
+    const [first, ...others] = this.#active;
+    if (!first) return;
+    this.#tell(first);
+    const ahead = first.state === "running" ? 0 : first.job.position + 1;
+    others.forEach((other, place) => {
+      if (other.state === "queued") other.job.position = Math.min(other.job.position ?? Infinity, ahead + place);
+      this.#tell(other);
+    });
+  }
+
   #follow() {
-    const isOn = (picture) => picture?.job && ["queued", "running"].includes(picture.state);
-    if (isOn(this.#followed?.picture)) return;
+    const [picture] = this.#active;
+    if (picture && this.#followed?.id === picture.job.id) return;
     this.#followed?.stop();
     this.#followed = null;
-    const active = this.pictures.filter(isOn).sort((a, b) => a.job.created - b.job.created);
-    if (!active.length) return;
-    const [picture] = active;
+    if (!picture) return;
     const { id } = picture.job;
-    const current = () => picture.job?.id === id && isOn(picture);
+    const current = () => picture.job?.id === id && this.#active.includes(picture);
     const told = (job) => {
       if (!current()) return;
       this.#learn(picture, job);
-      if (FINAL.includes(job.state)) this.#set(picture, {});
-      else this.#tell(picture);
+      if (FINAL.includes(job.state) || !picture.job) return this.#set(picture, {});
+      this.#tellPlaces();
     };
     const lost = (error) => {
       if (current()) this.#lost(picture, error);
     };
-    this.#followed = { picture, ...this.#server.follow(id, told, lost) };
+    this.#followed = { id, ...this.#server.follow(id, told, lost) };
   }
 
   /** A job that the server does not know: it was started anew. Send the picture again, once. */

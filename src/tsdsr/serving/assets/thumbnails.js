@@ -12,9 +12,10 @@ export function thumbnail(file) {
 
 async function make(file) {
   const picture = new Image();
+  const loaded = new Promise((resolve, reject) => Object.assign(picture, { onload: resolve, onerror: reject }));
   picture.src = URL.createObjectURL(file);
   try {
-    await picture.decode();
+    await loaded;
     const { naturalWidth: width, naturalHeight: height } = picture;
     const scale = Math.min(1, EDGE / Math.min(width, height));
     const canvas = document.createElement("canvas");

@@ -1,0 +1,490 @@
+# ruff: noqa: RUF001 - the page writes sizes with a multiplication sign
+"""The page in a real browser, against a real server: from the drop to the download, and what goes wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.serving.in_browser import until
+from tests.serving.pipes import RepeatingPipe
+
+pytest.importorskip("fastapi", reason="needs the extra 'serve'")
+
+import uvicorn
+
+import tsdsr
+from tsdsr.serving.app import create_app
+from tsdsr.serving.settings import ServeSettings
+from tsdsr.web import bind
+
+DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
+PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+LOADED = "!comparison.shadowRoot.querySelector('.loading')"
+TOKEN = "a token that is long enough"
+
+
+def photo(width: int = 24, height: int = 16, seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def encoded(image: Image.Image, format: str = "PNG") -> bytes:
+    target = io.BytesIO()
+    image.save(target, format)
+    return target.getvalue()
+
+
+def file(name: str, content: bytes | None = None, kind: str = "image/png") -> dict[str, Any]:
+    """A file as Playwright takes it."""
+    return {"name": name, "mimeType": kind, "buffer": encoded(photo()) if content is None else content}
+
+
+@contextmanager
+def serving(pipe: Any, port: int = 0, **settings: Any) -> Iterator[int]:
+    """Serve from a thread; yield the port."""
+    listener = bind("127.0.0.1", port)
+    config = uvicorn.Config(
+        create_app(pipe, ServeSettings(**settings)), log_level="error", ws="none", timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(timeout=30)
+        listener.close()
+        assert not thread.is_alive()
+
+
+class Page:
+    """The page and the server behind it."""
+
+    def __init__(self, page: Any, port: int, pipe: Any) -> None:
+        self.page, self.port, self.pipe = page, port, pipe
+        self.url = f"http://127.0.0.1:{port}"
+
+    def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> bytes:
+        """Ask the server, past the page."""
+        request = Request(self.url + path, body, headers, method=method)
+        with urlopen(request, timeout=20) as answer:
+            content: bytes = answer.read()
+        return content
+
+    def add(self, *files: dict[str, Any]) -> None:
+        count = self.rows().count()
+        self.page.set_input_files("#files", list(files))
+        until(self.page, f"document.querySelectorAll('#pictures > li').length === {count + len(files)}")
+
+    def rows(self, state: str | None = None) -> Any:
+        return self.page.locator("#pictures > li" + (f"[data-state={state}]" if state else ""))
+
+    def row(self, name: str) -> Any:
+        return self.page.locator("#pictures > li", has=self.page.get_by_text(name, exact=True))
+
+    def wait(self, state: str, count: int = 1) -> None:
+        until(self.page, f"document.querySelectorAll('#pictures > li[data-state={state}]').length === {count}")
+
+    def start(self) -> None:
+        self.page.click("#start")
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """The jobs that the page remembers, as the server shows them."""
+        ids = json.loads(self.page.evaluate("sessionStorage.getItem('tsdsr-jobs')"))
+        return [json.loads(self.ask(f"/v1/jobs/{id}")) for id in ids]
+
+    def downloaded(self, selector: str) -> tuple[str, bytes]:
+        with self.page.expect_download() as found:
+            self.page.click(selector)
+        return found.value.suggested_filename, Path(found.value.path()).read_bytes()
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Open]:
+    """Open the page of a new server; errors on the page and requests to elsewhere fail the test."""
+    errors: list[str] = []
+    with ExitStack() as stack:
+
+        def open_page(
+            pipe: Any = None, context: dict[str, Any] | None = None, expected: str = "nothing", **settings: Any
+        ) -> Page:
+            pipe = pipe or RepeatingPipe()
+            if isinstance(pipe, RepeatingPipe):
+                stack.callback(pipe.release)
+            port = stack.enter_context(serving(pipe, **settings))
+            page = stack.enter_context(browser.new_context(**(context or DESK))).new_page()
+
+            def note(text: str) -> None:
+                if expected not in text:
+                    errors.append(text)
+
+            def watch(request: Any) -> None:
+                if not request.url.startswith((f"http://127.0.0.1:{port}/", "blob:", "data:")):
+                    errors.append(f"request to {request.url}")
+
+            page.on("pageerror", lambda error: note(str(error)))
+            page.on("console", lambda message: note(message.text) if message.type in ("error", "warning") else None)
+            page.on("request", watch)
+            page.goto(f"http://127.0.0.1:{port}/")
+            if "token" not in settings:
+                until(page, "document.getElementById('model').textContent === 'mini'")
+            return Page(page, port, pipe)
+
+        yield open_page
+    assert errors == []
+
+
+def carry(page: Any, event: str, files: list[dict[str, Any]]) -> None:
+    """Drop files on the page, or paste them."""
+    page.evaluate(
+        """([event, files]) => {
+          const carried = new DataTransfer();
+          for (const { name, kind, bytes } of files)
+            carried.items.add(new File([new Uint8Array(bytes)], name, { type: kind }));
+          const about = { bubbles: true, cancelable: true };
+          if (event === "paste")
+            return document.dispatchEvent(new ClipboardEvent(event, { ...about, clipboardData: carried }));
+          document.body.dispatchEvent(new DragEvent(event, { ...about, dataTransfer: carried }));
+        }""",
+        [event, [{"name": f["name"], "kind": f["mimeType"], "bytes": list(f["buffer"])} for f in files]],
+    )
+
+
+def test_from_the_drop_to_the_download(opened: Open) -> None:
+    mini = tsdsr.load_pipeline("mini")
+    shown = opened(mini)
+    page = shown.page
+    image = photo()
+    carry(page, "dragenter", [file("boat.png")])
+    assert page.is_visible("#drop")
+    carry(page, "drop", [file("boat.png", encoded(image))])
+    assert page.is_hidden("#drop")
+    shown.wait("ready")
+    until(page, "document.querySelector('.sizes').textContent === '24 × 16 → 96 × 64'")
+    assert page.locator(".thumbnail img").evaluate("it => it.complete && it.naturalWidth > 0")
+    shown.start()
+    shown.wait("done")
+    assert page.inner_text(".sizes").startswith("24 × 16 → 96 × 64 · PNG, ")
+    assert page.inner_text("#announcer") == "boat.png is finished."
+    name, content = shown.downloaded("#pictures .download")
+    assert name.startswith("boat")
+    assert name.endswith(".png")
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), mini.upscale_pixels(np.asarray(image), 4))
+
+
+def test_pasted_and_from_a_folder(opened: Open, tmp_path: Path) -> None:
+    (tmp_path / "scans" / "old").mkdir(parents=True)
+    for name in ("one.png", "old/two.jpg", "notes.txt", ".hidden.png"):
+        (tmp_path / "scans" / name).write_bytes(encoded(photo()))
+    shown = opened()
+    carry(shown.page, "paste", [file("image.png")])
+    shown.wait("ready")
+    shown.page.set_input_files("#folder", tmp_path / "scans")
+    shown.wait("ready", 3)
+    assert sorted(shown.page.locator(".name").all_inner_texts()) == ["image.png", "one.png", "two.jpg"]
+
+
+def test_progress_and_cancelling(opened: Open) -> None:
+    shown = opened(RepeatingPipe(tiles=4))
+    shown.pipe.hold()
+    shown.add(*(file(f"{number}.png") for number in range(4)))
+    shown.start()
+    shown.wait("running")
+    shown.wait("queued", 3)
+    page = shown.page
+    shown.row("3.png").get_by_text("Waiting, 2 ahead").wait_for()
+    assert page.title().startswith("0/4 · ")
+    page.get_by_role("button", name="Cancel: 2.png").click()
+    shown.wait("cancelled")
+    until(page, "document.querySelector('#sum').textContent === '0 of 3 finished'")
+    shown.pipe.release()
+    shown.wait("done", 3)
+    assert shown.pipe.finished_tiles == 12
+    shown.pipe.hold()
+    page.get_by_role("button", name="Again with the present settings: 2.png").click()
+    shown.wait("running")
+    page.click("#cancel-all")
+    shown.wait("cancelled")
+    shown.pipe.release()
+    page.get_by_role("button", name="Remove: 2.png").click()
+    assert shown.rows().count() == 3
+    assert page.evaluate("document.activeElement.ariaLabel") == "Remove: 3.png"  # the focus is not lost
+
+
+def test_tiles_are_shown(opened: Open) -> None:
+    shown = opened(RepeatingPipe(tiles=5, seconds=0.15))
+    shown.add(file("boat.png"))
+    shown.start()
+    seen: set[str] = set()
+    until(shown.page, "document.querySelector('[data-state=running]') !== null")
+    while shown.rows("done").count() == 0:
+        seen |= set(shown.page.locator(".status").all_inner_texts())
+    tiles = {text.split(" · ")[0] for text in seen if text.startswith("Tile")}
+    assert len(tiles & {f"Tile {number} of 5" for number in range(1, 6)}) >= 3
+    assert any("left" in text for text in seen)
+
+
+def test_errors_are_shown_at_their_picture(opened: Open) -> None:
+    shown = opened(expected="400", max_upload_bytes=4000, max_pixels=2000)
+    broken = file("broken.png", encoded(photo())[:300])
+    shown.add(broken, file("good.png"), file("empty.png", b""), file("long.png", encoded(photo(40, 40))))
+    shown.add(file("wide.png", encoded(Image.new("RGB", (100, 30)))))
+    shown.row("wide.png").get_by_text("100 × 30 → 400 × 120").wait_for()
+    shown.start()
+    shown.wait("failed", 4)
+    shown.wait("done")
+    said = {name: shown.row(name).locator(".status").inner_text() for name in ("broken.png", "empty.png", "long.png")}
+    assert said["broken.png"].startswith("The file is truncated")
+    assert said["empty.png"] == "The file is empty."
+    assert said["long.png"] == "The file has 5 kB; this server takes up to 4 kB."
+    assert "megapixels" in shown.row("wide.png").locator(".status").inner_text()
+    assert len(shown.jobs()) == 1  # the others were not sent, or refused
+
+
+def test_a_full_queue_loses_nothing(opened: Open) -> None:
+    shown = opened(expected="429", queue_size=1)
+    shown.pipe.hold()
+    other = json.loads(shown.ask("/v1/jobs", "POST", encoded(photo()), **{"Content-Type": "image/png"}))
+    shown.pipe.wait_for_work()
+    shown.ask("/v1/jobs", "POST", encoded(photo()), **{"Content-Type": "image/png"})
+    shown.add(file("boat.png"), file("house.png"))
+    shown.start()
+    until(shown.page, "document.querySelector('.status').textContent.includes('queue is full')")
+    assert shown.rows("waiting").count() == 2
+    shown.pipe.release()
+    shown.wait("done", 2)
+    assert json.loads(shown.ask(f"/v1/jobs/{other['id']}"))["state"] == "done"
+
+
+def test_settings_are_used_and_remembered(opened: Open) -> None:
+    shown = opened()
+    page = shown.page
+    shown.add(file("boat.png"))
+    page.fill("#scale", "2,5")
+    page.keyboard.press("Tab")
+    until(page, "document.querySelector('.sizes').textContent === '24 × 16 → 60 × 40'")
+    page.get_by_role("radio", name="×2").check()
+    until(page, "document.querySelector('.sizes').textContent === '24 × 16 → 48 × 32'")
+    page.locator("#detail").fill("30")
+    assert "plausible, but not in your photograph" in page.inner_text("#detail-words")
+    page.click("#more summary")
+    page.select_option("#format", "jpg")
+    page.get_by_label("Quality", exact=True).first.check()
+    page.locator("#quality").fill("70")
+    page.select_option("[name=color_fix]", "adain")
+    shown.start()
+    shown.wait("done")
+    page.reload()
+    shown.wait("done")
+    shown.add(file("house.png"))
+    shown.start()
+    shown.wait("done", 2)
+    for job in shown.jobs():
+        options = job["options"]
+        assert (options["scale"], options["detail"], options["color_fix"]) == (2, 0.3, "adain")
+        assert (options["format"], options["quality"]) == ("jpg", 70)
+        assert (job["output"]["width"], job["output"]["format"]) == (48, "jpg")
+    page.get_by_role("radio", name="Target size").check()
+    assert page.is_disabled("#start")
+    shown.add(file("tree.png"))
+    page.fill("#width", "50")
+    page.fill("#height", "50")
+    page.select_option("[name=fit]", "cover")
+    until(page, "document.querySelector('[data-state=ready] .sizes').textContent === '24 × 16 → 50 × 50'")
+    shown.start()
+    shown.wait("done", 3)
+    assert shown.jobs()[-1]["output"]["height"] == 50
+
+
+def test_the_viewer(opened: Open) -> None:
+    shown = opened()
+    page = shown.page
+    tiff = file("scan.tif", encoded(photo(30, 20), "TIFF"), "image/tiff")
+    shown.add(file("boat.png", encoded(photo(600, 500))), tiff)
+    shown.start()
+    shown.wait("done", 2)
+    page.get_by_role("button", name="Compare before and after: boat.png").last.click()
+    until(page, "comparison.shadowRoot.querySelectorAll('.layer img').length === 2")
+    until(page, LOADED)
+    assert page.get_by_text("After · 2400 × 2000").is_visible()
+    assert page.evaluate("comparison.fitted")
+    slider = page.get_by_role("slider", name="Divider between Before · 600 × 500 and After · 2400 × 2000")
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("comparison.value") == 49  # and the picture is the same
+    page.mouse.move(640, 400)
+    page.mouse.wheel(0, -1200)
+    until(page, "comparison.zoom > 2")
+    whole = "comparison.shadowRoot.querySelector('#after img').naturalWidth === 2400"
+    until(page, whole)  # the preview has 2048
+    page.get_by_role("button", name="Next picture").click()
+    until(page, "document.getElementById('viewer-name').textContent === 'scan.tif'")
+    until(page, "comparison.shadowRoot.querySelector('#after img').naturalWidth === 120")
+    assert page.evaluate("comparison.fitted")
+    page.locator("#viewer-name").focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#viewer-place") == "1 of 2"
+    _, content = shown.downloaded("#viewer-download")
+    assert Image.open(io.BytesIO(content)).size == (2400, 2000)
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#viewer")
+    until(page, "document.activeElement.className === 'thumbnail'")
+
+
+def test_all_as_zip(opened: Open) -> None:
+    shown = opened()
+    shown.add(
+        file("boat.png"),
+        file("boat.png", encoded(photo(8, 8))),
+        file("a b.jpg", encoded(photo(), "JPEG"), "image/jpeg"),
+    )
+    shown.start()
+    shown.wait("done", 3)
+    _, content = shown.downloaded("#zip")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        assert len(set(archive.namelist())) == 3
+    shown.page.click("#clear")
+    assert shown.rows().count() == 0
+    assert shown.page.is_visible("#intro-title")
+
+
+def test_a_token_is_asked_for(opened: Open) -> None:
+    shown = opened(expected="401", token=TOKEN)
+    page = shown.page
+    page.wait_for_selector("#entry[open]")
+    page.keyboard.press("Escape")
+    assert page.is_visible("#entry")
+    page.keyboard.type("wrong")
+    page.keyboard.press("Enter")
+    page.get_by_text("That is not this server's token.").wait_for()
+    assert axe_violations(page) == []
+    page.keyboard.type(TOKEN)
+    page.keyboard.press("Enter")
+    until(page, "document.getElementById('model').textContent === 'mini'")
+    assert page.is_hidden("#entry")
+    shown.add(file("boat.png"))
+    shown.start()
+    shown.wait("done")
+    assert shown.downloaded("#pictures .download")[1]
+    page.reload()
+    shown.wait("done")  # the session goes on
+
+
+def test_a_new_load_keeps_the_jobs(opened: Open) -> None:
+    shown = opened()
+    shown.pipe.hold()
+    shown.add(file("boat.png"), file("house.png"))
+    shown.start()
+    shown.wait("running")
+    shown.wait("queued")
+    asked: list[str] = []
+    shown.page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    shown.page.reload()
+    assert asked == ["beforeunload"]
+    shown.wait("running")
+    shown.wait("queued")
+    assert shown.page.locator(".name").all_inner_texts() == ["boat.png", "house.png"]
+    shown.pipe.release()
+    shown.wait("done", 2)
+    shown.page.reload()
+    shown.wait("done", 2)
+    assert asked == ["beforeunload"]
+
+
+def test_the_server_goes_and_comes_back(opened: Open, browser: Any) -> None:
+    pipe = RepeatingPipe()
+    with ExitStack() as stack:
+        first = stack.enter_context(ExitStack())
+        port = first.enter_context(serving(pipe))
+        context = stack.enter_context(browser.new_context(**DESK))
+        shown = Page(context.new_page(), port, pipe)
+        shown.page.goto(shown.url)
+        until(shown.page, "document.getElementById('model').textContent === 'mini'")
+        pipe.hold()
+        stack.callback(pipe.release)
+        shown.add(file("boat.png"), file("house.png"))
+        shown.start()
+        shown.wait("running")
+        shown.wait("queued")
+        threading.Timer(0.3, pipe.release).start()  # a picture in work is waited for
+        first.close()
+        shown.page.get_by_text("The server does not answer.").wait_for()
+        stack.enter_context(serving(RepeatingPipe(), port))
+        shown.wait("done", 2)
+        assert shown.page.is_hidden("#connection")
+
+
+def axe_violations(page: Any) -> list[str]:
+    """What axe-core finds wrong with the page as it is."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = axe.run(page)
+    return [] if found.violations_count == 0 else [found.generate_report()]
+
+
+@pytest.mark.parametrize("kind", ["desk", "phone"])
+def test_accessible_and_narrow_in_every_state(opened: Open, kind: str) -> None:
+    """Light on a desk, dark on a phone of 360 pixels."""
+    options = {**DESK, "color_scheme": "light"} if kind == "desk" else {**PHONE, "color_scheme": "dark"}
+    shown = opened(context={**options, "reduced_motion": "reduce"}, expected="400")
+    page = shown.page
+
+    def check(state: str) -> None:
+        assert axe_violations(page) == [], state
+        width = options["viewport"]["width"]
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, state
+
+    check("empty")
+    shown.pipe.hold()
+    names = ["صورة قديمة.png", "a very long name " * 8 + ".png", "boat.png"]
+    shown.add(*(file(name) for name in names), file("broken.png", encoded(photo())[:300]))
+    if kind == "phone":
+        page.click("#fold")
+    page.click("#more summary")
+    check("settings open")
+    page.click("#start")
+    shown.wait("running")
+    shown.wait("failed")
+    check("working")
+    shown.pipe.release()
+    shown.wait("done", 3)
+    check("done")
+    shown.row("boat.png").locator(".compare").click()
+    until(page, LOADED)
+    check("viewer")
+
+
+def test_two_hundred_pictures(opened: Open) -> None:
+    shown = opened()
+    content = encoded(photo(4, 4))
+    begun = time.perf_counter()
+    shown.add(*(file(f"{number}.png", content) for number in range(200)))
+    until(shown.page, "document.querySelectorAll('.thumbnail img:not([hidden])').length === 200")
+    assert time.perf_counter() - begun < 10
+    asked = shown.page.evaluate(
+        """() => new Promise((resolve) => {
+          const begun = performance.now();
+          scale.value = "3";
+          scale.dispatchEvent(new Event("change"));
+          requestAnimationFrame(() => requestAnimationFrame(() => resolve(performance.now() - begun)));
+        })"""
+    )
+    assert shown.page.locator(".sizes").last.text_content().endswith("12 × 12")
+    assert asked < 500  # milliseconds until all rows show the new size
