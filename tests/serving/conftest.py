@@ -18,6 +18,7 @@ pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 
 from starlette.testclient import TestClient
 
+from tests.serving.in_browser import opened
 from tsdsr.serving.app import create_app
 from tsdsr.serving.settings import ServeSettings
 
