@@ -18,7 +18,7 @@ pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 
 from starlette.testclient import TestClient
 
-from tests.serving.in_browser import opened
+from tests.serving.in_browser import open_page  # noqa: F401 - a fixture
 from tsdsr.serving.app import create_app
 from tsdsr.serving.settings import ServeSettings
 

@@ -111,12 +111,12 @@ Open = Callable[..., Page]
 
 
 @pytest.fixture
-def opened(browser: Any) -> Iterator[Open]:
+def open_page(browser: Any) -> Iterator[Open]:
     """Open the page of a new server; errors on the page and requests to elsewhere fail the test."""
     errors: list[str] = []
     with ExitStack() as stack:
 
-        def open_page(
+        def open_it(
             pipe: Any = None, context: dict[str, Any] | None = None, expected: str = "nothing", **settings: Any
         ) -> Page:
             pipe = pipe or RepeatingPipe()
@@ -141,7 +141,7 @@ def opened(browser: Any) -> Iterator[Open]:
                 until(page, "document.getElementById('model').textContent === 'mini'")
             return Page(page, port, pipe)
 
-        yield open_page
+        yield open_it
     assert errors == []
 
 
