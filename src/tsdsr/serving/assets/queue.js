@@ -180,14 +180,14 @@ export class Queue extends EventTarget {
     return active.sort((a, b) => a.job.created - b.job.created);
   }
 
-  /** Only the first is followed: the places of the others follow from its. */
+  /** Only the first is followed: the places of the others follow from its, but for pictures of other people between. */
   #tellPlaces() {
     const [first, ...others] = this.#active;
     if (!first) return;
     this.#tell(first);
     const ahead = first.state === "running" ? 0 : first.job.position + 1;
     others.forEach((other, place) => {
-      if (other.state === "queued") other.job.position = Math.min(other.job.position ?? Infinity, ahead + place);
+      if (other.state === "queued") other.job.position = ahead + place;
       this.#tell(other);
     });
   }
