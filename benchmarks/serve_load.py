@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +52,7 @@ class Tally:
         errors (Counter): answers and failures that should not be.
         lost (list of str): accepted jobs without an end.
         memory (list of float): the server's resident memory in MB, each second.
+        processor (dict): seconds of processor time of the server and of the clients, and seconds that passed.
     """
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -59,6 +60,7 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
+    processor: dict[str, float] = field(default_factory=dict)
 
 
 class Client:
@@ -170,16 +172,23 @@ async def watch(process: psutil.Process, tally: Tally) -> None:
 
 
 async def load(url: str, process: psutil.Process, clients: int, seconds: float) -> Tally:
-    """Let clients work, then wait until the queue is empty."""
-    tally = Tally()
-    # The server closes a connection after 5 s without a request.
-    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients, keepalive_expiry=2)
-    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as http:
+    """Let clients work, each with connections of its own, then wait until the queue is empty."""
+    tally, started, busy = Tally(), time.monotonic(), {"server": process, "clients": psutil.Process()}
+    before = {name: sum(one.cpu_times()[:2]) for name, one in busy.items()}
+    # One pool for all would be searched at each request. The server closes a connection after 5 s without a request.
+    limits = httpx.Limits(keepalive_expiry=2)
+    async with AsyncExitStack() as opened:
+        pools = [
+            await opened.enter_async_context(httpx.AsyncClient(base_url=url, timeout=120, limits=limits, verify=False))
+            for _ in range(clients)
+        ]
         watcher = asyncio.create_task(watch(process, tally))
         until = time.monotonic() + seconds
-        await asyncio.gather(*(Client(http, tally, number).run(until) for number in range(clients)))
-        await _until(lambda: _is_idle(http), 120)
+        await asyncio.gather(*(Client(http, tally, number).run(until) for number, http in enumerate(pools)))
+        await _until(lambda: _is_idle(pools[0]), 120)
         watcher.cancel()
+        tally.processor = {name: sum(one.cpu_times()[:2]) - before[name] for name, one in busy.items()}
+        tally.processor["passed"] = time.monotonic() - started
     return tally
 
 
@@ -208,6 +217,8 @@ def report(tally: Tally, clients: int, seconds: float) -> None:
     memory, sixth = np.array(tally.memory), max(1, len(tally.memory) // 6)
     first, last = memory[sixth : 2 * sixth].mean(), memory[-sixth:].mean()
     print(f"\n{done} pictures delivered ({done / seconds:.1f} a second), {tally.refused} refusals (429)")
+    used = {name: f"{seconds:.0f} s" for name, seconds in tally.processor.items()}
+    print(f"processor time: server {used['server']}, clients {used['clients']}, in {used['passed']}")
     print(f"lost jobs: {len(tally.lost)}; errors: {dict(tally.errors) or 'none'}")
     print(f"resident memory: {first:.0f} MB in the second sixth of the time, {last:.0f} MB in the last, ", end="")
     print(f"{memory.max():.0f} MB at most")
