@@ -99,7 +99,10 @@ queue.addEventListener("change", ({ detail }) => announce(detail));
 settings.addEventListener("change", plan);
 server.addEventListener("lost", () => { byId("connection").hidden = false; });
 server.addEventListener("found", () => { byId("connection").hidden = true; });
-byId("start").addEventListener("click", () => queue.start());
+byId("start").addEventListener("click", () => {
+  settings.fold();
+  queue.start();
+});
 byId("cancel-all").addEventListener("click", () => queue.unfinished.reverse().forEach((picture) => queue.cancel(picture)));
 byId("clear").addEventListener("click", () => queue.done.forEach((picture) => queue.remove(picture)));
 byId("example").addEventListener("click", async () => {

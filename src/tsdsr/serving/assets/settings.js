@@ -20,8 +20,8 @@ export class Settings extends EventTarget {
     this.#restore();
     this.#form.addEventListener("input", () => this.#changed());
     byId("fold").addEventListener("click", () => this.#unfold(byId("fold").ariaExpanded !== "true"));
-    NARROW.addEventListener("change", () => this.#unfold(!NARROW.matches));
-    this.#unfold(!NARROW.matches);
+    NARROW.addEventListener("change", () => this.fold());
+    this.fold();
     this.#form.addEventListener("submit", (event) => event.preventDefault());
     for (const button of this.#form.querySelectorAll("[name=times]"))
       button.addEventListener("change", () => { byId("scale").value = button.value; this.#changed(); });
@@ -32,6 +32,9 @@ export class Settings extends EventTarget {
     });
     this.#changed();
   }
+
+  /** Make room for the list on narrow screens. */
+  fold() { this.#unfold(!NARROW.matches); }
 
   /** On narrow screens the heading opens and closes the form; on wide ones it is open. */
   #unfold(open) {
