@@ -17,9 +17,9 @@ def push(
     revision: Annotated[str | None, typer.Option(metavar="BRANCH", help="Branch to commit to; default: main.")] = None,
     message: Annotated[str | None, typer.Option(help="What changed.")] = None,
 ) -> None:
-    """Upload a model to the hub: configuration, weights, graphs and model card, in one commit.
+    """Upload a model to the hub.
 
-    Log in with 'hf auth login', or set HF_TOKEN. The model is then loaded by its name: 'upscale --model OWNER/NAME'.
+    Configuration, weights, graphs and model card go up in one commit. Log in with 'hf auth login', or set HF_TOKEN. The model is then loaded by its name: 'upscale --model OWNER/NAME'.
     """
     with errors_reported():
         from tsdsr.pipeline.hub import push_folder
