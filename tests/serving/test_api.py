@@ -161,6 +161,7 @@ def test_models_limits_and_health(serve: Serve) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     (model,) = client.get("/v1/models").json()
     assert (model["name"], model["engine"], model["scales"], model["default"]) == ("mini", "onnx", [1, 8], True)
+    assert 7e6 < model["parameters"] < 9e6
     limits = client.get("/v1/limits").json()
     assert (limits["max_pixels"], limits["queue_size"], limits["token_required"]) == (1000, 3, False)
     assert {"name": "png", "suffix": ".png", "media_type": "image/png"}.items() <= limits["formats"][0].items()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +15,12 @@ from tests.serving.conftest import picture
 from tests.serving.pipes import RepeatingPipe
 from tests.serving.server_process import ServerProcess, serving
 from tsdsr.serving.app import create_app
+from tsdsr.serving.problems import PROBLEMS
 from tsdsr.serving.settings import ServeSettings
 
 schemathesis = pytest.importorskip("schemathesis", reason="needs the extra 'dev'")
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "serving.md"
 
 PICTURES = st.sampled_from([picture(), picture(9, 9, "JPEG"), picture(5, 7, mode="LA")])
 for kind in ("png", "jpeg", "webp", "tiff", "bmp", "avif", "heic", "jxl"):
@@ -35,6 +40,12 @@ def description() -> dict[str, Any]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with serving(tmp_path_factory.mktemp("spool"), read_timeout=2) as server:
         yield server
+
+
+def test_the_docs_list_every_type_of_problem_with_its_status() -> None:
+    rows = re.findall(r"^\| (`/problems/.*?) \| (\d+) \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+    listed = {name: int(status) for names, status in rows for name in re.findall(r"`/problems/([\w-]+)`", names)}
+    assert listed == {name: status for name, (status, _) in PROBLEMS.items()}
 
 
 def takes_pictures_for_mistakes(case: Any) -> bool:

@@ -27,6 +27,7 @@ class OnnxMini(SRPipeline):
     Args:
         graph (callable): ``z_lq`` → ``z_hat``, (B, 48, h, w), float32.
         latents (MiniLatents): its latent space.
+        sessions (OnnxSessions | None): what opened the graph.
     """
 
     engine = "onnx"
@@ -34,8 +35,13 @@ class OnnxMini(SRPipeline):
     array_device = HostDevice()
     dtype_bytes = 4
 
-    def __init__(self, graph: Graph, latents: MiniLatents) -> None:
-        self.graph, self.latents = graph, latents
+    def __init__(self, graph: Graph, latents: MiniLatents, sessions: OnnxSessions | None = None) -> None:
+        self.graph, self.latents, self._sessions = graph, latents, sessions
+
+    @property
+    def provider(self) -> str | None:
+        """Name of the execution provider in use, if it is known."""
+        return None if self._sessions is None else self._sessions.provider
 
     def encode(self, x: np.ndarray, noise: Noise | None = None) -> np.ndarray:
         """Encode images; mini's latents are exact, so there is nothing to sample. See :meth:`SRPipeline.encode`."""
@@ -79,7 +85,7 @@ def load_onnx_mini(folder: Path, provider: str = "auto", threads: int | None = N
     # checked before ONNX Runtime reads other weights at the graph's positions
     if hash_of_weights(folder).encode() not in _content(path):
         raise WeightsError(f"{path}: was made for other weights, or is incomplete; {remedy}")
-    pipe = OnnxMini(sessions.open_graph(path, compare=True, remedy=remedy), latents)
+    pipe = OnnxMini(sessions.open_graph(path, compare=True, remedy=remedy), latents, sessions)
     pipe.folder = folder
     return pipe
 

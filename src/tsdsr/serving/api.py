@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from tsdsr.images.encoded import EncodedImage
+from tsdsr.pipeline.model_files import local_folder
 from tsdsr.pipeline.options import MAX_SCALE
 from tsdsr.serving.answers import ResultResponse, archive, ended, events, finished_file
 from tsdsr.serving.job_queue import JobQueue
@@ -25,6 +26,7 @@ from tsdsr.serving.schemas import (
     TokenBody,
     picture_response,
     problem_responses,
+    stored_parameters,
     upload_body,
 )
 from tsdsr.serving.security import SESSION_SECONDS, Sessions, cookie_name, is_token
@@ -211,11 +213,11 @@ async def fetch_archive(job: JobIds, queue: Queue) -> Response:
 @router.get("/v1/models", tags=["server"], response_model=list[ModelView], responses=problem_responses())
 async def list_models(queue: Queue) -> Any:
     """List the models; one is chosen when the server starts."""
-    pipe = queue.pipe
+    pipe, folder = queue.pipe, local_folder(queue.settings.model)
     return [
         {
-            "name": queue.settings.model,
-            "parameters": getattr(pipe, "parameters", None),
+            "name": queue.settings.model if folder is None else folder.name,  # no path of this machine
+            "parameters": None if folder is None else stored_parameters(folder),
             "engine": pipe.engine,
             "provider": getattr(pipe, "provider", None),
             "scales": [1, MAX_SCALE],

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tsdsr.safetensors_header import read_header
 from tsdsr.serving.job import State
 from tsdsr.serving.options import MEDIA_TYPES, UpscaleOptions
 from tsdsr.serving.problems import PROBLEM_JSON, PROBLEMS, ProblemError
@@ -108,7 +112,7 @@ class ModelView(BaseModel):
     """A model that can be used."""
 
     name: str = Field(examples=["mini"])
-    parameters: int | None = Field(examples=[1_500_000])
+    parameters: int | None = Field(examples=[7_900_000])
     engine: str = Field(examples=["onnx"])
     provider: str | None = Field(examples=["cpu"])
     scales: list[float] = Field(description="Smallest and largest enlargement.", examples=[[1, 8]])
@@ -155,6 +159,13 @@ class TokenBody(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"token": "the token of the server"}]})
 
     token: str = Field(max_length=1000)
+
+
+@lru_cache(maxsize=8)
+def stored_parameters(folder: Path) -> int | None:
+    """Count the numbers in the weights of a model's denoiser; None if there are none in safetensors."""
+    headers = [read_header(path) for path in sorted((folder / "denoiser").glob("*.safetensors"))]
+    return sum(math.prod(stored.shape) for header in headers for stored in header.values()) or None
 
 
 def problem_responses(*names: str) -> dict[int | str, dict[str, Any]]:
