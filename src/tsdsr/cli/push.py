@@ -19,7 +19,8 @@ def push(
 ) -> None:
     """Upload a model to the hub.
 
-    Configuration, weights, graphs and model card go up in one commit. Log in with 'hf auth login', or set HF_TOKEN. The model is then loaded by its name: 'upscale --model OWNER/NAME'.
+    Configuration, weights, graphs and model card go up in one commit. Log in with 'hf auth login', or set HF_TOKEN. The
+    model is then loaded by its name: 'upscale --model OWNER/NAME'.
     """
     with errors_reported():
         from tsdsr.pipeline.hub import push_folder
