@@ -56,3 +56,13 @@ def test_mistakes_are_one_line(arguments: str, message: str, tmp_path: Path, mon
     assert output.startswith("error: ")
     assert output.count("\n") == 1
     assert not Path("out.mp4").exists()
+
+
+def test_an_old_pyav_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.video.clips import av
+
+    monkeypatch.setattr(av, "__version__", "16.0.1")
+    code, output = run("video", write_clip(tmp_path / "in.mp4", 1), "-o", tmp_path / "out.mp4")
+    assert code == 2
+    assert output.startswith("error: videos need PyAV 18 or newer, on Python 3.11 or newer: run pip install")
+    assert "(PyAV 16.0.1 is installed)" in output

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tsdsr.errors import InvalidInputError, MissingDependencyError, install_extra
 
+_OLDEST_AV = 18
 _SPEEDS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
 )  # fmt: skip
@@ -18,12 +19,15 @@ def require_av() -> None:
     """Check that PyAV is installed.
 
     Raises:
-        MissingDependencyError: it is not, or cannot be imported.
+        MissingDependencyError: it is not, is too old, or cannot be imported.
     """
+    needed = f"videos need PyAV {_OLDEST_AV} or newer, on Python 3.11 or newer: {install_extra('video')}"
     try:
-        import av  # noqa: F401
+        import av
     except ImportError as error:
-        raise MissingDependencyError(f"videos need PyAV: {install_extra('video')}") from error
+        raise MissingDependencyError(needed) from error
+    if int(av.__version__.partition(".")[0]) < _OLDEST_AV:
+        raise MissingDependencyError(f"{needed} (PyAV {av.__version__} is installed)")
 
 
 @dataclass(frozen=True)
