@@ -36,7 +36,10 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train teacher --photos photos -o new", "training needs PyTorch: run pip install '.[train]'"),
         ("data degrade photos -o new", "degrading needs PyTorch: run pip install '.[train]'"),
         ("data caption photos -o new --model a/b", "captioning needs PyTorch: run pip install '.[torch]'"),
-        ("video photos -o new.mp4", "videos need PyAV 18 or newer, on Python 3.11 or newer: run pip install '.[video]'"),
+        (
+            "video photos -o new.mp4",
+            "videos need PyAV 18 or newer, on Python 3.11 or newer: run pip install '.[video]'",
+        ),
         ("data cache photos -o new --base photos", "caching needs PyTorch: run pip install '.[torch]'"),
     ],
 )
