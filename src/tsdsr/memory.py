@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+
+_sharers: ContextVar[int] = ContextVar("sharers", default=1)
+
+
+@contextmanager
+def shared_memory(threads: int) -> Iterator[None]:
+    """Let the calling thread plan within the block with its share of what is free: others plan at the same time.
+
+    Args:
+        threads (int): how many threads plan, this one included.
+    """
+    token = _sharers.set(threads)
+    try:
+        yield
+    finally:
+        _sharers.reset(token)
 
 
 def free_ram() -> int:
-    """Return the bytes of RAM that this process may still use."""
+    """Return the bytes of RAM that the calling thread may still use, see :func:`shared_memory`."""
     import psutil  # imported late: takes 10 ms
 
     available: int = psutil.virtual_memory().available
     limits = (control_group_memory(), address_space_left())
-    return min(available, *(limit for limit in limits if limit is not None))
+    return min(available, *(limit for limit in limits if limit is not None)) // _sharers.get()
 
 
 def address_space_left() -> int | None:

@@ -30,9 +30,13 @@ def serve(
     max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of the largest input.")] = 50_000_000,
     max_result_pixels: Annotated[int, typer.Option(min=1, help="Pixels of the largest result.")] = 200_000_000,
     max_disk: Annotated[str, typer.Option(metavar="SIZE", help="Uploads and results together.")] = "4GB",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=16, help="Pictures in work at a time; default 2 for mini on 2 cores, else 1."),
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that a picture may take.")] = 600,
     keep: Annotated[float, typer.Option(help="Seconds that a result is kept.")] = 3600,
-    stop: Annotated[float, typer.Option(help="Seconds for the picture in work once the server is to stop.")] = 30,
+    stop: Annotated[float, typer.Option(help="Seconds for what is in work once the server is to stop.")] = 30,
     engine: Annotated[EngineChoice, typer.Option(help="What runs the model.")] = EngineChoice.auto,
     provider: Annotated[str, typer.Option(help="Of ONNX Runtime, see 'tsdsr upscale --help'.")] = "auto",
     fast: Annotated[bool, typer.Option("--fast", help="8-bit arithmetic for mini, on processors with VNNI.")] = False,
@@ -63,6 +67,7 @@ def serve(
             timeout,
             result_seconds=keep,
             stop_seconds=stop,
+            workers=workers,
         )
         if settings.token is None and not settings.is_local:
             typer.echo(

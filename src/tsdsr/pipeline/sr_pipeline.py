@@ -68,6 +68,11 @@ class SRPipeline(ABC):
     """Folder that the model was loaded from."""
 
     @property
+    def thread_safe(self) -> bool:
+        """Whether several threads may restore pictures at the same time; a subclass that allows it says so."""
+        return False
+
+    @property
     @abstractmethod
     def spec(self) -> ModelSpec:
         """Specification of the base model."""

@@ -112,6 +112,10 @@ class TorchMini(TorchPipeline):
     def networks(self) -> list[nn.Module]:
         return [self.network]
 
+    @property
+    def thread_safe(self) -> bool:
+        return self.device.type == "cpu"  # threads share the pending copy from a GPU, which one of them may drop
+
     def to(self, device: str | torch.device) -> TorchMini:
         """Move the network, and return self."""
         self.network.to(device)

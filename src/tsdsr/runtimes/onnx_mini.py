@@ -17,7 +17,7 @@ from tsdsr.pipeline.noise import Noise
 from tsdsr.pipeline.sr_pipeline import SRPipeline
 from tsdsr.processor import multiplies_int8
 from tsdsr.runtimes.graph_calls import Graph
-from tsdsr.runtimes.providers import OnnxSessions
+from tsdsr.runtimes.providers import THREAD_SAFE, OnnxSessions
 from tsdsr.safetensors_header import read_header
 
 
@@ -42,6 +42,10 @@ class OnnxMini(SRPipeline):
     def provider(self) -> str | None:
         """Name of the execution provider in use, if it is known."""
         return None if self._sessions is None else self._sessions.provider
+
+    @property
+    def thread_safe(self) -> bool:
+        return self.provider in (None, *THREAD_SAFE)
 
     def encode(self, x: np.ndarray, noise: Noise | None = None) -> np.ndarray:
         """Encode images; mini's latents are exact, so there is nothing to sample. See :meth:`SRPipeline.encode`."""

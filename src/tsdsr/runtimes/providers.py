@@ -50,6 +50,9 @@ TOLERANCE = 0.01
 For `mini` it is 50 dB of PSNR, or 0.7 grey levels, in the picture. Half precision gives a tenth of it.
 """
 
+THREAD_SAFE = ("cuda", "cpu")
+"""Providers of which a session may run in several threads at the same time."""
+
 _ON_REQUEST = ("tensorrt",)  # it compiles for minutes, for each size of tile
 _PLUGINS = {"webgpu": "onnxruntime_ep_webgpu", "openvino": "onnxruntime_ep_openvino"}
 _OPTIONS = {"coreml": {"ModelFormat": "MLProgram"}, "openvino": {"device_type": "AUTO"}}

@@ -51,7 +51,7 @@ _UPLOAD_PROBLEMS = (
     "stopping",
 )
 _previewing = threading.Lock()
-"""One picture is decoded for a preview at a time, beside the one in work."""
+"""One picture is decoded for a preview at a time, beside those in work."""
 
 
 def queue_of(request: Request) -> JobQueue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -39,21 +40,25 @@ def create_app(pipe: SRPipeline, settings: ServeSettings | None = None) -> FastA
         settings (ServeSettings | None): limits and security.
 
     Raises:
+        InvalidInputError: the settings ask for several workers, and the model restores one picture at a time.
         FileWriteError: the folder for temporary files cannot be written.
     """
     settings, metrics, sessions = settings or ServeSettings(), Metrics(), Sessions()
     queue = JobQueue(pipe, settings, metrics)
-    worker = Worker(pipe, queue)
+    workers = [Worker(pipe, queue) for _ in range(queue.schedule.workers)]
 
     def stop() -> None:
         queue.close()
-        worker.join(settings.stop_seconds)
+        until = time.monotonic() + settings.stop_seconds
+        for worker in workers:
+            worker.join(max(0.0, until - time.monotonic()))
         queue.spool.close()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         queue.start()
-        worker.start()
+        for worker in workers:
+            worker.start()
         yield
         await run_in_threadpool(stop)
 

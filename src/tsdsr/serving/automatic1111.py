@@ -169,15 +169,16 @@ async def list_upscalers(queue: Queue) -> list[dict[str, Any]]:
 
 @router.get("/progress")
 async def show_progress(queue: Queue) -> dict[str, Any]:
-    """Show how far the picture in work is, whoever asked for it."""
-    job, waiting = queue.in_work()
+    """Show how far the picture is that is longest in work, whoever asked for it."""
+    running, waiting = queue.in_work()
+    job = next((job for job in running if job.state == "running"), None)
     done, total = (0, 0) if job is None else (job.tiles_done, job.tiles_total or 0)
     left = None if job is None else queue.view(job)["seconds_left"]
     state = {
         "skipped": False,
         "interrupted": False,
         "job": "" if job is None else "upscale",
-        "job_count": waiting + (job is not None),
+        "job_count": waiting + len(running),
         "job_timestamp": "0",
         "job_no": 0,
         "sampling_step": done,

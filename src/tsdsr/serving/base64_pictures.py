@@ -28,7 +28,7 @@ MOST_JSON_BYTES = 150_000_000
 
 NO_UPSCALER = "None"
 one_at_a_time = threading.Lock()
-"""One request is decoded at a time, beside the picture in work."""
+"""One request is decoded at a time, beside those in work."""
 
 _PIECE = 3 * 2**18  # base64 has no padding within
 

@@ -50,6 +50,11 @@ class Order:
         return self.result_size[0] * self.result_size[1]
 
     @property
+    def pixels_held(self) -> int:
+        """Pixels of input and result, which are in memory together."""
+        return self.width * self.height + self.pixels
+
+    @property
     def media_type(self) -> str:
         """Media type of the result."""
         return MEDIA_TYPES[self.result_format]
@@ -100,6 +105,8 @@ class Job:
 
     def rest(self, seconds_per_pixel: float) -> float:
         """Return the estimated seconds that it takes from now on, without its wait; 0 if nothing is known."""
+        if self.state in FINAL:  # ends at its next tile
+            return 0.0
         if self.state != "running" or not self.tiles_total:
             return self.order.pixels * seconds_per_pixel
         elapsed = time.time() - (self.started or time.time())

@@ -1,11 +1,11 @@
-"""The queue: pictures wait for the worker, and results are kept for a while."""
+"""The queue: pictures wait for the workers, and results are kept for a while."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,12 @@ from tsdsr.pipeline.sr_pipeline import SRPipeline
 from tsdsr.serving.job import FINAL, Job, Order, State
 from tsdsr.serving.metrics import Metrics
 from tsdsr.serving.problems import ProblemError
+from tsdsr.serving.schedule import Schedule, worker_count
 from tsdsr.serving.settings import ServeSettings
 from tsdsr.serving.spool import Spool
 
 MOST_KEPT = 2000
 """Finished jobs that are remembered."""
-
-_LONGEST_RETRY = 600.0
 
 
 class JobQueue:
@@ -30,18 +29,22 @@ class JobQueue:
         pipe (SRPipeline): the model that all jobs share, for checks.
         settings (ServeSettings): limits.
         metrics (Metrics | None): what is counted.
+
+    Raises:
+        InvalidInputError: see :func:`~tsdsr.serving.schedule.worker_count`.
+        FileWriteError: see :class:`Spool`.
     """
 
     def __init__(self, pipe: SRPipeline, settings: ServeSettings, metrics: Metrics | None = None) -> None:
         self.pipe, self.settings, self.metrics = pipe, settings, metrics or Metrics()
+        self.schedule = Schedule(worker_count(pipe, settings), settings)
         self.spool = Spool(settings.folder)
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
-        self._running: Job | None = None
+        self._running: list[Job] = []
         self._places = 0
         self._stopping = self._closed = False
-        self._seconds_per_pixel = 0.0
         self._tidier = threading.Thread(target=self._tidy, daemon=True)
         self.metrics.observe(lambda: len(self._waiting), lambda: self.spool.used)
 
@@ -68,7 +71,7 @@ class JobQueue:
                 raise stopping_problem()
             if len(self._waiting) + self._places >= self.settings.queue_size:
                 self.metrics.outcome("refused")
-                wait = self._retry_after()
+                wait = self.schedule.retry_after(self._running, self._waiting)
                 raise ProblemError(
                     "queue-full",
                     f"{self.settings.queue_size} pictures wait already; try again in about {wait} s.",
@@ -129,16 +132,16 @@ class JobQueue:
             raise ProblemError("unknown-job", "No job has this id, or it was forgotten.")
         return job
 
-    def in_work(self) -> tuple[Job | None, int]:
-        """Return the running job, and how many wait."""
+    def in_work(self) -> tuple[list[Job], int]:
+        """Return the running jobs, in the order of their start, and how many wait."""
         with self._changed:
-            return self._running, len(self._waiting)
+            return list(self._running), len(self._waiting)
 
     def view(self, job: Job) -> dict[str, Any]:
         """Return what clients see of a job."""
         with self._changed:
             position = self._waiting.index(job) if job.state == "queued" and job in self._waiting else None
-            return job.view(position, self._seconds_left(job))
+            return job.view(position, self.schedule.seconds_left(job, self._running, self._waiting))
 
     @contextmanager
     def reading(self, job: Job) -> Iterator[None]:
@@ -178,6 +181,7 @@ class JobQueue:
             if job in self._waiting:
                 self._waiting.remove(job)
                 self._tell_waiting()
+                self._changed.notify_all()
             self._end(job, state, error)
 
     def forget(self, job: Job) -> None:
@@ -191,7 +195,7 @@ class JobQueue:
 
     # End
 
-    def stop(self) -> Job | None:
+    def stop(self) -> list[Job]:
         """Take no further jobs. What waits is told; what runs goes on, and is returned."""
         with self._changed:
             self._stopping = True
@@ -199,39 +203,44 @@ class JobQueue:
                 self._end(job, "cancelled", stopping_problem())
             self._waiting.clear()
             self._changed.notify_all()
-            return self._running
+            return list(self._running)
 
     def wait_until_idle(self, seconds: float) -> bool:
         """Wait until nothing runs; return whether that is so."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._running is None, seconds)
+            return self._changed.wait_for(lambda: not self._running, seconds)
 
-    def wait_until_fetched(self, job: Job, seconds: float) -> bool:
-        """Wait until the result of a finished job has been sent; return whether that is so."""
+    def wait_until_fetched(self, jobs: Collection[Job], seconds: float) -> bool:
+        """Wait until the results of finished jobs have been sent; return whether that is so."""
+
+        def fetched() -> bool:
+            return all(job.forgotten or (job.fetched and not job.readers) for job in jobs)
+
         with self._changed:
-            return self._changed.wait_for(lambda: job.forgotten or (job.fetched and not job.readers), seconds)
+            return self._changed.wait_for(fetched, seconds)
 
     def close(self) -> None:
-        """Stop; end what runs at its next tile. The spool is closed by the caller, once the worker has ended."""
+        """Stop; end what runs at its next tile. The spool is closed by the caller, once the workers have ended."""
         self.stop()
         with self._changed:
             self._closed = True
-            if self._running is not None:
-                self._end(self._running, "cancelled", stopping_problem())
+            for job in self._running:
+                self._end(job, "cancelled", stopping_problem())
             self._changed.notify_all()
         if self._tidier.is_alive():
             self._tidier.join()
 
-    # For the worker
+    # For the workers
 
     def next(self) -> Job | None:
-        """Wait for a job, and start it; None once the queue is closed."""
+        """Wait for a job that may start, and start it; None once the queue is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._waiting)
+            self._changed.wait_for(lambda: self._closed or self._may_start())
             if self._closed:
                 return None
             job = self._waiting.popleft()
-            self._running, job.state, job.started = job, "running", time.time()
+            self._running.append(job)
+            job.state, job.started = "running", time.time()
             if job.deadline is None:
                 job.deadline = time.monotonic() + self.settings.timeout
             self._tell(job)
@@ -251,7 +260,7 @@ class JobQueue:
                 self.spool.remove(result)
                 return
             job.result, job.result_bytes, job.notices = result, result.stat().st_size, notices
-            self._learn(job.order.pixels, time.time() - (job.started or time.time()))
+            self.schedule.learn(job, time.time() - (job.started or time.time()))
             self._end(job, "done")
 
     def fail(self, job: Job, error: ProblemError) -> None:
@@ -259,10 +268,10 @@ class JobQueue:
         with self._changed:
             self._end(job, "failed", error)
 
-    def rest(self) -> None:
-        """Say that nothing is in work."""
+    def rest(self, job: Job) -> None:
+        """Say that a job is no longer in work, whatever became of it."""
         with self._changed:
-            self._running = None
+            self._running.remove(job)
             self._changed.notify_all()
 
     def timeout_problem(self) -> ProblemError:
@@ -286,6 +295,9 @@ class JobQueue:
                     self._forget(job)
 
     # Under the lock
+
+    def _may_start(self) -> bool:
+        return bool(self._waiting) and self.schedule.may_start(self._waiting[0], self._running)
 
     def _end(self, job: Job, state: State, error: ProblemError | None = None) -> None:
         if job.state in FINAL:
@@ -317,29 +329,6 @@ class JobQueue:
     def _tell_waiting(self) -> None:
         for job in self._waiting:
             self._tell(job)
-
-    # Estimates
-
-    def _learn(self, pixels: int, seconds: float) -> None:
-        rate = seconds / max(1, pixels)
-        self._seconds_per_pixel = rate if not self._seconds_per_pixel else 0.8 * self._seconds_per_pixel + 0.2 * rate
-
-    def _seconds_left(self, job: Job) -> float | None:
-        if job.state in FINAL or not (self._seconds_per_pixel or job.tiles_done):
-            return None
-        ahead = 0.0
-        if job.state == "queued":
-            before = [self._running] if self._running is not None else []
-            for other in [*before, *self._waiting]:
-                if other is job:
-                    break
-                ahead += other.rest(self._seconds_per_pixel)
-        return round(ahead + job.rest(self._seconds_per_pixel), 1)
-
-    def _retry_after(self) -> int:
-        """Return in how many seconds a place is free: when the picture in work is finished."""
-        rest = self._running.rest(self._seconds_per_pixel) if self._running is not None else 0.0
-        return round(min(_LONGEST_RETRY, max(1.0, rest)))
 
 
 def stopping_problem() -> ProblemError:

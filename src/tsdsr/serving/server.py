@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 MOST_CONNECTIONS = 500
 _LAST_ANSWERS_SECONDS = 5
 _FETCH_SECONDS = 5.0
-"""Time that the client of the last picture has to fetch it."""
+"""Time that the clients of the last pictures have to fetch them."""
 
 
 def serve(
@@ -91,7 +91,7 @@ def _protocol(seconds: float) -> type[H11Protocol]:
 
 
 class _Server(uvicorn.Server):
-    """A server that finishes the picture in work before it ends."""
+    """A server that finishes the pictures in work before it ends."""
 
     def __init__(self, config: uvicorn.Config, queue: JobQueue, settings: ServeSettings) -> None:
         super().__init__(config)
@@ -106,10 +106,10 @@ class _Server(uvicorn.Server):
         threading.Thread(target=self._finish, daemon=True).start()
 
     def _finish(self) -> None:
-        """Answer on, but take no work, until the picture in work is finished and fetched."""
+        """Answer on, but take no work, until the pictures in work are finished and fetched."""
         last = self._queue.stop()
         if not self._queue.wait_until_idle(self._seconds):
-            logger.warning("the picture in work was not finished within %g s and is cancelled", self._seconds)
-        elif last is not None:
+            logger.warning("what is in work was not finished within %g s and is cancelled", self._seconds)
+        else:
             self._queue.wait_until_fetched(last, _FETCH_SECONDS)
         self.should_exit = True

@@ -13,6 +13,8 @@ from tsdsr.field_checks import Between, Count, Positive, check_fields
 SHORTEST_TOKEN = 16
 """Characters of a token: shorter ones can be guessed."""
 
+MOST_WORKERS = 16
+
 Bytes = Annotated[int, Between(1)]
 
 
@@ -36,7 +38,9 @@ class ServeSettings:
         read_timeout (float): seconds that an upload may pause.
         upload_timeout (float): seconds that a whole upload may take.
         result_seconds (float): seconds that a result is kept.
-        stop_seconds (float): seconds that the picture in work has to finish once the server is told to stop.
+        stop_seconds (float): seconds that the pictures in work have to finish once the server is told to stop.
+        workers (int | None): pictures in work at the same time; None takes
+            :func:`~tsdsr.serving.schedule.worker_count`'s default.
         folder (Path | None): folder for temporary files; None takes the system's.
 
     Raises:
@@ -58,6 +62,7 @@ class ServeSettings:
     upload_timeout: Positive = 600.0
     result_seconds: Positive = 3600.0
     stop_seconds: Positive = 30.0
+    workers: Annotated[int, Between(1, MOST_WORKERS)] | None = None
     folder: Path | None = None
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The worker: restores the pictures of a queue one after the other."""
+"""The worker: restores pictures of the queue, one after the other."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 
 from tsdsr.errors import TSDSRError
 from tsdsr.images.encoded import EncodedImage
+from tsdsr.memory import shared_memory
 from tsdsr.pipeline.batch import restore_file
 from tsdsr.pipeline.picture_restorer import picture_restorer
 from tsdsr.pipeline.sr_pipeline import SRPipeline
@@ -24,7 +25,7 @@ class _GivenUpError(Exception):
 
 
 class Worker:
-    """A thread that restores. Pictures are decoded here only, so that memory holds one.
+    """A thread that restores. Pictures are decoded here only, so that memory holds one for each worker.
 
     Args:
         pipe (SRPipeline): the model.
@@ -45,14 +46,15 @@ class Worker:
             self._thread.join(seconds)
 
     def _work(self) -> None:
-        while (job := self._queue.next()) is not None:
-            try:
-                self._run(job)
-            except Exception:  # there is no second worker
-                logger.exception("a job failed")
-                self._queue.fail(job, ProblemError("internal-error", "The server failed; its log says why."))
-            finally:
-                self._queue.rest()
+        with shared_memory(self._queue.schedule.workers):
+            while (job := self._queue.next()) is not None:
+                try:
+                    self._run(job)
+                except Exception:  # nobody takes this worker's place
+                    logger.exception("a job failed")
+                    self._queue.fail(job, ProblemError("internal-error", "The server failed; its log says why."))
+                finally:
+                    self._queue.rest(job)
 
     def _run(self, job: Job) -> None:
         queue, order, options = self._queue, job.order, job.order.options
