@@ -67,7 +67,7 @@ KINDS = {
     "pdf": (b"%PDF-1.7\n" + bytes(60), "is a PDF.*export the page"),
     "svg": (b'<?xml version="1.0"?>\n<!-- drawn --><svg xmlns="http://www.w3.org/2000/svg"/>', "is an SVG drawing"),
     "xcf": (b"gimp xcf v011\0" + bytes(60), "is a GIMP document"),
-    "mp4": (BOX + b"isom\0\0\2\0isomiso2" + bytes(40), "is a video.*save the frame you want"),
+    "mp4": (BOX + b"isom\0\0\2\0isomiso2" + bytes(40), "is a video.*'tsdsr video', or save the frame you want"),
     "mov": (BOX + b"qt  \0\0\2\0qt  " + bytes(40), "is a video"),
     "webm": (b"\x1aE\xdf\xa3" + bytes(60), "is a video"),
     "avi": (b"RIFF\x40\0\0\0AVI LIST" + bytes(60), "is a video"),

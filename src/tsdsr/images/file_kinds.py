@@ -14,6 +14,7 @@ _TONE_MAP = "tone-map it and save it as PNG, TIFF or JPEG"
 _DEVELOP = "develop it with a raw converter to TIFF or JPEG"
 _UNPACK = "unpack it"
 _FRAME = "save the frame you want as PNG"
+_VIDEO = "restore it with 'tsdsr video', or save the frame you want as PNG"
 
 _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"GIF87a", "a GIF", _FRAME),
@@ -52,12 +53,12 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     *((b"P" + digit + b"\n", "a PNM image", _SAVE) for digit in (b"1", b"2", b"3", b"4", b"5", b"6", b"7")),
     *((b"P" + digit + b" ", "a PNM image", _SAVE) for digit in (b"1", b"2", b"3", b"4", b"5", b"6")),
     (b"PF\n", "a PFM image of floating-point values", _TONE_MAP),
-    (b"\x1aE\xdf\xa3", "a video", _FRAME),
-    (b"\0\0\1\xba", "a video", _FRAME),
-    (b"\0\0\1\xb3", "a video", _FRAME),
-    (b"FLV\1", "a video", _FRAME),
-    (b"0&\xb2u\x8ef\xcf\x11", "a video", _FRAME),
-    (b"OggS", "a sound or video file", _FRAME),
+    (b"\x1aE\xdf\xa3", "a video", _VIDEO),
+    (b"\0\0\1\xba", "a video", _VIDEO),
+    (b"\0\0\1\xb3", "a video", _VIDEO),
+    (b"FLV\1", "a video", _VIDEO),
+    (b"0&\xb2u\x8ef\xcf\x11", "a video", _VIDEO),
+    (b"OggS", "a sound or video file", _VIDEO),
     (b"ID3", "a sound file", "give an image"),
     (b"fLaC", "a sound file", "give an image"),
     (b"version https://git-lfs", "a Git LFS pointer, not the image itself", "fetch the image with 'git lfs pull'"),
@@ -95,7 +96,7 @@ _VIDEO_BRANDS = (
     b"3gp",
     b"MSNV",
 )
-_RIFF = {b"AVI ": ("a video", _FRAME), b"WAVE": ("a sound file", "give an image")}
+_RIFF = {b"AVI ": ("a video", _VIDEO), b"WAVE": ("a sound file", "give an image")}
 _JPEG_PROCESSES = {
     3: "lossless", 5: "hierarchical", 6: "hierarchical", 7: "hierarchical lossless", 9: "arithmetic-coded",
     10: "arithmetic-coded", 11: "arithmetic-coded lossless", 13: "hierarchical", 14: "hierarchical",
@@ -135,9 +136,9 @@ def _known(head: bytes) -> tuple[str, str] | None:
         if head[8:11] == b"crx":
             return "a camera's raw file (Canon)", _DEVELOP
         if head[8:12].startswith(_VIDEO_BRANDS):
-            return "a video", _FRAME
+            return "a video", _VIDEO
     if head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
-        return "a video", _FRAME
+        return "a video", _VIDEO
     if head[:4] == b"RIFF" and head[8:12] in _RIFF:
         return _RIFF[head[8:12]]
     if head[128:132] == b"DICM":
