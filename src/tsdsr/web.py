@@ -29,8 +29,10 @@ def bind(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         return socket.create_server((host, port), family=family, backlog=128)
     except (OSError, OverflowError) as error:
+        # Python adds the address to the reason, which the message has already.
+        reason = str(getattr(error, "strerror", None) or error).partition(" (while attempting")[0]
         raise InvalidInputError(
-            f"cannot listen at {host}, port {port} ({error}); choose others with --host and --port"
+            f"cannot listen at {host}, port {port} ({reason}); choose others with --host and --port"
         ) from error
 
 

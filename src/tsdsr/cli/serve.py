@@ -16,31 +16,33 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is every network.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8787,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8787,
     model: Annotated[str, typer.Option(help="'mini', a pipeline or exported folder, or a hub id.")] = "mini",
     token: Annotated[
         str | None,
-        typer.Option(envvar="TSDSR_TOKEN", show_envvar=True, help="What clients must present; better in the variable."),
+        typer.Option(
+            envvar="TSDSR_TOKEN", show_envvar=True, help="Secret that clients must send; safer in the variable."
+        ),
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A name of the server, such as a proxy's; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="A name of this server, such as a proxy's; repeatable.")
     ] = None,
-    queue: Annotated[int, typer.Option(min=1, help="Pictures that wait; further ones are refused.")] = 32,
+    queue: Annotated[int, typer.Option(min=1, help="Pictures that may wait; more are refused.")] = 32,
     max_upload: Annotated[str, typer.Option(metavar="SIZE", help="Largest upload.")] = "200MB",
-    max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of the largest input.")] = 50_000_000,
-    max_result_pixels: Annotated[int, typer.Option(min=1, help="Pixels of the largest result.")] = 200_000_000,
-    max_disk: Annotated[str, typer.Option(metavar="SIZE", help="Uploads and results together.")] = "4GB",
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest input, in pixels.")] = 50_000_000,
+    max_result_pixels: Annotated[int, typer.Option(min=1, help="Largest result, in pixels.")] = 200_000_000,
+    max_disk: Annotated[str, typer.Option(metavar="SIZE", help="Disk space of uploads and results.")] = "4GB",
     workers: Annotated[
         int | None,
-        typer.Option(min=1, max=16, help="Pictures in work at a time; default 2 for mini on 2 cores, else 1."),
+        typer.Option(min=1, max=16, help="Pictures restored at a time; default 2 for mini on 2 cores, else 1."),
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that a picture may take.")] = 600,
     keep: Annotated[float, typer.Option(help="Seconds that a result is kept.")] = 3600,
-    stop: Annotated[float, typer.Option(help="Seconds for what is in work once the server is to stop.")] = 30,
+    stop: Annotated[float, typer.Option(help="Seconds to finish current pictures when the server stops.")] = 30,
     engine: Annotated[EngineChoice, typer.Option(help="What runs the model.")] = EngineChoice.auto,
-    provider: Annotated[str, typer.Option(help="Of ONNX Runtime, see 'tsdsr upscale --help'.")] = "auto",
+    provider: Annotated[str, typer.Option(help="Hardware for ONNX Runtime; see 'tsdsr upscale --help'.")] = "auto",
     fast: Annotated[bool, typer.Option("--fast", help="8-bit arithmetic for mini, on processors with VNNI.")] = False,
-    device: Annotated[str, typer.Option(help="Of PyTorch or OpenVINO.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device for PyTorch or OpenVINO; see 'tsdsr upscale --help'.")] = "auto",
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the network.")] = DtypeChoice.auto,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default one per core.")] = None,
     open: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
