@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import typer
@@ -25,6 +26,7 @@ PAGES = sorted(
         *(ROOT / "benchmarks").glob("*.md"),
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
         *(ROOT / "src" / "tsdsr").rglob("*.md"),
+        *(ROOT / "integrations").rglob("*.md"),
     ]
 )
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -57,7 +59,7 @@ def defined_names(path: Path) -> set[str]:
 @each_page
 def test_links_in_the_docs_resolve(page: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
-    missing = [link for link in links if "://" not in link and not (page.parent / link.split("#")[0]).exists()]
+    missing = [link for link in links if "://" not in link and not (page.parent / unquote(link.split("#")[0])).exists()]
     assert not missing
 
 
@@ -191,6 +193,22 @@ def test_extras_in_the_docs_exist(page: Path) -> None:
     named = [name for names in re.findall(r"'\.\[([^\]]*)\]'", text) for name in names.split(",")]
     named += re.findall(r"\bthe extra `(\w+)`", text)
     assert set(named) <= set(extras())
+
+
+def test_the_quickstart_lists_every_extra() -> None:
+    table = re.findall(r"^\| (`\w+`.*?) \|", (ROOT / "docs" / "quickstart.md").read_text(), re.MULTILINE)
+    assert {name for row in table for name in re.findall(r"`(\w+)`", row)} == set(extras()) - {"all", "dev"}
+
+
+def test_anchors_in_the_docs_exist() -> None:
+    """``page.md#section``: the section's title in lower case, spaces as hyphens, without punctuation."""
+    missing = []
+    for page in PAGES:
+        for name, anchor in re.findall(r"\]\(([^)\s:]*?)#([\w-]+)\)", page.read_text()):
+            titles = re.findall(r"^#+ (.+)$", (page.parent / name if name else page).read_text(), re.MULTILINE)
+            sections = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            missing += [f"{page.name}: {name}#{anchor}"] if anchor not in sections else []
+    assert not missing
 
 
 def test_extras_in_error_messages_exist() -> None:
