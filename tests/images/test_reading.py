@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
 import pytest
 import skimage.data
 from PIL import Image, ImageCms, ImageOps
@@ -22,8 +21,6 @@ from tsdsr.images.writing import write_picture
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "RGB", "RGBA", "LA", "LAB"])
 def test_modes_become_grey_or_rgb_and_conversions_are_noticed(photo: Image.Image, tmp_path: Path, mode: str) -> None:
-    if mode == "YCbCr" and int(PIL.__version__.split(".")[0]) < 12:
-        pytest.skip("Pillow 11 cannot read its own TIFF of this mode")
     path = tmp_path / f"photo.{'tif' if mode in ('CMYK', 'YCbCr', 'LAB') else 'png'}"
     if mode == "LAB":
         srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
@@ -31,7 +28,8 @@ def test_modes_become_grey_or_rgb_and_conversions_are_noticed(photo: Image.Image
         assert converted is not None
     else:
         converted = photo.convert(mode)
-    converted.save(path)
+    # Pillow 11.3 and 12.3 cannot read what they write uncompressed in this mode.
+    converted.save(path, compression="tiff_lzw" if mode == "YCbCr" else None)
     picture = read_picture(path)
     assert picture.grey == (mode in ("1", "L", "LA"))
     assert (picture.alpha is not None) == (mode in ("RGBA", "LA"))
