@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.serving.conftest import Serve, TestClient, files_in, picture, problem, wait_for
+from tests.serving.conftest import ADDRESS, Serve, TestClient, files_in, picture, problem, wait_for
 from tests.serving.pipes import RepeatingPipe
 from tests.serving.test_api import queue_picture
+from tests.small_disk import mounted
+from tsdsr.serving.app import create_app
+from tsdsr.serving.settings import ServeSettings
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -130,6 +135,30 @@ def test_no_upload_is_taken_if_pictures_in_work_fill_the_disk(serve: Serve, pipe
     response = client.post("/v1/jobs", files={"image": ("a.png", content)}, data={"scale": 1})
     assert problem(response) == (503, "storage-full")
     assert len(files_in(client)) == 1
+
+
+def test_a_full_disk_is_told_and_passes(pipe: RepeatingPipe, tmp_path: Path) -> None:
+    """Of an upload as form, as body and in JSON; and of a result."""
+    with mounted(tmp_path / "spool", 1) as folder:
+        app = create_app(pipe, ServeSettings(folder=folder))
+        with TestClient(app, ADDRESS, raise_server_exceptions=False) as client:
+            large = picture(800, 600)
+            assert len(large) > 2**20
+            body = {"content": large, "headers": {"Content-Type": "image/png"}}
+            coded = {"image": base64.b64encode(large).decode(), "upscaler_1": "mini"}
+            answers = [
+                client.post("/v1/upscale", files={"image": ("a.png", large)}),
+                client.post("/v1/jobs", **body),
+                client.post("/sdapi/v1/extra-single-image", json=coded),
+                client.post("/v1/upscale", files={"image": ("a.png", picture(200, 150))}, data={"format": "bmp"}),
+            ]
+            assert [problem(answer) for answer in answers] == [(503, "storage-full")] * 4
+            assert {answer.headers["retry-after"] for answer in answers} == {"10"}
+            job = wait_for(client, queue_picture(client, content=picture(200, 150), format="bmp"))
+            assert job["error"]["type"] == "/problems/storage-full"
+            client.delete(f"/v1/jobs/{job['id']}")
+            assert files_in(client) == []
+            assert wait_for(client, queue_picture(client))["state"] == "done"
 
 
 @pytest.mark.parametrize("waits", [True, False])

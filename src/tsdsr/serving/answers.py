@@ -132,7 +132,8 @@ def finished_file(job: Job) -> Path:
         raise ProblemError("not-finished", "The job is not finished; wait for its events.")
     if job.result is None:
         reason = "it has no result" if job.error is None else job.error.detail
-        raise ProblemError("no-result", f"{job.order.name}: {reason}")
+        prefix = f"{job.order.name}: "
+        raise ProblemError("no-result", prefix + reason.removeprefix(prefix))
     return job.result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,10 +24,12 @@ from tsdsr.serving.api import router
 from tsdsr.serving.job_queue import JobQueue
 from tsdsr.serving.metrics import Metrics
 from tsdsr.serving.options import invalid_options
-from tsdsr.serving.problems import ProblemError
+from tsdsr.serving.problems import ProblemError, is_full_disk, storage_problem
 from tsdsr.serving.security import Guard, Sessions
 from tsdsr.serving.settings import ServeSettings
 from tsdsr.serving.worker import Worker
+
+logger = logging.getLogger(__name__)
 
 _ASSETS = "assets"
 _TEXT = ("text/", "application/json", "application/javascript", "application/manifest+json", "image/svg+xml")
@@ -78,6 +81,7 @@ def create_app(pipe: SRPipeline, settings: ServeSettings | None = None) -> FastA
     app.add_exception_handler(ProblemError, _answer_problem)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(OSError, _answer_full_disk)
     app.add_exception_handler(ClientDisconnect, _answer_gone)
     app.add_exception_handler(Exception, _answer_failure)
     app.add_middleware(Guard, settings=settings, sessions=sessions, metrics=metrics)
@@ -97,6 +101,13 @@ async def _page(request: Request) -> Response:
 async def _answer_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
     return error.response()
+
+
+async def _answer_full_disk(request: Request, error: Exception) -> Response:
+    if not is_full_disk(error):
+        raise error
+    logger.error("the disk of the folder for temporary files is full")
+    return storage_problem().response()
 
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,8 +91,24 @@ _OF_ERRORS: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
+def storage_problem() -> ProblemError:
+    """Return the problem of a disk, or of the share of it that the server may use, that is full."""
+    return ProblemError("storage-full", "The server has no room for the picture now; try again.", {"Retry-After": "10"})
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Return whether an error, or what caused it, is that a disk or a quota is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
+
+
 def problem_of(error: Exception) -> ProblemError:
     """Return the problem that an error of this package is answered with; of any other, its message stays private."""
+    if is_full_disk(error):
+        return storage_problem()
     for kind, name in _OF_ERRORS:
         if isinstance(error, kind):
             return ProblemError(name, " ".join(str(error).split()))
