@@ -295,7 +295,8 @@ def test_the_server_goes_and_comes_back(open_page: Open, browser: Any) -> None:
         first.close()
         shown.page.get_by_text("The server does not answer.").wait_for()
         stack.enter_context(serving(RepeatingPipe(), port))
-        shown.wait("done", 2)
+        shown.wait("done")
+        shown.wait("ready")  # it was finished, and its result ended with the first server
         assert shown.page.is_hidden("#connection")
 
 

@@ -16,6 +16,17 @@ export function element(tag, properties = {}, ...children) {
 /** A copy of a drawing of index.html. */
 export const icon = (name) => byId(`icon-${name}`).content.firstElementChild.cloneNode(true);
 
+/** Let a link save what `find` asynchronously returns as an address; null saves nothing. */
+export function saveWhenFound(link, find) {
+  link.addEventListener("click", async (event) => {
+    if (event.defaultPrevented) return;
+    event.preventDefault();
+    const { download } = link;
+    const href = await find();
+    if (href) element("a", { href, download }).click();
+  });
+}
+
 /** Set a text only where it changes, so that nothing is laid out or read out anew. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;

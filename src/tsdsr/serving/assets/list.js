@@ -1,5 +1,5 @@
 /** The pictures as a list: one row each, drawn anew at most once a frame. */
-import { byId, element, icon, setText } from "./dom.js";
+import { byId, element, icon, saveWhenFound, setText } from "./dom.js";
 import * as words from "./words.js";
 
 const SMALL = 160; // pixels of a thumbnail from the server
@@ -71,6 +71,7 @@ class Row {
     this.compare.addEventListener("click", () => acts.open(picture));
     this.download = element("a", { class: "button download", download: "", title: "Download" }, icon("download"));
     this.download.setAttribute("aria-label", `Download: ${picture.name}`);
+    saveWhenFound(this.download, () => queue.address(picture));
     this.again = act("again", "again", "Again with the present settings", () => acts.again(picture));
     this.cancel = act("cancel", "close", "Cancel", () => queue.cancel(picture));
     this.remove = act("remove", "bin", "Remove", () => queue.remove(picture));
@@ -129,7 +130,7 @@ class Row {
       const tiles = job.tiles_total ? `Tile ${Math.min(job.tiles_done + 1, job.tiles_total)} of ${job.tiles_total}` : "Starting";
       return job.seconds_left == null ? tiles : `${tiles} · ${words.about(job.seconds_left)} left`;
     }
-    return { failed: error && plain(error, this.model.name), cancelled: "Cancelled" }[state] ?? "";
+    return { ready: error, failed: error && plain(error, this.model.name), cancelled: "Cancelled" }[state] ?? "";
   }
 
   #notices(notices) {

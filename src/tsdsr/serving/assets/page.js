@@ -1,6 +1,6 @@
 /** The page: joins the list, the settings, the viewer and the server. */
 import "./before-after.js";
-import { byId, setText } from "./dom.js";
+import { byId, saveWhenFound, setText } from "./dom.js";
 import { Intake } from "./intake.js";
 import { List } from "./list.js";
 import { Queue } from "./queue.js";
@@ -15,7 +15,9 @@ const settings = new Settings();
 const queue = new Queue(server, settings);
 const viewer = new Viewer(queue, server, (picture) => list.focus(picture));
 const list = new List(queue, server, settings, {
-  open: (picture) => viewer.open(picture),
+  open: async (picture) => {
+    if (await queue.address(picture)) viewer.open(picture);
+  },
   again: (picture) => queue.start(picture.state === "done" ? queue.add([picture.file]) : [picture]),
 });
 const intake = new Intake((files) => queue.add(files));
@@ -86,7 +88,7 @@ function announce(picture) {
   if (said.get(picture) === state) return;
   const first = !said.has(picture);
   said.set(picture, state);
-  const text = { done: `${name} is finished.`, failed: `${name}: ${error}`, cancelled: `${name} is cancelled.` }[state];
+  const text = { ready: `${name}: ${error}`, done: `${name} is finished.`, failed: `${name}: ${error}`, cancelled: `${name} is cancelled.` }[state];
   if (text && !first) byId("announcer").textContent = text;
 }
 
@@ -104,6 +106,10 @@ byId("start").addEventListener("click", () => {
   queue.start();
 });
 byId("cancel-all").addEventListener("click", () => queue.unfinished.reverse().forEach((picture) => queue.cancel(picture)));
+saveWhenFound(byId("zip"), async () => {
+  const kept = await queue.check();
+  return kept.length ? server.zip(kept.map(({ job }) => job.id)) : null;
+});
 byId("clear").addEventListener("click", () => queue.done.forEach((picture) => queue.remove(picture)));
 byId("example").addEventListener("click", async () => {
   const blob = await (await fetch("/assets/example.jpg")).blob();

@@ -3,6 +3,7 @@
  *
  *   ready → waiting → sending → queued → running → done
  *             (any of them) → failed | cancelled → waiting
+ *   done → ready, if the server no longer keeps the result
  *
  * Few are on the server at a time, so that others get their turn; the rest wait here. Events: "change" (`detail` is the
  * picture), "added" (an array), "removed" (the picture).
@@ -17,6 +18,7 @@ const RETRY = 5; // seconds, where a full queue does not say
 const BETWEEN_CHECKS = 10_000; // milliseconds between looks for expired results
 const UNFINISHED = ["waiting", "sending", "queued", "running"];
 const FINAL = ["done", "failed", "cancelled"];
+const GONE = "The server no longer keeps this result.";
 
 let number = 0;
 
@@ -33,6 +35,7 @@ export class Queue extends EventTarget {
     this.#server = server;
     this.#settings = settings;
     setInterval(() => this.#expire(), BETWEEN_CHECKS);
+    server.addEventListener("found", () => this.check()); // it may have been started anew, with nothing kept
   }
 
   get unfinished() { return this.pictures.filter(({ state }) => UNFINISHED.includes(state)); }
@@ -104,6 +107,22 @@ export class Queue extends EventTarget {
     this.#pump();
   }
 
+  /** Ask the server whether it still keeps results: it deletes old ones where it needs the room. Return those it has. */
+  async check(pictures = this.done) {
+    await Promise.all(pictures.filter(({ job }) => job).map(async (picture) => {
+      const { job } = picture;
+      const found = await this.#server.job(job.id).catch((error) => error);
+      if (picture.job === job && (found.status === 404 || (found.id && !found.output))) this.#set(picture, missing(picture));
+    }));
+    return pictures.filter(({ state }) => state === "done");
+  }
+
+  /** Address of a result, or null if the server no longer keeps it. */
+  async address(picture) {
+    const [kept] = await this.check([picture]);
+    return kept ? this.#server.result(kept.job.id) : null;
+  }
+
   /** Why a picture need not be sent at all, or null. */
   #refusal({ bytes, width, height }) {
     const { max_upload_bytes: mostBytes, max_pixels: mostPixels } = this.#limits ?? {};
@@ -130,6 +149,7 @@ export class Queue extends EventTarget {
     Object.assign(picture, { job, error, name: picture.name ?? name, bytes: input.bytes, width: input.width, height: input.height });
     picture.state = error ? "failed" : state;
     if (stopped && picture.file) Object.assign(picture, { state: "waiting", job: null, error: null }); // until it is back
+    if (state === "done" && !job.output) Object.assign(picture, missing(picture));
   }
 
   /** Send what can be sent, and follow the first job that is not finished. The server takes them in turn. */
@@ -222,7 +242,7 @@ export class Queue extends EventTarget {
   #expire() {
     for (const picture of this.done)
       if (picture.job.expires && picture.job.expires * 1000 < this.#server.now())
-        this.#set(picture, { state: "failed", error: "The server no longer keeps this result. Enlarge the picture again.", job: null });
+        this.#set(picture, missing(picture));
   }
 
   #remember() {
@@ -231,6 +251,11 @@ export class Queue extends EventTarget {
       sessionStorage.setItem(KEY, JSON.stringify(ids));
     } catch { /* nothing is remembered */ }
   }
+}
+
+/** What becomes of a picture whose result is gone: it can be enlarged once more, if this page still has it. */
+function missing({ file }) {
+  return file ? { state: "ready", job: null, error: GONE } : { state: "failed", job: null, error: `${GONE} Add the picture again.` };
 }
 
 function remembered() {

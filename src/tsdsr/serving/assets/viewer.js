@@ -1,5 +1,5 @@
 /** The window that compares a picture with its result, and goes through all finished ones. */
-import { byId, setText } from "./dom.js";
+import { byId, saveWhenFound, setText } from "./dom.js";
 import * as words from "./words.js";
 
 const EDGE = 2048; // pixels of the first pictures; larger ones come when somebody looks closely
@@ -17,6 +17,7 @@ export class Viewer {
     Object.assign(this, { queue, server });
     byId("previous").addEventListener("click", () => this.#step(-1));
     byId("next").addEventListener("click", () => this.#step(1));
+    saveWhenFound(byId("viewer-download"), () => queue.address(this.#picture));
     byId("close-viewer").addEventListener("click", () => this.#dialog.close());
     this.#dialog.addEventListener("close", () => {
       this.#release();

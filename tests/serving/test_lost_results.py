@@ -1,0 +1,52 @@
+"""The page, and results that the server no longer has: it was started anew, or needed the room."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from contextlib import ExitStack
+from typing import Any
+
+from tests.serving.in_browser import DESK, Open, Page, encoded, file, photo, serving
+from tests.serving.pipes import RepeatingPipe
+
+
+def test_results_that_the_server_lost_can_be_made_once_more(browser: Any) -> None:
+    with ExitStack() as stack:
+        first = stack.enter_context(ExitStack())
+        port = first.enter_context(serving(RepeatingPipe()))
+        shown = Page(stack.enter_context(browser.new_context(**DESK)).new_page(), port, None)
+        shown.page.goto(shown.url)
+        shown.add(file("boat.png"), file("house.png"))
+        shown.start()
+        shown.wait("done", 2)
+        first.close()
+        second = stack.enter_context(ExitStack())
+        second.enter_context(serving(RepeatingPipe(), port))
+        shown.page.click("#zip")  # nothing is saved: an archive of nothing, or an error, would be
+        shown.wait("ready", 2)
+        assert shown.page.locator(".status").all_inner_texts() == ["The server no longer keeps this result."] * 2
+        shown.page.click("text=Enlarge 2 pictures")
+        shown.wait("done", 2)
+        second.close()
+        shown.page.locator(".compare").first.click()
+        shown.page.get_by_text("The server does not answer.").wait_for()
+        stack.enter_context(serving(RepeatingPipe(), port))
+        shown.wait("ready", 2)
+        assert shown.page.is_hidden("#viewer")
+
+
+def test_results_that_made_room_are_missing_from_the_zip(open_page: Open) -> None:
+    shown = open_page(max_disk_bytes=180_000)  # two results of 77 kB
+    content = encoded(photo(40, 40), "BMP")
+    for number in range(3):
+        shown.add(file(f"{number}.bmp", content, "image/bmp"))
+        shown.start()
+        shown.wait("done", number + 1)
+    assert [job["output"] is None for job in shown.jobs()] == [True, False, False]
+    name, archived = shown.downloaded("#zip")
+    assert name == "results.zip"
+    assert zipfile.ZipFile(io.BytesIO(archived)).namelist() == ["1.bmp", "2.bmp"]
+    shown.wait("ready")
+    shown.page.reload()
+    shown.wait("done", 2)
