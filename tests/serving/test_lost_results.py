@@ -34,6 +34,7 @@ def test_results_that_the_server_lost_can_be_made_once_more(browser: Any) -> Non
         stack.enter_context(serving(RepeatingPipe(), port))
         shown.wait("ready", 2)
         assert shown.page.is_hidden("#viewer")
+        assert shown.page.is_hidden("#connection")
 
 
 def test_results_that_made_room_are_missing_from_the_zip(open_page: Open) -> None:

@@ -296,8 +296,7 @@ def test_the_server_goes_and_comes_back(open_page: Open, browser: Any) -> None:
         shown.page.get_by_text("The server does not answer.").wait_for()
         stack.enter_context(serving(RepeatingPipe(), port))
         shown.wait("done")
-        shown.wait("ready")  # it was finished, and its result ended with the first server
-        assert shown.page.is_hidden("#connection")
+        shown.wait("ready")  # this one's result ended with the first server
 
 
 @pytest.mark.parametrize("kind", ["desk", "phone"])
