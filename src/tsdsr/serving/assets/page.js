@@ -54,10 +54,12 @@ function secondsLeft() {
 function overview() {
   const [ready, unfinished, done] = [queue.ready, queue.unfinished, queue.done];
   const total = queue.pictures.length;
+  const introduced = byId("introduction").contains(document.activeElement); // its buttons are about to be hidden
   document.body.classList.toggle("empty", total === 0);
   byId("start").disabled = ready.length === 0 || !settings.complete;
   setText(byId("start"), ready.length ? `Enlarge ${words.count(ready.length, "picture")}` : "Enlarge");
   byId("start").hidden = ready.length === 0 && unfinished.length > 0;
+  if (introduced && total) byId("start").focus({ preventScroll: true }); // the keyboard goes on here, not at the top
   byId("cancel-all").hidden = unfinished.length === 0;
   byId("zip").hidden = done.length < 2;
   byId("zip").href = server.zip(done.map(({ job }) => job.id));
