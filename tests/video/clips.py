@@ -71,7 +71,8 @@ def write_clip(
     metadata: dict[str, str] | None = None,
     chapters: list[dict[str, Any]] | None = None,
 ) -> Path:
-    """Write a video; ``colors`` are primaries, transfer, matrix and range, ``sounds`` encoders of sound tracks."""
+    """Write a video; ``colors`` are primaries, transfer, matrix and range, ``sounds`` encoders of sound tracks,
+    with a layout as in "ac3:5.1"."""
     times = list(pts) if pts is not None else [3600 * number for number in range(frames)]
     base = Fraction(1, 25) if codec == "mpeg4" else TICKS  # it has 16 bits for the time
     with av.open(str(path), "w") as container:
@@ -87,8 +88,9 @@ def write_clip(
             stream.codec_context.sample_aspect_ratio = aspect
         if rotation:
             stream.set_display_rotation(rotation)
-        tracks = [container.add_stream(name, rate=48000) for name in sounds]
+        tracks = [container.add_stream(name.partition(":")[0], rate=48000) for name in sounds]
         for number, track in enumerate(tracks):
+            track.layout = sounds[number].partition(":")[2] or "stereo"
             track.metadata["language"] = ("eng", "deu")[number % 2]
         if chapters is not None:
             container.set_chapters(chapters)

@@ -78,6 +78,33 @@ def test_sound_that_a_container_refuses_is_encoded_again(tmp_path: Path) -> None
     assert abs(samples - 0.32 * 48000) < 2500
 
 
+@pytest.mark.parametrize(
+    ("given", "layout", "suffix", "codec", "kept"),
+    [
+        ("ac3", "5.1(side)", ".mp4", "ac3", "5.1(side)"),
+        ("ac3", "5.1(side)", ".webm", "opus", "5.1"),
+        ("flac", "5.0(side)", ".webm", "opus", "quad"),
+        ("libopus", "stereo", ".mov", "aac", "stereo"),
+    ],
+)
+def test_sound_of_films_reaches_each_container(tmp_path, given, layout, suffix, codec, kept) -> None:
+    clip, target = write_clip(tmp_path / "in.mkv", sounds=[f"{given}:{layout}"]), tmp_path / f"out{suffix}"
+    notices = " ".join(restored(clip, target).notices)
+    assert ("encoded again" in notices) == (codec != given)
+    assert ("5 channels become 4" in notices) == (kept == "quad")
+    with av.open(str(target)) as container:
+        (stream,) = container.streams.audio
+        assert (stream.codec_context.name, stream.layout.name) == (codec, kept)
+        assert sum(frame.samples for frame in container.decode(stream)) > 0.25 * 48000
+
+
+def test_names_with_colons_are_no_protocols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    clip = write_clip(tmp_path / "in.mp4", 3).rename("2024-05-01T10:22:33.mp4")
+    assert restored(Path(clip.name), Path("x2:out.mkv")).frames == 3
+    assert len(frames_of(tmp_path / "x2:out.mkv")) == 3
+
+
 def test_chapters_tags_and_attachments_are_kept(tmp_path: Path) -> None:
     chapters = [
         {"id": 1, "start": 0, "end": 100, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}},

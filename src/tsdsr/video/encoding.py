@@ -108,6 +108,7 @@ def write_segment(path: Path, frames: Iterable[tuple[int, Pixels]], encoding: En
 
     Raises:
         VideoError: the encoder refuses the frames.
+        OSError: the file cannot be written.
     """
     import av
 
@@ -115,7 +116,7 @@ def write_segment(path: Path, frames: Iterable[tuple[int, Pixels]], encoding: En
     order: dict[int, int] = {}
     written = 0
     try:
-        with av.open(str(path), "w", format="matroska") as container:
+        with av.open(str(path.absolute()), "w", format="matroska") as container:
             stream = _encoder(container, encoding)
 
             def put(packets: Iterable[Any]) -> None:
@@ -133,6 +134,8 @@ def write_segment(path: Path, frames: Iterable[tuple[int, Pixels]], encoding: En
                 put(stream.encode(frame))
             put(stream.encode(None))
     except av.FFmpegError as error:
+        if isinstance(error, OSError):  # the disk is full, or the folder is gone
+            raise
         raise VideoError(f"{encoding.codec} cannot encode {encoding.width}x{encoding.height} ({error})") from error
     return written
 

@@ -63,7 +63,7 @@ def write_result(
             atomic_path(target) as temporary,
             opened(source.path) as given,
             opened(segments[0]) as first,
-            av.open(str(temporary), "w", format=container.format, options=options) as result,
+            av.open(str(temporary.absolute()), "w", format=container.format, options=options) as result,
         ):
             video = _video_stream(result, first.streams.video[0], given.streams[source.index], source, encoding)
             carried, notices = _other_streams(given, result, source)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
-
-from tsdsr.wording import first_line
 
 _SOUND = ("libopus", "aac", "libmp3lame", "flac", "pcm_s16le")
 """Encoders for sound that a container does not take as it is, in order of preference."""
@@ -85,18 +84,19 @@ def carry(stream: Any, container: Any) -> Carried | str:
     """
     what = f"{stream.type} stream {stream.index} ({_codec_name(stream)})"
     name = container.format.name
-    reason = _refusal(stream, name)
-    if reason is None:
+    if _takes(name, lambda trial: trial.add_stream_from_template(stream, opaque=True)):
         return Carried(stream, _described(container.add_stream_from_template(stream, opaque=True), stream))
     if stream.type == "audio" and stream.codec_context is not None:
         for encoder in _SOUND:
-            try:
-                target = container.add_stream(encoder, rate=_rate(stream, encoder))
-            except ValueError:
-                continue
-            target.layout = stream.layout.name
-            _described(target, stream)
-            return EncodedSound(stream, target, f"{what} is encoded again with {encoder}: {name} does not take it")
+            for layout in (stream.layout.name, *(name for count, name in _USUAL if count <= stream.channels)):
+                add = partial(_sound, stream, encoder, layout)
+                if not _takes(name, add):
+                    continue
+                target = _described(add(container), stream)
+                notice = f"{what} is encoded again with {encoder}: {name} does not take it"
+                if target.channels < stream.channels:
+                    notice += f"; {stream.channels} channels become {target.channels}"
+                return EncodedSound(stream, target, notice)
     if stream.type == "subtitle" and _codec_name(stream) in _TEXT:
         for codec in ("mov_text", "subrip", "webvtt"):
             try:
@@ -119,27 +119,39 @@ _COMPUTED = {"duration", "number_of_frames", "number_of_bytes", "bps", "encoder"
 """Tags that muxers write, and that are no longer true."""
 
 
-def _refusal(stream: Any, format: str) -> str | None:
-    """Return why a container does not take a stream as it is; None if it does. A header is written to find out."""
+def _takes(format: str, add: Callable[[Any], Any]) -> bool:
+    """Whether a container takes the stream that ``add`` adds to it. A header is written to find out."""
     import av
 
-    options = {"movflags": "empty_moov+default_base_moof"} if format in ("mp4", "mov") else {}
+    # delay_moov: the header of AC-3 needs its first packet, which the trial does not have.
+    options = {"movflags": "empty_moov+default_base_moof+delay_moov"} if format in ("mp4", "mov") else {}
     try:
         trial = av.open(io.BytesIO(), "w", format=format, options=options)
         try:
-            trial.add_stream_from_template(stream, opaque=True)
+            add(trial)
             trial.start_encoding()
         finally:
             trial.close()
-    except (av.FFmpegError, ValueError, OSError) as error:
-        return first_line(error)
-    return None
+    except (av.FFmpegError, ValueError, OSError):  # av.codec.codec.UnknownCodecError is a ValueError
+        return False
+    return True
 
 
 def _codec_name(stream: Any) -> str:
     if stream.codec_context is not None:
         return str(stream.codec_context.name)
     return str(getattr(stream, "name", None) or "unknown")
+
+
+def _sound(stream: Any, encoder: str, layout: str, container: Any) -> Any:
+    """Add a stream for sound that is encoded again."""
+    target = container.add_stream(encoder, rate=_rate(stream, encoder))
+    target.layout = layout
+    return target
+
+
+_USUAL = ((8, "7.1"), (6, "5.1"), (4, "quad"), (2, "stereo"), (1, "mono"))
+"""Layouts that encoders take, by their number of channels. Those of films differ in the place of the rear ones."""
 
 
 def _rate(stream: Any, encoder: str) -> int:

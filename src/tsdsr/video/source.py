@@ -89,7 +89,7 @@ def opened(path: Path) -> Iterator[Any]:
     if not path.exists():
         raise VideoError(f"{path}: no such file")
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = av.open(str(path.absolute()), metadata_errors="replace")  # libav takes "a:b" for a protocol
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: is not a video that can be read ({_reason(error)})") from error
     with container:
