@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 
 from tests.child_processes import finished, started
-from tests.video.clips import Enlarger, av, frames_of, pixels_of, write_clip
+from tests.video.clips import Enlarger, av, frames_of, picture, pixels_of, write_clip
 from tsdsr import VideoOptions, upscale_video
 from tsdsr.errors import VideoError
+from tsdsr.pipeline.options import RestoreOptions
 from tsdsr.video.ahead import ahead
+from tsdsr.video.encoding import plan_encoding, write_segment
+from tsdsr.video.options import CodecName
+from tsdsr.video.source import read_source
 
 SLOW = """
 import sys, time
@@ -52,6 +56,20 @@ def test_a_killed_run_continues_to_the_same_frames(tmp_path: Path) -> None:
     assert reused >= 3
     assert np.array_equal(pixels_of(target), pixels_of(tmp_path / "whole.mp4"))
     assert not second.parent.exists()
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "vp9"])
+def test_the_same_frames_are_encoded_to_the_same_bytes(tmp_path: Path, codec: CodecName) -> None:
+    noise = np.random.default_rng(0).integers(0, 60, (144, 192, 3), np.uint8)
+    frames = [(number, picture(number, 144, 192) // 2 + np.roll(noise, 3 * number, 1)) for number in range(30)]
+    clip = write_clip(tmp_path / "in.mp4", 2, size=(144, 192))
+    encoding = plan_encoding(read_source(clip), tmp_path / "a.mkv", RestoreOptions(1), VideoOptions(codec))
+    made = set()
+    for _ in range(4):
+        write_segment(tmp_path / "a.mkv", frames, encoding)
+        with av.open(str(tmp_path / "a.mkv")) as container:
+            made.add(b"".join(bytes(packet) for packet in container.demux(video=0)))
+    assert len(made) == 1
 
 
 def test_segments_of_other_settings_are_made_again(tmp_path: Path) -> None:
@@ -94,6 +112,21 @@ def test_a_file_that_ends_early_gives_what_is_there(tmp_path: Path) -> None:
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size * 2 // 3])
     result = upscale_video(clip, tmp_path / "out.mkv", 1, model=Enlarger())
     assert 0 < result.frames < 12
+
+
+def test_a_file_that_is_shorter_than_it_says_is_reported(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "in.mkv", 60, options={"crf": "1", "g": "8"})
+    whole = upscale_video(clip, tmp_path / "whole.mkv", 1, model=Enlarger())
+    assert whole.notices == ()
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 3])
+    result = upscale_video(clip, tmp_path / "out.mkv", 1, model=Enlarger())
+    seconds = result.frames / 25
+    assert 0 < seconds < 1.3
+    assert result.notices == (
+        f"the frames end at {seconds:.2f} s, but the file says that it lasts 2.40 s; it may be damaged or cut off",
+    )
+    part = upscale_video(clip, tmp_path / "part.mkv", 1, model=Enlarger(), video_options=VideoOptions(frames=2))
+    assert part.notices == ()
 
 
 def test_few_frames_wait_however_long_the_video_is(tmp_path: Path) -> None:

@@ -57,7 +57,9 @@ class VideoCodec:
         crf, preset = self.crf if crf is None else crf, preset or self.preset
         lossless = self.lossless_at_0 and crf == 0
         if self.encoder == "libx264":
-            return {"preset": preset or "", "qp" if lossless else "crf": f"{crf:g}"}
+            # x264's macroblock tree gives other packets in each run; a continued one has to be the same.
+            rate = {"qp": "0"} if lossless else {"crf": f"{crf:g}", "x264-params": "no-mbtree=1"}
+            return {"preset": preset or "", **rate}
         if self.encoder == "libx265":
             more = ":lossless=1" if lossless else ""
             return {"preset": preset or "", "crf": f"{crf:g}", "x265-params": f"log-level=none{more}"}
