@@ -39,8 +39,8 @@ def test_known_colors(matrix: int, full: bool, bits: int) -> None:
     kind = np.uint8 if bits == 8 else np.uint16
     color_range = 2 if full else 1
     source = VideoSource(
-        Path(), 0, 32, 16, "420", bits, matrix, color_range, 1, 1, Fraction(1, 25), Fraction(25), 0.0, 1, Fraction(1),
-        None, (),
+        Path(), 0, 32, 16, "420", bits, matrix, color_range, 1, 1, Fraction(1, 25), Fraction(25), 0.0, 1, 0.04,
+        Fraction(1), None, (),
     )  # fmt: skip
     encoding = Encoding(
         "h264", None, None, name, 32, 16, Fraction(1), matrix, color_range, 1, 1, Fraction(1, 25), Fraction(25), ()

@@ -45,6 +45,7 @@ class VideoSource:
         rate (Fraction): frames per second, an average if it varies.
         begin (float): time of the beginning of the file in seconds.
         frames (int): number of frames, 0 if unknown; an estimate for most containers.
+        seconds (float): how long the file says that it lasts; 0 if unknown.
         aspect (Fraction): width of a pixel by its height.
         display_matrix (tuple of int | None): how players rotate the frames, in libav's layout.
         notices (tuple of str): what is not as usual.
@@ -64,6 +65,7 @@ class VideoSource:
     rate: Fraction
     begin: float
     frames: int
+    seconds: float
     aspect: Fraction
     display_matrix: tuple[int, ...] | None
     notices: tuple[str, ...]
@@ -174,7 +176,7 @@ def _described(path: Path, container: Any, stream: Any, frame: Any) -> VideoSour
         path, stream.index, frame.width, frame.height, chroma, bits, matrix,
         LIMITED if chroma == "rgb" else FULL if full else LIMITED,
         int(frame.color_primaries), int(frame.color_trc), stream.time_base, rate,
-        (container.start_time or 0) / 1e6, stream.frames or round((seconds or 0) * float(rate)),
+        (container.start_time or 0) / 1e6, stream.frames or round((seconds or 0) * float(rate)), seconds or 0.0,
         stream.sample_aspect_ratio or Fraction(1), _display_matrix(frame),
         (*notices, *_interlaced(frame)),
     )  # fmt: skip

@@ -162,7 +162,8 @@ def run_video(
     ResultRecords().add(job.target, job.made_from)
     segments.remove()
     done = len(timeline.pts)
-    return VideoResult(done, min(reused, done), tuple(damaged), (*job.notices, *notices))
+    notices = (*job.notices, *_cut_off(timeline, job), *notices)
+    return VideoResult(done, min(reused, done), tuple(damaged), notices)
 
 
 def _reported(
@@ -243,6 +244,22 @@ def _expected(source: VideoSource, options: VideoOptions) -> int:
     stop = source.frames if options.stop is None else min(source.frames, round(options.stop * rate))
     count = max(0, stop - start)
     return count if options.frames is None else min(count, options.frames) or options.frames
+
+
+def _cut_off(timeline: Timeline, job: VideoJob) -> tuple[str, ...]:
+    """Return a notice if the frames end well before the file says. libav gives no error where a file is cut off."""
+    source = job.source
+    end = float((timeline.pts[-1] + timeline.last_duration) * source.time_base) - source.begin
+    if job.options.is_part or source.seconds - end < _TOLERANCE:
+        return ()
+    return (
+        f"the frames end at {end:.2f} s, but the file says that it lasts {source.seconds:.2f} s; it may be damaged or "
+        f"cut off",
+    )
+
+
+_TOLERANCE = 1.0
+"""Seconds by which sound may last longer than the frames without a notice."""
 
 
 def _set_part(timeline: Timeline, job: VideoJob) -> None:
