@@ -181,3 +181,23 @@ def mini_pixel() -> StudentConfig:
         checkpoint_every=100,
         log_every=20,
     )
+
+
+def mini_crisp() -> StudentConfig:
+    """A trial that is not shipped, from :func:`~tsdsr.recipes.mini_large.mini_v3` (``--init``): clean before detailed.
+
+    :func:`mini_pixel` without its adversary: L1 against sharpened truths, faint VGG features, the term against weave
+    from the start, flat crops among the others.
+    """
+    base = mini_pixel()
+    losses = {name: value for name, value in _PIXEL_LOSSES.items() if name not in ("adversary", "discriminator_lr")}
+    losses |= {"perceptual_weight": 0.02, "perceptual_crop": 96, "sharpen_truth": 1.0, "weave_weight": 8.0}
+    crops = dataclasses.replace(base.pairs.crops, min_std=0.0)
+    return dataclasses.replace(
+        base,
+        phases=(Phase(steps=1000, lr=(2e-4, 1e-5), warmup=20, **losses),),
+        pairs=dataclasses.replace(base.pairs, crops=crops),
+        seed=40,
+        validate_every=250,
+        checkpoint_every=50,
+    )
