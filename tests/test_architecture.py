@@ -21,6 +21,7 @@ SOURCES = sorted((ROOT / "src" / "tsdsr").rglob("*.py"))
 EVERYONES = {
     "errors",
     "files",
+    "folder_lock",
     "result_records",
     "arrays",
     "devices",

@@ -297,3 +297,12 @@ def _check_names(path: Path) -> None:
     for name in path.parts:
         if len(os.fsencode(name)) > 255:
             raise InvalidInputError(f"{path}: a name is longer than the 255 bytes that file systems allow")
+
+
+def file_stamp(path: Path) -> tuple[int, ...]:
+    """Return values that change when a file is changed or replaced; () if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -183,3 +183,30 @@ def test_a_stage_hands_on_errors_and_stops() -> None:
     stage.close()
     assert stop.is_set()
     assert len(made) <= 5 + 3 + 2
+
+
+def test_two_runs_do_not_share_a_result(tmp_path: Path) -> None:
+    clip, target = write_clip(tmp_path / "in.mp4", 4), tmp_path / "out.mp4"
+
+    class Second(Enlarger):
+        def upscale_pixels(self, *arguments: object, **options: object) -> np.ndarray:
+            with pytest.raises(VideoError, match="is in use by process"):
+                upscale_video(clip, target, 2, model=Enlarger())
+            return super().upscale_pixels(*arguments, **options)  # type: ignore[arg-type]
+
+    assert upscale_video(clip, target, 2, model=Second()).frames == 4
+    assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", "out.mp4", ".tsdsr-results.jsonl"}
+
+
+def test_a_source_that_changes_is_no_result(tmp_path: Path) -> None:
+    clip, target = write_clip(tmp_path / "in.mp4", 4), tmp_path / "out.mp4"
+
+    class Changing(Enlarger):
+        def upscale_pixels(self, *arguments: object, **options: object) -> np.ndarray:
+            with clip.open("ab") as file:
+                file.write(b"more")
+            return super().upscale_pixels(*arguments, **options)  # type: ignore[arg-type]
+
+    with pytest.raises(VideoError, match=r"in.mp4: was changed while it was read; run again"):
+        upscale_video(clip, target, 2, model=Changing())
+    assert {path.name for path in tmp_path.iterdir()} == {"in.mp4"}

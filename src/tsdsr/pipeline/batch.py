@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from tsdsr.errors import FileWriteError, ImageError, ImageWriteError, TSDSRError
-from tsdsr.files import StrPath
+from tsdsr.files import StrPath, file_stamp
 from tsdsr.images.encoded import EncodedImage
 from tsdsr.images.picture import Picture
 from tsdsr.images.reading import DEFAULT_MAX_PIXELS, read_picture
@@ -133,11 +133,11 @@ def restore_and_record(
     Raises:
         TSDSRError: see :func:`restore_file`.
     """
-    before, notices = _stamp(job.destination), tuple[str, ...]()
+    before, notices = file_stamp(job.destination), tuple[str, ...]()
     try:
         notices = restore_file(job.image, job.destination, restore, max_pixels, options)
     finally:
-        if _stamp(job.destination) != before:
+        if file_stamp(job.destination) != before:
             try:
                 noted = _record(job.destination, records, made_from)
             except BaseException:  # a signal that arrives in between; a second line of the same record does no harm
@@ -145,15 +145,6 @@ def restore_and_record(
                 raise
             notices = (*notices, *noted)
     return notices
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Return values that change when a file is replaced; () if there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return ()
-    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _record(destination: Path, records: ResultRecords, made_from: MadeFrom) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from tsdsr.devices import TorchDevice, to_device
 from tsdsr.errors import ConfigError, TrainingError
+from tsdsr.folder_lock import folder_lock
 from tsdsr.measuring import peak_memory_so_far
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.training.batches import step_batches
@@ -31,7 +32,6 @@ from tsdsr.training.interrupts import RunInterrupted, StopRequest, ValidationSto
 from tsdsr.training.launch import check_launch
 from tsdsr.training.optim import RoleOptimizer
 from tsdsr.training.provenance import FORMAT, RunFiles, fingerprints, photographs_fingerprint, require_same_run
-from tsdsr.training.run_lock import run_lock
 from tsdsr.training.run_log import RunLog
 from tsdsr.training.samples import TrainingData, TrainingSample
 
@@ -129,7 +129,7 @@ class Engine(ABC):
         if until < 0:
             raise ConfigError(f"until must be at least 0, got {until}")
         if self.step < until or self._saved < 0:  # until=0 still records what the run is
-            lock = run_lock(self.output) if self.accelerator.is_main_process else nullcontext()
+            lock = folder_lock(self.output, TrainingError) if self.accelerator.is_main_process else nullcontext()
             processes = self.accelerator.num_processes
             explained = failures_explained(self.config, processes, lambda: self.step, self._kept)
             with lock, self.run_log, self._stop.listening(), explained, closing(self._steps(until)) as steps:

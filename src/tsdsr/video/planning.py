@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tsdsr.errors import InvalidInputError
-from tsdsr.files import StrPath, as_path, require_writable_file
+from tsdsr.files import StrPath, as_path, file_stamp, require_writable_file
 from tsdsr.hashing import hash_file
 from tsdsr.pipeline.made_from import BatchSettings
 from tsdsr.pipeline.options import RestoreOptions
@@ -30,6 +30,7 @@ class VideoJob:
         encoding (Encoding): how the result is encoded.
         made_from (mapping): what it is made from.
         finished (bool): the result is there, made from the same.
+        source_stamp (tuple of int): of the source, see :func:`~tsdsr.files.file_stamp`.
     """
 
     source: VideoSource
@@ -39,6 +40,7 @@ class VideoJob:
     encoding: Encoding
     made_from: MadeFrom
     finished: bool
+    source_stamp: tuple[int, ...]
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -81,9 +83,10 @@ def plan_video(
     if result.exists() and result.samefile(given):
         raise InvalidInputError(f"{result}: the result would overwrite the input; choose another name")
     require_writable_file(result)
+    before = file_stamp(given)
     made_from = {"input": hash_file(given), **settings.restored(), **_as_plain(encoding), **_as_plain(options)}
     finished = _is_finished(result, made_from, overwrite)
-    return VideoJob(facts, result, restore, options, encoding, made_from, finished)
+    return VideoJob(facts, result, restore, options, encoding, made_from, finished, before)
 
 
 def _as_plain(settings: Any) -> dict[str, Any]:

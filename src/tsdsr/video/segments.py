@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tsdsr.errors import VideoError
 from tsdsr.files import atomic_path, require_writable_folder
+from tsdsr.folder_lock import folder_lock
 from tsdsr.images.picture import Pixels
 from tsdsr.result_records import MadeFrom, ResultRecords
 
@@ -30,6 +32,20 @@ class Segments:
         self._records = ResultRecords()
         self.finished = self._count_finished()
         """Number of segments, from the first, that are there and can be continued after."""
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs from the folder. An empty one is removed at the end.
+
+        Raises:
+            VideoError: another run has it.
+        """
+        try:
+            with folder_lock(self.folder, VideoError):
+                yield
+        finally:
+            with suppress(OSError):  # it is not empty
+                self.folder.rmdir()
 
     def path(self, number: int) -> Path:
         """Return the file of a segment."""

@@ -10,7 +10,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from tsdsr.errors import VideoError
-from tsdsr.files import StrPath
+from tsdsr.files import StrPath, file_stamp
 from tsdsr.images.picture import Pixels
 from tsdsr.images.writing import WriteOptions
 from tsdsr.out_of_memory import memory_reported
@@ -130,10 +130,18 @@ def run_video(
         seed, on_frame: see :func:`upscale_video`.
 
     Raises:
-        VideoError: the source cannot be read, or no frame lies in the part.
+        VideoError: the source cannot be read or was changed meanwhile, no frame lies in the part, or another run makes
+            the same result.
         FileWriteError: the target cannot be written.
     """
     segments = Segments(job.target, job.made_from, keep_last=job.options.steady > 0)
+    with segments.locked():
+        return _run(job, pipe, segments, seed, on_frame)
+
+
+def _run(
+    job: VideoJob, pipe: SRPipeline, segments: Segments, seed: int | None, on_frame: Callable[[int, int], None] | None
+) -> VideoResult:
     if job.made_from["model"] is None:
         segments.finished = 0  # which weights made them is not known
     reused, stop = segments.finished * job.options.segment_frames, Event()
@@ -156,6 +164,9 @@ def run_video(
         restored.close()  # type: ignore[attr-defined]
     if not count:
         raise VideoError(f"{job.source.path}: no frame lies in the part to restore")
+    if file_stamp(job.source.path) != job.source_stamp:
+        segments.remove()  # their record names what the source was before
+        raise VideoError(f"{job.source.path}: was changed while it was read; run again")
     _set_part(timeline, job)
     paths = [segments.path(number) for number in range(count)]
     notices = write_result(job.target, job.source, job.encoding, paths, timeline)

@@ -1,4 +1,4 @@
-"""Lock of a run folder: one run at a time.
+"""Lock of a folder that a run works in: one run at a time.
 
 The operating system holds the lock (a record lock of ``run.lock``) and releases it when the process ends, however it
 ends. It also works between containers on one machine, whose process ids say nothing to each other. The file's text
@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from tsdsr.errors import FileWriteError, TrainingError
+from tsdsr.errors import FileWriteError, TSDSRError
 
 try:
     import fcntl
@@ -29,20 +29,30 @@ LOCK = "run.lock"
 _held: set[Path] = set()  # folders locked by this process, to which its own record locks do not apply
 
 
+class _HeldError(Exception):
+    """Why a lock cannot be had."""
+
+
 @contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
-    """Lock a run folder for this process. A lock left behind by a dead process is taken over.
+def folder_lock(folder: Path, in_use: type[TSDSRError]) -> Iterator[None]:
+    """Lock a folder for this process. A lock left behind by a dead process is taken over.
+
+    Args:
+        folder (Path): is made if it is not there.
+        in_use (type): the error to raise if another run holds the lock.
 
     Raises:
-        TrainingError: a live process holds the lock, or one on another machine has left it.
+        TSDSRError: of type ``in_use``: a live process holds the lock, or one on another machine has left it.
         FileWriteError: the folder cannot be written.
     """
     path, key = folder / LOCK, folder.resolve() / LOCK
     if key in _held:
-        raise _in_use(path, {"pid": os.getpid()})
+        raise in_use(_in_use(path, {"pid": os.getpid()}))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = _acquire(path)
+    except _HeldError as error:
+        raise in_use(str(error)) from None
     except OSError as error:
         raise FileWriteError(f"{path}: cannot be written ({error.strerror or error})") from error
     _held.add(key)
@@ -63,7 +73,7 @@ def _acquire(path: Path) -> int:
             locked = _lock(descriptor)
             text = os.read(descriptor, 2**16).decode(errors="replace")
             if locked is False:
-                raise _in_use(path, _holder(path, text))
+                raise _HeldError(_in_use(path, _holder(path, text)))
             if _is_current(descriptor, path):
                 _require_stale(path, text, locked is True)
                 os.ftruncate(descriptor, 0)
@@ -102,12 +112,12 @@ def _require_stale(path: Path, text: str, locked: bool) -> None:
     own = _identity()
     here = holder.get("boot") == own["boot"] or holder.get("host") == own["host"]
     if not here:
-        raise TrainingError(
+        raise _HeldError(
             f"{path.parent}: is in use by process {holder.get('pid')} on {holder.get('host')}; "
             f"if that run is no longer alive, delete {path}"
         )
     if not locked and _is_alive(holder):
-        raise _in_use(path, holder)
+        raise _HeldError(_in_use(path, holder))
 
 
 def _holder(path: Path, text: str) -> dict[str, Any]:
@@ -118,14 +128,14 @@ def _holder(path: Path, text: str) -> dict[str, Any]:
         holder = json.loads(text)
         if isinstance(holder, dict):
             return holder
-    raise TrainingError(f"{path}: is not a lock of this program; delete it if no run uses the folder")
+    raise _HeldError(f"{path}: is not a lock of this program; delete it if no run uses the folder")
 
 
-def _in_use(path: Path, holder: dict[str, Any]) -> TrainingError:
+def _in_use(path: Path, holder: dict[str, Any]) -> str:
     where = "" if holder.get("host", socket.gethostname()) == socket.gethostname() else f" on {holder['host']}"
-    return TrainingError(
+    return (
         f"{path.parent}: is in use by process {holder.get('pid', 'unknown')}{where}; wait for it, "
-        f"or choose another output folder"
+        f"or choose another output"
     )
 
 

@@ -15,18 +15,19 @@ import psutil
 import pytest
 
 from tests.child_processes import started
+from tsdsr import folder_lock as module
 from tsdsr.errors import FileWriteError, TrainingError
-from tsdsr.training import run_lock as module
-from tsdsr.training.run_lock import LOCK, run_lock
+from tsdsr.folder_lock import LOCK, folder_lock
 
 HOLD = """
 import json, os, sys, time
 from pathlib import Path
-from tsdsr.training import run_lock
+from tsdsr import folder_lock
+from tsdsr.errors import TrainingError
 changes = json.loads(sys.argv[2])
-honest = run_lock._identity
-run_lock._identity = lambda: {**honest(), **changes}
-with run_lock.run_lock(Path(sys.argv[1])):
+honest = folder_lock._identity
+folder_lock._identity = lambda: {**honest(), **changes}
+with folder_lock.folder_lock(Path(sys.argv[1]), TrainingError):
     print("held", flush=True)
     time.sleep(120)
 """
@@ -35,7 +36,7 @@ with run_lock.run_lock(Path(sys.argv[1])):
 @contextmanager
 def other_process(folder: Path, **changes: object) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the lock of a folder, with some entries of its identity changed."""
-    source = str(Path(module.__file__).parents[2])
+    source = str(Path(module.__file__).parents[1])
     command = [sys.executable, "-c", HOLD, str(folder), json.dumps(changes)]
     environment = {**os.environ, "PYTHONPATH": source}
     with started(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -51,11 +52,14 @@ def holder(folder: Path, **changes: object) -> None:
 
 
 def test_a_folder_is_held_within_the_block(tmp_path: Path) -> None:
-    with run_lock(tmp_path / "run"):
-        with pytest.raises(TrainingError, match=f"is in use by process {os.getpid()}"), run_lock(tmp_path / "run"):
+    with folder_lock(tmp_path / "run", TrainingError):
+        with (
+            pytest.raises(TrainingError, match=f"is in use by process {os.getpid()}"),
+            folder_lock(tmp_path / "run", TrainingError),
+        ):
             pass
         assert (tmp_path / "run" / LOCK).exists()
-    with run_lock(tmp_path / "run"):
+    with folder_lock(tmp_path / "run", TrainingError):
         pass
     assert list((tmp_path / "run").iterdir()) == []
 
@@ -64,33 +68,33 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait()
     holder(tmp_path, pid=process.pid)
-    with run_lock(tmp_path):
+    with folder_lock(tmp_path, TrainingError):
         assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
 
 
 def test_a_process_number_that_was_given_out_again_does_not_count(tmp_path: Path) -> None:
     holder(tmp_path, started=1.0)
-    with run_lock(tmp_path):
+    with folder_lock(tmp_path, TrainingError):
         pass
 
 
 def test_other_machines_cannot_be_asked(tmp_path: Path) -> None:
     holder(tmp_path, host="elsewhere")
     with pytest.raises(TrainingError, match=r"on elsewhere; if that run is no longer alive, delete .*run.lock"):
-        run_lock(tmp_path).__enter__()
+        folder_lock(tmp_path, TrainingError).__enter__()
     (tmp_path / LOCK).write_text("x")
     with pytest.raises(TrainingError, match="delete it"):
-        run_lock(tmp_path).__enter__()
+        folder_lock(tmp_path, TrainingError).__enter__()
 
 
 def test_another_process_is_refused_until_it_is_killed(tmp_path: Path) -> None:
     with other_process(tmp_path) as process:
         with pytest.raises(TrainingError, match=f"in use by process {process.pid}; wait for it, or choose another"):
-            run_lock(tmp_path).__enter__()
+            folder_lock(tmp_path, TrainingError).__enter__()
         process.kill()  # kill -9: nothing is cleaned up
         process.wait()
         assert (tmp_path / LOCK).exists()
-        with run_lock(tmp_path):
+        with folder_lock(tmp_path, TrainingError):
             pass
     assert not (tmp_path / LOCK).exists()
 
@@ -99,10 +103,10 @@ def test_containers_see_each_others_locks(tmp_path: Path) -> None:
     """Their process ids and host names say nothing; the machine's own lock does."""
     with other_process(tmp_path, pid=1, host="container-2") as process:
         with pytest.raises(TrainingError, match="in use by process 1 on container-2; wait for it"):
-            run_lock(tmp_path).__enter__()
+            folder_lock(tmp_path, TrainingError).__enter__()
         process.kill()
         process.wait()
-        with run_lock(tmp_path):  # another host's name, but the same machine: nobody holds it
+        with folder_lock(tmp_path, TrainingError):  # another host's name, but the same machine: nobody holds it
             pass
 
 
@@ -112,20 +116,20 @@ def test_without_locks_of_the_file_system_the_process_is_looked_up(
     monkeypatch.setattr(module, "fcntl", None)
     holder(tmp_path)
     with pytest.raises(TrainingError, match=f"in use by process {os.getpid()}"):
-        run_lock(tmp_path).__enter__()
+        folder_lock(tmp_path, TrainingError).__enter__()
     holder(tmp_path, started=1.0)
-    with run_lock(tmp_path):
+    with folder_lock(tmp_path, TrainingError):
         pass
 
 
 def test_an_empty_lock_is_stale(tmp_path: Path) -> None:
     """Its process ended, or the disk was full, before it could write."""
     (tmp_path / LOCK).touch()
-    with run_lock(tmp_path):
+    with folder_lock(tmp_path, TrainingError):
         pass
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FileWriteError, match=r"run\.lock: cannot be written"):
-        run_lock(tmp_path / "file").__enter__()
+        folder_lock(tmp_path / "file", TrainingError).__enter__()
