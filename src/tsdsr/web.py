@@ -37,5 +37,9 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def shown_address(host: str, listener: socket.socket) -> str:
-    """Return the URL of the page that a listening socket serves."""
+    """Return the URL of the page that a listening socket serves, as this machine reaches it.
+
+    "0.0.0.0" and "::" are all of its addresses, and none that every browser opens.
+    """
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
