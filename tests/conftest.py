@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import tsdsr.evaluation.scorer as scorer
+from tests.chromium import browser  # noqa: F401  (a fixture)
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.mini import MiniUNet
@@ -76,19 +77,6 @@ def photo_folder(tmp_path: Path) -> Path:
     }.items():
         Image.fromarray(np.asarray(array)).save(folder / name)
     return folder
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Headless Chromium under Playwright."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine: apt install chromium")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -159,7 +159,7 @@ def test_convert_and_the_upstream_preset(reference: Path, tmp_path: Path) -> Non
     assert (code, "exists already" in output) == (2, True)
     upstream = ["upscale", source, "-o", tmp_path, "--model", tmp_path / "sd3", "--preset", "upstream"]
     code, output = run(*upstream, "--seed", 1)
-    assert (code, "no --target, --tile, --seed or --detail" in output) == (2, True)
+    assert (code, "no --target, --tile, --seed, --detail or --steady" in output) == (2, True)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,12 @@ def upscale(pack: Pack, model: Any, image: torch.Tensor, **options: Any) -> Any:
 
 def nodes(pack: Pack) -> dict[str, tuple[Any, list[Any]]]:
     """Return node classes and their inputs by id."""
-    found = asyncio.run(asyncio.run(pack.module.comfy_entrypoint()).get_node_list())
+
+    async def listed() -> Any:
+        return await (await pack.module.comfy_entrypoint()).get_node_list()
+
+    with ThreadPoolExecutor(1) as thread:  # a browser of another test may have an event loop in this one
+        found = thread.submit(asyncio.run, listed()).result()
     return {schema.node_id: (node, schema.inputs) for node in found for schema in [node.define_schema()]}
 
 
