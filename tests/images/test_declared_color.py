@@ -220,6 +220,21 @@ def test_gamma_in_exif_is_removed_with_the_curve(tmp_path: Path) -> None:
     assert (found[0x010F], found[0x0131]) == ("A maker", "A program")
 
 
+def test_a_missing_directory_raises_in_older_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tags, get_ifd = Image.Exif(), Image.Exif.get_ifd
+    tags.get_ifd(0x8769).update({0xA001: 0xFFFF, 0xA500: 1.0})
+    path = saved(tmp_path / "a.png", (128, 128, 128), exif=tags.tobytes())
+
+    def older(self: Image.Exif, tag: int) -> dict[int, Any]:
+        found = get_ifd(self, tag)
+        if tag == 0xA005 and not found:
+            raise KeyError(tag)  # Pillow before 13
+        return found
+
+    monkeypatch.setattr(Image.Exif, "get_ifd", older)
+    assert tuple(read_picture(path).pixels[0, 0]) == (188, 188, 188)
+
+
 def test_formats_without_profiles_get_srgb(tmp_path: Path) -> None:
     picture = read_picture(write_png(tmp_path / "a.png", flat(*RED["p3"]), cicp(12, 13)))
     assert any("converted to sRGB" in notice for notice in write_picture(picture, tmp_path / "a.bmp"))

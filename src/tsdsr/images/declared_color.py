@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -194,7 +195,9 @@ def _of_tags(tags: Image.Exif) -> ColorSpace | None:
     """Interpret EXIF (EXIF 3.0, 4.6.5; DCF 2.0) or a TIFF's tags (TIFF 6.0, section 20)."""
     camera = tags.get_ifd(tag.EXIF_IFD)
     declared = camera.get(tag.COLOR_SPACE)
-    index = tags.get_ifd(tag.INTEROPERABILITY_IFD).get(tag.INTEROPERABILITY_INDEX, "")
+    index = ""
+    with suppress(KeyError):  # Pillow before 13, if there is no such directory
+        index = tags.get_ifd(tag.INTEROPERABILITY_IFD).get(tag.INTEROPERABILITY_INDEX, "")
     if declared == _SRGB:
         return None
     if declared == _ADOBE or str(index).startswith("R03"):
