@@ -19,7 +19,6 @@ from tsdsr.errors import InvalidInputError
 from tsdsr.memory import free_ram
 from tsdsr.serving.app import create_app
 from tsdsr.serving.job_queue import JobQueue
-from tsdsr.serving.schedule import worker_count
 from tsdsr.serving.settings import ServeSettings
 
 
@@ -209,18 +208,3 @@ def test_threads_that_share_mini_get_the_same_pictures_as_one(engine: Any) -> No
 def test_several_workers_need_a_model_for_threads() -> None:
     with pytest.raises(InvalidInputError, match="mini restores one picture at a time here: leave out --workers"):
         create_app(RepeatingPipe(), ServeSettings(workers=2))
-
-
-@pytest.mark.parametrize(
-    ("cores", "thread_safe", "provider", "expected"),
-    [(8, True, "cpu", 2), (8, True, None, 2), (1, True, "cpu", 1), (8, True, "cuda", 1), (8, False, None, 1)],
-)
-def test_the_default_is_two_for_mini_on_a_processor(
-    monkeypatch: pytest.MonkeyPatch, cores: int, thread_safe: bool, provider: str | None, expected: int
-) -> None:
-    monkeypatch.setattr("tsdsr.serving.schedule.core_count", lambda: cores)
-    pipe: Any = RepeatingPipe()
-    monkeypatch.setattr(RepeatingPipe, "thread_safe", thread_safe)
-    pipe.provider = provider
-    assert worker_count(pipe, ServeSettings()) == expected
-    assert worker_count(pipe, ServeSettings(workers=1)) == 1

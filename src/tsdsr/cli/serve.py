@@ -32,10 +32,7 @@ def serve(
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest input, in pixels.")] = 50_000_000,
     max_result_pixels: Annotated[int, typer.Option(min=1, help="Largest result, in pixels.")] = 200_000_000,
     max_disk: Annotated[str, typer.Option(metavar="SIZE", help="Disk space of uploads and results.")] = "4GB",
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, max=16, help="Pictures restored at a time; default 2 for mini on 2 cores, else 1."),
-    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=16, help="Pictures restored at the same time.")] = 1,
     timeout: Annotated[float, typer.Option(help="Seconds that a picture may take.")] = 600,
     keep: Annotated[float, typer.Option(help="Seconds that a result is kept.")] = 3600,
     stop: Annotated[float, typer.Option(help="Seconds to finish current pictures when the server stops.")] = 30,

@@ -14,7 +14,7 @@ from tsdsr.pipeline.sr_pipeline import SRPipeline
 from tsdsr.serving.job import FINAL, Job, Order, State
 from tsdsr.serving.metrics import Metrics
 from tsdsr.serving.problems import ProblemError
-from tsdsr.serving.schedule import Schedule, worker_count
+from tsdsr.serving.schedule import Schedule, check_workers
 from tsdsr.serving.settings import ServeSettings
 from tsdsr.serving.spool import Spool
 
@@ -31,13 +31,14 @@ class JobQueue:
         metrics (Metrics | None): what is counted.
 
     Raises:
-        InvalidInputError: see :func:`~tsdsr.serving.schedule.worker_count`.
+        InvalidInputError: see :func:`~tsdsr.serving.schedule.check_workers`.
         FileWriteError: see :class:`Spool`.
     """
 
     def __init__(self, pipe: SRPipeline, settings: ServeSettings, metrics: Metrics | None = None) -> None:
         self.pipe, self.settings, self.metrics = pipe, settings, metrics or Metrics()
-        self.schedule = Schedule(worker_count(pipe, settings), settings)
+        check_workers(pipe, settings)
+        self.schedule = Schedule(settings.workers, settings)
         self.spool = Spool(settings.folder)
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}

@@ -7,30 +7,20 @@ from heapq import heappop, heappush
 
 from tsdsr.errors import InvalidInputError
 from tsdsr.pipeline.sr_pipeline import SRPipeline
-from tsdsr.processor import core_count
 from tsdsr.serving.job import FINAL, Job
 from tsdsr.serving.settings import ServeSettings
 
-_DEFAULT_WORKERS = 2
 _LONGEST_RETRY = 600.0
 
 
-def worker_count(pipe: SRPipeline, settings: ServeSettings) -> int:
-    """Return how many pictures a model restores at the same time.
-
-    Two workers for `mini` on two cores or more: one runs the model while the other decodes, blends or encodes. A GPU,
-    and a model that takes gigabytes for a tile, get one.
+def check_workers(pipe: SRPipeline, settings: ServeSettings) -> None:
+    """Check that a model restores as many pictures at the same time as the settings ask for.
 
     Raises:
-        InvalidInputError: the settings ask for several, and the model restores one picture at a time.
+        InvalidInputError: it restores one at a time, and the settings ask for several.
     """
-    if settings.workers is None:
-        on_cpu = getattr(pipe, "provider", None) in (None, "cpu")
-        small = pipe.thread_safe and on_cpu and pipe.spec.name == "mini"
-        return min(_DEFAULT_WORKERS, core_count()) if small else 1
     if settings.workers > 1 and not pipe.thread_safe:
         raise InvalidInputError(f"{settings.model} restores one picture at a time here: leave out --workers")
-    return settings.workers
 
 
 class Schedule:

@@ -39,8 +39,7 @@ class ServeSettings:
         upload_timeout (float): seconds that a whole upload may take.
         result_seconds (float): seconds that a result is kept.
         stop_seconds (float): seconds that the pictures in work have to finish once the server is told to stop.
-        workers (int | None): pictures in work at the same time; None takes
-            :func:`~tsdsr.serving.schedule.worker_count`'s default.
+        workers (int): pictures in work at the same time.
         folder (Path | None): folder for temporary files; None takes the system's.
 
     Raises:
@@ -62,7 +61,7 @@ class ServeSettings:
     upload_timeout: Positive = 600.0
     result_seconds: Positive = 3600.0
     stop_seconds: Positive = 30.0
-    workers: Annotated[int, Between(1, MOST_WORKERS)] | None = None
+    workers: Annotated[int, Between(1, MOST_WORKERS)] = 1
     folder: Path | None = None
 
     def __post_init__(self) -> None:
