@@ -281,3 +281,23 @@ def test_arguments_are_checked_before_the_model(tmp_path: Path) -> None:
     for bad in ({"steady": 1.5}, {"codec": "x"}, {"start": 3.0, "stop": 2.0}, {"frames": 0}):
         with pytest.raises(InvalidInputError):
             VideoOptions(**bad)
+
+
+def test_fields_become_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def woven(number: int, height: int, width: int) -> np.ndarray:
+        image = picture(2 * number, height, width)
+        image[1::2] = picture(2 * number + 1, height, width)[1::2]
+        return image
+
+    monkeypatch.setattr("tests.video.clips.picture", woven)
+    clip = write_clip(tmp_path / "in.mp4", 6, options={"x264-params": "tff=1", "crf": "1"})
+    combs = {}
+    for deinterlace in (False, True):
+        target = tmp_path / f"{deinterlace}.mkv"
+        options = VideoOptions(codec="ffv1", deinterlace=deinterlace)
+        result = upscale_video(clip, target, 1, model=Enlarger(), video_options=options)
+        assert any("is interlaced" in notice for notice in result.notices) is not deinterlace
+        frames = np.stack(pixels_of(target)).astype(float)
+        assert len(frames) == 6
+        combs[deinterlace] = np.abs(frames[:, 1:-1] - (frames[:, :-2] + frames[:, 2:]) / 2).mean()
+    assert combs[True] < 0.5 * combs[False]
