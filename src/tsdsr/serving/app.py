@@ -48,7 +48,7 @@ def create_app(pipe: SRPipeline, settings: ServeSettings | None = None) -> FastA
     """
     settings, metrics, sessions = settings or ServeSettings(), Metrics(), Sessions()
     queue = JobQueue(pipe, settings, metrics)
-    workers = [Worker(pipe, queue) for _ in range(queue.schedule.workers)]
+    workers = [Worker(pipe, queue) for _ in range(settings.workers)]
 
     def stop() -> None:
         queue.close()

@@ -38,7 +38,7 @@ class JobQueue:
     def __init__(self, pipe: SRPipeline, settings: ServeSettings, metrics: Metrics | None = None) -> None:
         self.pipe, self.settings, self.metrics = pipe, settings, metrics or Metrics()
         check_workers(pipe, settings)
-        self.schedule = Schedule(settings.workers, settings)
+        self.schedule = Schedule(settings)
         self.spool = Spool(settings.folder)
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}

@@ -30,12 +30,11 @@ class Schedule:
     does not grow with the workers. A picture that does not fit beside the others waits, and those behind it too.
 
     Args:
-        workers (int): pictures in work at the same time.
         settings (ServeSettings): limits.
     """
 
-    def __init__(self, workers: int, settings: ServeSettings) -> None:
-        self.workers, self._most_pixels = workers, settings.max_pixels + settings.max_result_pixels
+    def __init__(self, settings: ServeSettings) -> None:
+        self._workers, self._most_pixels = settings.workers, settings.max_pixels + settings.max_result_pixels
         self._seconds_per_pixel = 0.0
 
     def may_start(self, job: Job, running: Iterable[Job]) -> bool:
@@ -43,7 +42,7 @@ class Schedule:
         return self._fits(job, [other.order.pixels_held for other in running])
 
     def _fits(self, job: Job, held: list[int]) -> bool:
-        return not held or (len(held) < self.workers and sum(held) + job.order.pixels_held <= self._most_pixels)
+        return not held or (len(held) < self._workers and sum(held) + job.order.pixels_held <= self._most_pixels)
 
     def learn(self, job: Job, seconds: float) -> None:
         """Note how long a picture took."""

@@ -46,7 +46,7 @@ class Worker:
             self._thread.join(seconds)
 
     def _work(self) -> None:
-        with shared_memory(self._queue.schedule.workers):
+        with shared_memory(self._queue.settings.workers):
             while (job := self._queue.next()) is not None:
                 try:
                     self._run(job)
