@@ -158,14 +158,15 @@ class _Batch:
 
         bars.report("images", 0, len(self.jobs))
         started = time.perf_counter()
-        for result in run_jobs(self.jobs, restore, self.records, self.made_from, max_pixels, self.settings.write):
+        results = run_jobs(self.jobs, restore, self.records, self.made_from, max_pixels, self.settings.write)
+        for number, result in enumerate(results, 1):
             for notice in result.notices:
                 typer.echo(f"note: {result.job.source}: {notice}", err=True)
             counts[result.status] += 1
             if result.error is not None:
                 typer.echo(f"failed: {result.error}", err=True)
             if self.frames is not None:
-                self.frames.after(result, self.jobs)
+                self.frames.after(result, self.jobs[number] if number < len(self.jobs) else None)
             rate = _rate(counts["done"], time.perf_counter() - started)
             bars.report("images", counts.total(), len(self.jobs), rate)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 from tsdsr.errors import ImageError
@@ -33,16 +32,15 @@ class Frames:
         self.steady = SteadyDetail(strength, options.visible)
         self._icc, self._max_pixels = icc, max_pixels
 
-    def after(self, result: JobResult, jobs: Sequence[Job]) -> None:
-        """Prepare for the job after a result.
+    def after(self, result: JobResult, following: Job | None) -> None:
+        """Prepare for the job that follows a result, if there is one.
 
         If the result was there already, it is read back with its input. A lossy format makes the frames after it differ
         a little from those of a run without interruption.
         """
-        number = jobs.index(result.job) + 1
-        if number == len(jobs) or jobs[number].finished or jobs[number].error is not None:
+        if following is None or following.finished or following.error is not None:
             return
-        if result.status == "failed" or jobs[number].source.parent != result.job.source.parent:
+        if result.status == "failed" or following.source.parent != result.job.source.parent:
             self.steady.reset()
         elif result.status == "skipped":
             try:
