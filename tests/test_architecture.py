@@ -27,6 +27,7 @@ EVERYONES = {
     "devices",
     "memory",
     "processor",
+    "remote_files",
     "safetensors_header",
     "hashing",
     "machine",
@@ -42,6 +43,7 @@ EVERYONES = {
 MAY_IMPORT = {
     **{name: {"errors"} for name in EVERYONES},
     "result_records": {"errors", "files"},
+    "remote_files": {"errors", "files", "hashing"},
     "arrays": {"errors", "memory"},
     "devices": {"errors", "arrays", "memory"},
     "machine": {"devices", "errors", "processor"},
@@ -64,6 +66,7 @@ MAY_IMPORT = {
     "serving": {"models", "pipeline", "runtimes", "images"},
     "integrations": {"models", "pipeline", "runtimes", "images"},
     "video": {"models", "pipeline", "runtimes", "images"},
+    "distributed": {"models", "pipeline", "runtimes", "images"},
     "cli": {
         "diffusion",
         "models",
@@ -80,6 +83,7 @@ MAY_IMPORT = {
         "serving",
         "integrations",
         "video",
+        "distributed",
     },
 }
 """Package → packages it may import. Every package may also import the modules of ``EVERYONES``."""
