@@ -28,6 +28,7 @@ EVERYONES = {
     "memory",
     "processor",
     "remote_files",
+    "storage",
     "safetensors_header",
     "hashing",
     "machine",
@@ -43,7 +44,8 @@ EVERYONES = {
 MAY_IMPORT = {
     **{name: {"errors"} for name in EVERYONES},
     "result_records": {"errors", "files"},
-    "remote_files": {"errors", "files", "hashing"},
+    "remote_files": {"errors", "files", "storage", "wording"},
+    "storage": {"errors", "wording"},
     "arrays": {"errors", "memory"},
     "devices": {"errors", "arrays", "memory"},
     "machine": {"devices", "errors", "processor"},

@@ -5,6 +5,8 @@
     TSDSRError
     ├── InvalidInputError (ValueError)      an argument or setting is invalid
     │   └── ConfigError                     settings contradict each other
+    ├── FileReadError (OSError)             a file or folder, local or at a URL, cannot be read or listed
+    │   └── MissingFileError (FileNotFoundError)  there is none
     ├── FileWriteError                      a file or folder cannot be written
     ├── ImageError                          one image file cannot be used
     │   ├── ImageReadError                  missing, not an image, or truncated
@@ -47,6 +49,14 @@ class InvalidInputError(TSDSRError, ValueError):
 
 class ConfigError(InvalidInputError):
     """Settings of a configuration contradict each other."""
+
+
+class FileReadError(TSDSRError, OSError):
+    """A file or folder, local or at a URL, cannot be read or listed."""
+
+
+class MissingFileError(FileReadError, FileNotFoundError):
+    """There is no such file, folder or bucket."""
 
 
 class FileWriteError(TSDSRError):

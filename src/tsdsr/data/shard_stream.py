@@ -15,8 +15,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from tsdsr.data.datasets import CropSettings, cut_crop
 from tsdsr.data.shard_file import ShardReader, ShardSample
-from tsdsr.data.shards import hash_keys, open_url, read_index_with_keys
+from tsdsr.data.shards import hash_keys, read_index_with_keys
 from tsdsr.errors import DatasetError, InvalidInputError
+from tsdsr.remote_files import open_url
 from tsdsr.wording import counted
 
 

@@ -11,9 +11,8 @@ import logging
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tsdsr.data.captions import OnFailure
 from tsdsr.data.shard_file import SampleFiles, holds, write_shard
@@ -21,6 +20,7 @@ from tsdsr.data.sources import sample_keys
 from tsdsr.errors import DatasetError, FileWriteError, ImageError, InvalidInputError, MissingDependencyError
 from tsdsr.files import StrPath, as_path, require_writable_folder, write_text
 from tsdsr.hashing import hash_bytes
+from tsdsr.remote_files import open_url
 from tsdsr.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -182,22 +182,5 @@ def read_index_with_keys(url: str) -> list[tuple[str, int, str | None]]:
         with open_url(f"{base}/{INDEX}") as file:
             shards = json.load(file)["shards"]
         return [(f"{base}/{s['name']}", int(s["samples"]), s.get("keys")) for s in shards]
-    except ImportError as error:
-        raise MissingDependencyError(f"{url}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{base}/{INDEX}: cannot be read ({error}); make shards with 'tsdsr data shard'") from error
-
-
-def open_url(url: str) -> AbstractContextManager[IO[bytes]]:
-    """Open a file for reading: a path, or any URL that fsspec supports.
-
-    Raises:
-        OSError: it cannot be opened.
-        ImportError: fsspec, or its package for this kind of URL, is not installed.
-    """
-    if "://" not in url:
-        return open(os.path.expanduser(url), "rb")
-    import fsspec
-
-    opened: AbstractContextManager[IO[bytes]] = fsspec.open(url, "rb")
-    return opened
