@@ -134,7 +134,7 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
         temporary, mode = _new_file(folder)
         try:
             yield temporary
-            _flush_and_read_back(temporary)
+            flush_and_read_back(temporary)
             if special:
                 with temporary.open("rb") as source, target.open("wb") as sink:
                     shutil.copyfileobj(source, sink, _CHUNK)
@@ -148,11 +148,12 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: StrPath) -> Iterator[Path]:
+def atomic_folder(path: StrPath, read_back: bool = True) -> Iterator[Path]:
     """Write to a temporary folder beside ``path``; rename it if the block succeeds, delete it if the block fails.
 
     Args:
         path (str | PathLike): final path of the folder, which must not exist; parents are created if missing.
+        read_back (bool): flush its files to the disk and read them before the rename. False if who wrote them does.
 
     Yields:
         Path: the folder to write into; hidden. Its files get the permissions of the umask.
@@ -171,7 +172,8 @@ def atomic_folder(path: StrPath) -> Iterator[Path]:
             mode = stat.S_IMODE(temporary.stat().st_mode)
             for file in temporary.rglob("*"):
                 if file.is_file():
-                    _flush_and_read_back(file)
+                    if read_back:
+                        flush_and_read_back(file)
                     file.chmod(mode & 0o666)  # some libraries create private files
             os.replace(temporary, path)
         finally:
@@ -224,7 +226,7 @@ def _new_file(folder: Path) -> tuple[Path, int]:
         os.close(descriptor)
 
 
-def _flush_and_read_back(path: Path) -> None:
+def flush_and_read_back(path: Path) -> None:
     """Flush a file to the disk and read every byte.
 
     Raises:

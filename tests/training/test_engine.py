@@ -14,38 +14,26 @@ from accelerate.utils import DistributedType
 
 from tests.training.tiny import assert_same, config, trainer, weights
 from tsdsr.errors import ConfigError, TrainingError
-from tsdsr.training.checkpoint import load_latest_checkpoint, save_checkpoint
+from tsdsr.training.checkpoint import newest_checkpoint, save_checkpoint
 from tsdsr.training.provenance import RunFiles
-
-
-def test_checkpoints_are_rotated_and_readable(tmp_path: Path) -> None:
-    assert load_latest_checkpoint(tmp_path) is None
-    for step in range(5):
-        save_checkpoint(tmp_path, step, {"step": step, "x": torch.ones(2)})
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-00000003.pt", "checkpoint-00000004.pt"]
-    state = load_latest_checkpoint(tmp_path)
-    assert state is not None
-    assert state["step"] == 4
-    (tmp_path / "checkpoint-00000009.pt").write_bytes(b"half")
-    with pytest.raises(TrainingError, match="00000009"):
-        load_latest_checkpoint(tmp_path)
 
 
 def test_checkpoints_say_what_they_hold(photo_folder: Path, tmp_path: Path) -> None:
     trainer(photo_folder, tmp_path).run(until=4)
-    state = load_latest_checkpoint(tmp_path)
-    assert state is not None
-    assert (state["format"], state["step"], state["skipped"]) == (4, 4, 0)
-    assert '"lambda_tsm": 0.3' in state["config"]
-    assert state["made_from"]["precision"] == "float32"
-    assert set(state["roles"]) == {"student", "fake"}
-    assert "denoiser.conv_in.weight" in state["roles"]["student"]["weights"]
-    assert "fake.conv_in.weight" in state["roles"]["fake"]["weights"]
-    assert not any("teacher" in name for name in state["roles"]["fake"]["weights"])
+    found = newest_checkpoint(tmp_path)
+    assert found is not None
+    facts = found.facts
+    assert (facts["format"], facts["step"], facts["skipped"]) == (5, 4, 0)
+    assert '"lambda_tsm": 0.3' in facts["config"]
+    assert facts["made_from"]["precision"] == "float32"
+    for kind in ("student.weights", "student.exp_avg", "student.exp_avg_sq", "student.step", "average"):
+        assert f"{kind}.denoiser.conv_in.weight" in found.names
+    assert "fake.weights.fake.conv_in.weight" in found.names
+    assert not any("teacher" in name for name in found.names)
 
 
 def test_checkpoints_of_an_older_version_are_refused(photo_folder: Path, tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, 1, {"step": 1, "config": config().to_json()})
+    save_checkpoint(tmp_path, 1, {"step": 1, "config": config().to_json()}, {})
     with pytest.raises(TrainingError, match="another version"):
         trainer(photo_folder, tmp_path)
 

@@ -6,6 +6,7 @@ continues exactly, and one process, several processes or accumulated micro-batch
 
 from __future__ import annotations
 
+import json
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -21,18 +22,19 @@ from torch.utils.data import Dataset
 
 from tsdsr.devices import TorchDevice, to_device
 from tsdsr.errors import ConfigError, TrainingError
-from tsdsr.folder_lock import folder_lock
 from tsdsr.measuring import peak_memory_so_far
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.training.batches import step_batches
-from tsdsr.training.checkpoint import load_checkpoint_facts, load_latest_checkpoint, save_checkpoint
 from tsdsr.training.config import RunConfig
 from tsdsr.training.failures import failures_explained, require_finite_weights, store_bad_batch
 from tsdsr.training.interrupts import RunInterrupted, StopRequest, ValidationStopped
 from tsdsr.training.launch import check_launch
 from tsdsr.training.optim import RoleOptimizer
+from tsdsr.training.processes import failing_together, require_equal
 from tsdsr.training.provenance import FORMAT, RunFiles, fingerprints, photographs_fingerprint, require_same_run
+from tsdsr.training.run_checkpoints import RunCheckpoints
 from tsdsr.training.run_log import RunLog
+from tsdsr.training.run_state import RunState
 from tsdsr.training.samples import TrainingData, TrainingSample
 
 
@@ -68,12 +70,14 @@ class Engine(ABC):
         files: RunFiles | None = None,
     ) -> None:
         check_launch(config, accelerator, dtype)
+        require_equal(accelerator, json.loads(config.to_json()), "settings")
         self.config, self.output, self.accelerator, self.dtype = config, Path(output), accelerator, dtype
         self.device = torch.device(accelerator.device)
         self.workers, self.files = workers, files or RunFiles()
         self.run_log = RunLog(self.output, accelerator, config.total_steps)
         self.roles: dict[str, RoleOptimizer] = {}
-        self.step, self.skipped, self._saved = 0, 0, -1
+        self.step, self.skipped = 0, 0
+        self.checkpoints = RunCheckpoints(self.output, accelerator)
         self._stop = StopRequest(lambda: self.run_log.note("stopping after this step; Ctrl-C again stops at once"))
         self._stopping = False  # agreed by all processes
         self.ema: EMAModel | None = None
@@ -128,10 +132,10 @@ class Engine(ABC):
         until = self.config.total_steps if until is None else min(until, self.config.total_steps)
         if until < 0:
             raise ConfigError(f"until must be at least 0, got {until}")
-        if self.step < until or self._saved < 0:  # until=0 still records what the run is
-            lock = folder_lock(self.output, TrainingError) if self.accelerator.is_main_process else nullcontext()
+        if self.step < until or self.checkpoints.saved < 0:  # until=0 still records what the run is
             processes = self.accelerator.num_processes
-            explained = failures_explained(self.config, processes, lambda: self.step, self._kept)
+            explained = failures_explained(self.config, processes, lambda: self.step, self.checkpoints.kept)
+            lock = self.checkpoints.locked()
             with lock, self.run_log, self._stop.listening(), explained, closing(self._steps(until)) as steps:
                 self._begin()
                 for batches in steps:
@@ -146,15 +150,11 @@ class Engine(ABC):
             self.close()
             raise RunInterrupted(self._stop.signum or signal.SIGINT)
 
-    def _kept(self) -> str:
-        """Say what is left of a run that fails now."""
-        return f"the checkpoint of step {self._saved} is kept" if self._saved >= 0 else "no step has been saved"
-
     def _begin(self) -> None:
         """Check that the folder is as this run left it, and report what will be missing."""
-        facts = load_checkpoint_facts(self.output) if self.accelerator.is_main_process else None
-        if facts is not None and facts["step"] != self._saved:
-            raise TrainingError(f"{self.output}: another run is at step {facts['step']}; start again to continue it")
+        newest = self.checkpoints.newest()
+        if newest is not None and (step := newest.facts["step"]) != self.checkpoints.saved:
+            raise TrainingError(f"{self.output}: another run is at step {step}; start again to continue it")
         self.run_log.cut(self.step)
         self.run_log.start_trackers(self.step)
         if not self.data.validation:
@@ -299,23 +299,24 @@ class Engine(ABC):
 
     # Checkpoints
 
+    def _state(self) -> RunState:
+        return RunState(self.roles, self.ema, self._averaged)
+
     def _save(self) -> None:
-        if not self.accelerator.is_main_process or self.step == self._saved:
+        if self.step == self.checkpoints.saved:
             return
-        require_finite_weights(self.roles, f"{self.output}: step {self.step}", self._kept())
-        state: dict[str, Any] = {
+        with failing_together(self.accelerator):
+            require_finite_weights(self.roles, f"{self.output}: step {self.step}", self.checkpoints.kept())
+        facts = {
             "format": FORMAT,
             "config": self.config.to_json(),
             "made_from": self.made_from(),
             "files": self.files.to_plain(),
             "step": self.step,
             "skipped": self.skipped,
-            "roles": {name: role.state_dict() for name, role in self.roles.items()},
+            **self._state().facts(),
         }
-        if self.ema is not None:
-            state["ema"] = self.ema.state_dict()
-        save_checkpoint(self.output, self.step, state)
-        self._saved = self.step
+        self.checkpoints.save(self.step, facts, self._state().tensors())
 
     def made_from(self) -> dict[str, str]:
         """Return the inputs that define the run besides its settings: photographs, weights, precision.
@@ -335,16 +336,14 @@ class Engine(ABC):
 
         Raises:
             TrainingError: the folder contains a run with other settings, photographs, weights or precision, or one in
-                an older format; the message names what differs.
+                an older format; the message names what differs. Also if processes differ in these.
         """
-        state = load_latest_checkpoint(self.output)
-        if state is None:
+        require_equal(self.accelerator, self.made_from(), "files or precision")
+        self.checkpoints.check_folder(self._state().tensors())
+        newest = self.checkpoints.newest()
+        if newest is None:
             return
-        require_same_run(self.output, state, self.config.to_json(), self.made_from())
-        self.step, self.skipped = int(state["step"]), int(state["skipped"])
-        self._saved = self.step
-        for name, role in self.roles.items():
-            role.load_state_dict(state["roles"][name])
-        if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
-            self.ema.to(self.device)
+        require_same_run(self.output, newest.facts, self.config.to_json(), self.made_from())
+        self.step, self.skipped = int(newest.facts["step"]), int(newest.facts["skipped"])
+        self._state().prepare(newest)
+        self.checkpoints.restore(newest, self._state().tensors())

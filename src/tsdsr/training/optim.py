@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import torch
@@ -63,21 +63,25 @@ class RoleOptimizer:
         """Yield the buffers that training changes: those of spectral normalisation."""
         return ((name, b) for name, b in self.module.named_buffers() if "parametrizations." in name)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return trained weights, changing buffers, optimiser and scaler state."""
-        return {
-            "weights": {name: p.detach() for name, p in self.named.items()},
-            "buffers": dict(self._buffers()),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        }
+    def tensors(self) -> dict[str, Tensor]:
+        """Return trained weights, changing buffers and AdamW's moments and step counts by name, not copied."""
+        found = {f"weights.{name}": p.detach() for name, p in self.named.items()}
+        found |= {f"buffers.{name}": buffer for name, buffer in self._buffers()}
+        for name, parameter in self.named.items():
+            moments = self.optimizer.state.get(parameter, {})
+            found |= {f"{kind}.{name}": value for kind, value in moments.items()}
+        return found
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state returned by :meth:`state_dict`."""
-        with torch.no_grad():
-            for name, parameter in self.named.items():
-                parameter.copy_(state["weights"][name])
-            for name, buffer in self._buffers():
-                buffer.copy_(state["buffers"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+    def make_moments(self, names: Container[str]) -> None:
+        """Allocate AdamW's moments for the weights that have some in a checkpoint, for its tensors to be read into.
+
+        Args:
+            names (container of str): names as in :meth:`tensors`.
+        """
+        state: dict[str, Any] = self.optimizer.state_dict()
+        state["state"] = {
+            number: {"step": torch.zeros(()), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+            for number, (name, p) in enumerate(self.named.items())
+            if f"exp_avg.{name}" in names
+        }
+        self.optimizer.load_state_dict(state)

@@ -17,8 +17,8 @@ from tsdsr.models.zoo import get_spec
 from tsdsr.training.config import NetworkSettings
 from tsdsr.training.samples import TrainingData
 
-FORMAT = 4
-"""Version of the checkpoint format."""
+FORMAT = 5
+"""Version of the checkpoint format. Format 4 can be read too."""
 
 TEACHER = "teacher"
 """Name of a teacher's folder and of its LoRA file in a run folder."""
