@@ -23,6 +23,7 @@ EVERYONES = {
     "files",
     "folder_lock",
     "result_records",
+    "ahead",
     "arrays",
     "devices",
     "memory",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from tests.video.clips import Enlarger, av, frames_of, picture, pixels_of, write
 from tsdsr import VideoOptions, upscale_video
 from tsdsr.errors import VideoError
 from tsdsr.pipeline.options import RestoreOptions
-from tsdsr.video.ahead import ahead
 from tsdsr.video.encoding import plan_encoding, write_segment
 from tsdsr.video.options import CodecName
 from tsdsr.video.source import read_source
@@ -158,31 +156,6 @@ def test_few_frames_wait_however_long_the_video_is(tmp_path: Path) -> None:
         module.read_frames = original
     assert read[0] == 60
     assert max(most) <= 2 * module.AHEAD + 4
-
-
-def test_a_stage_hands_on_errors_and_stops() -> None:
-    def failing():
-        yield 1
-        raise ValueError("here")
-
-    stop = Event()
-    stage = ahead(ahead(failing(), 2, stop), 2, stop)
-    assert next(stage) == 1
-    with pytest.raises(ValueError, match="here"):
-        list(stage)
-    made = []
-
-    def endless():
-        while True:
-            made.append(len(made))
-            yield made[-1]
-
-    stop = Event()
-    stage = ahead(endless(), 3, stop)
-    assert [next(stage) for _ in range(5)] == [0, 1, 2, 3, 4]
-    stage.close()
-    assert stop.is_set()
-    assert len(made) <= 5 + 3 + 2
 
 
 def test_two_runs_do_not_share_a_result(tmp_path: Path) -> None:

@@ -70,13 +70,5 @@ def fold_and_report(pipe: OneStepSRPipeline) -> None:
     )
 
 
-def quantize_pipeline(pipe: OneStepSRPipeline, mode: QuantizeChoice | None) -> None:
-    """Quantise in place if a mode is given."""
-    if mode is not None:
-        from tsdsr.optimize.quantize import quantize
-
-        quantize(pipe, mode.value)
-
-
 def _bytes_below(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

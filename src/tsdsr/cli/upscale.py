@@ -12,7 +12,6 @@ import typer
 
 from tsdsr.cli import upscale_options as given
 from tsdsr.cli.common import DtypeChoice, errors_reported
-from tsdsr.cli.fold import QuantizeChoice, quantize_pipeline
 from tsdsr.cli.progress import ProgressBars
 from tsdsr.cli.upscale_options import (
     ColorFixChoice,
@@ -31,12 +30,9 @@ from tsdsr.cli.upscale_options import (
 if TYPE_CHECKING:
     from tsdsr.images.picture import Picture
     from tsdsr.pipeline.batch import Restore
-    from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
     from tsdsr.pipeline.frame_folders import Frames
     from tsdsr.pipeline.jobs import Job
     from tsdsr.pipeline.made_from import BatchSettings
-    from tsdsr.pipeline.options import RestoreOptions
-    from tsdsr.pipeline.sr_pipeline import SRPipeline
     from tsdsr.result_records import MadeFrom
 
 
@@ -85,6 +81,7 @@ def upscale(
             from tsdsr.pipeline.made_from import BatchSettings
             from tsdsr.pipeline.options import RestoreOptions
             from tsdsr.pipeline.picture_restorer import check_model
+            from tsdsr.runtimes.open_restorer import FAST, ModelSource, open_restorer
 
             options = RestoreOptions(
                 scale, parse_target(target), fit.value, color_fix.value, detail, parse_tile(tile), tile_batch=tile_batch
@@ -94,20 +91,19 @@ def upscale(
             write = WriteOptions(quality, subsampling.value, lossless, compression)
             settings = BatchSettings(
                 None, options, write, dtype.value, seed, icc.value, engine.value,
-                "fast" if fast else None if quantize is None else quantize.value, preset.value, steady,
+                FAST if fast else None if quantize is None else quantize.value, preset.value, steady,
             )  # fmt: skip
             batch = _Batch(inputs, output, parse_format(format), model, settings, overwrite)
             jobs = batch.jobs
             if batch.pending:
                 check_model(batch.model, options, seed, engine.value, preset is PresetChoice.upstream)
-                if preset is PresetChoice.upstream:
-                    whole = _open_diffusers(batch.model, device, dtype, quantize, compile)
-                    restore = _upstream_restore(whole, options, icc)
-                else:
-                    pixels = sum(job.pixels for job in batch.pending)
-                    pipe = _open(batch.model, engine, provider, fast, device, dtype, quantize, compile, pixels)
-                    batch.frames = Frames(steady, options, icc.value, max_pixels) if steady else None
-                    restore = _restore(pipe, options, seed, icc, bars, batch.frames)
+                batch.frames = Frames(steady, options, icc.value, max_pixels) if steady else None
+                restore = open_restorer(
+                    ModelSource(batch.model, provider, device, compile), settings,
+                    pixels=sum(job.pixels for job in batch.pending), say=lambda text: typer.echo(text, err=True),
+                    on_tile=lambda done, total: bars.report("tiles", done, total),
+                    steady=None if batch.frames is None else batch.frames.steady,
+                )  # fmt: skip
             batch.run(restore, max_pixels, counts, bars)
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or another signal that ends the command
         _say_summary(jobs, output, counts, time.perf_counter() - started, interrupted=True)
@@ -182,81 +178,6 @@ def _say_summary(
     typer.echo(text, err=to_stdout)
     if done and not to_stdout:
         typer.echo(f"written to {jobs[0].destination if len(jobs) == 1 else output}")
-
-
-def _open(
-    model: str,
-    engine: EngineChoice,
-    provider: str,
-    fast: bool,
-    device: str,
-    dtype: DtypeChoice,
-    quantize: QuantizeChoice | None,
-    compile: bool,
-    pixels: int,
-) -> SRPipeline:
-    """Load the model for a number of pixels, and apply the requested optimisations."""
-    if compile or quantize is not None:
-        return _open_diffusers(model, device, dtype, quantize, compile)
-    from tsdsr.runtimes.open_model import load_pipeline
-
-    return load_pipeline(
-        model, device, dtype.value, engine=engine.value, provider=provider, fast=fast, pixels=pixels,
-        say=lambda text: typer.echo(text, err=True),
-    )  # fmt: skip
-
-
-def _open_diffusers(
-    model: str, device: str, dtype: DtypeChoice, quantize: QuantizeChoice | None, compile: bool
-) -> OneStepSRPipeline:
-    """Load the model with diffusers; quantise or compile it if asked to."""
-    from tsdsr.devices import choose_device
-    from tsdsr.optimize.compile import compile_pipeline, require_compiler
-    from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
-
-    if compile:
-        require_compiler(choose_device(device))
-    pipe = load_diffusers_pipeline(model, device, dtype.value)
-    quantize_pipeline(pipe, quantize)
-    return compile_pipeline(pipe) if compile else pipe  # last, so that the final network is compiled
-
-
-def _restore(
-    pipe: SRPipeline,
-    options: RestoreOptions,
-    seed: int | None,
-    icc: IccChoice,
-    bars: ProgressBars,
-    frames: Frames | None,
-) -> Restore:
-    """Wrap the model as a function from picture to picture, with a progress bar for tiles of large images."""
-    from tsdsr.pipeline.picture_restorer import picture_restorer
-    from tsdsr.pipeline.tile_plan import check_tile
-
-    check_tile(pipe.spec, options.tile)
-    steady = None if frames is None else frames.steady
-    return picture_restorer(
-        pipe, options, seed, icc.value, lambda done, total: bars.report("tiles", done, total), steady
-    )
-
-
-def _upstream_restore(pipe: OneStepSRPipeline, options: RestoreOptions, icc: IccChoice) -> Restore:
-    import numpy as np
-
-    from tsdsr.images.icc import to_srgb
-    from tsdsr.images.picture import Picture
-    from tsdsr.pipeline.upstream import check_upstream_model, upscale_like_upstream
-
-    check_upstream_model(pipe.spec)
-
-    def restore(picture: Picture) -> Picture:
-        picture = to_srgb(picture) if icc is IccChoice.srgb else picture
-        result = upscale_like_upstream(pipe, picture.to_image(), options.scale, options.color_fix)
-        plain = picture.alpha is None and picture.max_value == 255 and not picture.grey
-        notices = picture.notices if plain else (*picture.notices, "the upstream preset works in RGB of 8 bits")
-        return Picture(np.asarray(result), None, picture.metadata, notices)
-
-    return restore
 
 
 def _unneeded(picture: Picture) -> Picture:

@@ -9,6 +9,7 @@ from itertools import groupby
 from threading import Event
 from typing import TYPE_CHECKING
 
+from tsdsr.ahead import ahead
 from tsdsr.errors import VideoError
 from tsdsr.files import StrPath, file_stamp
 from tsdsr.images.picture import Pixels
@@ -22,7 +23,6 @@ from tsdsr.pipeline.sr_pipeline import SRPipeline
 from tsdsr.pipeline.steady import SteadyDetail
 from tsdsr.result_records import ResultRecords
 from tsdsr.runtimes.open_model import Engine, load_pipeline
-from tsdsr.video.ahead import ahead
 from tsdsr.video.colors import to_pixels
 from tsdsr.video.encoding import Encoding, write_segment
 from tsdsr.video.frames import SourceFrame, read_frames

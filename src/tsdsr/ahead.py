@@ -43,7 +43,7 @@ def ahead(items: Iterable[T], limit: int, stop: Event) -> Iterator[T]:
             failures.append(error)
         put(_END)
 
-    thread = Thread(target=run, name="tsdsr-video", daemon=True)
+    thread = Thread(target=run, name="tsdsr-ahead", daemon=True)
     thread.start()
     try:
         while True:
