@@ -257,13 +257,25 @@ def _identity(path: Path) -> object:
 
 def _why_not_replaced(job: Job, records: ResultRecords, made_from: MadeFrom) -> str:
     """Say what stands in the place of a result."""
-    remedy = "--overwrite replaces it, or choose another -o"
     if not records.is_result(job.destination):
-        return f"{job.source}: {job.destination} is there already; {remedy}"
-    others = records.differences(job.destination, made_from)
-    named = ", ".join("fast or quantize" if name == "quantize" else name for name in others)
-    what = "from another picture" if "input" in others else f"with other settings ({named})"
-    return f"{job.source}: {job.destination} was made {what}; {remedy}"
+        return not_replaced(str(job.source), str(job.destination))
+    return not_replaced(str(job.source), str(job.destination), records.differences(job.destination, made_from))
+
+
+def not_replaced(source: str, destination: str, differences: Sequence[str] | None = None) -> str:
+    """Say why what stands in the place of a result is not replaced.
+
+    Args:
+        source, destination (str): input and result.
+        differences (sequence of str | None): in what the result there differs from what would be made, see
+            :meth:`~tsdsr.result_records.ResultRecords.differences`; None if nothing tells.
+    """
+    remedy = "--overwrite replaces it, or choose another -o"
+    if differences is None:
+        return f"{source}: {destination} is there already; {remedy}"
+    named = ", ".join("fast or quantize" if name == "quantize" else name for name in differences)
+    what = "from another picture" if "input" in differences else f"with other settings ({named})"
+    return f"{source}: {destination} was made {what}; {remedy}"
 
 
 def _with_size(job: Job, options: RestoreOptions) -> Job:

@@ -64,11 +64,18 @@ class BatchSettings:
         Raises:
             OSError: the input cannot be read.
         """
-        name = image_format(job.destination)
+        return {"input": job.input_hash(), **self.stored_as(image_format(job.destination))}
+
+    def stored_as(self, name: str) -> dict[str, Any]:
+        """Return what a result depends on besides the input, as JSON values.
+
+        Args:
+            name (str): its format, see :data:`~tsdsr.images.formats.FORMATS`.
+        """
         stored = {field: getattr(self.write, field) for field in _WRITTEN_WITH.get(name, ())}
         if stored.get("quality", 0) is None:
             stored["quality"] = DEFAULT_QUALITY[name]
-        return {"input": job.input_hash(), "format": name, **self.restored(), **stored}
+        return {"format": name, **self.restored(), **stored}
 
     def restored(self) -> dict[str, Any]:
         """Return what restored pixels depend on besides the input, as JSON values."""

@@ -1,0 +1,1 @@
+"""Archives of pictures on many machines, with Ray Data."""
