@@ -5,19 +5,33 @@ from __future__ import annotations
 import copy
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.conftest import randomise, sd3_prompt, tiny_mmdit, tiny_vae
-from tests.training.tiny import LORA, NETWORK, TinyPrompts, sd3_config, sd3_networks, trainer
+from tests.training.tiny import (
+    LORA,
+    NETWORK,
+    TinyPrompts,
+    config,
+    mini_networks,
+    sd3_config,
+    sd3_networks,
+    trainer,
+)
 from tsdsr.errors import ConfigError
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import get_spec
+from tsdsr.training.config import Phase, TSDSettings
 from tsdsr.training.networks import Parts, ScoreNetworks, build_networks
-from tsdsr.training.precision import OUTER_LAYERS, autocast, keep_outer_layers_in_float32
+from tsdsr.training.precision import OUTER_LAYERS, autocast, keep_outer_layers_in_float32, store_in_autocast_dtype
+from tsdsr.training.samples import TrainingData
+from tsdsr.training.student import StudentTrainer
 
 CPU = torch.device("cpu")
 T = torch.tensor([300.0, 700.0])
@@ -88,6 +102,52 @@ def test_outer_layers_exist() -> None:
 
     for network in (tiny_mmdit(), tiny_unet(), mini):
         assert set(OUTER_LAYERS[type(network)]) <= dict(network.named_modules()).keys()
+
+
+def test_a_frozen_network_stored_in_16_bits_answers_as_before() -> None:
+    networks = []
+    for stored in (False, True):
+        torch.manual_seed(0)
+        network = randomise(MiniUNet(**NETWORK, learned_skip=True, fine_channels=8)).requires_grad_(False)
+        keep_outer_layers_in_float32(network)
+        if stored:
+            store_in_autocast_dtype(network, torch.bfloat16)
+            assert network.encoder[0][0].conv1.weight.dtype == torch.bfloat16
+            assert network.conv_in.weight.dtype == network.prompt_embedding.weight.dtype == torch.float32
+        networks.append(network)
+    z, labels = torch.randn(2, 48, 16, 16), torch.zeros(2, dtype=torch.int64)
+    with torch.no_grad(), autocast(CPU, torch.bfloat16):
+        assert torch.equal(*(network(z, T, labels) for network in networks))
+
+
+class Converted(TorchDispatchMode):
+    """Counts conversions of tensors of one shape to bfloat16."""
+
+    def __init__(self, shape: torch.Size) -> None:
+        super().__init__()
+        self.shape, self.count = shape, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        converts = func is torch.ops.aten._to_copy.default and kwargs.get("dtype") == torch.bfloat16
+        self.count += converts and args[0].shape == self.shape
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_a_walk_converts_weights_once(batched: bool, tmp_path: Path) -> None:
+    """The fake's; the teacher's, which do not change, were converted when the run was built."""
+    tsd = TSDSettings(points=3, batched=batched)
+    cfg = config(phases=(Phase(steps=1, batch_size=2, lr=(0, 0), tsd=tsd),), monitor_every=0)
+    run = StudentTrainer(cfg, mini_networks(), TrainingData(()), tmp_path, dtype=torch.bfloat16)
+    assert run.scores is not None
+    shape = run.scores.fake.encoder[0][0].conv1.weight.shape
+    weights = sum(p.shape == shape for p in run.scores.fake.parameters())
+    z = torch.randn(2, 48, 8, 8, requires_grad=True)
+    with Converted(shape) as converted:
+        run._tsd_loss(tsd, 0.0, [0, 1], z, z.detach(), run.fixed.expand(2), {})
+    assert weights > 2
+    assert converted.count == weights
 
 
 def test_float32_is_not_touched() -> None:

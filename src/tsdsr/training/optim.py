@@ -28,7 +28,9 @@ class RoleOptimizer:
         self.named = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.parameters = list(self.named.values())
         self.max_norm = config.max_grad_norm
-        self.optimizer = torch.optim.AdamW(self.parameters, 0.0, betas=config.betas, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, 0.0, betas=config.betas, weight_decay=config.weight_decay, fused=True
+        )
         self.scaler = torch.amp.GradScaler(device.type, init_scale=2.0**12, enabled=dtype == torch.float16)
 
     def backward(self, loss: Tensor, accumulation: int) -> None:

@@ -39,12 +39,32 @@ def keep_outer_layers_in_float32(network: nn.Module) -> None:
     Args:
         network (nn.Module): a teacher or a fake network; modified in place. Unknown classes are left unchanged.
     """
-    names = next((names for known, names in OUTER_LAYERS.items() if isinstance(network, known)), ())
     modules = dict(network.named_modules())
-    for name in names:
+    for name in _outer_layers(network):
         if isinstance(layer := modules.get(name), nn.Module):
             layer.float()
             layer.forward = _in_float32(layer.forward)
+
+
+def store_in_autocast_dtype(network: nn.Module, dtype: torch.dtype) -> None:
+    """Store the weights of a frozen network's blocks in the precision in which autocast uses them.
+
+    Autocast converts float32 weights again at every pass: it keeps its copies only of weights that require gradients.
+    Results stay the same to the bit. Layers that compute in float32 keep their weights: normalisations, and the outer
+    layers of :func:`keep_outer_layers_in_float32`.
+
+    Args:
+        network (nn.Module): a network that is neither trained nor stored; modified in place.
+        dtype (torch.dtype): autocast precision; float32 changes nothing.
+    """
+    outer = tuple(f"{name}." for name in _outer_layers(network))
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and not f"{name}.".startswith(outer):
+            layer.to(dtype)
+
+
+def _outer_layers(network: nn.Module) -> tuple[str, ...]:
+    return next((names for known, names in OUTER_LAYERS.items() if isinstance(network, known)), ())
 
 
 def _in_float32(forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -38,7 +38,7 @@ from tsdsr.training.perceptual_choice import (
     perceptual_of_step,
 )
 from tsdsr.training.pixel_adversary import PixelAdversary
-from tsdsr.training.precision import autocast
+from tsdsr.training.precision import autocast, store_in_autocast_dtype
 from tsdsr.training.prompts import LabelPrompts, Prompts, join, mix
 from tsdsr.training.provenance import RunFiles
 from tsdsr.training.run_log import make_accelerator
@@ -114,6 +114,8 @@ class StudentTrainer(Engine):
         self.adversary: Adversary | None = None
         self._head: nn.Module | None = None
         if self.scores is not None:
+            if self.scores.teacher is not None:
+                store_in_autocast_dtype(self.scores.teacher, dtype)
             self._fake = self.prepare("fake", channels_last(self.scores))
         if config.adversaries:
             self.adversary = self._make_adversary()
@@ -203,15 +205,11 @@ class StudentTrainer(Engine):
     ) -> Tensor:
         """Compute eq. 5 over the walk as a scalar attached to the student's graph."""
         walk = self.walk(tsd, progress, items, z_hat, z_hq, prompt)
-        gradient = tsd_gradient(
-            self.process,
-            self._recorded(walk, z_hq) if self.config.monitor_every else walk,
-            tsd.step_weights,
-            value_at(tsd.lambda_vsd, progress),
-            value_at(tsd.lambda_tsm, progress),
-            tsd.omega,
-            tsd.space,
-        )
+        if self.config.monitor_every:
+            walk = self._recorded(walk, z_hq)
+        vsd, tsm = (value_at(weight, progress) for weight in (tsd.lambda_vsd, tsd.lambda_tsm))
+        with autocast(self.device, self.dtype):  # one context for all points: it keeps its copies of the fake's weights
+            gradient = tsd_gradient(self.process, walk, tsd.step_weights, vsd, tsm, tsd.omega, tsd.space)
         figures["tsd/vsd_rms"] = gradient.vsd.square().mean().sqrt()
         figures["tsd/tsm_rms"] = gradient.tsm.square().mean().sqrt()
         loss = gradient_loss(z_hat, gradient.tsd)
@@ -227,7 +225,7 @@ class StudentTrainer(Engine):
         z_hq: Tensor,
         prompt: Conditioning,
     ) -> Iterator[WalkPoint]:
-        """Yield the paired walk of a batch; noise and positions are drawn per sample."""
+        """Yield the paired walk of a batch, to be consumed under autocast; noise and positions are drawn per sample."""
         assert self.scores is not None
         scores = self.scores
         rng = SampleRNG(self.config.seed, _WALK, items)
@@ -239,8 +237,7 @@ class StudentTrainer(Engine):
         times = self.process.time_at(positions).to(self.device, non_blocking=True)
 
         def predict(z_hat_t: Tensor, z_hq_t: Tensor, t: Tensor) -> Predictions:
-            with autocast(self.device, self.dtype):
-                return scores.predictions(z_hat_t, z_hq_t, t, prompt, self.null, tsd.guidance, tsd.batched)
+            return scores.predictions(z_hat_t, z_hq_t, t, prompt, self.null, tsd.guidance, tsd.batched)
 
         return paired_walk(self.process, predict, z_hat, z_hq, noise, times)
 
