@@ -9,7 +9,7 @@ import torch
 
 from tests.conftest import sd3_prompt, tiny_mmdit
 from tsdsr.errors import WeightsError
-from tsdsr.models.adapters import adapter_state, attach_lora, new_lora, share_tensors, use_adapter
+from tsdsr.models.adapters import activity, adapter_state, attach_lora, new_lora, train_adapters, use_adapter
 from tsdsr.models.denoiser import as_denoiser
 from tsdsr.models.lora import merge_lora, read_released_lora, write_released_lora
 from tsdsr.models.zoo import get_spec
@@ -40,7 +40,8 @@ def test_a_new_lora_changes_nothing_and_freezes_the_base() -> None:
     model = tiny_mmdit()
     before = predict(model)
     new_lora(model, TARGETS, 4, "student", generator())
-    use_adapter(model, "student", trainable={"student"})
+    train_adapters(model, {"student"})
+    use_adapter(model, "student")
     assert torch.equal(predict(model), before)
     assert {"lora" in n for n, p in model.named_parameters() if p.requires_grad} == {True}
 
@@ -67,12 +68,15 @@ def test_adapters_are_switched_by_name_and_no_adapter_is_the_base() -> None:
         new_lora(model, TARGETS, 4, name, generator(seed))
         randomise_lora(model, name, seed)
     answers = {}
+    train_adapters(model, {"fake"})
+    active = activity(model, "fake")
     for name in ("teacher", "fake", None, "teacher"):
-        use_adapter(model, name, trainable={"fake"})
+        use_adapter(model, name)
         got = predict(model)
         assert torch.equal(answers.setdefault(name, got), got)
+        assert active() == (name == "fake")
         trained = {n.split(".")[-2] for n, p in model.named_parameters() if p.requires_grad}
-        assert trained == ({"fake"} if name == "fake" else set())
+        assert trained == {"fake"}  # switching changes nothing of it
     assert torch.equal(answers[None], base)
     assert not torch.allclose(answers["teacher"], answers["fake"])
 
@@ -84,29 +88,11 @@ def test_a_layer_without_the_active_adapter_runs_as_the_base() -> None:
     randomise_lora(model, "teacher", 1)
     new_lora(model, ("to_q",), 4, "fake", generator())
     randomise_lora(model, "fake", 2)
-    use_adapter(model, "fake", trainable={"fake"})
+    use_adapter(model, "fake")
     alone = tiny_mmdit()
     attach_lora(alone, adapter_state(model, "fake"), "fake")
     use_adapter(alone, "fake")
     assert torch.equal(predict(model), predict(alone))
-
-
-def test_shared_module_trees_have_the_same_tensors_and_separate_adapters() -> None:
-    model = tiny_mmdit()
-    tree = share_tensors(model)
-    names = {n for n, _ in model.named_parameters()}
-    own = dict(tree.named_parameters())
-    assert all(own[n] is p for n, p in model.named_parameters())
-    new_lora(tree, TARGETS, 4, "student", generator())
-    randomise_lora(tree, "student", 3)
-    assert {n for n, _ in model.named_parameters()} == names
-    use_adapter(tree, "student", trainable={"student"})
-    before = predict(tree)
-    new_lora(model, TARGETS, 4, "fake", generator(5))
-    randomise_lora(model, "fake", 5)
-    use_adapter(model, "fake")
-    assert torch.equal(predict(tree), before)
-    assert not torch.allclose(predict(model), before)
 
 
 def test_the_released_layout_round_trips(tmp_path: Path) -> None:

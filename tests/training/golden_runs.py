@@ -30,7 +30,7 @@ from torch.utils.data import Dataset
 from tests.conftest import sd2_prompt, sd3_prompt, tiny_mmdit, tiny_vae
 from tests.training.tiny import LORA, NETWORK, distance, mini_networks, sd2_networks, sd3_networks
 from tsdsr.data.datasets import CropSettings, PairSettings
-from tsdsr.models.adapters import new_lora, use_adapter
+from tsdsr.models.adapters import new_lora, train_adapters, use_adapter
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI, get_spec
@@ -136,7 +136,8 @@ def teacher(config: TeacherConfig, out: Path) -> TeacherTrainer:
     network = tiny_mmdit()
     targets = get_spec("sd3").lora_targets
     new_lora(network, targets, config.networks.lora_rank, "teacher", torch.Generator().manual_seed(0))
-    use_adapter(network, "teacher", trainable={"teacher"})
+    train_adapters(network, {"teacher"})
+    use_adapter(network, "teacher")
     return TeacherTrainer(config, network, tiny_vae(16), DATA, out, ScaledPrompts(sd3_prompt()))
 
 

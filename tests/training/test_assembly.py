@@ -49,7 +49,8 @@ def test_true_latents_come_from_the_original_encoder(tmp_path: Path, monkeypatch
     x_hq = torch.stack([MadeUpSamples(10)[i].x_hq for i in (8, 9)])
     with torch.no_grad():
         expected = encode_images(tiny_vae(16), x_hq)
-        moved = encode_images(run.networks.student.vae, x_hq)
+        with run.networks.student.active():
+            moved = encode_images(run.vae, x_hq)
     torch.testing.assert_close(seen[-1], expected, rtol=1e-4, atol=1e-5)
     assert (moved - expected).abs().max() > 0.01
 

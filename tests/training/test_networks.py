@@ -20,6 +20,7 @@ from tsdsr.errors import ConfigError
 from tsdsr.models.adapters import adapter_state, attach_lora, new_lora
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.denoiser import as_denoiser
+from tsdsr.models.latents import encode_images
 from tsdsr.models.lora import read_released_lora
 from tsdsr.models.zoo import MINI, get_spec
 from tsdsr.training.config import NetworkSettings
@@ -75,14 +76,34 @@ def test_predictions_ask_the_right_network_for_the_right_latent() -> None:
 def test_with_lora_all_roles_stand_on_one_set_of_weights() -> None:
     networks = sd3_networks()
     assert networks.scores is not None
-    base = {id(p) for n, p in networks.scores.fake.named_parameters() if "lora" not in n}
-    student = {id(p) for n, p in networks.student.denoiser.named_parameters() if "lora" not in n}
-    assert base == student
-    assert {id(p) for p in networks.vae.parameters()} <= {id(p) for p in networks.student.vae.parameters()}
-    trained = [n for n, p in networks.student.named_parameters() if p.requires_grad]
-    assert all("lora" in n for n in trained)
-    assert any(n.startswith("vae.encoder") for n in trained)
-    assert not any("decoder" in n for n in trained)
+    assert networks.student.denoiser is networks.scores.fake
+    assert networks.vae is networks.student.vae
+    trained = networks.trained()
+    assert all(".lora_" in n and ".student." in n for n in trained["student"])
+    assert any(n.startswith("vae.encoder") for n in trained["student"])
+    assert not any("decoder" in n for n in trained["student"])
+    assert all(".lora_" in n and ".fake." in n for n in trained["fake"])
+
+
+def test_the_student_answers_with_its_own_adapters_whatever_was_asked_before() -> None:
+    networks = sd3_networks()
+    student, scores, vae = networks.student, networks.scores, networks.vae
+    assert scores is not None
+    x, prompt = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)), TinyPrompts().fixed()
+    with torch.no_grad():
+        base = encode_images(vae, x)
+        for role, parameters in networks.trained().items():
+            for name, parameter in parameters.items():
+                if "lora_B" in name:
+                    parameter.fill_(0.05 if role == "student" else 0.02)
+        before = student(x, prompt)
+        scores.network("fake")
+        assert torch.equal(encode_images(vae, x), base)  # its adapter is off outside of the student
+        after = student(x, prompt)
+        with student.active():
+            own = encode_images(vae, x)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert not torch.allclose(own, base)
 
 
 def test_the_teacher_is_the_bare_base_or_its_own_lora_and_never_the_fake() -> None:

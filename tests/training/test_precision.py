@@ -96,6 +96,14 @@ def test_a_small_vsd_survives_bfloat16_better_on_mini() -> None:
     assert errors[1] < 0.7 * errors[0]
 
 
+def test_the_student_follows_autocast_in_the_network_that_it_shares() -> None:
+    alone, shared = sd3_networks(scores=False).student, sd3_networks().student
+    x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), autocast(CPU, torch.bfloat16):
+        results = [student(x, sd3_prompt())[0] for student in (alone, shared)]
+    assert torch.equal(*results)
+
+
 def test_outer_layers_exist() -> None:
     mini = MiniUNet(**NETWORK, learned_skip=True, fine_channels=8)
     from tests.conftest import tiny_unet
@@ -174,7 +182,7 @@ def test_bases_in_16_bits_have_outer_layers_in_float32_and_train(photo_folder: P
     run = trainer(photo_folder, tmp_path, cfg, networks=networks(), prompts=TinyPrompts(), dtype=torch.bfloat16)
     assert run.scores is not None
     stored = {name: p.dtype for name, p in run.scores.fake.named_parameters() if "lora" not in name}
-    assert stored["proj_out.weight"] == stored["pos_embed.proj.weight"] == torch.float32
+    assert stored["proj_out.base_layer.weight"] == stored["pos_embed.proj.base_layer.weight"] == torch.float32
     assert stored["transformer_blocks.0.attn.to_k.base_layer.weight"] == torch.bfloat16
     run.run()
     assert run.step == 2

@@ -11,7 +11,7 @@ import torch
 from tests.conftest import tiny_mmdit, tiny_vae
 from tests.training.tiny import LORA, NETWORK, TinyPrompts, data
 from tsdsr.data.datasets import CropSettings
-from tsdsr.models.adapters import new_lora, use_adapter
+from tsdsr.models.adapters import new_lora, train_adapters, use_adapter
 from tsdsr.models.lora import merge_lora, read_released_lora
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI, get_spec
@@ -70,7 +70,8 @@ def test_a_lora_teacher_is_stored_in_the_released_layout(photo_folder: Path, tmp
     spec = get_spec("sd3")
     network = tiny_mmdit()
     new_lora(network, spec.lora_targets, 2, "teacher", torch.Generator().manual_seed(0))
-    use_adapter(network, "teacher", trainable={"teacher"})
+    train_adapters(network, {"teacher"})
+    use_adapter(network, "teacher")
     run = TeacherTrainer(
         config, network, tiny_vae(16), data(photo_folder), tmp_path, TinyPrompts(), make_accelerator(tmp_path, "cpu")
     )

@@ -1,11 +1,9 @@
-"""LoRA adapters on a shared frozen base, selected by name, and module copies that share their tensors."""
+"""Several LoRA adapters on one frozen base, selected by name."""
 
 from __future__ import annotations
 
-import copy
 import warnings
-from collections.abc import Collection, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
@@ -15,20 +13,6 @@ from torch import Tensor, nn
 from tsdsr.errors import WeightsError
 
 LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
-M = TypeVar("M", bound=nn.Module)
-
-
-def share_tensors(model: M) -> M:
-    """Copy a module tree without copying its parameters and buffers.
-
-    Adapters added to one tree do not affect the other. Two roles can therefore share one frozen base, each with its
-    own active adapter and its own gradients.
-
-    Args:
-        model (nn.Module): a module without adapters.
-    """
-    kept = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    return copy.deepcopy(model, memo=kept)
 
 
 def new_lora(model: nn.Module, targets: Sequence[str], rank: int, adapter: str, generator: torch.Generator) -> None:
@@ -92,27 +76,45 @@ def _inject(model: nn.Module, config: LoraConfig, adapter: str) -> None:
 
 def _in_float32(model: nn.Module, adapter: str) -> None:
     for name, parameter in model.named_parameters():
-        if ".lora_" in name and f".{adapter}." in name:
+        if belongs_to(name, adapter):
             parameter.data = parameter.data.float()
 
 
-def use_adapter(model: nn.Module, adapter: str | None, trainable: Collection[str] = ()) -> None:
-    """Activate one adapter, or none to run the base model alone.
+def belongs_to(name: str, adapter: str) -> bool:
+    """Whether a parameter of this name is one of an adapter's."""
+    return ".lora_" in name and f".{adapter}." in name
+
+
+def use_adapter(model: nn.Module, adapter: str | None) -> None:
+    """Activate one adapter, or none to run the base model alone. Which weights are trained does not change.
 
     Args:
-        model (nn.Module): a model with adapters.
+        model (nn.Module): a model with adapters; without any, nothing happens.
         adapter (str | None): name of the adapter to activate.
-        trainable (collection of str): adapters that receive gradients when active; all others are frozen.
     """
     for layer in model.modules():
-        if not isinstance(layer, BaseTunerLayer):
-            continue
-        known = adapter is not None and any(adapter in getattr(layer, names) for names in layer.adapter_layer_names)
-        if not known:  # the layer has no such adapter and runs as the base
-            layer.enable_adapters(False)
-            continue
-        layer.enable_adapters(True)
-        layer.set_adapter(adapter, inference_mode=adapter not in trainable)
+        if isinstance(layer, BaseTunerLayer):
+            # Peft's own methods for this also freeze the other adapters, which a sharded module does not allow at any
+            # time, and take longer.
+            layer._disable_adapters = not _carries(layer, adapter)  # without the adapter it runs as the base
+            if adapter is not None:
+                layer._active_adapter = [adapter]
+
+
+def train_adapters(model: nn.Module, adapters: Collection[str]) -> None:
+    """Let these adapters receive gradients whenever they are active, and freeze all other weights."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(belongs_to(name, adapter) for adapter in adapters))
+
+
+def activity(model: nn.Module, adapter: str) -> Callable[[], bool]:
+    """Return a function that says whether an adapter is the active one."""
+    layer = next(m for m in model.modules() if isinstance(m, BaseTunerLayer) and _carries(m, adapter))
+    return lambda: not layer.disable_adapters and layer.active_adapters == [adapter]
+
+
+def _carries(layer: BaseTunerLayer, adapter: str | None) -> bool:
+    return adapter is not None and any(adapter in getattr(layer, names) for names in layer.adapter_layer_names)
 
 
 def adapter_state(model: nn.Module, adapter: str) -> dict[str, Tensor]:

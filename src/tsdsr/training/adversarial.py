@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -39,21 +39,8 @@ class Adversary(ABC):
         """Compute the head's input from latents (B, C, h, w); ``items`` are the sample numbers."""
 
     def generator_loss(self, z_hat: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
-        """Compute the student's adversarial loss. Call within :meth:`frozen`."""
+        """Compute the student's adversarial loss."""
         return generator_loss(self.head(self.features(z_hat, items, prompt)))
-
-    def activate(self) -> None:
-        """Prepare for calls to :meth:`features` outside :meth:`frozen`."""
-        return
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Let gradients flow through the discriminator without accumulating in its weights.
-
-        Keep the block open until the backward pass is done.
-        """
-        with collect_no_gradients(self.head):
-            yield
 
 
 class FeatureAdversary(Adversary):
@@ -74,25 +61,14 @@ class FeatureAdversary(Adversary):
     def features(self, z: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
         """Add noise at a moderate time drawn per sample, and compute the fake network's features.
 
-        The fake network must already be the active role: switching to it here would unfreeze it within :meth:`frozen`.
+        The fake is the active role afterwards, as the backward pass needs it.
         """
         draws = SampleRNG(self.seed, _STREAM, items)
         t = self.process.time_at(draws.integers(400, 950)).to(z.device)
         z_t = self.process.add_noise(z, draws.normal(z.shape[1:], z), t)
         with captured(self.layer) as outputs:
-            as_denoiser(self.scores.fake)(z_t, t, prompt)
+            as_denoiser(self.scores.network("fake"))(z_t, t, prompt)
         return outputs[0]
-
-    def activate(self) -> None:
-        self.scores.network("fake")
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Freeze the fake network as well: the backward pass may recompute its activations."""
-        with ExitStack() as stack:
-            stack.enter_context(collect_no_gradients(self.scores.network("fake")))
-            stack.enter_context(collect_no_gradients(self.head))
-            yield
 
 
 class LatentAdversary(Adversary):
@@ -203,17 +179,9 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
 
-@contextmanager
-def collect_no_gradients(module: nn.Module) -> Iterator[None]:
-    """Let gradients flow through the module within the block without accumulating in its weights."""
-    kept = [p for p in module.parameters() if p.requires_grad]
-    for parameter in kept:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in kept:
-            parameter.requires_grad_(True)
+def with_gradient(loss: Tensor, z_hat: Tensor, gradient: Tensor) -> Tensor:
+    """Return a scalar with the value of ``loss`` and the given gradient at ``z_hat``, both without a graph."""
+    return loss + ((z_hat - z_hat.detach()) * gradient).sum()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from tsdsr.data.sources import Source, split_photos
 from tsdsr.data.unreadable_files import UnreadableFiles
 from tsdsr.errors import ConfigError
 from tsdsr.files import StrPath, atomic_folder, atomic_path
-from tsdsr.models.adapters import adapter_state, attach_lora, new_lora, use_adapter
+from tsdsr.models.adapters import adapter_state, attach_lora, new_lora, train_adapters, use_adapter
 from tsdsr.models.lora import RELEASED_PROMPT_FILES, read_released_lora, write_released_lora
 from tsdsr.models.mini import expand_network
 from tsdsr.models.network_folders import load_part
@@ -118,11 +118,12 @@ def load_teacher(config: TeacherConfig, files: RunFiles) -> tuple[nn.Module, nn.
         return network, spec.make_autoencoder()
     network, vae = load_base(spec, settings, files.base)
     if files.teacher is not None:
-        attach_lora(network.requires_grad_(False), read_released_lora(files.teacher), TEACHER)
+        attach_lora(network, read_released_lora(files.teacher), TEACHER)
     else:
         generator = torch.Generator().manual_seed(config.seed)
         new_lora(network, spec.lora_targets, settings.lora_rank, TEACHER, generator)
-    use_adapter(network, TEACHER, trainable={TEACHER})
+    train_adapters(network, {TEACHER})
+    use_adapter(network, TEACHER)
     if settings.gradient_checkpointing:
         enable_gradient_checkpointing(network)
     return network, vae

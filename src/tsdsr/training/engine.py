@@ -28,7 +28,7 @@ from tsdsr.training.batches import step_batches
 from tsdsr.training.config import RunConfig
 from tsdsr.training.failures import failures_explained, require_finite_weights, store_bad_batch
 from tsdsr.training.interrupts import RunInterrupted, StopRequest, ValidationStopped
-from tsdsr.training.launch import check_launch
+from tsdsr.training.launch import check_launch, data_parallel
 from tsdsr.training.optim import RoleOptimizer
 from tsdsr.training.processes import failing_together, require_equal
 from tsdsr.training.provenance import FORMAT, RunFiles, fingerprints, photographs_fingerprint, require_same_run
@@ -196,12 +196,11 @@ class Engine(ABC):
         number, phase_step = self.config.find(self.step)
         return self.config.phases[number].learning_rate(phase_step, rates)
 
-    def prepare(self, name: str, module: nn.Module) -> nn.Module:
-        """Register a module as a trained role and wrap it for several processes, which start from equal weights."""
+    def prepare(self, name: str, module: nn.Module, trained: Mapping[str, nn.Parameter]) -> nn.Module:
+        """Register a module as a role, with the weights that it trains by name, and wrap it for several processes."""
         module.to(self.device)
-        self.roles[name] = RoleOptimizer(module, self.config, self.device, self.dtype)
-        wrapped: nn.Module = self.accelerator.prepare_model(module)
-        return wrapped
+        role = self.roles[name] = RoleOptimizer(module, trained, self.config, self.device, self.dtype)
+        return data_parallel(self.accelerator, module, role.parameters)
 
     def average(self, name: str) -> None:
         """Keep an exponential moving average of a role's weights, to validate and store."""

@@ -1,10 +1,13 @@
-"""Checks of how a run was launched: its processes and its precision."""
+"""How a run was launched: checks of its processes and its precision, modules for several processes."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
+from torch import nn
 
 from tsdsr.errors import ConfigError
 from tsdsr.training.config import RunConfig
@@ -38,3 +41,21 @@ def check_launch(config: RunConfig, accelerator: Accelerator, dtype: torch.dtype
             f"batch_size {uneven[0]} is not a multiple of {accelerator.num_processes} processes times "
             f"{config.accumulation} micro-batches"
         )
+
+
+def data_parallel(accelerator: Accelerator, module: nn.Module, trained: Sequence[nn.Parameter]) -> nn.Module:
+    """Wrap a module so that processes start from equal weights and average the gradients of the trained ones.
+
+    Args:
+        accelerator (Accelerator): the run's.
+        module (nn.Module): module of a role; it may contain trained weights of other roles.
+        trained (sequence of nn.Parameter): the role's own.
+    """
+    own = set(trained)
+    others = [p for p in module.parameters() if p.requires_grad and p not in own]
+    for parameter in others:  # the wrapper waits for gradients of all weights that require some when it is made
+        parameter.requires_grad_(False)
+    wrapped: nn.Module = accelerator.prepare_model(module)
+    for parameter in others:
+        parameter.requires_grad_(True)
+    return wrapped

@@ -1,14 +1,17 @@
 """Student, teacher and fake networks: how they share weights, and their predictions.
 
-With LoRA, one set of frozen base weights is in memory. Teacher and fake are two adapters of one module (or the bare
-base and one adapter), switched before each call. The student is a second module tree over the same tensors with its
-own adapter, so its graph and recomputed activations do not depend on which adapter ran last. Without LoRA, the teacher
-is frozen, the fake is a trainable copy of it, and the student is a separate network.
+With LoRA, there is one network: student, teacher and fake are three adapters of it (or two, and the bare base as
+teacher), of which one is active at a time. Every call activates its own. A backward pass must find the adapter of its
+forward pass active, because it may recompute activations. The autoencoder carries the student's adapter, which is off
+outside of the student's passes. Without LoRA, the teacher is frozen, the fake is a trainable copy of it, and the
+student is a separate network.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +21,7 @@ from torch import Tensor, nn
 
 from tsdsr.diffusion.losses import Predictions, guided
 from tsdsr.errors import ConfigError
-from tsdsr.models.adapters import attach_lora, new_lora, share_tensors, use_adapter
+from tsdsr.models.adapters import activity, attach_lora, belongs_to, new_lora, train_adapters, use_adapter
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.denoiser import as_denoiser, restore
 from tsdsr.models.latents import decode_latents, encode_images
@@ -28,8 +31,8 @@ from tsdsr.training.precision import keep_outer_layers_in_float32
 from tsdsr.training.prompts import join
 
 Role = Literal["teacher", "fake"]
-STUDENT = "student"
-"""Name of the student's adapter."""
+STUDENT, FAKE = "student", "fake"
+"""Names of the trained roles, and of their adapters."""
 
 
 class Student(nn.Module):
@@ -45,11 +48,22 @@ class Student(nn.Module):
         super().__init__()
         self.denoiser, self.vae, self.spec = denoiser, vae, spec
 
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Keep the student's adapters active within the block. Its backward pass belongs into one as well."""
+        use_adapter(self.denoiser, STUDENT)
+        use_adapter(self.vae, STUDENT)
+        try:
+            yield
+        finally:
+            use_adapter(self.vae, None)
+
     def forward(self, x_lq: Tensor, prompt: Conditioning) -> tuple[Tensor, Tensor]:
         """Map enlarged low-quality images (B, 3, H, W) in [0, 1] to ``z_hat`` and ``x_hat``, nominally in [0, 1]."""
-        z_lq = encode_images(self.vae, x_lq)
-        z_hat = restore(as_denoiser(self.denoiser), self.spec.process, z_lq, self.spec.timestep, prompt)
-        return z_hat, decode_latents(self.vae, z_hat)
+        with self.active():
+            z_lq = encode_images(self.vae, x_lq)
+            z_hat = restore(as_denoiser(self.denoiser), self.spec.process, z_lq, self.spec.timestep, prompt)
+            return z_hat, decode_latents(self.vae, z_hat)
 
 
 class ScoreNetworks(nn.Module):
@@ -66,9 +80,7 @@ class ScoreNetworks(nn.Module):
         super().__init__()
         self.fake, self.teacher = fake, teacher
         self.has_teacher_adapter = has_teacher_adapter
-        if teacher is None:
-            use_adapter(fake, "fake", trainable={"fake"})
-        else:
+        if teacher is not None:
             teacher.requires_grad_(False)
 
     def network(self, role: Role) -> nn.Module:
@@ -76,8 +88,7 @@ class ScoreNetworks(nn.Module):
         if self.teacher is not None:
             own: nn.Module = self.teacher if role == "teacher" else self.fake
             return own
-        adapter = role if role == "fake" or self.has_teacher_adapter else None
-        use_adapter(self.fake, adapter, trainable={"fake"})
+        use_adapter(self.fake, role if role == FAKE or self.has_teacher_adapter else None)
         network: nn.Module = self.fake
         return network
 
@@ -137,12 +148,28 @@ class Networks:
     Attributes:
         student (Student): the student to train.
         scores (ScoreNetworks | None): teacher and fake; None for reconstruction only.
-        vae (ModelMixin): the frozen original autoencoder, for ``z_hq``.
+        vae (ModelMixin): the original autoencoder, for ``z_hq``; with LoRA the student's, its adapter being off.
+        lora (bool): whether the roles are adapters.
     """
 
     student: Student
     scores: ScoreNetworks | None
     vae: ModelMixin
+    lora: bool = False
+
+    def trained(self) -> dict[str, dict[str, nn.Parameter]]:
+        """Return the trained weights by role, ``student`` and ``fake``, and by name."""
+        modules: dict[str, nn.Module] = {STUDENT: self.student}
+        if self.scores is not None:
+            modules[FAKE] = self.scores
+        return {
+            role: {
+                name: parameter
+                for name, parameter in trained_parameters(module).items()
+                if not self.lora or belongs_to(name, role)
+            }
+            for role, module in modules.items()
+        }
 
 
 @dataclass
@@ -183,9 +210,12 @@ def build_networks(parts: Parts, spec: ModelSpec, settings: NetworkSettings, see
     else:
         networks = _build_lora(parts, spec, settings, settings.lora_rank, seed, scores)
     if networks.scores is not None:
-        for score_network in (networks.scores.fake, networks.scores.teacher):
-            if score_network is not None:
-                keep_outer_layers_in_float32(score_network)
+        if networks.scores.teacher is None:
+            student = activity(networks.scores.fake, STUDENT)
+            keep_outer_layers_in_float32(networks.scores.fake, unless=student)
+        else:
+            keep_outer_layers_in_float32(networks.scores.fake)
+            keep_outer_layers_in_float32(networks.scores.teacher)
     if settings.gradient_checkpointing:
         for network in (networks.student.denoiser, networks.student.vae, networks.scores and networks.scores.fake):
             enable_gradient_checkpointing(network)
@@ -218,25 +248,30 @@ def _build_lora(
     parts: Parts, spec: ModelSpec, settings: NetworkSettings, rank: int, seed: int, scores: bool
 ) -> Networks:
     generator = torch.Generator().manual_seed(seed)
-    denoiser, vae = share_tensors(parts.denoiser), share_tensors(parts.vae)
+    denoiser, vae = parts.denoiser, parts.vae
     for module, targets, given in (
         (denoiser, spec.lora_targets, parts.student_lora),
         (vae, spec.vae_lora_targets, parts.vae_lora),
     ):
-        module.requires_grad_(False)
         if given is None:
             new_lora(module, targets, rank, STUDENT, generator)
         else:
             attach_lora(module, given, STUDENT)
-        use_adapter(module, STUDENT, trainable={STUDENT})
     pair = None
     if scores:
-        base = parts.denoiser.requires_grad_(False)
         if isinstance(parts.teacher, dict):
-            attach_lora(base, parts.teacher, "teacher")
-        new_lora(base, settings.fake_targets, rank, "fake", generator)
-        pair = ScoreNetworks(base, has_teacher_adapter=isinstance(parts.teacher, dict))
-    return Networks(Student(denoiser, vae, spec), pair, parts.vae.requires_grad_(False))
+            attach_lora(denoiser, parts.teacher, "teacher")
+        new_lora(denoiser, settings.fake_targets, rank, FAKE, generator)
+        pair = ScoreNetworks(denoiser, has_teacher_adapter=isinstance(parts.teacher, dict))
+    train_adapters(denoiser, {STUDENT, FAKE})
+    train_adapters(vae, {STUDENT})
+    use_adapter(vae, None)
+    return Networks(Student(denoiser, vae, spec), pair, vae, lora=True)
+
+
+def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters of a module that require gradients, by name."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 def _freeze_decoder(vae: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,15 +17,22 @@ class RoleOptimizer:
     Each role has its own scaler because loss magnitudes and overflows differ between roles.
 
     Args:
-        module (nn.Module): parameters that require gradients are trained. Unwrapped, so that names have no prefix.
+        module (nn.Module): module of the role. Unwrapped, so that names have no prefix.
+        trained (mapping): its trained parameters by name.
         config (RunConfig): optimiser settings.
         device (torch.device): device of the module.
         dtype (torch.dtype): autocast precision.
     """
 
-    def __init__(self, module: nn.Module, config: RunConfig, device: torch.device, dtype: torch.dtype) -> None:
-        self.module = module
-        self.named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    def __init__(
+        self,
+        module: nn.Module,
+        trained: Mapping[str, nn.Parameter],
+        config: RunConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.module, self.named = module, dict(trained)
         self.parameters = list(self.named.values())
         self.max_norm = config.max_grad_norm
         self.optimizer = torch.optim.AdamW(
@@ -36,6 +43,12 @@ class RoleOptimizer:
     def backward(self, loss: Tensor, accumulation: int) -> None:
         """Accumulate this micro-batch's share of the gradient."""
         self.scaler.scale(loss / accumulation).backward()  # type: ignore[no-untyped-call]
+
+    def gradient(self, loss: Tensor, at: Tensor) -> Tensor:
+        """Return a loss's gradient at a tensor, scaled on its way through the networks; weights get none."""
+        scale = self.scaler.scale(torch.ones((), device=loss.device))
+        (gradient,) = torch.autograd.grad(loss * scale, at)
+        return gradient / scale
 
     def gradient_norm(self) -> Tensor:
         """Clip the accumulated gradients and return their norm before clipping; non-finite if any gradient is."""

@@ -29,7 +29,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> Any:
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
-def keep_outer_layers_in_float32(network: nn.Module) -> None:
+def keep_outer_layers_in_float32(network: nn.Module, unless: Callable[[], bool] = lambda: False) -> None:
     """Make the first and last layers of a network compute in float32, also under autocast.
 
     VSD is the difference of two nearly equal predictions. Rounding the input latents and the output predictions to
@@ -38,12 +38,13 @@ def keep_outer_layers_in_float32(network: nn.Module) -> None:
 
     Args:
         network (nn.Module): a teacher or a fake network; modified in place. Unknown classes are left unchanged.
+        unless (callable): asked at every call; whether the network is another role now, and follows autocast.
     """
     modules = dict(network.named_modules())
     for name in _outer_layers(network):
         if isinstance(layer := modules.get(name), nn.Module):
             layer.float()
-            layer.forward = _in_float32(layer.forward)
+            layer.forward = _in_float32(layer.forward, unless)
 
 
 def store_in_autocast_dtype(network: nn.Module, dtype: torch.dtype) -> None:
@@ -67,10 +68,10 @@ def _outer_layers(network: nn.Module) -> tuple[str, ...]:
     return next((names for known, names in OUTER_LAYERS.items() if isinstance(network, known)), ())
 
 
-def _in_float32(forward: Callable[..., Any]) -> Callable[..., Any]:
+def _in_float32(forward: Callable[..., Any], unless: Callable[[], bool]) -> Callable[..., Any]:
     def call(*inputs: Any) -> Any:
         device = next((x.device.type for x in inputs if isinstance(x, Tensor)), "cpu")
-        if not torch.is_autocast_enabled(device):
+        if not torch.is_autocast_enabled(device) or unless():
             return forward(*inputs)
         with torch.autocast(device, enabled=False):
             return forward(*(x.float() if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,19 +24,19 @@ from tsdsr.diffusion.trajectory import paired_walk, walk_positions
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.latents import encode_images
 from tsdsr.models.zoo import get_spec
-from tsdsr.training.adversarial import Adversary, FeatureAdversary, LatentAdversary, discriminator_loss
+from tsdsr.training.adversarial import Adversary, discriminator_loss, with_gradient
+from tsdsr.training.adversary_choice import make_adversary
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings, value_at
 from tsdsr.training.engine import Engine
 from tsdsr.training.image_losses import grid_loss
 from tsdsr.training.monitors import ScoreGapByTime, direction_cosines, score_gap
-from tsdsr.training.networks import Networks, channels_last
+from tsdsr.training.networks import Networks, channels_last, trained_parameters
 from tsdsr.training.perceptual_choice import (
     Perceptual,
     perceptual_distance,
     perceptual_names,
     perceptual_of_step,
 )
-from tsdsr.training.pixel_adversary import PixelAdversary
 from tsdsr.training.precision import autocast, store_in_autocast_dtype
 from tsdsr.training.prompts import LabelPrompts, Prompts, join, mix
 from tsdsr.training.provenance import RunFiles
@@ -107,7 +106,8 @@ class StudentTrainer(Engine):
         self.process = self.spec.process
         self.prompts = prompts or LabelPrompts()
         self.fixed, self.null = (self.on_device(p) for p in (self.prompts.fixed(), self.prompts.null()))
-        self.student = self.prepare("student", channels_last(networks.student))
+        trained = networks.trained()
+        self.student = self.prepare("student", channels_last(networks.student), trained["student"])
         self.vae = networks.vae.to(self.device)
         self.scores = networks.scores
         self._fake: nn.Module | None = None
@@ -116,10 +116,11 @@ class StudentTrainer(Engine):
         if self.scores is not None:
             if self.scores.teacher is not None:
                 store_in_autocast_dtype(self.scores.teacher, dtype)
-            self._fake = self.prepare("fake", channels_last(self.scores))
+            self._fake = self.prepare("fake", channels_last(self.scores), trained["fake"])
         if config.adversaries:
-            self.adversary = self._make_adversary()
-            self._head = self.prepare("discriminator", self.adversary.head)
+            self.adversary = make_adversary(config, networks)
+            head = self.adversary.head
+            self._head = self.prepare("discriminator", head, trained_parameters(head))
         self.average("student")
         self.distances: dict[str, Perceptual] = {
             name: perceptual or perceptual_distance(name, self.device) for name in perceptual_names(config)
@@ -138,10 +139,10 @@ class StudentTrainer(Engine):
         figures: dict[str, Tensor] = {}
         latents: list[StepLatents] = []
         for i, batch in enumerate(batches):
-            with ExitStack() as stack:
-                stack.enter_context(self.accumulating(self.student, i + 1 == len(batches)))
-                loss, found = self._student_loss(batch, phase, progress, figures, stack)
-                self.roles["student"].backward(loss, len(batches))
+            with self.accumulating(self.student, i + 1 == len(batches)):
+                loss, found = self._student_loss(batch, phase, progress, figures)
+                with self.networks.student.active():
+                    self.roles["student"].backward(loss, len(batches))
             latents.append(found)
         figures = {name: value / len(batches) for name, value in figures.items()}
         rates = {"student": self.learning_rate()}
@@ -154,7 +155,7 @@ class StudentTrainer(Engine):
         return figures | self.update({name: figures[f"loss/{name}"] for name in rates}, rates)
 
     def _student_loss(
-        self, batch: TrainingSample, phase: Phase, progress: float, figures: dict[str, Tensor], stack: ExitStack
+        self, batch: TrainingSample, phase: Phase, progress: float, figures: dict[str, Tensor]
     ) -> tuple[Tensor, StepLatents]:
         """Compute eq. 8 for one micro-batch and add its metrics to ``figures``."""
         items = batch.item.tolist()
@@ -182,16 +183,21 @@ class StudentTrainer(Engine):
             new["loss/weave"] = weave_loss(x_hat, x_hq)
             loss = loss + value_at(phase.weave_weight, progress) * new["loss/weave"]
         if phase.adversarial_weight:
-            assert self.adversary is not None
-            stack.enter_context(self.adversary.frozen())  # until after the backward pass
-            with autocast(self.device, self.dtype):
-                adversarial = self.adversary.generator_loss(z_hat, items, prompt)
+            adversarial = self._adversarial_loss(z_hat, items, prompt)
             loss = loss + value_at(phase.adversarial_weight, progress) * adversarial
             new["loss/adversarial"] = adversarial
         new["loss/student"] = loss
         for name, value in new.items():
             figures[name] = figures.get(name, 0) + value.detach()
         return loss, StepLatents(items, z_hat.detach(), z_hq, prompt)
+
+    def _adversarial_loss(self, z_hat: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
+        """Compute the adversarial loss. Its gradient at ``z_hat`` is found at once, while the fake is active."""
+        assert self.adversary is not None
+        leaf = z_hat.detach().requires_grad_()
+        with autocast(self.device, self.dtype):
+            loss = self.adversary.generator_loss(leaf, items, prompt)
+        return with_gradient(loss.detach(), z_hat, self.roles["student"].gradient(loss, leaf))
 
     def _tsd_loss(
         self,
@@ -276,7 +282,6 @@ class StudentTrainer(Engine):
         """Accumulate the discriminator's gradients on true and restored latents; return the mean loss."""
         assert self.adversary is not None
         assert self._head is not None
-        self.adversary.activate()
         total = torch.zeros((), device=self.device)
         for i, (items, z_hat, z_hq, prompt) in enumerate(latents):
             with torch.no_grad(), autocast(self.device, self.dtype):
@@ -288,14 +293,6 @@ class StudentTrainer(Engine):
         return total
 
     # Conditioning and small helpers
-
-    def _make_adversary(self) -> Adversary:
-        if "latent" in self.config.adversaries:
-            return LatentAdversary(self.networks.student.denoiser.config["in_channels"], self.config.seed)
-        if "pixel" in self.config.adversaries:
-            return PixelAdversary(self.vae, self.config.seed)
-        assert self.scores is not None
-        return FeatureAdversary(self.scores, self.process, self.config.seed)
 
     def _student_prompt(
         self, items: Sequence[int], prompt: Conditioning, phase: Phase, progress: float

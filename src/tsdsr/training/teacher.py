@@ -20,7 +20,7 @@ from tsdsr.models.latents import decode_latents, encode_images
 from tsdsr.models.zoo import get_spec
 from tsdsr.training.config import TeacherConfig
 from tsdsr.training.engine import Engine
-from tsdsr.training.networks import channels_last
+from tsdsr.training.networks import channels_last, trained_parameters
 from tsdsr.training.precision import autocast
 from tsdsr.training.prompts import LabelPrompts, Prompts, mix
 from tsdsr.training.provenance import RunFiles
@@ -80,7 +80,7 @@ class TeacherTrainer(Engine):
         self.null = self.on_device(self.prompts.null())
         self.network = network
         module = channels_last(DenoiserModule(network))
-        self.teacher = self.prepare("teacher", module)
+        self.teacher = self.prepare("teacher", module, trained_parameters(module))
         self.vae = vae.to(self.device).requires_grad_(False)
         self.average("teacher")
         self.resume()

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from tsdsr.errors import ConfigError, WeightsError
-from tsdsr.models.adapters import new_lora
+from tsdsr.models.adapters import new_lora, train_adapters
 from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.training.build import DTYPES, new_network
 from tsdsr.training.config import RunConfig, StudentConfig
-from tsdsr.training.networks import STUDENT, Parts, build_networks
+from tsdsr.training.networks import Parts, build_networks
 from tsdsr.training.provenance import TEACHER
 
 _BYTES = {"weights": 4, "gradients": 4, "Adam's moments": 8, "average": 4}
@@ -34,8 +34,7 @@ def estimate_memory(config: RunConfig) -> Iterator[str]:
     frozen = [p for p in every.values() if not p.requires_grad]
     total = sum(p.numel() * p.element_size() for p in frozen)
     yield f"frozen weights, shared by the roles: {_millions(frozen)}, {total / 1e9:.2f} GB"
-    for role, module in roles.items():
-        trained = [p for p in module.parameters() if p.requires_grad]
+    for role, trained in roles.items():
         held = {name: size for name, size in _BYTES.items() if name != "average" or role != "fake"}
         size = sum(p.numel() for p in trained) * sum(held.values())
         total += size
@@ -43,11 +42,11 @@ def estimate_memory(config: RunConfig) -> Iterator[str]:
     yield f"together {total / 1e9:.2f} GB; activations come on top"
 
 
-def networks_without_storage(config: RunConfig) -> tuple[list[nn.Module], dict[str, nn.Module]]:
+def networks_without_storage(config: RunConfig) -> tuple[list[nn.Module], dict[str, list[nn.Parameter]]]:
     """Build all networks of a run on the meta device, to check the network settings without loading weights.
 
     Returns:
-        tuple: all modules, and the trained modules by role.
+        tuple: all modules, and the trained weights by role.
 
     Raises:
         ConfigError: ``networks.config`` or a LoRA target does not fit the network.
@@ -65,22 +64,22 @@ def networks_without_storage(config: RunConfig) -> tuple[list[nn.Module], dict[s
         ) from error
 
 
-def _student(config: RunConfig, spec: ModelSpec) -> tuple[list[nn.Module], dict[str, nn.Module]]:
+def _student(config: RunConfig, spec: ModelSpec) -> tuple[list[nn.Module], dict[str, list[nn.Parameter]]]:
     assert isinstance(config, StudentConfig)
     teacher = new_network(spec, config) if config.networks.lora_rank is None else None
     parts = Parts(_base(config, spec), spec.make_autoencoder(), teacher)
     networks = build_networks(parts, spec, config.networks, 0, config.needs_scores)
-    roles: dict[str, nn.Module] = {STUDENT: networks.student}
-    if networks.scores is not None:
-        roles["fake"] = networks.scores
-    return [*roles.values(), networks.vae], roles
+    modules = [networks.student, *filter(None, [networks.scores]), networks.vae]
+    return modules, {role: list(trained.values()) for role, trained in networks.trained().items()}
 
 
-def _teacher(config: RunConfig, spec: ModelSpec) -> tuple[list[nn.Module], dict[str, nn.Module]]:
+def _teacher(config: RunConfig, spec: ModelSpec) -> tuple[list[nn.Module], dict[str, list[nn.Parameter]]]:
     network = _base(config, spec)
     if config.networks.lora_rank is not None:
         new_lora(network, spec.lora_targets, config.networks.lora_rank, TEACHER, torch.Generator())
-    return [network, spec.make_autoencoder().requires_grad_(False)], {TEACHER: network}
+        train_adapters(network, {TEACHER})
+    trained = [p for p in network.parameters() if p.requires_grad]
+    return [network, spec.make_autoencoder().requires_grad_(False)], {TEACHER: trained}
 
 
 def _base(config: RunConfig, spec: ModelSpec) -> nn.Module:
