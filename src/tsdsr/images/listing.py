@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,17 +69,32 @@ def list_images(
     Raises:
         ImageReadError: the folder is missing or cannot be read, or a subfolder cannot and ``on_error`` is None.
     """
+    skipped: Counter[str] = Counter()
+    images = sorted(iterate_images(folder, skipped, leave_out, on_error), key=lambda path: path.parts)
+    return Listing(tuple(images), dict(sorted(skipped.items())))
+
+
+def iterate_images(
+    folder: StrPath,
+    skipped: Counter[str],
+    leave_out: Iterable[StrPath] = (),
+    on_error: Callable[[Path, ImageReadError], None] | None = None,
+) -> Iterator[Path]:
+    """Yield the paths of :func:`list_images` as they are found, in any order, and count in ``skipped`` the rest.
+
+    Raises:
+        ImageReadError: see :func:`list_images`.
+    """
     root = Path(folder)
     closed = {os.path.realpath(path) for path in leave_out}
-    images: list[Path] = []
-    skipped: Counter[str] = Counter()
     waiting = [Path()]
     while waiting:
         inner = waiting.pop()
         try:
             with os.scandir(root / inner) as entries:
                 for entry in entries:
-                    _sort_in(entry, inner, images, skipped, waiting)
+                    if _is_image(entry, inner, skipped, waiting):
+                        yield inner / entry.name
         except OSError as error:
             failure = ImageReadError(f"{root / inner}: the folder cannot be read ({error.strerror or error})")
             if on_error is None or inner == Path():
@@ -87,7 +102,6 @@ def list_images(
             on_error(root / inner, failure)
         if closed:
             waiting = [path for path in waiting if os.path.realpath(root / path) not in closed]
-    return Listing(tuple(sorted(images, key=lambda path: path.parts)), dict(sorted(skipped.items())))
 
 
 def is_hidden(name: str) -> bool:
@@ -103,21 +117,20 @@ def describe_skipped(skipped: Mapping[str, int]) -> str:
     )
 
 
-def _sort_in(
-    entry: os.DirEntry[str], inner: Path, images: list[Path], skipped: Counter[str], waiting: list[Path]
-) -> None:
-    """Add an entry of a folder to the images, to the folders still to be read, or to what is left out."""
+def _is_image(entry: os.DirEntry[str], inner: Path, skipped: Counter[str], waiting: list[Path]) -> bool:
+    """Return whether an entry of a folder is an image; add others to the folders to be read, or to what is left out."""
     path = inner / entry.name
     suffix = path.suffix.lower()
     is_folder = entry.is_dir(follow_symlinks=False)
     if is_hidden(entry.name):
-        if is_folder or suffix in FORMATS:
+        if (is_folder or suffix in FORMATS) and not entry.name.startswith(".tsdsr-"):  # this program's own
             skipped[HIDDEN] += 1
     elif is_folder:
         waiting.append(path)
     elif entry.is_symlink() and os.path.isdir(entry.path):
         skipped[LINKED] += 1
     elif suffix in FORMATS:
-        images.append(path)
+        return True
     else:
         skipped[suffix] += 1
+    return False

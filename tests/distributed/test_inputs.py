@@ -1,0 +1,149 @@
+"""What the inputs of an archive name, and how it becomes batches."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import tsdsr.distributed.plan_writer as plan_writer
+from tests.distributed.archives import Archive, batches, name_below, rows
+from tests.s3_server import S3Server, s3_server  # noqa: F401  (a fixture)
+from tsdsr.distributed.inputs import ArchiveInput, find_inputs
+from tsdsr.errors import InvalidInputError
+
+
+@pytest.fixture(params=["local", "memory"])
+def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Archive:
+    root = str(tmp_path / "root") if request.param == "local" else f"memory://{tmp_path.name}"
+    made = Archive(root, tmp_path)
+    for name in (
+        "a.png",
+        "B.JPG",
+        "deep/c.tif",
+        "deep/d.gif",
+        ".hidden/e.png",
+        "deep/.f.png",
+        "note.txt",
+        "@eaDir/g.png",
+    ):
+        made.put(f"in/{name}", name.encode())
+    return made
+
+
+def found(archive: Archive, *names: str) -> tuple[dict[str, str], dict[str, int]]:
+    """Inputs and their places below the output; what is left out."""
+    left_out = Counter[str]()
+    given = [f"{archive.root}/{name}" for name in names]
+    inputs = list(find_inputs(given, archive.output, left_out))
+    assert not [each.error for each in inputs if each.error]
+    return {name_below(archive, each.url): each.relative for each in inputs}, dict(left_out)
+
+
+def errors(*names: str) -> list[str]:
+    return [each.error for each in find_inputs(names, "/out", Counter())]
+
+
+def test_folders_patterns_and_files(archive: Archive) -> None:
+    pictures, left_out = found(archive, "in")
+    assert pictures == {"in/a.png": "a.png", "in/B.JPG": "B.JPG", "in/deep/c.tif": "deep/c.tif"}
+    assert {kind: count for kind, count in left_out.items() if kind[0] == "."} == {".gif": 1, ".txt": 1}
+    assert left_out["hidden or system file"] == 3
+    assert found(archive, "in/**/*.tif") == ({"in/deep/c.tif": "c.tif"}, {})
+    assert found(archive, "in/deep/c.tif", "in/a.png")[0] == {"in/deep/c.tif": "c.tif", "in/a.png": "a.png"}
+    assert errors(f"{archive.root}/no.png") == [f"{archive.root}/no.png: no such file"]
+    assert errors(f"{archive.root}/no*.png") == [f"{archive.root}/no*.png: no file matches this pattern"]
+    archive.put("other/a.gif")
+    assert errors(f"{archive.root}/other") == [f"{archive.root}/other: no images found in it, only 1 .gif"]
+
+
+def test_a_list_keeps_the_folders_below_the_common_one(archive: Archive) -> None:
+    urls = [f"{archive.input}/{name}" for name in ("deep/c.tif", "a.png", "deep/er/x.unknown")]
+    archive.put("in/deep/er/x.unknown")
+    archive.put("list.txt", "\n".join([*urls, "", ""]).encode())
+    places = ["deep/c.tif", "a.png", "deep/er/x.unknown"]
+    assert list(found(archive, "list.txt")[0].values()) == places
+    assert sorted(name_below(archive, row["output"]) for row in rows(archive.plan(f"{archive.root}/list.txt"))) == [
+        "out/a.png", "out/deep/c.tif", "out/deep/er/x.unknown.png",
+    ]  # fmt: skip
+    archive.put("empty.txt", b"\n")
+    assert errors(f"{archive.root}/empty.txt") == [f"{archive.root}/empty.txt: names no picture"]
+
+
+def test_a_table_can_say_size_stamp_and_place(archive: Archive, tmp_path: Path) -> None:
+    columns = {"uri": ["s3://b/x/1.png", "s3://b/y/1.png"], "bytes": [7, None], "output": [None, "z/2.png"]}
+    pq.write_table(pa.table({**columns, "stamp": ["e", None], "title": ["", ""]}), tmp_path / "table")
+    archive.put("table.parquet", (tmp_path / "table").read_bytes())
+    assert list(find_inputs([f"{archive.root}/table.parquet"], "/out", Counter())) == [
+        ArchiveInput("s3://b/x/1.png", "x/1.png", 7, "e"),
+        ArchiveInput("s3://b/y/1.png", "z/2.png", -1, ""),
+    ]
+    pq.write_table(pa.table({"url": ["a"]}), tmp_path / "table")
+    archive.put("table.parquet", (tmp_path / "table").read_bytes())
+    with pytest.raises(InvalidInputError, match="has no column 'uri'"):
+        errors(f"{archive.root}/table.parquet")
+    archive.put("table.parquet", b"no table")
+    with pytest.raises(InvalidInputError, match="is not a Parquet table"):
+        errors(f"{archive.root}/table.parquet")
+
+
+def test_names_that_are_refused(archive: Archive, tmp_path: Path) -> None:
+    """Names come from others. None of them leads out of the output."""
+    table = pa.table({"uri": [f"{archive.input}/a.png"] * 2, "output": ["../../etc/a.png", "/etc/a.png"]})
+    pq.write_table(table, tmp_path / "table")
+    archive.put("table.parquet", (tmp_path / "table").read_bytes())
+    plan = archive.plan(f"{archive.root}/table.parquet")
+    assert [name_below(archive, row["output"]) for row in rows(plan)] == ["out/etc/a.png"]
+    assert "contains '..'" in archive.failures[0]
+    for name, reason in {"-": "no standard input", " ": "is empty"}.items():
+        with pytest.raises(InvalidInputError, match=reason):
+            archive.plan(name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not in UTF-8")
+def test_names_that_tables_cannot_hold(tmp_path: Path) -> None:
+    archive = Archive(str(tmp_path / "root"), tmp_path)
+    archive.put("in/a.png")
+    Path(os.fsdecode(os.fsencode(archive.input) + b"/\xff.png")).write_bytes(b"x")
+    plan = archive.plan()
+    assert (plan.pending, plan.failed) == (1, 1)
+    assert archive.failures == [f"{archive.input}/\\udcff.png: its name is not in UTF-8, which tables need; rename it"]
+
+
+def test_object_storage(s3_server: S3Server, tmp_path: Path) -> None:  # noqa: F811
+    bucket = s3_server.bucket("archive")
+    for number in range(1_003):
+        s3_server.put(bucket, f"in/{number // 100}/{number}.png")
+    archive = Archive(bucket, tmp_path)
+    s3_server.requests.clear()
+    plan = archive.plan()
+    assert plan.pending == 1_003
+    assert not [request for request in s3_server.requests if request.endswith(".png")]  # no request a picture
+    assert all(row["stamp"] for row in rows(plan))
+
+
+def test_batches_are_about_equal_work(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    uris = [f"s3://b/{number}.png" for number in range(10)]
+    sizes = [30, 30, 30, 100, 5, 5, 5, 5, 5, 5]
+    pq.write_table(pa.table({"uri": uris, "bytes": [size * 1_000_000 for size in sizes]}), archive.scratch / "table")
+    archive.put("table.parquet", (archive.scratch / "table").read_bytes())
+    monkeypatch.setattr(plan_writer, "BATCHES_A_PART", 2)
+    plan = archive.plan(f"{archive.root}/table.parquet", most_rows=4)
+    numbers = [[int(name.split("/")[-1][:-4]) for name in batch] for batch in batches(plan)]
+    assert numbers == [[0, 1], [2], [3], [4, 5, 6, 7], [8, 9]]
+    assert len(plan.parts) == 3
+    assert plan.bytes == 220_000_000
+
+
+def test_memory_does_not_grow_with_the_archive() -> None:
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "archive_memory.py"
+    run = [sys.executable, str(script), "--rows", "5000", "60000"]
+    lines = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
+    small, large = (float(line.split()[1]) for line in lines if line.split()[0] in ("5,000", "60,000"))
+    assert large < small + 60  # MB; all rows in memory would be some hundred
