@@ -90,8 +90,9 @@ def main() -> None:
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        with tempfile.TemporaryDirectory() as folder:
-            measure(arguments.rows[0], Path(folder))
+        for rows in arguments.rows:
+            with tempfile.TemporaryDirectory() as folder:
+                measure(rows, Path(folder))
         return
     print(f"{'rows':<12} {'peak MB':>8} {'of it':>8} {'plan s':>9} {'again s':>9} {'files MB':>9}")
     for rows in arguments.rows:

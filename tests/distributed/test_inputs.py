@@ -143,7 +143,7 @@ def test_batches_are_about_equal_work(archive: Archive, monkeypatch: pytest.Monk
 
 def test_memory_does_not_grow_with_the_archive() -> None:
     script = Path(__file__).resolve().parents[2] / "benchmarks" / "archive_memory.py"
-    run = [sys.executable, str(script), "--rows", "5000", "60000"]
+    run = [sys.executable, str(script), "--one", "--rows", "11000", "40000"]
     lines = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
-    small, large = (float(line.split()[1]) for line in lines if line.split()[0] in ("5,000", "60,000"))
-    assert large < small + 60  # MB; all rows in memory would be some hundred
+    peaks = [float(line.split()[1]) for line in lines]
+    assert peaks[1] - peaks[0] < 30  # MB; 29,000 rows of a plan and of statuses, as Python's objects, are 80

@@ -15,7 +15,7 @@ from tsdsr.distributed.inputs import ArchiveInput
 _T = TypeVar("_T")
 
 _TABLES = """
-PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -65536;
+PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -16384;
 CREATE TABLE recorded (output TEXT PRIMARY KEY, input BLOB, stamp TEXT, size INT, hash TEXT, settings TEXT)
     WITHOUT ROWID;
 CREATE TABLE planned (output TEXT PRIMARY KEY, input BLOB, settings TEXT) WITHOUT ROWID;

@@ -76,9 +76,8 @@ def plan_archive(
 ) -> ArchivePlan:
     """Plan a run. Nothing but listings, statuses and lists is read, and memory does not grow with the archive.
 
-    A result is skipped if a status says that it was made with these settings from this input, and neither the input's
-    stamp nor the result's size has changed. It is compared by content (``input_hash``) if only the stamp differs or is
-    unknown. Failures of earlier runs are tried again.
+    A result is skipped if it was made with these settings from this input, and neither the input's stamp nor the
+    result's size has changed. If only the stamp has, or is unknown, the content is compared (``input_hash``).
 
     Args:
         inputs (sequence of str): see :func:`~tsdsr.distributed.inputs.find_inputs`.
@@ -97,7 +96,7 @@ def plan_archive(
 
     Raises:
         InvalidInputError: an argument is empty or contradicts another.
-        MissingDependencyError: the format of all results cannot be written here, or a package for URLs is missing.
+        MissingDependencyError: results cannot be written in this format here, or a package for URLs is missing.
         FileReadError, FileWriteError: the storage cannot be listed, read or written.
     """
     place = _checked_output(output, suffix)
@@ -121,10 +120,9 @@ def plan_archive(
                     counts[_enter(candidate.input, judge(candidate), place, run, writer, on_failure)] += 1
         writer.close()
     run.flush()
-    return ArchivePlan(
-        run, hashes, tuple(writer.parts), counts["pending"], counts["skipped"], counts["failed"], writer.bytes,
-        dict(sorted(left_out.items())),
-    )  # fmt: skip
+    pending, skipped, failed = (counts[status] for status in ("pending", "skipped", "failed"))
+    left = dict(sorted(left_out.items()))
+    return ArchivePlan(run, hashes, tuple(writer.parts), pending, skipped, failed, writer.bytes, left)
 
 
 def _enter(
