@@ -115,6 +115,8 @@ def test_patterns(root: str, tmp_path: Path) -> None:
     assert found("**/a[34].png") == ["a3.png", "a4.png"]
     assert found("i*") == ["a3.png", "deep/a4.png"]  # a folder that matches
     assert found("[x]") == ["a5.png"]  # what exists is no pattern
+    if local_path(root) is not None:
+        assert found("[x]/a?.png") == ["a5.png"]
     assert is_pattern(join_url(root, "x*"))
     assert found("x*") == []
 

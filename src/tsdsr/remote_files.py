@@ -251,7 +251,7 @@ def _described(url: str, relative: str, info: dict[str, Any]) -> RemoteFile:
 def _matches(pattern: str) -> Iterator[RemoteFile]:
     """List what a pattern matches."""
     if (path := local_path(pattern)) is not None:
-        for match in glob.iglob(str(path), recursive=True):
+        for match in glob.iglob(_with_literal_start(path), recursive=True):
             if (file := find_file(match)) is not None:
                 yield file
             elif "**" not in pattern:
@@ -269,6 +269,14 @@ def _matches(pattern: str) -> Iterator[RemoteFile]:
         if found := wanted.fullmatch(file.relative):
             inner = (found.groupdict().get("below") or file.relative.rpartition("/")[2]).removeprefix("/")
             yield replace(file, relative=inner)
+
+
+def _with_literal_start(pattern: Path) -> str:
+    """Return a local pattern whose first parts are no pattern if they exist as they are written."""
+    parts, literal = pattern.parts, Path()
+    while os.path.lexists(literal / parts[0]):
+        literal, parts = literal / parts[0], parts[1:]
+    return os.path.join(glob.escape(str(literal)) if literal != Path() else "", *parts)
 
 
 def _below(folder: str) -> Iterator[RemoteFile]:

@@ -55,6 +55,9 @@ def test_folders_patterns_and_files(archive: Archive) -> None:
     assert pictures == {"in/a.png": "a.png", "in/B.JPG": "B.JPG", "in/deep/c.tif": "deep/c.tif"}
     assert {kind: count for kind, count in left_out.items() if kind[0] == "."} == {".gif": 1, ".txt": 1}
     assert left_out["hidden or system file"] == 3
+    assert found(archive, "in/*")[0] == {**pictures, "in/deep/c.tif": "c.tif"}  # a folder that matches
+    assert found(archive, "in/**/?.png")[0] == {"in/a.png": "a.png"}
+    assert found(archive, "in/.hidden/?.png")[0] == {"in/.hidden/e.png": "e.png"}
     assert found(archive, "in/**/*.tif") == ({"in/deep/c.tif": "c.tif"}, {})
     assert found(archive, "in/deep/c.tif", "in/a.png")[0] == {"in/deep/c.tif": "c.tif", "in/a.png": "a.png"}
     assert errors(f"{archive.root}/no.png") == [f"{archive.root}/no.png: no such file"]
@@ -101,9 +104,9 @@ def test_names_that_are_refused(archive: Archive, tmp_path: Path) -> None:
     plan = archive.plan(f"{archive.root}/table.parquet")
     assert [name_below(archive, row["output"]) for row in rows(plan)] == ["out/etc/a.png"]
     assert "contains '..'" in archive.failures[0]
-    for name, reason in {"-": "no standard input", " ": "is empty"}.items():
+    for name, reason in {"-": "no standard input", " ": "is empty", f"{archive.input}/no": "no: no such file"}.items():
         with pytest.raises(InvalidInputError, match=reason):
-            archive.plan(name)
+            archive.plan([name])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are not in UTF-8")

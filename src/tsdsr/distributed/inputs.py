@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from tsdsr.images.listing import HIDDEN, describe_skipped, is_hidden, iterate_im
 from tsdsr.pipeline.sources import STANDARD_STREAM, named_file
 from tsdsr.remote_files import (
     RemoteFile,
+    exists,
     find_file,
     is_folder,
     is_pattern,
@@ -69,6 +71,19 @@ def absolute(url: str, what: str) -> str:
     return url if url.endswith("://") else url.rstrip("/")
 
 
+def require_any(inputs: Sequence[str]) -> None:
+    """Check that not all inputs are names of files that do not exist.
+
+    Raises:
+        InvalidInputError: they are; or one of them is empty or the standard input.
+        FileReadError, MissingDependencyError: see :func:`~tsdsr.remote_files.exists`.
+    """
+    if STANDARD_STREAM in inputs:
+        raise InvalidInputError("-: an archive has no standard input; give a folder, a pattern, a file or a list")
+    if not any(is_pattern(name) or exists(name) for name in (absolute(name, "input") for name in inputs)):
+        raise InvalidInputError(f"{', '.join(inputs)}: no such file")
+
+
 def find_inputs(inputs: Sequence[str], output: str, left_out: Counter[str]) -> Iterator[ArchiveInput]:
     """Find the pictures that inputs name, one at a time.
 
@@ -85,12 +100,10 @@ def find_inputs(inputs: Sequence[str], output: str, left_out: Counter[str]) -> I
         ArchiveInput: in any order within a folder. A missing file, and an input without a picture, have an error.
 
     Raises:
-        InvalidInputError: an input is empty or the standard input, or a list is not readable as such.
+        InvalidInputError: an input is empty, or a list is not readable as such.
         FileReadError, MissingDependencyError: see :func:`~tsdsr.remote_files.list_files`.
     """
     for name in inputs:
-        if name == STANDARD_STREAM:
-            raise InvalidInputError("-: an archive has no standard input; give a folder, a pattern, a file or a list")
         place = absolute(name, "input")
         if local_path(place) is not None:
             yield from _local(place, output, left_out)
@@ -149,12 +162,14 @@ def _local_file(path: str, relative: str) -> ArchiveInput:
 def _pictures(files: Iterator[RemoteFile], listed: str, output: str, left_out: Counter[str]) -> Iterator[ArchiveInput]:
     """Leave out what the listing of a local folder leaves out."""
     results = join_url(output, "")
+    above = re.split(r"[*?\[]", listed, maxsplit=1)[0].rpartition("/")[0] if is_pattern(listed) else listed
+    allowed = set(listed.split("/"))  # names that the pattern spells out
     inside = join_url(listed, "").startswith(results)
     for file in files:
         suffix = os.path.splitext(file.relative)[1].lower()
         if not inside and file.url.startswith(results):
             continue
-        if any(is_hidden(part) for part in file.relative.split("/")):
+        if any(is_hidden(part) and part not in allowed for part in file.url[len(above) :].split("/")):
             if suffix in FORMATS:
                 left_out[HIDDEN] += 1
         elif suffix in FORMATS:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tsdsr.distributed.inputs import ArchiveInput, absolute, find_inputs
+from tsdsr.distributed.inputs import ArchiveInput, absolute, find_inputs, require_any
 from tsdsr.distributed.plan_index import Candidate, PlanIndex
 from tsdsr.distributed.plan_writer import PlanWriter
 from tsdsr.distributed.records import settings_hash, status_row
@@ -95,11 +95,12 @@ def plan_archive(
         ArchivePlan: the plan.
 
     Raises:
-        InvalidInputError: an argument is empty or contradicts another.
+        InvalidInputError: an argument is empty or contradicts another, or no input exists.
         MissingDependencyError: results cannot be written in this format here, or a package for URLs is missing.
         FileReadError, FileWriteError: the storage cannot be listed, read or written.
     """
     place = _checked_output(output, suffix)
+    require_any(inputs)
     formats = {name: settings.stored_as(name) for name in sorted(set(FORMATS.values()))}
     hashes = {name: settings_hash(value) if settings.model else "" for name, value in formats.items()}
     earlier = earlier_runs(place)
