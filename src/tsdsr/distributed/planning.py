@@ -74,7 +74,7 @@ def plan_archive(
     on_progress: Callable[[str, int], None] = lambda what, count: None,
     most_rows: int = MOST_ROWS,
 ) -> ArchivePlan:
-    """Plan a run. Nothing but listings, statuses and lists is read, and memory does not grow with the archive.
+    """Plan a run. Only listings, statuses and lists are read, and memory does not grow with the archive.
 
     A result is skipped if it was made with these settings from this input, and neither the input's stamp nor the
     result's size has changed. If only the stamp has, or is unknown, the content is compared (``input_hash``).
@@ -87,8 +87,7 @@ def plan_archive(
         overwrite (bool): replace what stands in the place of a result, whatever it is.
         on_failure (callable): called with a sentence for each picture that cannot be restored.
         on_notice (callable): called with a sentence about anything else.
-        on_progress (callable): called with what is counted ("earlier results", "files at the output", "inputs",
-            "planned") and the number so far.
+        on_progress (callable): called with what is counted, such as "inputs" or "planned", and the number so far.
         most_rows (int): pictures in a batch.
 
     Returns:
