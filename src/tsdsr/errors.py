@@ -19,6 +19,7 @@
     │   ├── GatedModelError                 the hub requires a login or an accepted licence
     │   └── WeightsError                    weight files exist, but keys or shapes do not match
     ├── HubError                            the model hub refuses an upload or cannot be reached
+    ├── ClusterError                        a cluster cannot be reached, has no room, or failed
     ├── OutOfMemoryError                    too little memory, or space for temporary files
     ├── MissingDependencyError (ImportError)  an optional extra is not installed
     └── TrainingError                       a run cannot start, resume or continue
@@ -105,6 +106,10 @@ class WeightsError(ModelError):
 
 class HubError(TSDSRError):
     """The model hub refuses an upload, or cannot be reached."""
+
+
+class ClusterError(TSDSRError):
+    """A cluster cannot be reached, has no room for a process, or failed."""
 
 
 class OutOfMemoryError(TSDSRError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tsdsr.cli import upscale_options as given
+from tsdsr.cli.archive import check_cluster_options, parse_pool, upscale_on_ray
 from tsdsr.cli.common import DtypeChoice, errors_reported
 from tsdsr.cli.progress import ProgressBars
 from tsdsr.cli.upscale_options import (
@@ -65,6 +66,10 @@ def upscale(
     overwrite: given.Overwrite = False,
     max_pixels: given.MaxPixels = 100_000_000,
     preset: given.Preset = PresetChoice.default,
+    on: given.On = None,
+    actors: given.Actors = None,
+    actor_cpus: given.ActorCpus = None,
+    actor_gpus: given.ActorGpus = None,
 ) -> None:
     """Restore and enlarge images.
 
@@ -86,6 +91,7 @@ def upscale(
             options = RestoreOptions(
                 scale, parse_target(target), fit.value, color_fix.value, detail, parse_tile(tile), tile_batch=tile_batch
             )
+            check_cluster_options(on, steady, actors, actor_cpus, actor_gpus)
             check_engine(engine, provider, fast, compile, quantize, preset)
             check_arguments(fit, preset, options, seed, steady)
             write = WriteOptions(quality, subsampling.value, lossless, compression)
@@ -93,20 +99,26 @@ def upscale(
                 None, options, write, dtype.value, seed, icc.value, engine.value,
                 FAST if fast else None if quantize is None else quantize.value, preset.value, steady,
             )  # fmt: skip
-            batch = _Batch(inputs, output, parse_format(format), model, settings, overwrite)
+            source, suffix = ModelSource(model, provider, device, compile), parse_format(format)
+            if on is not None:
+                pool = parse_pool(actors, actor_cpus, actor_gpus)
+                upscale_on_ray(on, inputs, output, settings, source, pool, suffix, overwrite, max_pixels, bars)
+                return
+            batch = _Batch(inputs, output, suffix, model, settings, overwrite)
             jobs = batch.jobs
             if batch.pending:
                 check_model(batch.model, options, seed, engine.value, preset is PresetChoice.upstream)
                 batch.frames = Frames(steady, options, icc.value, max_pixels) if steady else None
                 restore = open_restorer(
-                    ModelSource(batch.model, provider, device, compile), settings,
+                    replace(source, model=batch.model), settings,
                     pixels=sum(job.pixels for job in batch.pending), say=lambda text: typer.echo(text, err=True),
                     on_tile=lambda done, total: bars.report("tiles", done, total),
                     steady=None if batch.frames is None else batch.frames.steady,
                 )  # fmt: skip
             batch.run(restore, max_pixels, counts, bars)
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or another signal that ends the command
-        _say_summary(jobs, output, counts, time.perf_counter() - started, interrupted=True)
+        if on is None:
+            _say_summary(jobs, output, counts, time.perf_counter() - started, interrupted=True)
         raise
     _say_summary(jobs, output, counts, time.perf_counter() - started)
     if counts["failed"]:

@@ -107,6 +107,19 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results th
 MaxPixels = Annotated[int, typer.Option(min=1, help="Refuse inputs with more pixels.")]
 Preset = Annotated[PresetChoice, typer.Option(help="'upstream' reproduces the released code (SD3).")]
 
+On = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ray[=ADDRESS]",
+        help="Restore on a Ray cluster: at an address, the job's, or a new one here. INPUT and --output may be URLs.",
+    ),
+]
+Actors = Annotated[
+    str | None, typer.Option(metavar="MIN[:MAX]", help="Processes of the cluster, one model each; default what fits.")
+]
+ActorCpus = Annotated[float | None, typer.Option(help="CPUs of an actor; default 1.")]
+ActorGpus = Annotated[float | None, typer.Option(help="GPUs of an actor, such as 1 or 0.25; default 0.")]
+
 
 def parse_target(text: str | None) -> tuple[int, int] | None:
     """Parse ``WxH`` to (width, height).

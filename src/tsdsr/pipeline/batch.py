@@ -63,7 +63,7 @@ def restore_file(
     Raises:
         TSDSRError: the file cannot be read, restored or written; the message names it.
     """
-    name = Path(source.name if isinstance(source, EncodedImage) else source)
+    name = source.name if isinstance(source, EncodedImage) else os.fspath(source)
     try:
         with memory_reported("out of memory; free some, or choose a smaller scale"):
             picture = restore(read_picture(source, max_pixels))

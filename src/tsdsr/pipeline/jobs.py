@@ -196,9 +196,9 @@ def in_order_of_numbers(jobs: Iterable[Job]) -> list[Job]:
     return sorted(jobs, key=key)
 
 
-def add_name(error: TSDSRError, source: Path) -> None:
+def add_name(error: TSDSRError, source: StrPath) -> None:
     """Prefix the message of an error with a file's name unless it contains it."""
-    if str(source) not in str(error):
+    if os.fspath(source) not in str(error):
         error.args = (f"{source}: {error}", *error.args[1:])
 
 
@@ -281,13 +281,22 @@ def not_replaced(source: str, destination: str, differences: Sequence[str] | Non
 def _with_size(job: Job, options: RestoreOptions) -> Job:
     """Return the job with the pixels of its result, or with the error of one that is too large or too small."""
     try:
-        width, height = read_size(job.image)
-    except (TSDSRError, OSError):
-        return job  # reported by the job
-    try:
-        height, width = options.size(height, width)
-        check_size(job.destination, width, height)
-    except TSDSRError as error:
+        return replace(job, pixels=check_target(job.image, job.destination, options))
+    except (InvalidInputError, ImageWriteError) as error:
         add_name(error, job.source)
         return replace(job, error=error)
-    return replace(job, pixels=height * width)
+    except (TSDSRError, OSError):
+        return job  # reported by the job
+
+
+def check_target(image: Path | EncodedImage, destination: StrPath, options: RestoreOptions) -> int:
+    """Check from a picture's header that its result can be made and stored; return the result's number of pixels.
+
+    Raises:
+        InvalidInputError, ImageWriteError: it cannot be enlarged to this size, or its format cannot store it.
+        TSDSRError, OSError: the picture cannot be read.
+    """
+    width, height = read_size(image)
+    height, width = options.size(height, width)
+    check_size(destination, width, height)
+    return height * width

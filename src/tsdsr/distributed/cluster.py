@@ -1,0 +1,263 @@
+"""A connection to a Ray cluster: opened, quiet, with room for the processes of a run, closed again."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from tsdsr.errors import ClusterError, InvalidInputError, MissingDependencyError, install_extra
+from tsdsr.pipeline.options import is_count
+
+LOCAL = "local"
+"""Address of a cluster on this machine that lives as long as the run."""
+
+_ANSWER_SECONDS = 10.0
+
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@dataclass(frozen=True)
+class ActorPool:
+    """The processes of a run: how many, and what each takes of the cluster.
+
+    Attributes:
+        least, most (int, int | None): number of processes; None takes as many as the cluster has room for.
+        cpus, gpus (float): CPUs and GPUs of each; GPUs may be shared, such as 0.25.
+        first (int | None): how many start at once; default: ``least``.
+
+    Raises:
+        InvalidInputError: a value is out of range.
+    """
+
+    least: int = 1
+    most: int | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
+    first: int | None = None
+
+    def __post_init__(self) -> None:
+        if not is_count(self.least, 1) or not (self.most is None or is_count(self.most, self.least)):
+            raise InvalidInputError(
+                f"the number of actors must be at least 1, and the second not smaller than the first; "
+                f"got {self.least!r}, {self.most!r}"
+            )
+        if not self.cpus >= 0 or not self.gpus >= 0 or self.cpus + self.gpus <= 0:
+            raise InvalidInputError(
+                f"an actor needs a part of a CPU or GPU; got {self.cpus!r} CPUs and {self.gpus!r} GPUs"
+            )
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise InvalidInputError(f"an actor takes a part of a GPU or whole ones, got {self.gpus!r}")
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of one process."""
+        return max(1, int(self.cpus))
+
+
+def require_ray() -> None:
+    """Check that the packages of the extra ``ray`` are installed.
+
+    Raises:
+        MissingDependencyError: one of them is not.
+    """
+    for package in ("ray", "pyarrow", "fsspec", "tenacity"):
+        if find_spec(package) is None:
+            raise MissingDependencyError(f"restoring on a cluster needs {package}: {install_extra('ray')}")
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[bool]:
+    """Connect to a cluster for a block of code, unless this process is connected already.
+
+    Ray's messages are not shown, and it does not take over signals.
+
+    Args:
+        address (str | None): HOST:PORT of a cluster's head, "auto" for one that runs on this machine, or "local", which
+            starts one on this machine for the block; None takes ``RAY_ADDRESS``, which jobs have, or else "local".
+
+    Yields:
+        bool: whether the cluster was started here, so that no other machine will join it.
+
+    Raises:
+        ClusterError: there is no cluster at this address, or it has other versions of Python or Ray.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield False
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or LOCAL
+    handlers = {name: signal.getsignal(getattr(signal, name)) for name in _SIGNALS if hasattr(signal, name)}
+    with _native_messages_hidden(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"ray\.")  # about pools larger than the work
+        try:
+            _connect(ray, address)
+            _silence()
+            if threading.current_thread() is threading.main_thread():
+                for name, handler in handlers.items():
+                    signal.signal(getattr(signal, name), handler)
+            yield address == LOCAL
+        finally:
+            ray.shutdown()
+
+
+def _connect(ray: Any, address: str) -> None:
+    where = "on this machine" if address in ("auto", LOCAL) else f"at {address}"
+    _require_answer(address)
+    options = {"include_dashboard": False} if address == LOCAL else {}
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
+    except Exception as error:  # ConnectionError, ValueError, RuntimeError, and more
+        text = " ".join(str(error).split())[:200]
+        if "ersion mismatch" in text:
+            raise ClusterError(
+                f"the cluster {where} has other versions than this machine ({text}); install the same Python and Ray "
+                f"on both"
+            ) from error
+        raise ClusterError(
+            f"no Ray cluster can be used {where} ({text}); start one with 'ray start --head', or leave out the address"
+        ) from error
+
+
+def _require_answer(address: str) -> None:
+    """Check that something listens at HOST:PORT: Ray would try for minutes.
+
+    Raises:
+        ClusterError: nothing does.
+    """
+    found = re.fullmatch(r"(?:\w+://)?\[?([^\[\]/]+?)\]?:(\d+)", address)
+    if found is None:
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), _ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"no Ray cluster answers at {address} ({getattr(error, 'strerror', None) or error}); give the address that "
+            f"'ray status' or 'ray start --head' names"
+        ) from error
+
+
+def _silence() -> None:
+    """Keep Ray's own reports of tasks and dead processes from the terminal. Its log files have them."""
+
+    import_module("ray.data")  # which sets up its logger
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.CRITICAL)
+    with suppress(ImportError, AttributeError, KeyError):  # there is no public way
+        from ray._private.ray_logging import global_worker_stdstream_dispatcher
+
+        global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+
+
+@contextmanager
+def _native_messages_hidden() -> Iterator[None]:
+    """Keep what Ray's C++ parts write to the standard error from the terminal. Python's own messages still appear."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    python = sys.stderr
+    shown = io.TextIOWrapper(os.fdopen(os.dup(kept), "wb"), "utf-8", "backslashreplace", line_buffering=True)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        with suppress(OSError, ValueError):
+            if python.fileno() == 2:
+                sys.stderr = shown
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+        sys.stderr = python
+        shown.close()
+
+
+def room_for(pool: ActorPool) -> int:
+    """Return how many processes of a pool the machines of the cluster hold, if nothing else ran on them."""
+    import ray
+
+    total = 0
+    for node in ray.nodes():
+        if node["Alive"]:
+            has = node["Resources"]
+            fits = [int((has.get(name, 0.0) + 1e-9) / wanted) for name, wanted in _wanted(pool) if wanted]
+            total += min(fits)
+    return total
+
+
+def describe_wanted(pool: ActorPool) -> str:
+    """Say what a process takes: "1 CPU and 0.5 GPU"."""
+    return " and ".join(f"{wanted:g} {name}{'s' if wanted > 1 else ''}" for name, wanted in _wanted(pool) if wanted)
+
+
+def require_room(pool: ActorPool, grows: bool, note: Callable[[str], None]) -> None:
+    """Check that the cluster has room for a process, or will have.
+
+    Args:
+        pool (ActorPool): what a process takes.
+        grows (bool): whether other machines may join the cluster; then there is only a note.
+        note (callable): takes the note.
+
+    Raises:
+        ClusterError: it has none.
+    """
+    if room_for(pool):
+        return
+    text = f"no machine of the cluster has {describe_wanted(pool)} for an actor"
+    if not grows:
+        raise ClusterError(f"{text}; give smaller --actor-cpus or --actor-gpus")
+    note(f"{text}; waiting for one, up to {RoomWatch.patience / 60:.0f} minutes")
+
+
+class RoomWatch:
+    """Ends a run that waits for a machine that does not come, where Ray would wait for ever.
+
+    Args:
+        pool (ActorPool): what a process takes.
+    """
+
+    patience = 600.0
+    """Seconds to wait for a machine with room for one process."""
+
+    def __init__(self, pool: ActorPool) -> None:
+        self._pool = pool
+        self._since: float | None = None
+
+    def check(self) -> None:
+        """Look whether there is room; call it every few seconds while nothing arrives.
+
+        Raises:
+            ClusterError: there has been none for too long.
+        """
+        with suppress(Exception):  # the cluster's head does not answer; Ray reports that itself
+            if room_for(self._pool):
+                self._since = None
+                return
+        self._since = time.monotonic() if self._since is None else self._since
+        if time.monotonic() - self._since > self.patience:
+            raise ClusterError(
+                f"no machine of the cluster has had {describe_wanted(self._pool)} for an actor for "
+                f"{self.patience / 60:.0f} minutes; add one and run the command again, which continues"
+            )
+
+
+def _wanted(pool: ActorPool) -> list[tuple[str, float]]:
+    return [("CPU", pool.cpus), ("GPU", pool.gpus)]
