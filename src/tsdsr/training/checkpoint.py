@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,7 +187,9 @@ def _read_folder(path: Path, into: Mapping[str, Tensor]) -> None:
     from torch.distributed.checkpoint.state_dict_loader import load
 
     try:
-        load(dict(into), storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # each reads for itself
+            load(dict(into), storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
     except CheckpointException as error:
         raise _damaged(path, next(iter(error.failures.values()))[0]) from error
 

@@ -156,8 +156,9 @@ class RunCheckpoints:
         from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
         from torch.distributed.checkpoint.state_dict_saver import save
 
+        packed = {name: tensor.contiguous() for name, tensor in tensors.items()}  # safetensors has no memory formats
         try:
-            save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+            save(packed, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
             for part in folder.glob(f"shard-{self.accelerator.process_index + 1:05d}-*.safetensors"):
                 flush_and_read_back(part)
         except CheckpointException as error:
