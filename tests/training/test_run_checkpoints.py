@@ -36,7 +36,10 @@ def state(sharded: bool) -> RunState:
     if sharded:
         fully_shard(student[0])
         fully_shard(student)
-    roles = {name: RoleOptimizer(m, config(), CPU, torch.float32) for name, m in (("student", student), ("head", head))}
+    roles = {
+        name: RoleOptimizer(module, dict(module.named_parameters()), config(), CPU, torch.float32)
+        for name, module in (("student", student), ("head", head))
+    }
     return RunState(roles, EMAModel(roles["student"].parameters, decay=0.5), "student")
 
 
@@ -57,11 +60,14 @@ def whole(run: RunState) -> dict[str, Tensor]:
     return {k: (t.full_tensor() if isinstance(t, DTensor) else t).clone() for k, t in run.tensors().items()}
 
 
-def assert_holds(run: RunState, reference: Path) -> None:
+def assert_holds(run: RunState, reference: Path, exactly: bool = True) -> None:
+    """Compare with a stored state. Vectorised updates round the ends of shards in another way than whole tensors."""
     expected = torch.load(reference, weights_only=True)
     got = whole(run)
     assert got.keys() == expected.keys()
-    assert [k for k in got if not torch.equal(got[k], expected[k])] == []
+    for name, value in expected.items():
+        rtol, atol = (0, 0) if exactly else (1e-5, 1e-7)
+        torch.testing.assert_close(got[name], value, rtol=rtol, atol=atol, msg=name)
 
 
 def save(run: RunState, folder: Path, step: int) -> None:
@@ -103,13 +109,17 @@ def two_processes(folder: Path) -> None:
     for step in (1, 2, 3):
         train(run, 1)
         save(run, folder / "shards", step)
-    assert_holds(run, folder / "reference-3")
-    for form in ("shards", "file"):
+    assert_holds(run, folder / "reference-3", exactly=False)
+    kept = whole(run)
+    if accelerator.is_main_process:
+        torch.save(kept, folder / "kept-3")
+    accelerator.wait_for_everyone()
+    for form, reference in (("shards", "kept-3"), ("file", "reference-3")):
         again = state(sharded=True)
         assert restore(again, folder / form) == 3
-        assert_holds(again, folder / "reference-3")
+        assert_holds(again, folder / reference)
     train(again, 2)
-    assert_holds(again, folder / "reference-5")
+    assert_holds(again, folder / "reference-5", exactly=False)
 
     with failing_writer(), pytest.raises(FileWriteError, match=r"process 1 cannot write its part \(.*No space left"):
         save(run, folder / "shards", 4)
@@ -126,17 +136,17 @@ def two_whole_processes(folder: Path) -> None:
     number = Accelerator(cpu=True).process_index
     run = state(sharded=False)
     assert restore(run, folder / ("shards" if number == 0 else "nothing")) == 3
-    assert_holds(run, folder / "reference-3")
+    assert_holds(run, folder / "kept-3")
     save(run, folder / f"plain-{number}", 3)
 
 
 def four_processes(folder: Path) -> None:
-    for form in ("shards", "file"):
+    for form, reference in (("shards", "kept-3"), ("file", "reference-3")):
         run = state(sharded=True)
         assert restore(run, folder / form) == 3
-        assert_holds(run, folder / "reference-3")
+        assert_holds(run, folder / reference)
     train(run, 2)
-    assert_holds(run, folder / "reference-5")
+    assert_holds(run, folder / "reference-5", exactly=False)
     save(run, folder / "four", 5)
 
 
@@ -175,9 +185,9 @@ def test_one_process_reads_what_two_have_written_and_no_pickle(stored: Path, tmp
     bomb.write_bytes(pickle.dumps(Bomb(tmp_path / "unpickled")))
     run = state(sharded=False)
     assert restore(run, stored / "shards") == 3
-    assert_holds(run, stored / "reference-3")
+    assert_holds(run, stored / "kept-3")
     train(run, 2)
-    assert_holds(run, stored / "reference-5")
+    assert_holds(run, stored / "reference-5", exactly=False)
     assert not (tmp_path / "unpickled").exists()
     bomb.unlink()
 
@@ -186,7 +196,7 @@ def test_four_processes_read_what_two_or_one_have_written(stored: Path, tmp_path
     in_processes(4, tmp_path / "group", four_processes, stored)
     run = state(sharded=False)
     assert restore(run, stored / "four") == 5
-    assert_holds(run, stored / "reference-5")
+    assert_holds(run, stored / "reference-5", exactly=False)
 
 
 def test_only_the_first_process_needs_the_folder_of_whole_checkpoints(stored: Path, tmp_path: Path) -> None:
