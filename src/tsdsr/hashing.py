@@ -87,6 +87,12 @@ def fingerprint_file(path: Path) -> str:
     return hash_bytes(f"{path.stat().st_size}\n".encode() + _both_ends(path))
 
 
+def fingerprint_bytes(content: bytes) -> str:
+    """Return the same as :func:`fingerprint_file` for a file with this content."""
+    ends = content[:_SAMPLE] + (content[-_SAMPLE:] if len(content) > 2 * _SAMPLE else b"")
+    return hash_bytes(f"{len(content)}\n".encode() + ends)
+
+
 def _both_ends(path: Path) -> bytes:
     """Return the first bytes of a file and, if it is large, its last bytes."""
     with path.open("rb") as file:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tsdsr.data.shard_stream import ShardStream
 
 from tests.cli.command import run
 from tests.conftest import tiny_vae
 from tests.models.text_models import write_blip, write_sd3_text
-from tsdsr.data.shard_stream import ShardStream
 from tsdsr.data.sources import list_photos
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tsdsr.data.shard_stream import ShardCrops, ShardStream
 
 from tests.data.prompted_photos import write_prompted_photos
 from tsdsr.data.datasets import CropSettings
-from tsdsr.data.shard_stream import ShardCrops, ShardStream
 from tsdsr.data.shards import write_shards
 from tsdsr.data.sources import list_photos
 from tsdsr.errors import DatasetError, FileWriteError, InvalidInputError

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
+from tsdsr.data.shard_stream import ShardCrops, ShardStream, shard_loader
 
 from tests.data.prompted_photos import write_prompted_photos
 from tests.images.unusual import write_float, write_unusual
 from tsdsr.data.datasets import CropSettings
 from tsdsr.data.shard_file import ShardSample
-from tsdsr.data.shard_stream import ShardCrops, ShardStream, shard_loader
 from tsdsr.data.shards import read_index, write_shards
 from tsdsr.data.sources import list_photos
 from tsdsr.errors import DatasetError, InvalidInputError

@@ -17,6 +17,11 @@ SOURCE_HELP = (
     "[folder|div2k|flickr2k|lsdir|ffhq:]PATH[,limit=N][,weight=W]; a folder, an image, or a text file with a list."
 )
 
+SHARDS_HELP = (
+    "a folder of .tar files, one of them, or '…/{000..999}.tar', local or s3://, gs://, hf:// …; "
+    "each with [,limit=N][,weight=W]."
+)
+
 
 class DtypeChoice(str, Enum):
     """Names of the precisions."""

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tsdsr.cli.common import SOURCE_HELP, DtypeChoice, errors_reported
+from tsdsr.cli.common import SHARDS_HELP, SOURCE_HELP, DtypeChoice, errors_reported
 from tsdsr.cli.progress import ProgressBars, track
-from tsdsr.errors import InvalidInputError, require_torch
+from tsdsr.errors import ConfigError, InvalidInputError, require_torch
 from tsdsr.files import require_writable_folder
 from tsdsr.wording import counted
 
 if TYPE_CHECKING:
+    import torch
+
+    from tsdsr.data.photographs import PhotoSource
+    from tsdsr.data.sources import Source
     from tsdsr.models.text_parts import TextPart
+    from tsdsr.models.zoo import ModelSpec
+    from tsdsr.training.config import RunConfig
 
 data_app = typer.Typer(help="Prepare training and test data.", no_args_is_help=True)
 
@@ -109,7 +116,8 @@ def shard(
 ) -> None:
     """Pack images and prompts into WebDataset shards. An interrupted run is resumed."""
     with errors_reported(), ProgressBars() as bars:
-        from tsdsr.data.shards import read_index, write_shards
+        from tsdsr.data.shard_index import open_shards
+        from tsdsr.data.shards import write_shards
         from tsdsr.data.sources import open_source
 
         require_writable_folder(output)
@@ -121,7 +129,7 @@ def shard(
         shards = 0
         for shards, _ in enumerate(writer, 1):
             bars.report("shards", shards, max(shards, -(-len(images.images) // per_shard)))
-        samples = sum(n for _, n in read_index(str(output)))
+        samples = len(open_shards(output, output).images)
     failures.end(f"{counted(samples, 'image')} in {counted(shards, 'shard')} in {output}")
 
 
@@ -162,53 +170,117 @@ def caption(
 
 @data_app.command()
 def cache(
-    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the cache.")],
     base: Annotated[Path, typer.Option(help="Diffusers folder of the base model.")],
-    model: Annotated[str, typer.Option(help="Which base model it is: sd3, sd35, sd21-base …")] = "sd3",
+    source: Annotated[str | None, typer.Argument(help=SOURCE_HELP)] = None,
+    shards: Annotated[list[str], typer.Option("--shards", help=f"Shards: {SHARDS_HELP} Repeatable.")] = [],  # noqa: B006
+    model: Annotated[str | None, typer.Option(help="Base model: sd3, sd35 …; default: the recipe's, or sd3.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Folder with a text file per image; default none.")] = None,
     text: Annotated[bool, typer.Option(help="Cache the fixed, the empty and the images' prompts.")] = True,
-    latents: Annotated[bool, typer.Option(help="Cache latents of the centre crops.")] = True,
-    crop: Annotated[int, typer.Option(min=64, help="Edge of the centre crops.")] = 512,
+    latents: Annotated[str | None, typer.Option(help="Cache the latents of this recipe's fixed crops.")] = None,
+    overrides: Annotated[list[str], typer.Option("--set", help="Change a setting of that recipe.")] = [],  # noqa: B006
     t5: Annotated[bool, typer.Option(help="Run SD3's T5 encoder; without it zeros take its place.")] = True,
-    batch: Annotated[int, typer.Option(min=1, help="Prompts or images per call.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Prompts or crops per call.")] = 8,
     device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda' …")] = "auto",
-    dtype: Annotated[DtypeChoice, typer.Option(help="Precision of encoders and stored tensors.")] = DtypeChoice.fp16,
+    dtype: Annotated[DtypeChoice, typer.Option(help="Precision of text encoders and embeddings.")] = DtypeChoice.fp16,
+    latents_dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the training run.")] = DtypeChoice.auto,
 ) -> None:
-    """Cache text embeddings and latents for training. An interrupted run is resumed."""
+    """Cache text embeddings, and latents of fixed crops, for training. An interrupted run is resumed."""
     with errors_reported():
-        from tsdsr.data.captions import read_prompts
+        from tsdsr.data.shard_index import SHARD_INDEX, check_shards, open_shards
         from tsdsr.data.sources import open_source
 
         if not (text or latents):
-            raise InvalidInputError("--no-text and --no-latents leave nothing to cache; give one of them at most")
+            raise InvalidInputError("--no-text leaves nothing to cache; give a recipe with --latents")
+        if source is None and not shards:
+            raise InvalidInputError("no images were given: name a folder, or shards with --shards")
+        for archive in shards:
+            check_shards(archive)
         require_writable_folder(output)
-        images = open_source(source)
-        require_torch("caching")
+        images = [] if source is None else [open_source(source)]
+        require_torch("caching", "train" if latents else "torch")
         from tsdsr.devices import choose_device, choose_dtype
-        from tsdsr.models.conditioning import DEFAULT_PROMPT, NULL_PROMPT
         from tsdsr.models.zoo import get_spec
-        from tsdsr.training.encoder_cache import cache_latents, cache_prompts, latent_cache
 
-        spec, where = get_spec(model), choose_device(device)
-        precision = choose_dtype(dtype.value, where)
-        if latents:
-            latent_cache(output, spec, base, crop, precision)  # before hours of text encoding
+        where = choose_device(device)
+        recipe = None if latents is None else _recipe_of_latents(latents, overrides, model)
+        spec = get_spec(recipe.networks.model if recipe else model or "sd3")
+        encode = None if recipe is None else _latents_of(recipe, spec, base, output, where, latents_dtype.value, batch)
+        packed = [open_shards(archive, output / SHARD_INDEX) for archive in shards]
         if text:
-            texts = [DEFAULT_PROMPT, NULL_PROMPT]  # the student's prompt, and the one for guidance
-            if prompts is not None:
-                texts += read_prompts([images], prompts).values()
-            with ProgressBars() as bars:
-
-                def on_batch(part: TextPart, done: int, total: int) -> None:
-                    bars.report(f"prompts, {part.name}", done, total)
-
-                count = cache_prompts(texts, base, spec, output, where, precision, batch, t5, on_batch)
-            typer.echo(f"{counted(count, 'prompt')} in {output / 'text'}")
-        if latents:
-            count = cache_latents(images.images, base, spec, output, crop, where, precision, batch, _batches)
-            typer.echo(f"{counted(count, 'latent')} in {output / 'latents'}")
+            texts = chain(_texts(images, prompts), *(archive.images.texts() for archive in packed))
+            _cache_texts(texts, base, spec, output, where, choose_dtype(dtype.value, where), batch, t5)
+        if encode is not None:
+            typer.echo(f"{counted(encode([*images, *packed]), 'latent')} in {output / 'latents'}")
 
 
-def _batches(items: Iterable[Any], total: int) -> Iterator[Any]:
-    return track(items, "batches", total)
+def _texts(images: Sequence[Source], prompts: Path | None) -> Iterable[str]:
+    from tsdsr.data.captions import read_prompts
+
+    return () if prompts is None else read_prompts(images, prompts).values()
+
+
+def _cache_texts(
+    texts: Iterable[str],
+    base: Path,
+    spec: ModelSpec,
+    output: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    batch: int,
+    t5: bool,
+) -> None:
+    """Cache the student's prompt, the one for guidance, and those of the images."""
+    from tsdsr.models.conditioning import DEFAULT_PROMPT, NULL_PROMPT
+    from tsdsr.training.encoder_cache import cache_prompts
+
+    prompts = [DEFAULT_PROMPT, NULL_PROMPT, *texts]
+    with ProgressBars() as bars:
+
+        def on_batch(part: TextPart, done: int, total: int) -> None:
+            bars.report(f"prompts, {part.name}", done, total)
+
+        count = cache_prompts(prompts, base, spec, output, device, dtype, batch, t5, on_batch)
+    typer.echo(f"{counted(count, 'prompt')} in {output / 'text'}")
+
+
+def _recipe_of_latents(name: str, overrides: list[str], model: str | None) -> RunConfig:
+    """Return a recipe whose crops are fixed, so that their latents can be cached.
+
+    Raises:
+        ConfigError: its crops are not, it is of another model, or its images are no latents.
+    """
+    from tsdsr.recipes import get_recipe
+    from tsdsr.training import apply_overrides
+    from tsdsr.training.samples import crops_of
+
+    recipe = apply_overrides(get_recipe(name), overrides)
+    setting = "pairs.crops.fixed" if hasattr(recipe, "pairs") else "crops.fixed"
+    if not crops_of(recipe).fixed:
+        raise ConfigError(f"{name} cuts fresh crops; say how many of a photograph are fixed with --set {setting}=N")
+    if recipe.networks.lora_rank is None:
+        raise ConfigError(f"{name}: {recipe.networks.model} has no autoencoder whose latents could be cached")
+    if model not in (None, recipe.networks.model):
+        raise ConfigError(f"{name} is a recipe of {recipe.networks.model}, not of {model}; leave out --model")
+    return recipe
+
+
+def _latents_of(
+    recipe: RunConfig, spec: ModelSpec, base: Path, output: Path, device: torch.device, dtype: str, batch: int
+) -> Callable[[Sequence[PhotoSource]], int]:
+    """Check the cache of latents, before hours of text encoding, and return what fills it."""
+    from tsdsr.training.latent_cache import cache_latents, latent_cache
+    from tsdsr.training.run import precision_of_new_run
+    from tsdsr.training.samples import crops_of
+
+    crops, precision = crops_of(recipe), precision_of_new_run(dtype, device, recipe)
+    latent_cache(output, spec, base, crops, precision)
+
+    def fill(sources: Sequence[PhotoSource]) -> int:
+        return cache_latents(sources, base, spec, output, crops, device, precision, batch, _crops)
+
+    return fill
+
+
+def _crops(items: Iterable[Any], total: int) -> Iterator[Any]:
+    return track(items, "crops", total)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tsdsr.cli import train
-from tsdsr.cli.common import SOURCE_HELP, errors_reported
+from tsdsr.cli.common import SHARDS_HELP, SOURCE_HELP, errors_reported
 from tsdsr.errors import require_torch
 
 
@@ -17,6 +17,9 @@ def figures(
     run: Annotated[Path, typer.Option(help="Folder of a student's training run.")],
     photos: Annotated[
         list[str] | None, typer.Option("--photos", help=f"The run's photographs, if moved: {SOURCE_HELP} Repeatable.")
+    ] = None,
+    shards: Annotated[
+        list[str] | None, typer.Option("--shards", help=f"The run's shards, if moved: {SHARDS_HELP} Repeatable.")
     ] = None,
     teacher: Annotated[Path | None, typer.Option(help="The run's teacher, if moved.")] = None,
     init: Annotated[Path | None, typer.Option(help="Where the run's student started, if moved.")] = None,
@@ -37,8 +40,8 @@ def figures(
         from tsdsr.training import measure_figures
 
         paths = measure_figures(
-            run, output, photos=photos, teacher=teacher, init=init, base=base, cache=cache, prompts=prompts,
-            images=images, device=device,
+            run, output, photos=photos, shards=shards or (), teacher=teacher, init=init, base=base,
+            cache=cache, prompts=prompts, images=images, device=device,
         )  # fmt: skip
         for path in paths:
             typer.echo(f"written to {path}")

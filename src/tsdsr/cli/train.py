@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tsdsr.cli.common import SOURCE_HELP, DtypeChoice, errors_reported
-from tsdsr.errors import require_torch
+from tsdsr.cli.common import SHARDS_HELP, SOURCE_HELP, DtypeChoice, errors_reported
+from tsdsr.errors import InvalidInputError, require_torch
 from tsdsr.wording import counted
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ class TrackerChoice(str, Enum):
 
 
 Photos = Annotated[list[str], typer.Option("--photos", help=f"Photographs: {SOURCE_HELP} Repeatable.")]
+Shards = Annotated[
+    list[str], typer.Option("--shards", help=f"Photographs in WebDataset shards: {SHARDS_HELP} Repeatable.")
+]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Run folder; an interrupted run there is resumed.")]
 Base = Annotated[Path | None, typer.Option(help="Diffusers folder of the base model; mini has none.")]
 Cache = Annotated[Path | None, typer.Option(help="Text embeddings made by 'tsdsr data cache'; mini needs none.")]
@@ -72,14 +75,15 @@ def list_recipes() -> None:
 @train_app.command()
 def student(
     output: Output,
-    photos: Photos,
+    photos: Photos = [],  # noqa: B006  (typer needs the list as default)
+    shards: Shards = [],  # noqa: B006
     recipe: Annotated[str, typer.Option(help="A student's recipe, or FILE.py:FUNCTION.")] = "mini_student",
     teacher: Annotated[Path | None, typer.Option(help="What 'tsdsr train teacher' made: folder or LoRA file.")] = None,
     init: Annotated[Path | None, typer.Option(help="Where the student starts: pipeline or LoRA folder.")] = None,
     base: Base = None,
     cache: Cache = None,
     prompts: PromptFolder = None,
-    overrides: Overrides = [],  # noqa: B006  (typer needs the list as default)
+    overrides: Overrides = [],  # noqa: B006
     device: Device = "auto",
     dtype: Dtype = DtypeChoice.auto,
     workers: Workers = 0,
@@ -89,7 +93,7 @@ def student(
 ) -> None:
     """Train a one-step student and store it as a pipeline folder."""
     with errors_reported(), _interruption_reported():
-        _check_before_torch(photos, output, dry_run)
+        _check_before_torch(photos, shards, output, dry_run)
         from tsdsr.recipes import student_recipe
         from tsdsr.training import apply_overrides, train_student
 
@@ -98,8 +102,8 @@ def student(
             _describe(config)
             return
         target = train_student(
-            config, photos, output, teacher=teacher, init=init, base=base, cache=cache, prompts=prompts, device=device,
-            dtype=dtype.value, workers=workers, until=until, tracker=tracker.value,
+            config, photos, output, shards=shards, teacher=teacher, init=init, base=base, cache=cache, prompts=prompts,
+            device=device, dtype=dtype.value, workers=workers, until=until, tracker=tracker.value,
         )  # fmt: skip
         typer.echo(f"{target}: ready for 'tsdsr upscale --model {target}'")
 
@@ -107,7 +111,8 @@ def student(
 @train_app.command()
 def teacher(
     output: Output,
-    photos: Photos,
+    photos: Photos = [],  # noqa: B006  (typer needs the list as default)
+    shards: Shards = [],  # noqa: B006
     recipe: Annotated[str, typer.Option(help="A teacher's recipe, or FILE.py:FUNCTION.")] = "mini_teacher",
     init: Annotated[Path | None, typer.Option(help="A teacher to continue from: folder or LoRA file.")] = None,
     base: Base = None,
@@ -123,7 +128,7 @@ def teacher(
 ) -> None:
     """Train a teacher with the diffusion loss on sharp images. It is a network for mini, a LoRA for base models."""
     with errors_reported(), _interruption_reported():
-        _check_before_torch(photos, output, dry_run)
+        _check_before_torch(photos, shards, output, dry_run)
         from tsdsr.recipes import teacher_recipe
         from tsdsr.training import apply_overrides, train_teacher
 
@@ -132,25 +137,30 @@ def teacher(
             _describe(config)
             return
         target = train_teacher(
-            config, photos, output, init=init, base=base, cache=cache, prompts=prompts, device=device,
-            dtype=dtype.value, workers=workers, until=until, tracker=tracker.value,
+            config, photos, output, shards=shards, init=init, base=base, cache=cache, prompts=prompts,
+            device=device, dtype=dtype.value, workers=workers, until=until, tracker=tracker.value,
         )  # fmt: skip
         typer.echo(f"{target}: ready for 'tsdsr train student --teacher {target}'")
 
 
-def _check_before_torch(photos: list[str], output: Path, dry_run: bool) -> None:
+def _check_before_torch(photos: list[str], shards: list[str], output: Path, dry_run: bool) -> None:
     """Check files and folders, then that torch is there. The recipes need it, and its import takes seconds.
 
     Raises:
-        InvalidInputError, DatasetError: a source of photographs does not exist, or the run folder cannot be written.
+        InvalidInputError, DatasetError: photographs or shards do not exist, or the run folder cannot be written.
         MissingDependencyError: torch is not installed.
     """
+    from tsdsr.data.shard_index import check_shards
     from tsdsr.data.sources import check_source
     from tsdsr.files import require_writable_folder
 
     if not dry_run:
+        if not (photos or shards):
+            raise InvalidInputError("no photographs were given: name them with --photos or --shards")
         for source in photos:
             check_source(source)
+        for archive in shards:
+            check_shards(archive)
         require_writable_folder(output)
     require_torch("training", "train")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from tsdsr.data.photographs import decode_prompt
 from tsdsr.data.sources import Source, sample_keys
 from tsdsr.errors import DatasetError, FileWriteError, ImageError, MissingDependencyError
 from tsdsr.files import StrPath, as_path, require_writable_folder, write_text
@@ -164,15 +165,3 @@ def _read_prompt(file: Path, image: Path, records: ResultRecords) -> str:
     except OSError as error:
         raise DatasetError(f"{error.filename or file}: cannot be read ({error.strerror or error})") from error
     return decode_prompt(text, str(file)).strip()
-
-
-def decode_prompt(text: bytes, name: str) -> str:
-    """Decode the content of a prompt file.
-
-    Raises:
-        DatasetError: It is not UTF-8.
-    """
-    try:
-        return text.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{name}: is not UTF-8 text; save it in UTF-8") from error

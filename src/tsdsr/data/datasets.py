@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated
+from itertools import accumulate
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -17,12 +16,11 @@ from tsdsr.data.camera import CameraDegradation
 from tsdsr.data.degradation_presets import DegradationSettings
 from tsdsr.data.first_order import FirstOrderDegradation
 from tsdsr.data.operators import resize
+from tsdsr.data.photographs import LoadedPhoto, Photo, PhotoCache, PhotoSource, count_photos
 from tsdsr.data.second_order import SecondOrderDegradation
-from tsdsr.data.sources import Source
 from tsdsr.data.unreadable_files import UnreadableFiles
 from tsdsr.errors import ConfigError
-from tsdsr.field_checks import Between, NonNegative, Probability, check_fields
-from tsdsr.images.reading import read_rgb
+from tsdsr.field_checks import Between, CountOrZero, NonNegative, Probability, check_fields
 from tsdsr.pixels import to_tensor
 from tsdsr.resize import upsample_bicubic
 
@@ -41,6 +39,8 @@ class CropSettings:
             eight attempts.
         flip (bool): mirror crops with probability 0.5.
         rotate (bool): rotate by a random multiple of 90 degrees.
+        fixed (int): number of fixed crops of each photograph, whose latents can be cached; 0 cuts a fresh crop for
+            every sample. Fixed crops depend on the photograph's content and these settings only, not on the seed.
     """
 
     size: Annotated[int, Between(16, 2**31 - 1)] = 128
@@ -51,6 +51,7 @@ class CropSettings:
     min_std: NonNegative = 0.02
     flip: bool = True
     rotate: bool = True
+    fixed: CountOrZero = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -104,6 +105,22 @@ class PairSettings:
         return self.degradation
 
 
+class Crop(NamedTuple):
+    """A crop and where it comes from.
+
+    Attributes:
+        image (Tensor): (3, size, size) in [0, 1].
+        photo (Photo): its photograph.
+        text (str): the photograph's prompt, if it is in a shard with one; else empty.
+        key (str): name of a fixed crop, equal in all runs; empty for others.
+    """
+
+    image: Tensor
+    photo: Photo
+    text: str = ""
+    key: str = ""
+
+
 class CropDataset(Dataset[Tensor]):
     """Dataset of random high-quality crops (3, size, size) in [0, 1]. Item ``i`` depends only on ``(seed, i)``.
 
@@ -111,7 +128,7 @@ class CropDataset(Dataset[Tensor]):
     them are an error. After a skipped image, another one is drawn with the item's own generator.
 
     Args:
-        sources (sequence of Source): images, mixed by weight.
+        sources (sequence of PhotoSource): images, mixed by weight.
         length (int): number of items.
         settings (CropSettings): how crops are cut.
         seed (int): base seed.
@@ -121,7 +138,7 @@ class CropDataset(Dataset[Tensor]):
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[PhotoSource],
         length: int,
         settings: CropSettings,
         seed: int = 0,
@@ -132,7 +149,8 @@ class CropDataset(Dataset[Tensor]):
         self.length = length
         self.settings = settings
         self.seed = seed
-        self.health = health or UnreadableFiles([path for source in self.sources for path in source.images])
+        self.health = health or UnreadableFiles(count_photos(self.sources))
+        self._first = [0, *accumulate(len(source.images) for source in self.sources)]
         weights = np.array([source.weight for source in self.sources])
         self._shares = weights / weights.sum()
         self._cache = PhotoCache(cache_megabytes * 2**20)
@@ -149,30 +167,37 @@ class CropDataset(Dataset[Tensor]):
 
     def crop(self, rng: np.random.Generator) -> Tensor:
         """Cut one random crop; ``rng`` is the only source of randomness."""
-        return self.crop_and_path(rng)[0]
+        return self.draw(rng).image
 
-    def crop_and_path(self, rng: np.random.Generator) -> tuple[Tensor, Path]:
-        """Cut one random crop and return it with the path of its photograph."""
-        taken: list[Path] = []
+    def draw(self, rng: np.random.Generator) -> Crop:
+        """Cut one random crop, or choose one of the fixed crops of a photograph."""
+        if self.settings.fixed:
+            photo, loaded = self._photo(rng)
+            number = int(rng.integers(self.settings.fixed))
+            return fixed_crop(photo, loaded, self.settings, number)
+        taken: list[tuple[Photo, LoadedPhoto]] = []
 
-        def photo() -> np.ndarray:
-            path, pixels = self._photo(rng)
-            taken.append(path)
-            return pixels
+        def pixels() -> np.ndarray:
+            taken.append(self._photo(rng))
+            return taken[-1][1].pixels
 
-        return cut_crop(photo, self.settings, rng), taken[-1]
+        image = cut_crop(pixels, self.settings, rng)
+        return Crop(image, taken[-1][0], taken[-1][1].text)
 
-    def _photo(self, rng: np.random.Generator) -> tuple[Path, np.ndarray]:
-        """Choose a random usable photograph and return its path and pixels."""
+    def _photo(self, rng: np.random.Generator) -> tuple[Photo, LoadedPhoto]:
+        """Choose a random usable photograph and load it."""
         while True:
-            images = self.sources[int(rng.choice(len(self.sources), p=self._shares))].images
-            path = images[int(rng.integers(len(images)))]
-            if self.health.is_bad(path):
+            source = int(rng.choice(len(self.sources), p=self._shares))
+            images = self.sources[source].images
+            place = int(rng.integers(len(images)))
+            number = self._first[source] + place
+            if self.health.is_bad(number):
                 self.health.require_enough()
                 continue
-            photo = self.health.read(path, self.settings.size, self._cache.read)
-            if photo is not None:
-                return path, photo
+            photo = images[place]
+            loaded = self.health.load(number, photo, self.settings.size, self._cache.load)
+            if loaded is not None:
+                return photo, loaded
 
 
 class PairDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -182,7 +207,7 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
     the crop, with the bicubic filter that the pipeline uses.
 
     Args:
-        sources (sequence of Source): images, mixed by weight.
+        sources (sequence of PhotoSource): images, mixed by weight.
         length (int): number of items.
         settings (PairSettings): crops and degradation.
         seed (int): base seed.
@@ -192,7 +217,7 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[PhotoSource],
         length: int,
         settings: PairSettings,
         seed: int = 0,
@@ -206,12 +231,14 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
         return self.crops.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.pair_and_path(index)[:2]
+        x_lq, crop = self.draw(index)
+        return x_lq, crop.image
 
-    def pair_and_path(self, index: int) -> tuple[Tensor, Tensor, Path]:
-        """Return item ``index`` with the path of its photograph."""
+    def draw(self, index: int) -> tuple[Tensor, Crop]:
+        """Return item ``index`` as ``x_lq`` and the crop, which has no key if its image was changed after cutting."""
         s, rng = self.settings, self.crops.generator(index)
-        x_hq, path = self.crops.crop_and_path(rng)
+        crop = self.crops.draw(rng)
+        x_hq = crop.image
         edge = s.crops.size
         scale = rng.uniform(*s.other_scales) if rng.random() < s.other_scale_prob else s.scale
         low = (max(1, round(edge / scale)),) * 2
@@ -225,7 +252,8 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
             x_lq = degradation(x_hq, low, rng)
         if s.truth and rng.random() < s.truth[0]:
             x_hq = s.truth[1](x_hq, (edge, edge), rng)
-        return upsample_bicubic(x_lq[None], (edge, edge))[0], x_hq, path
+        key = crop.key if x_hq is crop.image or torch.equal(x_hq, crop.image) else ""
+        return upsample_bicubic(x_lq[None], (edge, edge))[0], crop._replace(image=x_hq, key=key)
 
 
 def cut_crop(photo: Callable[[], np.ndarray], settings: CropSettings, rng: np.random.Generator) -> Tensor:
@@ -248,6 +276,13 @@ def cut_crop(photo: Callable[[], np.ndarray], settings: CropSettings, rng: np.ra
     return torch.rot90(crop, int(rng.integers(4)), (-2, -1)).contiguous() if settings.rotate else crop.contiguous()
 
 
+def fixed_crop(photo: Photo, loaded: LoadedPhoto, settings: CropSettings, number: int) -> Crop:
+    """Cut the fixed crop with this number, which depends on the photograph's content and the settings only."""
+    rng = np.random.default_rng((int(loaded.content[:16], 16), number))
+    image = cut_crop(lambda: loaded.pixels, settings, rng)
+    return Crop(image, photo, loaded.text, f"{loaded.content[:32]}-{number}")
+
+
 def _cut(photo: np.ndarray, s: CropSettings, rng: np.random.Generator) -> Tensor:
     height, width = photo.shape[:2]
     factor, chance = 1.0, rng.random()
@@ -259,28 +294,3 @@ def _cut(photo: np.ndarray, s: CropSettings, rng: np.random.Generator) -> Tensor
     y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
     crop = to_tensor(photo[y : y + side, x : x + side])
     return resize(crop[None], (s.size, s.size), "bicubic", antialias=True)[0].clamp(0, 1)
-
-
-class PhotoCache:
-    """LRU cache of decoded photographs (H, W, 3) uint8.
-
-    Args:
-        max_bytes (int): total size limit of the decoded pixels.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self._photos: OrderedDict[Path, np.ndarray] = OrderedDict()
-        self._bytes = 0
-
-    def read(self, path: Path) -> np.ndarray:
-        """Read a photograph with :func:`~tsdsr.images.reading.read_rgb`, or return it from the cache."""
-        if path in self._photos:
-            self._photos.move_to_end(path)
-            return self._photos[path]
-        pixels = read_rgb(path)
-        self._photos[path] = pixels
-        self._bytes += pixels.nbytes
-        while self._bytes > self.max_bytes and len(self._photos) > 1:
-            self._bytes -= self._photos.popitem(last=False)[1].nbytes
-        return pixels

@@ -1,31 +1,23 @@
-"""WebDataset shards: packing image folders into tar files, and the index of a folder of shards.
-
-In a shard, the files of a sample share a name. A folder of shards has an ``index.json`` with the number of samples in
-each shard, so that a stream can start at any position without reading the samples before it.
-"""
+"""WebDataset shards of a folder of images: packing into tar files, with an index."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tsdsr.data.captions import OnFailure
-from tsdsr.data.shard_file import SampleFiles, holds, write_shard
+from tsdsr.data.shard_file import SampleFiles, content_if_same, hash_keys, scan_shard, write_shard
+from tsdsr.data.shard_index import INDEX, describes, write_index
 from tsdsr.data.sources import sample_keys
 from tsdsr.errors import DatasetError, FileWriteError, ImageError, InvalidInputError, MissingDependencyError
-from tsdsr.files import StrPath, as_path, require_writable_folder, write_text
-from tsdsr.hashing import hash_bytes
-from tsdsr.remote_files import open_url
+from tsdsr.files import StrPath, as_path, require_writable_folder
 from tsdsr.wording import counted
 
 logger = logging.getLogger(__name__)
-
-INDEX = "index.json"
 
 
 def _log_failure(message: str) -> None:
@@ -76,13 +68,14 @@ def write_shards(
     samples = _usable(samples, min_side, on_failure, on_image)
     chunks = [samples[start : start + per_shard] for start in range(0, len(samples), per_shard)]
     shards = {output / f"{number:06d}.tar": chunk for number, chunk in enumerate(chunks)}
-    index = [_index_entry(shard.name, [sample.key for sample in chunk]) for shard, chunk in shards.items()]
-    _make_room(output, shards, index, overwrite)
+    contents = _make_room(output, shards, overwrite)
+    entries = []
     for shard, chunk in shards.items():
-        if not shard.is_file():
-            write_shard(shard, chunk)
+        content = contents.get(shard) or write_shard(shard, chunk)
+        names = tuple(sample.image.relative_to(root).as_posix() for sample in chunk)
+        entries.append(replace(scan_shard(str(shard)), content=content, files=names))
         yield shard
-    write_text(output / INDEX, json.dumps({"format": 1, "shards": index}, indent=1))
+    write_index(output, entries)
 
 
 def _prompt_files(keys: Collection[str], folder: Path) -> dict[str, Path]:
@@ -119,10 +112,12 @@ def _usable(
     return usable
 
 
-def _make_room(
-    output: Path, shards: Mapping[Path, Sequence[SampleFiles]], index: list[dict[str, Any]], overwrite: bool
-) -> None:
-    """Check that the folder holds nothing but shards of this set; with ``overwrite``, remove others."""
+def _make_room(output: Path, shards: Mapping[Path, Sequence[SampleFiles]], overwrite: bool) -> dict[Path, str]:
+    """Check that the folder holds nothing but shards of this set; with ``overwrite``, remove others.
+
+    Returns:
+        dict: hash of the content of each shard that is there.
+    """
     try:
         there = sorted(output.glob("*.tar"))
     except OSError as error:
@@ -130,8 +125,10 @@ def _make_room(
     for path in there:
         if not re.fullmatch(r"\d{6}\.tar", path.name):
             raise DatasetError(f"{path}: is not a shard of this set; choose another folder")
-    others = [shard for shard in there if shard not in shards or not holds(shard, shards[shard])]
-    if os.path.lexists(output / INDEX) and not _describes(output / INDEX, index):
+    contents = {path: content_if_same(path, shards[path]) if path in shards else None for path in there}
+    others = [path for path, content in contents.items() if content is None]
+    keys = {shard.name: hash_keys([sample.key for sample in chunk]) for shard, chunk in shards.items()}
+    if os.path.lexists(output / INDEX) and not describes(output / INDEX, keys):
         others.insert(0, output / INDEX)  # removed first, so that no index describes other shards
     if others and not overwrite:
         raise DatasetError(
@@ -143,44 +140,4 @@ def _make_room(
             path.unlink()
         except OSError as error:
             raise FileWriteError(f"{path}: cannot be removed ({error.strerror or error})") from error
-
-
-def _index_entry(name: str, keys: Sequence[str]) -> dict[str, Any]:
-    return {"name": name, "samples": len(keys), "keys": hash_keys(keys)}
-
-
-def hash_keys(keys: Sequence[str]) -> str:
-    """Return a hash of the keys of a shard, by which an index of another set is noticed."""
-    return hash_bytes("\n".join(keys).encode("utf-8", "surrogateescape"))[:16]
-
-
-def _describes(path: Path, index: list[dict[str, Any]]) -> bool:
-    """Whether an index file is that of these shards; older ones have no hashes of keys."""
-    try:
-        pairs = zip(json.loads(path.read_bytes())["shards"], index, strict=True)
-        return all({"keys": new["keys"], **old} == new for old, new in pairs)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def read_index(url: str) -> list[tuple[str, int]]:
-    """Read (URL, number of samples) of each shard in a folder, local or at any URL that fsspec supports.
-
-    Raises:
-        DatasetError: The index is missing or damaged.
-        MissingDependencyError: fsspec lacks the package for this kind of URL.
-    """
-    return [(shard, samples) for shard, samples, _ in read_index_with_keys(url)]
-
-
-def read_index_with_keys(url: str) -> list[tuple[str, int, str | None]]:
-    """Read (URL, number of samples, hash of the keys) of each shard; see :func:`read_index`."""
-    if not url.strip():
-        raise InvalidInputError("the folder of the shards is empty; give a path, or '.' for the current folder")
-    base = url.rstrip("/")
-    try:
-        with open_url(f"{base}/{INDEX}") as file:
-            shards = json.load(file)["shards"]
-        return [(f"{base}/{s['name']}", int(s["samples"]), s.get("keys")) for s in shards]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{base}/{INDEX}: cannot be read ({error}); make shards with 'tsdsr data shard'") from error
+    return {path: content for path, content in contents.items() if content is not None}

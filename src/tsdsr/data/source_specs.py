@@ -13,6 +13,7 @@ from types import MappingProxyType
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.files import StrPath, as_path
 from tsdsr.images.formats import FORMATS
+from tsdsr.remote_files import is_url
 
 LAYOUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -26,6 +27,7 @@ LAYOUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Dataset → folders of its high-quality images, relative to the root. The first existing one is used."""
 
 _OPTION = re.compile(r",\s*(limit|weight)=([^,]*)$")
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _COMMENT = re.compile(r"(^|\s)#.*")
 
 
@@ -64,6 +66,15 @@ def parse_source(spec: StrPath) -> SourceSpec:
     layout, path = _without_layout(rest)
     if not os.path.lexists(path):
         _refuse_unknown_option(text, path)
+    return SourceSpec(layout, as_path(path, "photographs"), *_numbers(text, values))
+
+
+def _numbers(text: str, values: Mapping[str, str]) -> tuple[int | None, float]:
+    """Return limit and weight.
+
+    Raises:
+        InvalidInputError: one is no number, or out of range.
+    """
     try:
         limit = int(values["limit"]) if "limit" in values else None
         weight = float(values.get("weight", 1))
@@ -73,7 +84,7 @@ def parse_source(spec: StrPath) -> SourceSpec:
         raise InvalidInputError(f"{text}: the limit must be at least 1, got {limit}")
     if not 0 < weight < math.inf:
         raise InvalidInputError(f"{text}: the weight must be a positive number, got {weight}")
-    return SourceSpec(layout, as_path(path, "photographs"), limit, weight)
+    return limit, weight
 
 
 def absolute_source(spec: StrPath) -> str:
@@ -83,9 +94,69 @@ def absolute_source(spec: StrPath) -> str:
         InvalidInputError: see :func:`parse_source`.
     """
     parsed = parse_source(spec)
-    limit = "" if parsed.limit is None else f",limit={parsed.limit}"
-    weight = "" if parsed.weight == 1 else f",weight={parsed.weight!r}"
-    return f"{parsed.layout}:{os.path.abspath(parsed.path)}{limit}{weight}"
+    return f"{parsed.layout}:{os.path.abspath(parsed.path)}{_options(parsed.limit, parsed.weight)}"
+
+
+def _options(limit: int | None, weight: float) -> str:
+    return ("" if limit is None else f",limit={limit}") + ("" if weight == 1 else f",weight={weight!r}")
+
+
+@dataclass(frozen=True)
+class ShardSpec:
+    """A parsed description of shards.
+
+    Attributes:
+        url (str): folder of shards, a shard, or a range of shards; not checked.
+        limit (int | None): only the first N images.
+        weight (float): sampling weight relative to other sources.
+    """
+
+    url: str
+    limit: int | None = None
+    weight: float = 1.0
+
+
+def parse_shards(spec: StrPath) -> ShardSpec:
+    """Parse ``URL[,limit=N][,weight=W]``, see :func:`tsdsr.data.shard_index.open_shards`.
+
+    Raises:
+        InvalidInputError: the URL is empty, or an option is unknown or out of range.
+    """
+    text = os.fspath(spec)
+    as_path(spec, "shards")
+    url, values = text, dict[str, str]()
+    while not os.path.lexists(url) and (match := _OPTION.search(url)):
+        values.setdefault(match[1], match[2])
+        url = url[: match.start()]
+    return ShardSpec(url, *_numbers(text, values))
+
+
+def absolute_shards(spec: StrPath) -> str:
+    """Return a description of shards that means the same in every working folder.
+
+    Raises:
+        InvalidInputError: see :func:`parse_shards`.
+    """
+    parsed = parse_shards(spec)
+    path = Path(os.path.abspath(os.path.expanduser(parsed.url))).as_posix()
+    return (parsed.url if is_url(parsed.url) else path) + _options(parsed.limit, parsed.weight)
+
+
+def expand_range(url: str) -> list[str]:
+    """Return the URLs that ``…{000..999}…`` stands for, with the leading zeros of the first number.
+
+    Raises:
+        InvalidInputError: the range runs backwards.
+    """
+    match = _RANGE.search(url)
+    if match is None:
+        return [url]
+    first, last = int(match[1]), int(match[2])
+    if last < first:
+        raise InvalidInputError(f"{url}: the range {match[0]} runs backwards")
+    width = len(match[1]) if match[1].startswith("0") else 0
+    head, tail = url[: match.start()], expand_range(url[match.end() :])
+    return [f"{head}{number:0{width}d}{rest}" for number in range(first, last + 1) for rest in tail]
 
 
 def _without_layout(text: str) -> tuple[str, str]:

@@ -8,9 +8,10 @@ import os
 import stat
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tsdsr.data.photographs import Photo, photo_name, sample_key
 from tsdsr.data.source_specs import LAYOUTS, SourceSpec, parse_source, read_list
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.files import StrPath, as_path
@@ -41,6 +42,10 @@ class Source:
             raise InvalidInputError(f"{self.name}: no images found")
         if not 0 < self.weight < math.inf:
             raise InvalidInputError(f"{self.name}: the weight must be a positive number, got {self.weight}")
+
+    def take(self, numbers: Sequence[int]) -> Source:
+        """Return a source of the images with these numbers."""
+        return replace(self, images=tuple(self.images[number] for number in numbers))
 
     @property
     def root(self) -> Path:
@@ -148,7 +153,7 @@ def _layout_folder(layout: str, root: Path) -> Path:
 
 
 def sample_keys(images: Iterable[Path], root: Path) -> dict[Path, str]:
-    """Map images to their keys: paths relative to ``root``, without suffix and dots (WebDataset splits at dots).
+    """Map images to their keys: paths relative to ``root``, see :func:`~tsdsr.data.photographs.sample_key`.
 
     Raises:
         InvalidInputError: Two images have the same key.
@@ -156,13 +161,22 @@ def sample_keys(images: Iterable[Path], root: Path) -> dict[Path, str]:
     keys: dict[Path, str] = {}
     first: dict[str, Path] = {}
     for path in images:
-        keys[path] = key = path.relative_to(root).with_suffix("").as_posix().replace(".", "_")
+        keys[path] = key = sample_key(path.relative_to(root).as_posix())
         if first.setdefault(key, path) != path:
             raise InvalidInputError(f"{first[key]} and {path} would both be called {key!r}; rename one of them")
     return keys
 
 
-def split_photos(photos: Sequence[Path], validation_share: float) -> tuple[list[Path], list[Path]]:
-    """Split into (training, validation) by a hash of the file name. Adding or removing files moves no other file."""
-    held_out = {p for p in photos if zlib.crc32(os.fsencode(p.name)) % 10_000 < validation_share * 10_000}
-    return [p for p in photos if p not in held_out], [p for p in photos if p in held_out]
+def split_photos(photos: Sequence[Photo], validation_share: float) -> tuple[list[int], list[int]]:
+    """Split into (training, validation) by a hash of the file name. Adding or removing files moves no other file.
+
+    Returns:
+        tuple: numbers of the photographs, in their order.
+    """
+    held_out = [name_hash(photo) < validation_share * 10_000 for photo in photos]
+    return [i for i, out in enumerate(held_out) if not out], [i for i, out in enumerate(held_out) if out]
+
+
+def name_hash(photo: Photo) -> int:
+    """Return a hash of a photograph's file name, from 0 to 9,999."""
+    return zlib.crc32(os.fsencode(photo_name(photo))) % 10_000

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from diffusers.models.modeling_utils import ModelMixin
 from safetensors.torch import save_file
 from torch import nn
 
-from tsdsr.data.sources import Source, split_photos
-from tsdsr.data.unreadable_files import UnreadableFiles
+from tsdsr.data.photographs import Photo, load_usable
+from tsdsr.data.shard_photos import ShardSource
+from tsdsr.data.sources import Source, name_hash, split_photos
 from tsdsr.errors import ConfigError
 from tsdsr.files import StrPath, atomic_folder, atomic_path
 from tsdsr.models.adapters import adapter_state, attach_lora, new_lora, train_adapters, use_adapter
@@ -25,10 +26,13 @@ from tsdsr.models.mini import expand_network
 from tsdsr.models.network_folders import load_part
 from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.training.config import NetworkSettings, RunConfig, StudentConfig, TeacherConfig
+from tsdsr.training.latent_cache import TrueLatents, latent_cache
 from tsdsr.training.networks import STUDENT, Parts, enable_gradient_checkpointing
 from tsdsr.training.prompts import CachedPrompts, LabelPrompts, Prompts
 from tsdsr.training.provenance import TEACHER, RunFiles, subfolder_or_self
-from tsdsr.training.samples import TrainingData
+from tsdsr.training.samples import TrainingData, crops_of
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -145,8 +149,11 @@ def make_prompts(config: RunConfig, files: RunFiles) -> Prompts:
 
 
 def split_sources(
-    sources: Sequence[Source], share: float, limit: int = 16, usable: Callable[[Path], bool] = lambda path: True
-) -> tuple[tuple[Source, ...], tuple[Path, ...]]:
+    sources: Sequence[Source | ShardSource],
+    share: float,
+    limit: int = 16,
+    usable: Callable[[Photo], bool] = lambda photo: True,
+) -> tuple[tuple[Source | ShardSource, ...], tuple[Photo, ...]]:
     """Hold out a share of the photographs, chosen by a hash of the file name.
 
     In a small folder the hash may select no file, or only unusable ones. With a share above 0 and at least two
@@ -154,7 +161,7 @@ def split_sources(
     one for training.
 
     Args:
-        sources (sequence of Source): all photographs.
+        sources (sequence of Source | ShardSource): all photographs.
         share (float): share of each source to hold out.
         limit (int): maximum number of validation photographs, spread evenly over those held out.
         usable (callable): whether a photograph can be validated on; asked for few.
@@ -162,38 +169,64 @@ def split_sources(
     Returns:
         tuple: training sources and validation photographs.
     """
-    training: list[list[Path]] = []
-    held_out: list[Path] = []
+    training: list[list[int]] = []
+    held_out: list[tuple[Source | ShardSource, int]] = []
     for source in sources:
-        train, validation = split_photos(list(source.images), share)
+        train, validation = split_photos(source.images, share)
         if not train:
             train, validation = validation[:1], validation[1:]
         training.append(train)
-        held_out += validation
+        held_out += [(source, number) for number in validation]
     step = max(1, -(-len(held_out) // limit))
-    chosen = [path for path in held_out[::step] if usable(path)]
+    chosen = [photo for source, number in held_out[::step] if usable(photo := source.images[number])]
     if share > 0 and not chosen:
-        largest = max(training, key=len)
-        by_hash = sorted(largest, key=lambda path: zlib.crc32(os.fsencode(path.name)) % 10_000)
-        chosen = list(islice(filter(usable, by_hash), 1)) if len(largest) > 1 else []
-        largest[:] = [path for path in largest if path not in chosen]
+        largest = max(range(len(sources)), key=lambda i: len(training[i]))
+        numbers, images = training[largest], sources[largest].images
+        by_hash = sorted(numbers, key=lambda number: name_hash(images[number])) if len(numbers) > 1 else []
+        found = list(islice((number for number in by_hash if usable(images[number])), 1))
+        training[largest] = [number for number in numbers if number not in found]
+        chosen = [images[number] for number in found]
     kept = zip(sources, training, strict=True)
-    return tuple(Source(source.name, tuple(train), source.weight) for source, train in kept), tuple(chosen)
+    return tuple(source.take(numbers) for source, numbers in kept), tuple(chosen)
 
 
-def training_data(sources: Sequence[Source], config: RunConfig, prompts: dict[Path, str]) -> TrainingData:
+def training_data(
+    sources: Sequence[Source | ShardSource],
+    config: RunConfig,
+    prompts: Mapping[Path, str],
+    latents: TrueLatents | None = None,
+) -> TrainingData:
     """Split photographs into training and validation data as configured.
 
     Photographs to validate on are read here: one that cannot be read, or is smaller than ``validation_crop``, is left
     out with a message in the log.
     """
-    health = UnreadableFiles([path for source in sources for path in source.images], 1.0, "left out of validation")
 
-    def usable(path: Path) -> bool:
-        return health.read(path, config.validation_crop) is not None
+    def usable(photo: Photo) -> bool:
+        loaded, reason = load_usable(photo, config.validation_crop)
+        if loaded is None:
+            logger.warning("left out of validation: %s", reason)
+        return loaded is not None
 
     train, validation = split_sources(sources, config.validation_share, usable=usable)
-    return TrainingData(train, validation, prompts)
+    return TrainingData(train, validation, prompts, latents or TrueLatents())
+
+
+def open_latents(config: RunConfig, files: RunFiles, dtype: torch.dtype) -> TrueLatents:
+    """Return the latents of the truth: cached ones if crops are fixed and the run's cache has any.
+
+    Args:
+        config (RunConfig): says how crops are cut.
+        files (RunFiles): names cache and base model.
+        dtype (torch.dtype): autocast precision of the run.
+
+    Raises:
+        DatasetError: the latents are those of another model, other crops or another precision.
+    """
+    crops = crops_of(config)
+    if not crops.fixed or files.cache is None or files.base is None or not (files.cache / "latents").is_dir():
+        return TrueLatents()
+    return TrueLatents(latent_cache(files.cache, get_spec(config.networks.model), files.base, crops, dtype))
 
 
 def write_student_lora(denoiser: nn.Module, vae: nn.Module, spec: ModelSpec, prompts: Prompts, folder: Path) -> None:

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from tsdsr.errors import FileWriteError, OutOfMemoryError, TrainingError, TSDSRError
 from tsdsr.files import atomic_path
 from tsdsr.out_of_memory import is_out_of_memory, without_frames
-from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig
+from tsdsr.training.config import RunConfig
 from tsdsr.training.optim import RoleOptimizer
-from tsdsr.training.samples import TrainingSample
+from tsdsr.training.samples import TrainingSample, crops_of
 from tsdsr.wording import first_line
 
 
@@ -45,8 +45,8 @@ def failures_explained(
         if is_out_of_memory(error):
             phase = config.phases[config.find(step())[0]]
             message = (
-                f"step {step()}: out of memory with batch_size={phase.batch_size} and crops of {_crop(config)} pixels; "
-                f"{kept()}; {_relief(config, processes)}"
+                f"step {step()}: out of memory with batch_size={phase.batch_size} and crops of "
+                f"{crops_of(config).size} pixels; {kept()}; {_relief(config, processes)}"
             )
             raise OutOfMemoryError(message) from without_frames(error)
         if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
@@ -55,13 +55,6 @@ def failures_explained(
                 f"fewer --workers, or with more shared memory (in a container --shm-size)"
             ) from error
         raise
-
-
-def _crop(config: RunConfig) -> int:
-    if isinstance(config, StudentConfig):
-        return config.pairs.crops.size
-    assert isinstance(config, TeacherConfig)
-    return config.crops.size
 
 
 def _relief(config: RunConfig, processes: int) -> str:

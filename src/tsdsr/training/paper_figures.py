@@ -85,7 +85,7 @@ def measure(
     with trainer.averaged():
         for number, (x_lq, x_hq) in enumerate(pairs):
             noise = torch.Generator().manual_seed(trainer.config.seed * 1_000_003 + number)
-            text = trainer.data.prompts.get(photos[number], "")
+            text = trainer.data.prompt(photos[number])
             for time, values in _measure_one(trainer, x_lq, x_hq, text, times, noise):
                 found[time].append(values)
             if on_image is not None:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tsdsr.data.photographs import Photo, ShardPhoto
+from tsdsr.data.shard_photos import ShardSource
+from tsdsr.data.sources import Source
 from tsdsr.errors import TrainingError
 from tsdsr.hashing import fingerprint_file, fingerprint_folder, hash_text
 from tsdsr.models.zoo import get_spec
@@ -54,6 +57,7 @@ class RunFiles:
         cache (Path | None): text embeddings made by ``tsdsr data cache``.
         prompts (Path | None): folder of text files, one per photograph.
         photos (tuple of str): photographs, as :func:`tsdsr.data.sources.open_source` takes them.
+        shards (tuple of str): photographs in shards, as :func:`tsdsr.data.shard_index.open_shards` takes them.
     """
 
     base: Path | None = None
@@ -62,17 +66,18 @@ class RunFiles:
     cache: Path | None = None
     prompts: Path | None = None
     photos: tuple[str, ...] = ()
+    shards: tuple[str, ...] = ()
 
     def to_plain(self) -> dict[str, str | list[str]]:
         """Return the given paths as strings; folders become absolute."""
         folders = {k: os.path.abspath(v) for k, v in vars(self).items() if isinstance(v, Path)}
-        return {**folders, "photos": list(self.photos)}
+        return {**folders, "photos": list(self.photos), "shards": list(self.shards)}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, str | Sequence[str]]) -> RunFiles:
         """Create from the output of :meth:`to_plain`."""
         folders = {k: Path(v) for k, v in plain.items() if isinstance(v, str)}
-        return cls(photos=tuple(plain["photos"]), **folders)
+        return cls(photos=tuple(plain["photos"]), shards=tuple(plain.get("shards", ())), **folders)
 
 
 def subfolder_or_self(folder: Path, name: str) -> Path:
@@ -107,25 +112,33 @@ def photographs_fingerprint(data: TrainingData) -> str:
     """Return number, bytes and a hash of the photographs: names, sizes, both ends of each file, prompts and weights.
 
     Names are relative to the common folder of a source's images, so moving the folder does not change the result.
+    Shards are not read: their index stands for them.
     """
     digest = hashlib.sha256()
     count = total = 0
-    lists = [(s.images, s.root, s.weight) for s in data.sources]
     with ThreadPoolExecutor(8) as pool:
-        for images, root, weight in (*lists, (data.validation, None, 0.0)):
-            digest.update(f"{weight:g}\n".encode())
-            for path, (size, content) in zip(images, pool.map(_size_and_content, images), strict=True):
-                name = path.relative_to(root).as_posix() if root else path.name
+        for source in (*data.sources, None):
+            digest.update(f"{source.weight if source else 0.0:g}\n".encode())
+            if isinstance(source, ShardSource):
+                digest.update(source.images.fingerprint().encode() + b"\n")
+                count, total = count + len(source.images), total + source.images.total_bytes
+                continue
+            images, root = (source.images, source.root) if isinstance(source, Source) else (data.validation, None)
+            for photo, (size, content) in zip(images, pool.map(_size_and_content, images), strict=True):
+                name = photo.relative_to(root).as_posix() if root and isinstance(photo, Path) else photo.name
                 digest.update(os.fsencode(name))
-                digest.update(f" {size} {content} ".encode() + hash_text(data.prompts.get(path, "")).encode() + b"\n")
+                text = "" if isinstance(photo, ShardPhoto) else data.prompt(photo)
+                digest.update(f" {size} {content} ".encode() + hash_text(text).encode() + b"\n")
                 count, total = count + 1, total + size
     return f"{count} files, {total} bytes, {digest.hexdigest()[:16]}"
 
 
-def _size_and_content(path: Path) -> tuple[int, str]:
+def _size_and_content(photo: Photo) -> tuple[int, str]:
     """Return a photograph's size and fingerprint; zero and nothing if it cannot be read, as training leaves it out."""
+    if isinstance(photo, ShardPhoto):
+        return photo.size, f"{photo.offset}"
     try:
-        return path.stat().st_size, fingerprint_file(path)
+        return photo.stat().st_size, fingerprint_file(photo)
     except OSError:
         return 0, ""
 

@@ -7,14 +7,15 @@ pipeline, because a student is stored as one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tsdsr.data.captions import read_prompts
-from tsdsr.data.sources import Source, open_source
+from tsdsr.data.shard_index import SHARD_INDEX, open_shards
+from tsdsr.data.sources import open_source
 from tsdsr.devices import choose_device, choose_dtype
 from tsdsr.errors import ConfigError, DatasetError, InvalidInputError, TrainingError
 from tsdsr.files import StrPath, as_path, require_writable_folder
@@ -27,6 +28,7 @@ from tsdsr.training.build import (
     load_parts,
     load_teacher,
     make_prompts,
+    open_latents,
     store_teacher,
     training_data,
     write_student_lora,
@@ -47,9 +49,10 @@ from tsdsr.wording import counted
 
 def train_student(
     config: StudentConfig,
-    photos: StrPath | Sequence[StrPath],
+    photos: StrPath | Sequence[StrPath] | None,
     output: StrPath,
     *,
+    shards: StrPath | Sequence[StrPath] = (),
     teacher: StrPath | None = None,
     init: StrPath | None = None,
     base: StrPath | None = None,
@@ -65,8 +68,11 @@ def train_student(
 
     Args:
         config (StudentConfig): a recipe of :mod:`tsdsr.recipes`, or your own.
-        photos: folders, lists or descriptions as :func:`tsdsr.data.sources.open_source` takes them, one or several.
+        photos: folders, lists or descriptions as :func:`tsdsr.data.sources.open_source` takes them, one or several;
+            None if all photographs are in shards.
         output: run folder, for checkpoints, log, validation images and the result.
+        shards: photographs in WebDataset shards, as :func:`tsdsr.data.shard_index.open_shards` takes them, one or
+            several.
         teacher: output of :func:`train_teacher`; required by recipes with target score distillation on `mini`.
         init: initial weights of the student: a pipeline folder for `mini`, a folder of LoRA files otherwise. By default
             the teacher's weights, else the base model's or random ones.
@@ -91,7 +97,7 @@ def train_student(
         TrainingError: the folder contains another run, or too many consecutive steps fail.
         KeyboardInterrupt: Ctrl-C; a checkpoint was saved.
     """
-    files = as_run_files(photos, teacher, init, base, cache, prompts)
+    files = as_run_files(photos, teacher, init, base, cache, prompts, shards)
     check_options(tracker, workers, until)
     folder = check_start(config, StudentConfig, files, output)
     networks_without_storage(config)
@@ -106,9 +112,10 @@ def train_student(
 
 def train_teacher(
     config: TeacherConfig,
-    photos: StrPath | Sequence[StrPath],
+    photos: StrPath | Sequence[StrPath] | None,
     output: StrPath,
     *,
+    shards: StrPath | Sequence[StrPath] = (),
     init: StrPath | None = None,
     base: StrPath | None = None,
     cache: StrPath | None = None,
@@ -124,7 +131,7 @@ def train_teacher(
     Args:
         config (TeacherConfig): a recipe of :mod:`tsdsr.recipes`, or your own.
         init: a teacher to continue from: folder or LoRA file.
-        photos, output, base, cache, prompts, device, dtype, workers, until, tracker: as for :func:`train_student`.
+        photos, output, shards, base, cache, prompts, device, dtype, workers, until, tracker: see :func:`train_student`.
 
     Returns:
         Path: a folder or a LoRA file, for ``teacher`` of :func:`train_student`.
@@ -133,7 +140,7 @@ def train_teacher(
         ConfigError, DatasetError, InvalidInputError, ModelError, TrainingError, KeyboardInterrupt: see
             :func:`train_student`.
     """
-    files = as_run_files(photos, init, None, base, cache, prompts)
+    files = as_run_files(photos, init, None, base, cache, prompts, shards)
     check_options(tracker, workers, until)
     target = check_start(config, TeacherConfig, files, output)
     networks_without_storage(config)
@@ -154,6 +161,7 @@ def measure_figures(
     output: StrPath,
     *,
     photos: StrPath | Sequence[StrPath] | None = None,
+    shards: StrPath | Sequence[StrPath] = (),
     teacher: StrPath | None = None,
     init: StrPath | None = None,
     base: StrPath | None = None,
@@ -171,7 +179,7 @@ def measure_figures(
     Args:
         run: folder of the student's run, finished or not.
         output: folder of the figures.
-        photos, teacher, init, base, cache, prompts: new paths, if these have been moved.
+        photos, shards, teacher, init, base, cache, prompts: new paths, if these have been moved.
         images (int | None): number of held-out photographs to use; None uses all.
         device: device to compute on.
         on_image (callable | None): called with the number of finished images.
@@ -198,7 +206,7 @@ def measure_figures(
     if not isinstance(config, StudentConfig):
         raise ConfigError(f"{run}: is a teacher's run; figures 3 and 5 are of a student's")
     recorded = vars(RunFiles.from_plain(facts["files"]))
-    given = vars(as_run_files(() if photos is None else photos, teacher, init, base, cache, prompts))
+    given = vars(as_run_files(photos, teacher, init, base, cache, prompts, shards))
     files = RunFiles(**{name: given[name] or recorded[name] for name in recorded})
     with _moved_files_explained(folder):
         check_files(config, files)
@@ -251,19 +259,20 @@ def _trainer_arguments(
     """Return the arguments of both trainers besides networks."""
     sources = [open_source(photos) for photos in files.photos]
     where = choose_device(device)
+    accelerator = make_accelerator(output, where.type, tracker)
+    with accelerator.main_process_first() if files.shards else nullcontext():  # one process reads the headers for all
+        packed = [open_shards(shards, output / SHARD_INDEX) for shards in files.shards]
+    texts = {} if files.prompts is None else read_prompts(sources, files.prompts)
+    precision = resolve_precision(dtype, where, config, output)
     return {
-        "data": training_data(sources, config, _texts(sources, files.prompts)),
+        "data": training_data([*sources, *packed], config, texts, open_latents(config, files, precision)),
         "output": output,
         "prompts": make_prompts(config, files),
-        "accelerator": make_accelerator(output, where.type, tracker),
-        "dtype": resolve_precision(dtype, where, config, output),
+        "accelerator": accelerator,
+        "dtype": precision,
         "workers": workers,
         "files": files,
     }
-
-
-def _texts(sources: Sequence[Source], prompts: Path | None) -> dict[Path, str]:
-    return {} if prompts is None else read_prompts(sources, prompts)
 
 
 def resolve_precision(dtype: str, device: torch.device, config: RunConfig, output: Path) -> torch.dtype:
@@ -275,14 +284,17 @@ def resolve_precision(dtype: str, device: torch.device, config: RunConfig, outpu
         config (RunConfig): determines it if the base weights are in 16 bits.
         output (Path): run folder.
     """
-    if dtype != "auto":
-        return choose_dtype(dtype, device)
-    facts = load_checkpoint_facts(output)
+    facts = load_checkpoint_facts(output) if dtype == "auto" else None
     if facts is not None and "made_from" in facts:
         return choose_dtype(facts["made_from"]["precision"], device)
-    if config.networks.base_precision != "fp32":
+    return precision_of_new_run(dtype, device, config)
+
+
+def precision_of_new_run(dtype: str, device: torch.device, config: RunConfig) -> torch.dtype:
+    """Resolve the autocast precision of a run that has not begun; arguments as :func:`resolve_precision`."""
+    if dtype == "auto" and config.networks.base_precision != "fp32":
         return DTYPES[config.networks.base_precision]
-    return choose_dtype("auto", device)
+    return choose_dtype(dtype, device)
 
 
 def _require_finite(network: torch.nn.Module, folder: Path, dtype: torch.dtype) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from tsdsr.data.source_specs import absolute_source
+from tsdsr.data.source_specs import absolute_shards, absolute_source
 from tsdsr.errors import ConfigError, MissingDependencyError, install_extra
 from tsdsr.files import StrPath, as_path, require_writable_folder
 from tsdsr.models.zoo import ModelSpec, get_spec
@@ -23,24 +23,30 @@ _PACKAGES = {"lpips": ("lpips", "train"), "dists": ("pyiqa", "eval"), "vgg": ("t
 
 
 def as_run_files(
-    photos: StrPath | Sequence[StrPath],
+    photos: StrPath | Sequence[StrPath] | None,
     teacher: StrPath | None = None,
     student: StrPath | None = None,
     base: StrPath | None = None,
     cache: StrPath | None = None,
     prompts: StrPath | None = None,
+    shards: StrPath | Sequence[StrPath] = (),
 ) -> RunFiles:
     """Return the paths of a run as they were given to a public function.
 
     Raises:
         InvalidInputError: one is empty or no path.
     """
-    several = photos if isinstance(photos, list | tuple) else [photos]
+    photos = () if photos is None else photos
+    sources, packed = (several if isinstance(several, list | tuple) else [several] for several in (photos, shards))
     folders = {"base": base, "teacher": teacher, "init": student, "cache": cache, "prompts": prompts}
     paths = {name: as_path(folder, f"--{name}") for name, folder in folders.items() if folder is not None}
     if "init" in paths:
         paths["student"] = paths.pop("init")
-    return RunFiles(photos=tuple(absolute_source(as_path(photo, "--photos")) for photo in several), **paths)
+    return RunFiles(
+        photos=tuple(absolute_source(as_path(source, "--photos")) for source in sources),
+        shards=tuple(map(absolute_shards, packed)),
+        **paths,
+    )
 
 
 def check_start(config: RunConfig, kind: type[RunConfig], files: RunFiles, output: StrPath) -> Path:
@@ -67,8 +73,8 @@ def check_start(config: RunConfig, kind: type[RunConfig], files: RunFiles, outpu
     facts = load_checkpoint_facts(folder)
     if facts is not None:
         require_same_settings(folder, facts, config.to_json())
-    if not files.photos:
-        raise ConfigError("no photographs were given")
+    if not (files.photos or files.shards):
+        raise ConfigError("no photographs were given: name them with --photos or --shards")
     check_files(config, files)
     return folder
 
@@ -131,6 +137,8 @@ def check_files(config: RunConfig, files: RunFiles) -> None:
                 raise ConfigError(
                     f"--{name} has no effect: {spec.name} has no base model and takes no text; leave it out"
                 )
+    if files.prompts is not None and files.shards and not files.photos:
+        raise ConfigError("--prompts has no effect: shards hold the texts of their photographs; leave it out")
     for name, path in (("cache", files.cache), ("prompts", files.prompts)):
         if path is not None and not path.is_dir():
             raise ConfigError(f"--{name} {path}: no such folder")

@@ -22,7 +22,6 @@ from tsdsr.diffusion.losses import (
 )
 from tsdsr.diffusion.trajectory import paired_walk, walk_positions
 from tsdsr.models.conditioning import Conditioning
-from tsdsr.models.latents import encode_images
 from tsdsr.models.zoo import get_spec
 from tsdsr.training.adversarial import Adversary, discriminator_loss, with_gradient
 from tsdsr.training.adversary_choice import make_adversary
@@ -163,7 +162,7 @@ class StudentTrainer(Engine):
         with autocast(self.device, self.dtype):
             z_hat, x_hat = self.student(batch.x_lq, self._student_prompt(items, prompt, phase, progress))
         with torch.no_grad(), autocast(self.device, self.dtype):
-            z_hq = encode_images(self.vae, batch.x_hq)
+            z_hq = self.data.latents.of(self.vae, batch.x_hq, batch.key)
         x_hat, z_hat = x_hat.float(), z_hat.float()
         x_hq = unsharp_mask(batch.x_hq, phase.sharpen_truth) if phase.sharpen_truth else batch.x_hq
         with autocast(self.device, self.dtype):
@@ -306,9 +305,7 @@ class StudentTrainer(Engine):
         return mix(fixed, prompt, chosen)
 
     def dataset(self, length: int) -> Dataset[TrainingSample]:
-        return PairSamples(
-            self.data.sources, length, self.config.pairs, self.config.seed, self.data.prompts, self.data.health
-        )
+        return PairSamples(self.data, length, self.config.pairs, self.config.seed)
 
     # Monitoring and validation
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from tsdsr.data.datasets import CropDataset
-from tsdsr.data.sources import Source
+from tsdsr.data.photographs import OnePhoto, Photo
 from tsdsr.diffusion.losses import fake_loss
 from tsdsr.models.denoiser import as_denoiser
 from tsdsr.models.latents import decode_latents, encode_images
@@ -89,7 +89,7 @@ class TeacherTrainer(Engine):
         total = torch.zeros((), device=self.device)
         for i, batch in enumerate(batches):
             with torch.no_grad(), autocast(self.device, self.dtype):
-                z_hq = encode_images(self.vae, batch.x_hq)
+                z_hq = self.data.latents.of(self.vae, batch.x_hq, batch.key)
             items = batch.item.tolist()
             with self.accumulating(self.teacher, i + 1 == len(batches)):
                 loss = self._loss(z_hq, items, batch.prompt)
@@ -111,9 +111,7 @@ class TeacherTrainer(Engine):
         return fake_loss(self.process, prediction, z_hq, noise, t)
 
     def dataset(self, length: int) -> Dataset[TrainingSample]:
-        return CropSamples(
-            self.data.sources, length, self.config.crops, self.config.seed, self.data.prompts, self.data.health
-        )
+        return CropSamples(self.data, length, self.config.crops, self.config.seed)
 
     def _times(self, u: Tensor) -> Tensor:
         """Map uniform numbers in [0, 1) to times from the scheduler's list, by the configured density."""
@@ -143,11 +141,11 @@ class TeacherTrainer(Engine):
         figures = {f"loss_{t:04d}": sum(v) / len(v) for t, v in losses.items()}
         return figures | {"loss": sum(figures.values()) / len(figures)}
 
-    def _validate_one(self, photo: Path, index: int, losses: dict[int, list[float]]) -> Tensor:
-        crops = dataclasses.replace(self.config.crops, size=self.config.validation_crop)
-        dataset = CropDataset([Source("validation", (photo,))], 1, crops, seed=1_000_003 + index)
+    def _validate_one(self, photo: Photo, index: int, losses: dict[int, list[float]]) -> Tensor:
+        crops = dataclasses.replace(self.config.crops, size=self.config.validation_crop, fixed=0)
+        dataset = CropDataset([OnePhoto(photo)], 1, crops, seed=1_000_003 + index)
         x_hq = dataset[0][None].to(self.device)
-        prompt = self.on_device(self.prompts.of([self.data.prompts.get(photo, "")]))
+        prompt = self.on_device(self.prompts.of([self.data.prompt(photo)]))
         with autocast(self.device, self.dtype):
             z_hq = encode_images(self.vae, x_hq)
         noise = SampleRNG(self.config.seed, _NOISE, [10**9 + index]).normal(z_hq.shape[1:], z_hq)

@@ -12,24 +12,24 @@ from PIL import Image
 from torch import Tensor
 
 from tsdsr.data.datasets import PairDataset, PairSettings
-from tsdsr.data.sources import Source
+from tsdsr.data.photographs import OnePhoto, Photo
 from tsdsr.files import atomic_path
 from tsdsr.pixels import to_uint8
 from tsdsr.training.monitors import grid_excess
 
 
-def validation_pairs(photos: Sequence[Path], settings: PairSettings, edge: int) -> Iterator[tuple[Tensor, Tensor]]:
+def validation_pairs(photos: Sequence[Photo], settings: PairSettings, edge: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield ``(x_lq, x_hq)``, each (1, 3, edge, edge) in [0, 1]: one fixed crop per photograph, at the main scale.
 
     Args:
-        photos (sequence of Path): held-out photographs.
+        photos (sequence of Photo): held-out photographs.
         settings (PairSettings): training settings, for the degradation.
         edge (int): edge of the crops in pixels.
     """
-    crops = dataclasses.replace(settings.crops, size=edge, shrink_prob=0.0)
+    crops = dataclasses.replace(settings.crops, size=edge, shrink_prob=0.0, fixed=0)
     fixed = dataclasses.replace(settings, crops=crops, other_scale_prob=0.0)
     for index, photo in enumerate(photos):
-        x_lq, x_hq = PairDataset([Source("validation", (photo,))], 1, fixed, seed=1_000_003 + index)[0]
+        x_lq, x_hq = PairDataset([OnePhoto(photo)], 1, fixed, seed=1_000_003 + index)[0]
         yield x_lq[None], x_hq[None]
 
 
