@@ -259,6 +259,7 @@ def test_functions_for_users_take_strings_as_paths() -> None:
         "data.sources": ("list_photos", "open_source"),
         "data.source_specs": ("parse_source", "read_list"),
         "data.shards": ("write_shards",),
+        "data.shard_index": ("open_shards", "check_shards"),
         "data.testset": ("write_test_set", "read_manifest"),
         "evaluation.compare": ("compare",),
         "evaluation.html_report": ("write_report",),
@@ -272,7 +273,8 @@ def test_functions_for_users_take_strings_as_paths() -> None:
         "study.create": ("create_study",),
         "study.server": ("serve",),
         "study.votes": ("read_votes",),
-        "training.encoder_cache": ("cache_prompts", "cache_latents"),
+        "training.encoder_cache": ("cache_prompts",),
+        "training.latent_cache": ("cache_latents",),
         "training.run": ("train_student", "train_teacher", "measure_figures"),
     }
     only_paths = []

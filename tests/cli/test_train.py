@@ -77,7 +77,7 @@ def test_sd3_from_base_to_released_layout_and_pipeline(photo_folder: Path, tmp_p
     FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(base / "scheduler")
     write_sd3_text(base)
     cache = tmp_path / "cache"
-    ok("data", "cache", photo_folder, "-o", cache, "--base", base, "--no-latents", "--device", "cpu")
+    ok("data", "cache", photo_folder, "-o", cache, "--base", base, "--device", "cpu")
     settings = [
         "--set", "networks.lora_rank=2", "--set", "networks.base_precision=fp32", "--set", "validation_share=0.3",
         "--base", base, "--cache", cache, "--photos", photo_folder, *SMALL,

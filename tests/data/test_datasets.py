@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from tests.images.unusual import SIZE, UNUSUAL, write_float, write_unusual
 from tsdsr.data.camera import CameraDegradation
-from tsdsr.data.datasets import CropDataset, CropSettings, PairDataset, PairSettings, PhotoCache
+from tsdsr.data.datasets import CropDataset, CropSettings, PairDataset, PairSettings
+from tsdsr.data.photographs import PhotoCache
 from tsdsr.data.degradation_presets import PRESETS
 from tsdsr.data.sources import Source, list_photos
 from tsdsr.errors import ConfigError, DatasetError, ImageReadError
@@ -178,11 +179,11 @@ def test_too_many_broken_files_are_an_error_in_a_worker_too(photo_folder: Path) 
 def test_the_cache_stays_within_its_budget(photo_folder: Path) -> None:
     photos = list_photos(photo_folder)
     cache = PhotoCache(max_bytes=1_000_000)
-    first = [cache.read(p) for p in photos]
+    first = [cache.load(p).pixels for p in photos]
     assert cache._bytes <= max(1_000_000, first[-1].nbytes)
-    assert all(np.array_equal(cache.read(p), pixels) for p, pixels in zip(photos, first, strict=True))
+    assert all(np.array_equal(cache.load(p).pixels, pixels) for p, pixels in zip(photos, first, strict=True))
     with pytest.raises(ImageReadError):
-        cache.read(photo_folder / "missing.png")
+        cache.load(photo_folder / "missing.png")
 
 
 def test_impossible_settings_are_refused() -> None:

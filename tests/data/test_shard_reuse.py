@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tsdsr.data.shard_stream import ShardCrops, ShardStream
 
 from tests.data.prompted_photos import write_prompted_photos
-from tsdsr.data.datasets import CropSettings
+from tsdsr.data.photographs import ShardPhoto
+from tsdsr.data.shard_index import open_shards
 from tsdsr.data.shards import write_shards
 from tsdsr.data.sources import list_photos
 from tsdsr.errors import DatasetError, FileWriteError, InvalidInputError
@@ -30,6 +30,10 @@ def photos(tmp_path: Path) -> Path:
 def pack(photos: Path, out: Path, prompts: bool = True, count: int = COUNT, overwrite: bool = False) -> None:
     texts = photos / "prompts" if prompts else None
     list(write_shards(list_photos(photos)[:count], out, photos, 4, texts, 1, overwrite))
+
+
+def opened(out: Path) -> list[ShardPhoto]:
+    return list(open_shards(out, out.with_name("scanned")).images)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -69,22 +73,27 @@ def test_an_index_of_another_set_is_noticed(photos: Path, tmp_path: Path) -> Non
     index = json.loads((out / "index.json").read_text())
     index["shards"][0]["keys"] = "0" * 16
     (out / "index.json").write_text(json.dumps(index))
-    with pytest.raises(DatasetError, match=r"000000\.tar: holds other samples than the index says"):
-        list(ShardStream(str(out), epochs=1))
     check_refused_then_replaced(photos, out)
 
 
-def test_an_index_without_hashes_is_still_read(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("hashes", [True, False])
+def test_an_index_of_an_older_version_is_still_read(photos: Path, tmp_path: Path, hashes: bool) -> None:
     out = tmp_path / "out"
     pack(photos, out)
+    new, now = opened(out), content(out)
     index = json.loads((out / "index.json").read_text())
-    for entry in index["shards"]:
+    old = [{name: entry[name] for name in ("name", "samples", "keys")} for entry in index["shards"]]
+    for entry in old if not hashes else ():
         del entry["keys"]
-    (out / "index.json").write_text(json.dumps(index))
-    assert len(list(ShardStream(str(out), epochs=1))) == COUNT
-    stamps = {path: path.stat().st_mtime_ns for path in out.glob("*.tar")}
+    (out / "index.json").write_text(json.dumps({"format": 1, "shards": old}))
+    assert opened(out) == new
     pack(photos, out)
-    assert stamps == {path: path.stat().st_mtime_ns for path in out.glob("*.tar")}
+    assert content(out) == now
+    if hashes:
+        (out / "index.json").write_text(json.dumps({"format": 1, "shards": [{**old[0], "keys": "0" * 16}, *old[1:]]}))
+        shutil.rmtree(tmp_path / "scanned")
+        with pytest.raises(DatasetError, match=r"000000\.tar: holds other samples than the index says"):
+            opened(out)
 
 
 def test_a_file_of_someone_else_is_not_removed(photos: Path, tmp_path: Path) -> None:
@@ -105,7 +114,7 @@ def test_prompts_are_checked_before_shards_are_written(photos: Path, tmp_path: P
     failures: list[str] = []
     list(write_shards(images, tmp_path / "out", photos, 6, photos / "prompts", on_failure=failures.append))
     assert [message.split(": ")[1] for message in failures] == ["is not UTF-8 text; save it in UTF-8"]
-    assert len(ShardStream(str(tmp_path / "out"))) == COUNT - 1
+    assert len(opened(tmp_path / "out")) == COUNT - 1
 
 
 def test_names_that_are_not_unicode_survive(photos: Path, tmp_path: Path) -> None:
@@ -114,8 +123,8 @@ def test_names_that_are_not_unicode_survive(photos: Path, tmp_path: Path) -> Non
     (tmp_path / "in" / f"{name}.png").write_bytes((photos / "001.png").read_bytes())
     for _ in range(2):
         list(write_shards(list_photos(tmp_path / "in"), tmp_path / "out", tmp_path / "in"))
-    stream = ShardStream(str(tmp_path / "out"), epochs=1)
-    assert [item["key"] for item in ShardCrops(stream, CropSettings(size=32))] == [name]
+    (packed,) = opened(tmp_path / "out")
+    assert (packed.name, packed.read()[0]) == (f"{name}.png", (photos / "001.png").read_bytes())
 
 
 def test_a_full_disk_names_the_shard(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

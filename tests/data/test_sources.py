@@ -180,9 +180,9 @@ def test_wrong_options_are_refused(photo_folder: Path, option: str) -> None:
 def test_the_split_is_stable_and_complete() -> None:
     photos = [Path(f"{i:05d}.jpg") for i in range(1000)]
     train, held_out = split_photos(photos, 0.1)
-    assert sorted(train + held_out) == photos
+    assert sorted(train + held_out) == list(range(1000))
     assert 60 < len(held_out) < 140
-    assert split_photos(photos[:500], 0.1)[1] == [p for p in held_out if p in set(photos[:500])]
+    assert split_photos(photos[:500], 0.1)[1] == [number for number in held_out if number < 500]
 
 
 def test_empty_sources_are_refused() -> None:

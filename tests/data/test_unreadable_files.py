@@ -11,29 +11,27 @@ from tsdsr.data.unreadable_files import UnreadableFiles
 from tsdsr.errors import DatasetError
 
 
-def test_bad_files_are_reported_once_and_too_many_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    files = [tmp_path / f"{i}.png" for i in range(40)]
-    health = UnreadableFiles(files, limit=0.05)
+def test_bad_files_are_reported_once_and_too_many_stop(caplog: pytest.LogCaptureFixture) -> None:
+    health = UnreadableFiles(40, limit=0.05)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            health.report(files[3], "3.png: broken")
-        health.report(files[5], "5.png: broken")
+            health.report(3, "3.png: broken")
+        health.report(5, "5.png: broken")
     assert len(caplog.records) == health.count == 2
-    assert health.is_bad(files[3])
-    assert not health.is_bad(files[4])
-    health.report(files[6], "6.png: broken")
+    assert health.is_bad(3)
+    assert not health.is_bad(4)
+    health.report(6, "6.png: broken")
     with pytest.raises(DatasetError, match="4 of 40 images cannot be used"):
-        health.report(files[7], "7.png: broken")
+        health.report(7, "7.png: broken")
 
 
 @pytest.mark.parametrize(("count", "accepted"), [(1, 0), (2, 1), (5, 2), (14, 3), (60, 3), (200, 10)])
-def test_a_few_bad_files_stop_no_small_dataset(tmp_path: Path, count: int, accepted: int) -> None:
-    files = [tmp_path / f"{i}.png" for i in range(count)]
-    health = UnreadableFiles(files)
-    for path in files[:accepted]:
-        health.report(path, "broken")
+def test_a_few_bad_files_stop_no_small_dataset(count: int, accepted: int) -> None:
+    health = UnreadableFiles(count)
+    for number in range(accepted):
+        health.report(number, "broken")
     with pytest.raises(DatasetError, match="cannot be used"):
-        health.report(files[accepted], "broken")
+        health.report(accepted, "broken")
 
 
 def test_drawing_ends_when_no_good_file_is_left(tmp_path: Path) -> None:
@@ -44,4 +42,4 @@ def test_drawing_ends_when_no_good_file_is_left(tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match="1 of 1 image cannot be used"):
             dataset[0]
     with pytest.raises(DatasetError, match="1 of 1 image cannot be used"):
-        dataset.health.read(source.images[0], 32)
+        dataset.health.load(0, source.images[0], 32)

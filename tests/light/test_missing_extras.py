@@ -60,7 +60,7 @@ def test_a_command_names_its_extra(arguments: str, message: str, photos: Path) -
         ("data degrade photos -o new --seed -1", "the seed must lie between"),
         ("data degrade photos -o new --crop 130", "a crop of 130 is not a multiple of the scale 4"),
         ("data caption nowhere -o new --model a/b", "nowhere: no such folder"),
-        ("data cache photos -o new --base b --no-text --no-latents", "leave nothing to cache"),
+        ("data cache photos -o new --base b --no-text", "--no-text leaves nothing to cache"),
         ("train student --photos nowhere -o new", "nowhere: no such folder or file of photographs"),
         ("train teacher --photos photos -o photos/a.png", "a.png"),
         ("export -o photos", "photos: exists"),

@@ -67,7 +67,7 @@ def test_settings_of_the_other_kind_are_refused(tmp_path: Path) -> None:
         ({"output": ""}, "is empty"),
         ({"output": None}, "takes a path, got NoneType"),
         ({"photos": ""}, "--photos: is empty"),
-        ({"photos": None}, "--photos: takes a path, got NoneType"),
+        ({"photos": None}, "no photographs were given: name them with --photos or --shards"),
         ({"photos": [b"x"]}, "--photos: takes a path, got bytes"),
         ({"photos": []}, "no photographs were given"),
         ({"init": ""}, "--init: is empty"),
