@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tsdsr.data.shard_index import open_shards
 
 from tests.cli.command import run
 from tests.conftest import tiny_vae
 from tests.models.text_models import write_blip, write_sd3_text
+from tsdsr.data.shard_index import open_shards
 from tsdsr.data.sources import list_photos
 
 
@@ -115,7 +115,7 @@ def test_from_photographs_to_shards_with_prompts(photo_folder: Path, tmp_path: P
     again = ["data", "shard", photo_folder, "-o", tmp_path / "shards", "--min-side", 300]
     code, output = run(*again)
     assert (code, "holds shards of other" in output, "--overwrite" in output) == (2, True, True), output
-    texts = {photo.name: photo.read_text() for photo in open_shards(tmp_path / "shards", tmp_path).images}
+    texts = {photo.name: photo.read_prompt() for photo in open_shards(tmp_path / "shards", tmp_path).images}
     assert texts["more/rocket.bmp"] == (tmp_path / "prompts" / "more" / "rocket.txt").read_text().strip()
     (photo_folder / "broken.png").write_bytes(b"x")
     code, output = run(*again, "--overwrite")

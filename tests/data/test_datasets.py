@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 from tests.images.unusual import SIZE, UNUSUAL, write_float, write_unusual
 from tsdsr.data.camera import CameraDegradation
 from tsdsr.data.datasets import CropDataset, CropSettings, PairDataset, PairSettings
-from tsdsr.data.photographs import PhotoCache
 from tsdsr.data.degradation_presets import PRESETS
+from tsdsr.data.photographs import PhotoCache
 from tsdsr.data.sources import Source, list_photos
 from tsdsr.errors import ConfigError, DatasetError, ImageReadError
 

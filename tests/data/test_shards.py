@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import tarfile
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def test_bytes_prompts_and_order_are_those_of_the_folder(photos: Path, shards: P
     assert list(images.texts()) == [text for _, text in found.values() if text]
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_files_are_webdataset(shards: Path) -> None:
     images = opened(shards)
     files = sorted(shards.glob("*.tar"))
@@ -58,6 +60,7 @@ def test_the_files_are_webdataset(shards: Path) -> None:
     webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed")
     read = [s["__key__"] for s in webdataset.WebDataset([str(path) for path in files], shardshuffle=False)]
     assert [f"{key}.png" for key in read] == [photo.name for photo in images]
+    gc.collect()  # webdataset leaves its files open
 
 
 def test_writing_goes_on_where_it_stopped(photos: Path, tmp_path: Path) -> None:

@@ -4,18 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from tests.conftest import tiny_vae
 from tests.models.text_models import write_sd3_text
-from tsdsr.data.sources import list_photos
-from tsdsr.data.tensor_cache import TensorCache
 from tsdsr.errors import DatasetError, InvalidInputError
-from tsdsr.hashing import hash_pixels
-from tsdsr.images.reading import read_rgb
 from tsdsr.models.text import assemble, encode_prompts
 from tsdsr.models.zoo import MINI, get_spec
-from tsdsr.training.encoder_cache import cache_latents, cache_prompts, read_conditioning, text_cache
+from tsdsr.training.encoder_cache import cache_prompts, read_conditioning, text_cache
 
 SD3 = get_spec("sd3")
 CPU, FP32 = "cpu", torch.float32
@@ -76,32 +71,3 @@ def test_a_cache_of_another_model_is_refused(base: Path, tmp_path: Path) -> None
         cache_prompts(["b"], base, SD3, tmp_path / "cache", CPU, torch.bfloat16)
     with pytest.raises(DatasetError, match="model 'sd3' instead of 'sd35'"):
         cache_prompts(["b"], base, get_spec("sd35"), tmp_path / "cache", CPU, FP32)
-
-
-def test_latents_are_scaled_posterior_modes_of_centre_crops(base: Path, photo_folder: Path, tmp_path: Path) -> None:
-    images = list_photos(photo_folder)
-    assert cache_latents(images, base, SD3, tmp_path / "cache", 128, CPU, FP32, batch=3) == 4
-    (cache_folder,) = (tmp_path / "cache").iterdir()
-    pixels = read_rgb(images[0])
-    top, left = (pixels.shape[0] - 128) // 2, (pixels.shape[1] - 128) // 2
-    crop = pixels[top : top + 128, left : left + 128]
-    vae = tiny_vae(16)
-    with torch.no_grad():
-        x = torch.from_numpy(crop.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-        expected = vae.encode(x).latent_dist.mode() * vae.config.scaling_factor
-    import json
-
-    cache = TensorCache(cache_folder, json.loads((cache_folder / "cache.json").read_text()))
-    torch.testing.assert_close(cache[hash_pixels(crop)]["z_hq"], expected[0], rtol=1e-3, atol=1e-3)
-    assert cache_latents(images, base, SD3, tmp_path / "cache", 128, CPU, FP32) == 4
-    with pytest.raises(DatasetError, match="crop '128' instead of '64'"):
-        cache_latents(images, base, SD3, tmp_path / "cache", 64, CPU, FP32)
-    with pytest.raises(InvalidInputError, match="multiple of 16"):
-        cache_latents(images, base, SD3, tmp_path / "other", 100, CPU, FP32)
-
-
-def test_too_many_unusable_images_are_an_error(base: Path, photo_folder: Path, tmp_path: Path) -> None:
-    for i in range(5):
-        Image.new("RGB", (50, 50)).save(photo_folder / f"tiny{i}.png")
-    with pytest.raises(DatasetError, match=r"tiny3\.png"):
-        cache_latents(list_photos(photo_folder), base, SD3, tmp_path / "cache", 128, CPU, FP32)

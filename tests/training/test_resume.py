@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -16,12 +17,15 @@ from tests.training.tiny import (
     TinyPrompts,
     assert_same,
     config,
+    packed,
     sd3_config,
     sd3_networks,
     trainer,
     weights,
 )
 from tsdsr.errors import TrainingError
+from tsdsr.training.checkpoint import load_checkpoint_facts
+from tsdsr.training.provenance import require_same_settings
 from tsdsr.training.student import StudentTrainer
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +56,8 @@ def test_resuming_lora_equals_not_stopping(photo_folder: Path, tmp_path: Path) -
 
 
 def test_a_killed_run_continues_as_if_nothing_had_happened(photo_folder: Path, tmp_path: Path) -> None:
+    """The killed run reads its photographs from shards, the other from their files."""
+    shards = packed(photo_folder, tmp_path / "shards")
     cfg = config(steps=30, checkpoint_every=3)
     script = textwrap.dedent(
         f"""
@@ -63,7 +69,7 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(photo_folder: Path, t
         """
     )
     killed = tmp_path / "killed"
-    command = [sys.executable, "-c", script, str(photo_folder), str(killed)]
+    command = [sys.executable, "-c", script, str(shards), str(killed)]
     with started(command, stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while len(list(killed.glob("checkpoint-*.pt"))) < 2:  # two are kept: at least six steps are done
@@ -72,7 +78,7 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(photo_folder: Path, t
             time.sleep(0.02)
         process.kill()
         process.wait()
-    resumed = trainer(photo_folder, killed, cfg)
+    resumed = trainer(shards, killed, cfg)
     assert 0 < resumed.step < 60
     resumed.run()
     whole = trainer(photo_folder, tmp_path / "whole", cfg)
@@ -84,3 +90,15 @@ def test_a_run_with_other_settings_is_not_resumed(photo_folder: Path, tmp_path: 
     trainer(photo_folder, tmp_path).run(until=1)
     with pytest.raises(TrainingError, match="other settings"):
         trainer(photo_folder, tmp_path, config(seed=1))
+
+
+def test_a_run_older_than_a_setting_goes_on(photo_folder: Path, tmp_path: Path) -> None:
+    trainer(photo_folder, tmp_path).run(until=1)
+    state = load_checkpoint_facts(tmp_path)
+    assert state is not None
+    settings = json.loads(state["config"])
+    del settings["pairs"]["crops"]["fixed"]
+    older = {**state, "config": json.dumps(settings)}
+    require_same_settings(tmp_path, older, config().to_json())
+    with pytest.raises(TrainingError, match="other settings"):
+        require_same_settings(tmp_path, older, config(seed=1).to_json())

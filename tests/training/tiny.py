@@ -13,6 +13,8 @@ from torch import Tensor
 
 from tests.conftest import randomise, sd2_prompt, sd3_prompt, tiny_mmdit, tiny_unet, tiny_vae
 from tsdsr.data.datasets import CropSettings, PairSettings
+from tsdsr.data.shard_index import open_shards
+from tsdsr.data.shards import write_shards
 from tsdsr.data.sources import Source, list_photos
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.mini import MiniUNet
@@ -98,15 +100,24 @@ SD2_PROMPTS = TinyPrompts(sd2_prompt())
 
 
 def data(photos: Path) -> TrainingData:
-    """Photographs split as the trainer's command splits them."""
-    return TrainingData(*split_sources([Source("photos", tuple(list_photos(photos)))], 0.3))
+    """Photographs of a folder, or of shards in it, split as the trainer's command splits them."""
+    packed = (photos / "index.json").exists()
+    source = open_shards(photos, photos) if packed else Source("photos", tuple(list_photos(photos)))
+    return TrainingData(*split_sources([source], 0.3))
+
+
+def packed(photos: Path, out: Path, prompts: Path | None = None) -> Path:
+    """The photographs of a folder in shards of three."""
+    list(write_shards(list_photos(photos), out, photos, 3, prompts))
+    return out
 
 
 def trainer(photos: Path, out: Path, cfg: StudentConfig | None = None, **arguments: Any) -> StudentTrainer:
     cfg = cfg or config()
     networks = arguments.pop("networks", None) or mini_networks(cfg.seed)
     arguments.setdefault("accelerator", make_accelerator(out, "cpu"))
-    return StudentTrainer(cfg, networks, data(photos), out, perceptual=distance, **arguments)
+    found = arguments.pop("data", None) or data(photos)
+    return StudentTrainer(cfg, networks, found, out, perceptual=distance, **arguments)
 
 
 def sd3_config(**changes: Any) -> StudentConfig:

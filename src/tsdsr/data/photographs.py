@@ -61,7 +61,7 @@ class ShardPhoto(NamedTuple):
         self._check(found[0][:_HEADER])
         return found[0][_HEADER:], self._text(found[1]) if self.text_size else ""
 
-    def read_text(self) -> str:
+    def read_prompt(self) -> str:
         """Read the prompt only; errors as :meth:`read`."""
         return self._text(self._range(self.text_offset, self.text_size)) if self.text_size else ""
 

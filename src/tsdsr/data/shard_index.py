@@ -34,7 +34,7 @@ _THREADS = 16
 """Shards that are looked at together: most of the time is spent waiting for answers."""
 
 
-def open_shards(spec: StrPath, cache: Path) -> ShardSource:
+def open_shards(spec: StrPath, cache: StrPath) -> ShardSource:
     """Open shards given as ``URL[,limit=N][,weight=W]``.
 
     The URL is a folder of shards, one shard (``….tar``), or several (``…/{000..999}.tar``); local, or of any kind that
@@ -42,7 +42,7 @@ def open_shards(spec: StrPath, cache: Path) -> ShardSource:
 
     Args:
         spec (str | PathLike): see above.
-        cache (Path): folder that keeps the index of shards that have none beside them.
+        cache (str | PathLike): folder that keeps the index of shards that have none beside them.
 
     Raises:
         InvalidInputError: The description is invalid.
@@ -57,7 +57,7 @@ def open_shards(spec: StrPath, cache: Path) -> ShardSource:
             if missing:
                 what = counted(len(missing), "shard has", "shards have")
                 logger.warning("%s: %s no index; the headers of new ones are read once", parsed.url, what)
-            scanned = pool.map(partial(_scanned, cache=cache), missing, [shards[url] for url in missing])
+            scanned = pool.map(partial(_scanned, cache=Path(cache)), missing, [shards[url] for url in missing])
             entries = dict(zip(missing, scanned, strict=True))
             whole = {url: known for url, known in shards.items() if isinstance(known, ShardEntry)}
             list(pool.map(_check_size, whole, whole.values()))

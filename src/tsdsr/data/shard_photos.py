@@ -74,7 +74,7 @@ class ShardPhotos(Sequence[ShardPhoto]):
         with ThreadPoolExecutor(_THREADS) as pool:
             for start in range(0, len(rows), _CHUNK):
                 photos = [self._columns.photo(int(row)) for row in rows[start : start + _CHUNK]]
-                yield from pool.map(ShardPhoto.read_text, photos)
+                yield from pool.map(ShardPhoto.read_prompt, photos)
 
     def fingerprint(self) -> str:
         """Return a hash of the shards' indexes and of which photographs are chosen; no photograph is read."""

@@ -60,7 +60,7 @@ class TrainingData:
 
     def prompt(self, photo: Photo) -> str:
         """Return a photograph's text, read from its shard if it is in one; empty if there is none."""
-        return photo.read_text() if isinstance(photo, ShardPhoto) else self.prompts.get(photo, "")
+        return photo.read_prompt() if isinstance(photo, ShardPhoto) else self.prompts.get(photo, "")
 
 
 class PairSamples(Dataset[TrainingSample]):
