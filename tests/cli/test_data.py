@@ -129,16 +129,47 @@ def test_cache_text_and_latents(photo_folder: Path, tmp_path: Path) -> None:
     for name in ("astronaut", "cat", "coffee", "more/rocket"):
         (tmp_path / "prompts" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "prompts" / f"{name}.txt").write_text(f"picture of {name}")
-    command = [
-        "data", "cache", photo_folder, "-o", tmp_path / "cache", "--base", base, "--prompts", tmp_path / "prompts",
-        "--crop", 128, "--dtype", "fp32", "--device", "cpu",
+    common = ["-o", tmp_path / "cache", "--base", base, "--dtype", "fp32", "--device", "cpu"]
+    fixed = [
+        "--latents", "sd3_paper", "--set", "pairs.crops.size=64", "--set", "pairs.crops.fixed=2",
+        "--latents-dtype", "fp32",
     ]  # fmt: skip
+    command = ["data", "cache", photo_folder, *common, "--prompts", tmp_path / "prompts", *fixed]
     code, output = run(*command)
     assert code == 0, output
     assert "6 prompts in" in output  # the fixed and the empty one too
-    assert "4 latents in" in output
+    assert "8 latents in" in output
+    shards = tmp_path / "shards"
+    run("data", "shard", photo_folder, "-o", shards, "--prompts", tmp_path / "prompts", "--min-side", 64)
+    before = sorted((tmp_path / "cache").rglob("*.safetensors"))
+    code, output = run("data", "cache", "--shards", shards, *common, *fixed)
+    assert (code, "6 prompts in" in output, "8 latents in" in output) == (0, True, True), output
+    assert sorted((tmp_path / "cache").rglob("*.safetensors")) == before
     code, output = run(*command, "--dtype", "bf16")
     assert (code, "this cache was made with dtype" in output) == (2, True)
+    code, output = run(*command, "--latents-dtype", "bf16")
+    assert (code, "this cache was made with precision" in output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no images were given"),
+        (["--shards", "nowhere.tar"], "nowhere.tar: no such folder or shard"),
+        (["--shards", "SHARDS", "--no-text"], "nothing to cache"),
+        (["PHOTOS", "--latents", "sd3_paper"], "sd3_paper cuts fresh crops; say how many"),
+        (["PHOTOS", "--latents", "mini_smoke", "--set", "pairs.crops.fixed=2"], "mini has no autoencoder"),
+        (["PHOTOS", "--latents", "sd21", "--set", "pairs.crops.fixed=2", "--model", "sd3"], "leave out --model"),
+    ],
+)
+def test_what_cannot_be_cached_is_refused(
+    photo_folder: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "shards").mkdir()
+    places = {"PHOTOS": photo_folder, "SHARDS": tmp_path / "shards"}
+    given = [places.get(argument, argument) for argument in arguments]
+    code, output = run("data", "cache", *given, "-o", tmp_path / "cache", "--base", tmp_path)
+    assert (code, message in output) == (2, True), output
 
 
 def test_sources_with_mistakes_are_one_line(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -111,20 +112,15 @@ def test_losses_are_the_same_with_the_cache(
     few = TrueLatents(latent_cache(tmp_path / "few", SD3, base, CROPS, FP32))
     results = []
     for latents in (TrueLatents(), cached, few):
-        with mock.patch(
-            "tests.training.tiny.data", lambda photos, z=latents: dataclasses.replace(data(photos), latents=z)
-        ):
-            out = tmp_path / f"run{len(results)}"
-            run = trainer(photo_folder, out, config, networks=sd3_networks(LORA), prompts=TinyPrompts())
+        out, photographs = tmp_path / f"run{len(results)}", dataclasses.replace(data(photo_folder), latents=latents)
+        networks = sd3_networks(LORA)
+        run = trainer(photo_folder, out, config, networks=networks, prompts=TinyPrompts(), data=photographs)
         with mock.patch.object(module, "encode_images", wraps=module.encode_images) as encode:
             run.run()
         results.append(((out / "log.jsonl").read_text(), encode.call_count))
     assert [count > 0 for _, count in results] == [True, False, True]
-    import json
-
-    losses = [
-        [json.loads(line)["loss/student"] for line in log.splitlines() if "loss/student" in line] for log, _ in results
-    ]
+    lines = [[json.loads(line) for line in log.splitlines()] for log, _ in results]
+    losses = [[line["loss/student"] for line in run if "loss/student" in line] for run in lines]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert losses[2] == losses[0]
     assert caplog.text.count("does not have the latents of all crops") == 1

@@ -68,11 +68,9 @@ def train_student(
 
     Args:
         config (StudentConfig): a recipe of :mod:`tsdsr.recipes`, or your own.
-        photos: folders, lists or descriptions as :func:`tsdsr.data.sources.open_source` takes them, one or several;
-            None if all photographs are in shards.
+        photos: one or several sources as :func:`tsdsr.data.sources.open_source` takes them; None with shards only.
         output: run folder, for checkpoints, log, validation images and the result.
-        shards: photographs in WebDataset shards, as :func:`tsdsr.data.shard_index.open_shards` takes them, one or
-            several.
+        shards: one or several sources as :func:`tsdsr.data.shard_index.open_shards` takes them.
         teacher: output of :func:`train_teacher`; required by recipes with target score distillation on `mini`.
         init: initial weights of the student: a pipeline folder for `mini`, a folder of LoRA files otherwise. By default
             the teacher's weights, else the base model's or random ones.
@@ -80,8 +78,8 @@ def train_student(
         cache: text embeddings made by ``tsdsr data cache``; `mini` needs none.
         prompts: folder of text files, one per photograph.
         device: "auto", "cpu", "cuda" …
-        dtype: autocast precision, "fp32", "bf16" or "fp16". "auto" keeps the precision the run started with; a new run
-            uses the recipe's ``base_precision`` if it is not fp32, else the best of the device.
+        dtype: autocast precision, "fp32", "bf16" or "fp16". "auto" keeps that of the run; a new run takes the recipe's
+            ``base_precision`` if it is not fp32, else the best of the device.
         workers (int): data loading processes.
         until (int | None): stop after this many steps in total; None trains to the end.
         tracker: destination of metrics besides ``log.jsonl``: "tensorboard", "wandb", "trackio" or "none".
