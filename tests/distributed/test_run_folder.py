@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +19,7 @@ from tsdsr.remote_files import list_files
 def test_statuses_are_written_when_rows_or_time_have_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_folder, "MOST_ROWS", 3)
     now = [0.0]
-    monkeypatch.setattr(run_folder.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(run_folder, "time", SimpleNamespace(monotonic=lambda: now[0]))
     run = RunFolder(str(tmp_path), {"formats": {}})
     parts: list[int] = []
     for step, rows in ((1.0, 2), (2.0, 1), (16.0, 1), (16.5, 1), (33.0, 0)):
