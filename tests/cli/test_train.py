@@ -131,6 +131,25 @@ def test_a_dry_run_prints_the_settings_and_does_nothing(tmp_path: Path) -> None:
     assert '"time_density": "uniform"' in ok("train", "teacher", "--photos", tmp_path, "-o", tmp_path, "--dry-run")
 
 
+def test_a_dry_run_says_what_each_gpu_does(tmp_path: Path) -> None:
+    arguments = (
+        "train",
+        "student",
+        "--recipe",
+        "mini_smoke",
+        "--photos",
+        tmp_path,
+        "-o",
+        tmp_path / "run",
+        "--gpus",
+        "2",
+    )
+    assert "phase 2, 1 image at a time on each of 2 GPUs: 0.0 GB, or 0.0 GB sharded" in ok(*arguments, "--dry-run")
+    refused = tsdsr(*arguments)
+    assert refused.exit_code == 2
+    assert "add --dry-run" in refused.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -40,6 +40,10 @@ Overrides = Annotated[
     list[str], typer.Option("--set", help="Change a setting of the recipe: phases.0.steps=100. Repeatable.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print settings and sizes, train nothing.")]
+Gpus = Annotated[
+    int | None,
+    typer.Option(min=1, help="With --dry-run: memory and operations of each of so many GPUs; takes a minute."),
+]
 Device = Annotated[str, typer.Option(help="'auto', 'cpu' or 'cuda'. For several start 'torchrun -m tsdsr train …'.")]
 Dtype = Annotated[DtypeChoice, typer.Option(help="Autocast precision; 'auto' keeps that of an interrupted run.")]
 Workers = Annotated[int, typer.Option(min=0, help="Data loading processes.")]
@@ -90,16 +94,18 @@ def student(
     until: Until = None,
     tracker: Tracker = TrackerChoice.tensorboard,
     dry_run: DryRun = False,
+    gpus: Gpus = None,
 ) -> None:
     """Train a one-step student and store it as a pipeline folder."""
     with errors_reported(), _interruption_reported():
+        _check_dry_run(gpus, dry_run)
         _check_before_torch(photos, shards, output, dry_run)
         from tsdsr.recipes import student_recipe
         from tsdsr.training import apply_overrides, train_student
 
         config = apply_overrides(student_recipe(recipe), overrides)
         if dry_run:
-            _describe(config)
+            _describe(config, gpus, dtype)
             return
         target = train_student(
             config, photos, output, shards=shards, teacher=teacher, init=init, base=base, cache=cache, prompts=prompts,
@@ -125,22 +131,29 @@ def teacher(
     until: Until = None,
     tracker: Tracker = TrackerChoice.tensorboard,
     dry_run: DryRun = False,
+    gpus: Gpus = None,
 ) -> None:
     """Train a teacher with the diffusion loss on sharp images. It is a network for mini, a LoRA for base models."""
     with errors_reported(), _interruption_reported():
+        _check_dry_run(gpus, dry_run)
         _check_before_torch(photos, shards, output, dry_run)
         from tsdsr.recipes import teacher_recipe
         from tsdsr.training import apply_overrides, train_teacher
 
         config = apply_overrides(teacher_recipe(recipe), overrides)
         if dry_run:
-            _describe(config)
+            _describe(config, gpus, dtype)
             return
         target = train_teacher(
             config, photos, output, shards=shards, init=init, base=base, cache=cache, prompts=prompts,
             device=device, dtype=dtype.value, workers=workers, until=until, tracker=tracker.value,
         )  # fmt: skip
         typer.echo(f"{target}: ready for 'tsdsr train student --teacher {target}'")
+
+
+def _check_dry_run(gpus: int | None, dry_run: bool) -> None:
+    if gpus is not None and not dry_run:
+        raise InvalidInputError("--gpus describes a run without starting it: add --dry-run, or start torchrun")
 
 
 def _check_before_torch(photos: list[str], shards: list[str], output: Path, dry_run: bool) -> None:
@@ -165,14 +178,17 @@ def _check_before_torch(photos: list[str], shards: list[str], output: Path, dry_
     require_torch("training", "train")
 
 
-def _describe(config: RunConfig) -> None:
-    """Print settings, samples and memory of a run."""
+def _describe(config: RunConfig, gpus: int | None, dtype: DtypeChoice) -> None:
+    """Print settings, samples and memory of a run, and what each GPU does if their number is given."""
     import dataclasses
     import json
 
     from tsdsr.training import estimate_memory
+    from tsdsr.training.device_memory import estimate_devices
 
     memory = list(estimate_memory(config))
+    if gpus is not None:
+        memory += estimate_devices(config, gpus, "bf16" if dtype == DtypeChoice.auto else dtype.value)
     typer.echo(json.dumps(dataclasses.asdict(config), indent=1))
     samples = sum(phase.steps * phase.batch_size for phase in config.phases)
     typer.echo(f"{counted(config.total_steps, 'step', thousands=',')}, {counted(samples, 'sample', thousands=',')}")

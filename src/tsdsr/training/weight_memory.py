@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from tsdsr.errors import ConfigError, WeightsError
@@ -13,11 +15,61 @@ from tsdsr.models.adapters import new_lora, train_adapters
 from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.training.build import DTYPES, new_network
 from tsdsr.training.config import RunConfig, StudentConfig
-from tsdsr.training.networks import Parts, build_networks
+from tsdsr.training.networks import FAKE, Parts, build_networks
 from tsdsr.training.provenance import TEACHER
 
 _BYTES = {"weights": 4, "gradients": 4, "Adam's moments": 8, "average": 4}
 """Bytes per trained weight. Only student and teacher have a moving average."""
+
+
+@dataclass(frozen=True)
+class WeightMemory:
+    """Memory of a run's weights and of what belongs to them, in bytes.
+
+    Attributes:
+        frozen (int): weights of the base, shared by the roles, and of the autoencoder.
+        trained (mapping): role → its weights, gradients, moments and average.
+        gathered (int): what a device with a part of all weights holds whole while a network runs: the largest two
+            blocks, one of which is fetched ahead, and the layers outside of blocks.
+    """
+
+    frozen: int
+    trained: dict[str, int]
+    gathered: int
+
+    @property
+    def whole(self) -> int:
+        """Bytes of one device that holds everything."""
+        return self.frozen + sum(self.trained.values())
+
+    def sharded(self, devices: int) -> int:
+        """Bytes of one of several devices that hold a part each."""
+        return -(-self.whole // devices) + self.gathered
+
+
+def weight_memory(modules: Sequence[nn.Module], trained: Mapping[str, Sequence[Tensor]]) -> WeightMemory:
+    """Add up the memory of networks; see :func:`networks_without_storage` for the arguments."""
+    every = {id(p): p for module in modules for p in module.parameters()}
+    frozen = sum(_bytes(p) for p in every.values() if not p.requires_grad)
+    sizes = {role: sum(p.numel() for p in found) * sum(_held(role).values()) for role, found in trained.items()}
+    networks = [part for module in modules for part in module.modules() if isinstance(part, ModelMixin)]
+    return WeightMemory(frozen, sizes, max(map(_gathered, networks), default=0))
+
+
+def _gathered(network: nn.Module) -> int:
+    lists = [module for module in network.modules() if isinstance(module, nn.ModuleList)]
+    inner = {id(part) for module in lists for part in module.modules() if part is not module}
+    blocks = [block for module in lists if id(module) not in inner for block in module]
+    sizes = sorted((sum(map(_bytes, block.parameters())) for block in blocks), reverse=True)
+    return sum(map(_bytes, network.parameters())) - sum(sizes[2:])
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _held(role: str) -> dict[str, int]:
+    return {name: size for name, size in _BYTES.items() if name != "average" or role != FAKE}
 
 
 def estimate_memory(config: RunConfig) -> Iterator[str]:
@@ -30,16 +82,12 @@ def estimate_memory(config: RunConfig) -> Iterator[str]:
         str: one line each for the frozen weights, each trained role, and the sum, in GB of 1e9 bytes.
     """
     modules, roles = networks_without_storage(config)
-    every = {id(p): p for module in modules for p in module.parameters()}
-    frozen = [p for p in every.values() if not p.requires_grad]
-    total = sum(p.numel() * p.element_size() for p in frozen)
-    yield f"frozen weights, shared by the roles: {_millions(frozen)}, {total / 1e9:.2f} GB"
-    for role, trained in roles.items():
-        held = {name: size for name, size in _BYTES.items() if name != "average" or role != "fake"}
-        size = sum(p.numel() for p in trained) * sum(held.values())
-        total += size
-        yield f"{role}: {_millions(trained)} trained, {size / 1e9:.2f} GB for {', '.join(held)}"
-    yield f"together {total / 1e9:.2f} GB; activations come on top"
+    memory = weight_memory(modules, roles)
+    frozen = {id(p): p for module in modules for p in module.parameters() if not p.requires_grad}
+    yield f"frozen weights, shared by the roles: {_millions(list(frozen.values()))}, {memory.frozen / 1e9:.2f} GB"
+    for role, size in memory.trained.items():
+        yield f"{role}: {_millions(roles[role])} trained, {size / 1e9:.2f} GB for {', '.join(_held(role))}"
+    yield f"together {memory.whole / 1e9:.2f} GB; activations come on top"
 
 
 def networks_without_storage(config: RunConfig) -> tuple[list[nn.Module], dict[str, list[nn.Parameter]]]:
