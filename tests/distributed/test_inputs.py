@@ -137,11 +137,16 @@ def test_batches_are_about_equal_work(archive: Archive, monkeypatch: pytest.Monk
     pq.write_table(pa.table({"uri": uris, "bytes": [size * 1_000_000 for size in sizes]}), archive.scratch / "table")
     archive.put("table.parquet", (archive.scratch / "table").read_bytes())
     monkeypatch.setattr(plan_writer, "BATCHES_A_PART", 2)
-    plan = archive.plan(f"{archive.root}/table.parquet", most_rows=4)
+    monkeypatch.setattr(plan_writer, "MOST_ROWS", 4)
+    monkeypatch.setattr(plan_writer, "FEWEST_BATCHES", 1)
+    plan = archive.plan(f"{archive.root}/table.parquet")
     numbers = [[int(name.split("/")[-1][:-4]) for name in batch] for batch in batches(plan)]
     assert numbers == [[0, 1], [2], [3], [4, 5, 6, 7], [8, 9]]
     assert len(plan.parts) == 3
     assert plan.bytes == 220_000_000
+    monkeypatch.setattr(plan_writer, "FEWEST_BATCHES", 3)
+    short = batches(archive.plan(f"{archive.root}/table.parquet"))  # 10 pictures, 3 batches of 4 would hold them
+    assert [len(batch) for batch in short] == [2, 1, 1, 3, 3]
 
 
 def test_memory_does_not_grow_with_the_archive() -> None:

@@ -11,6 +11,12 @@ from tsdsr.distributed.records import PLAN, as_table
 from tsdsr.distributed.run_folder import RunFolder
 from tsdsr.remote_files import write_file
 
+MOST_ROWS, MOST_BYTES = 32, 64_000_000
+"""A batch has at most so many pictures, and so many bytes of them unless it is a single one."""
+
+FEWEST_BATCHES = 16
+"""A short plan has smaller batches, so that several processes share it."""
+
 BATCHES_A_PART = 1_000
 
 
@@ -20,17 +26,18 @@ class PlanWriter:
     Args:
         run (RunFolder): the run.
         folder (Path): a temporary folder.
-        most_rows, most_bytes (int): a batch has at most so many rows, and input bytes unless it is a single row.
 
     Attributes:
         parts (list of str): URLs of the parts written.
         bytes (int): of the pictures so far; unknown sizes are not counted.
     """
 
-    def __init__(self, run: RunFolder, folder: Path, most_rows: int, most_bytes: int) -> None:
-        self._run, self._most_rows, self._most_bytes = run, most_rows, most_bytes
+    def __init__(self, run: RunFolder, folder: Path) -> None:
+        self._run = run
         self.parts: list[str] = []
         self.bytes = 0
+        self._first: list[dict[str, Any]] | None = []  # kept until it is known whether the plan is short
+        self._most_rows = MOST_ROWS
         self._batch: list[dict[str, Any]] = []
         self._batch_bytes = self._batches = 0
         self._path = folder / "part"
@@ -42,12 +49,13 @@ class PlanWriter:
         Raises:
             FileWriteError: a part is complete and cannot be written.
         """
-        size = max(row["bytes"], 0)
-        if self._batch and (len(self._batch) >= self._most_rows or self._batch_bytes + size > self._most_bytes):
-            self._write_batch()
-        self._batch.append(row)
-        self._batch_bytes += size
-        self.bytes += size
+        self.bytes += max(row["bytes"], 0)
+        if self._first is None:
+            self._enter(row)
+        else:
+            self._first.append(row)
+            if len(self._first) == FEWEST_BATCHES * MOST_ROWS:
+                self._enter_first()
 
     def close(self) -> None:
         """Write what is left.
@@ -55,10 +63,25 @@ class PlanWriter:
         Raises:
             FileWriteError: it cannot be written.
         """
+        if self._first:
+            self._most_rows = max(1, len(self._first) // FEWEST_BATCHES)
+            self._enter_first()
         if self._batch:
             self._write_batch()
         if self._part is not None:
             self._write_part()
+
+    def _enter_first(self) -> None:
+        rows, self._first = self._first or [], None
+        for row in rows:
+            self._enter(row)
+
+    def _enter(self, row: dict[str, Any]) -> None:
+        size = max(row["bytes"], 0)
+        if self._batch and (len(self._batch) >= self._most_rows or self._batch_bytes + size > MOST_BYTES):
+            self._write_batch()
+        self._batch.append(row)
+        self._batch_bytes += size
 
     def _write_batch(self) -> None:
         if self._part is None:

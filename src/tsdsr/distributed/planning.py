@@ -26,9 +26,6 @@ from tsdsr.remote_files import join_url, list_files, local_path
 
 _T = TypeVar("_T")
 
-MOST_ROWS, MOST_BYTES = 32, 64_000_000
-"""A batch has at most so many pictures, and so many bytes of them unless it is a single one."""
-
 
 @dataclass(frozen=True)
 class ArchivePlan:
@@ -72,7 +69,6 @@ def plan_archive(
     on_failure: Callable[[str], None] = lambda message: None,
     on_notice: Callable[[str], None] = lambda message: None,
     on_progress: Callable[[str, int], None] = lambda what, count: None,
-    most_rows: int = MOST_ROWS,
 ) -> ArchivePlan:
     """Plan a run. Only listings, statuses and lists are read, and memory does not grow with the archive.
 
@@ -88,7 +84,6 @@ def plan_archive(
         on_failure (callable): called with a sentence for each picture that cannot be restored.
         on_notice (callable): called with a sentence about anything else.
         on_progress (callable): called with what is counted, such as "inputs" or "planned", and the number so far.
-        most_rows (int): pictures in a batch.
 
     Returns:
         ArchivePlan: the plan.
@@ -107,7 +102,7 @@ def plan_archive(
     judge = _Judge(place, hashes, overwrite, _differences(earlier, formats))
     left_out, counts = Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory(prefix="tsdsr-") as folder:
-        writer = PlanWriter(run, Path(folder), most_rows, MOST_BYTES)
+        writer = PlanWriter(run, Path(folder))
         with closing(PlanIndex(Path(folder), _folding(place))) as index:
             _add_earlier(index, earlier, place, on_notice, on_progress)
             index.add_there(_counted(_there(place), "files at the output", on_progress))
