@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import tsdsr.distributed.plan_writer as plan_writer
+import tsdsr.storage as storage
 from tests.distributed.archives import Archive, batches, name_below, rows
 from tests.s3_server import S3Server, s3_server  # noqa: F401  (a fixture)
 from tsdsr.distributed.inputs import ArchiveInput, find_inputs
@@ -129,6 +132,29 @@ def test_object_storage(s3_server: S3Server, tmp_path: Path) -> None:  # noqa: F
     assert plan.pending == 1_003
     assert not [request for request in s3_server.requests if request.endswith(".png")]  # no request a picture
     assert all(row["stamp"] for row in rows(plan))
+
+
+def test_a_service_that_refuses_requests_changes_nothing(
+    s3_server: S3Server,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every third request is refused, those for statuses and plans included."""
+    monkeypatch.setattr(storage, "FIRST_WAIT", 0.001)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    archive = Archive(s3_server.bucket("refusing"), tmp_path)
+    for name in ("a.png", "b/c.png"):
+        archive.put(f"in/{name}", name.encode())
+    requests = itertools.count(1)
+    s3_server.refuse = lambda method, path: 503 * (next(requests) % 3 == 0)
+    try:
+        assert archive.restore(archive.plan()) == 2
+        again = archive.plan()
+    finally:
+        s3_server.refuse = lambda method, path: 0
+    assert (again.skipped, again.pending, again.failed) == (2, 0, 0)
+    assert next(requests) > 20
 
 
 def test_batches_are_about_equal_work(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
