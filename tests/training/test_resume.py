@@ -25,6 +25,7 @@ from tests.training.tiny import (
 )
 from tsdsr.errors import TrainingError
 from tsdsr.training.checkpoint import load_checkpoint_facts
+from tsdsr.training.config import config_from_json
 from tsdsr.training.provenance import require_same_settings
 from tsdsr.training.student import StudentTrainer
 
@@ -100,5 +101,6 @@ def test_a_run_older_than_a_setting_goes_on(photo_folder: Path, tmp_path: Path) 
     del settings["pairs"]["crops"]["fixed"]
     older = {**state, "config": json.dumps(settings)}
     require_same_settings(tmp_path, older, config().to_json())
+    assert config_from_json(older["config"]) == config()
     with pytest.raises(TrainingError, match="other settings"):
         require_same_settings(tmp_path, older, config(seed=1).to_json())

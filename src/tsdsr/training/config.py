@@ -333,11 +333,18 @@ class TeacherConfig(RunConfig):
         self.check_size("crops.size", self.crops.size)
 
 
+def settings_from_json(text: str) -> dict[str, Any]:
+    """Parse settings written by :meth:`RunConfig.to_json`, as JSON values; add those that older versions lack."""
+    settings: dict[str, Any] = json.loads(text)
+    settings.get("pairs", settings).get("crops", {}).setdefault("fixed", 0)
+    return settings
+
+
 def config_from_json(text: str) -> StudentConfig | TeacherConfig:
     """Parse settings written by :meth:`RunConfig.to_json`.
 
     Raises:
         ConfigError: the settings are from another version or contradict each other.
     """
-    config: StudentConfig | TeacherConfig = from_plain(StudentConfig | TeacherConfig, json.loads(text))
+    config: StudentConfig | TeacherConfig = from_plain(StudentConfig | TeacherConfig, settings_from_json(text))
     return config

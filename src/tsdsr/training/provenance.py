@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +13,10 @@ from typing import Any
 from tsdsr.data.photographs import Photo, ShardPhoto
 from tsdsr.data.shard_photos import ShardSource
 from tsdsr.data.sources import Source
-from tsdsr.errors import ConfigError, TrainingError
+from tsdsr.errors import TrainingError
 from tsdsr.hashing import fingerprint_file, fingerprint_folder, hash_text
 from tsdsr.models.zoo import get_spec
-from tsdsr.training.config import NetworkSettings, config_from_json
+from tsdsr.training.config import NetworkSettings, settings_from_json
 from tsdsr.training.samples import TrainingData
 
 FORMAT = 5
@@ -157,14 +156,6 @@ def differences(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
     return [f"{name}: {recorded.get(name, 'none')} before, {found.get(name, 'none')} now" for name in names]
 
 
-def _with_new_settings(config: str) -> str:
-    """Add to the settings of a run those that were introduced after it, with the values that mean what it did."""
-    try:
-        return config_from_json(config).to_json()
-    except (ConfigError, ValueError, TypeError):
-        return config
-
-
 def require_same_settings(folder: Path, state: Mapping[str, Any], config: str) -> None:
     """Check that a checkpoint is one of a run with these settings, except for :data:`MAY_CHANGE`.
 
@@ -178,7 +169,7 @@ def require_same_settings(folder: Path, state: Mapping[str, Any], config: str) -
     """
     if state.get("format") != FORMAT:
         raise TrainingError(f"{folder}: holds a run of another version; choose another output folder")
-    recorded, wanted = json.loads(_with_new_settings(state["config"])), json.loads(config)
+    recorded, wanted = (settings_from_json(text) for text in (state["config"], config))
     kinds = ["student" if "pairs" in settings else "teacher" for settings in (recorded, wanted)]
     if kinds[0] != kinds[1]:
         raise TrainingError(f"{folder}: holds a {kinds[0]}'s run; choose another output folder for a {kinds[1]}")

@@ -7,14 +7,16 @@ pipeline, because a student is stored as one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from tsdsr.data.captions import read_prompts
 from tsdsr.data.shard_index import SHARD_INDEX, open_shards
+from tsdsr.data.shard_photos import ShardSource
 from tsdsr.data.sources import open_source
 from tsdsr.devices import choose_device, choose_dtype
 from tsdsr.errors import ConfigError, DatasetError, InvalidInputError, TrainingError
@@ -38,6 +40,7 @@ from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig, confi
 from tsdsr.training.networks import build_networks
 from tsdsr.training.paper_figures import FIGURES, measure, require_matplotlib, write_figure
 from tsdsr.training.perceptual_choice import Perceptual
+from tsdsr.training.processes import failing_together
 from tsdsr.training.provenance import RunFiles, RunMismatchError, require_same_settings
 from tsdsr.training.run_log import TrackerName, make_accelerator
 from tsdsr.training.start_checks import as_run_files, check_files, check_options, check_start
@@ -225,7 +228,7 @@ def _moved_files_explained(run: Path) -> Iterator[None]:
         yield
     except RunMismatchError as error:
         options = ", ".join(
-            f"--{change.partition(':')[0]}".replace("photographs", "photos") for change in error.changed
+            f"--{change.partition(':')[0]}".replace("photographs", "photos or --shards") for change in error.changed
         )
         raise TrainingError(
             f"{run}: its files have changed ({'; '.join(error.changed)}); say with {options} where the run's own lie"
@@ -255,12 +258,12 @@ def _trainer_arguments(
     config: RunConfig, files: RunFiles, output: Path, device: str, dtype: str, workers: int, tracker: TrackerName
 ) -> dict[str, Any]:
     """Return the arguments of both trainers besides networks."""
-    sources = [open_source(photos) for photos in files.photos]
     where = choose_device(device)
     accelerator = make_accelerator(output, where.type, tracker)
-    with accelerator.main_process_first() if files.shards else nullcontext():  # one process reads the headers for all
-        packed = [open_shards(shards, output / SHARD_INDEX) for shards in files.shards]
-    texts = {} if files.prompts is None else read_prompts(sources, files.prompts)
+    with failing_together(accelerator):
+        sources = [open_source(photos) for photos in files.photos]
+        texts = {} if files.prompts is None else read_prompts(sources, files.prompts)
+    packed = _open_shards(files, output, accelerator)
     precision = resolve_precision(dtype, where, config, output)
     return {
         "data": training_data([*sources, *packed], config, texts, open_latents(config, files, precision)),
@@ -271,6 +274,16 @@ def _trainer_arguments(
         "workers": workers,
         "files": files,
     }
+
+
+def _open_shards(files: RunFiles, output: Path, accelerator: Accelerator) -> list[ShardSource]:
+    """Open the shards of a run: first on one process, which reads headers for all, then on the others."""
+    packed: list[ShardSource] = []
+    for first in (True, False):
+        with failing_together(accelerator):
+            if accelerator.is_main_process is first:
+                packed = [open_shards(shards, output / SHARD_INDEX) for shards in files.shards]
+    return packed
 
 
 def resolve_precision(dtype: str, device: torch.device, config: RunConfig, output: Path) -> torch.dtype:
