@@ -145,7 +145,7 @@ def test_figures_need_the_run_only(photos: Path, tmp_path: Path, monkeypatch: py
         measure_figures("../student", "figures", device="cpu")
     measure_figures("../student", "figures", photos=f"{moved},limit=13", images=1, device="cpu")
     with pytest.raises(
-        TrainingError, match=r"its files have changed .*; say with --photos or --shards where the run's own lie"
+        TrainingError, match=r"have changed .*; say with --photos or --shards where the run's own lie"
     ):
         measure_figures("../student", "figures", photos=moved, device="cpu")
 
