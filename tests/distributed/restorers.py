@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tsdsr.errors import ModelError
 from tsdsr.images.picture import Picture
 from tsdsr.pipeline.batch import Restore
 
@@ -56,3 +57,8 @@ def write_pictures(folder: Path, count: int, poison: int | None = None) -> list[
         paths.append(str(folder / f"{number:04d}.png"))
         Image.fromarray(pixels).save(paths[-1])
     return paths
+
+
+def broken() -> Restore:
+    """Stand for a model that no process can load."""
+    raise ModelError("its weights are damaged")

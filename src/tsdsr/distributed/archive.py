@@ -12,6 +12,7 @@ from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
+from tsdsr import errors
 from tsdsr.distributed.cluster import ActorPool, RoomWatch, connected, require_ray, require_room, room_for
 from tsdsr.errors import ClusterError, TSDSRError
 from tsdsr.images.listing import describe_skipped
@@ -171,7 +172,7 @@ def _run(
     require_room(pool, not own, listener.note)
     first = max(pool.least, min(room_for(pool), pool.most or room_for(pool), plan.pending))
     with _quiet_context():
-        results = apply(read_batches(plan.parts), task, replace(pool, first=first))
+        results = apply(read_batches(plan.parts), task, replace(pool, first=first), rows=1)
         for table in _arriving(results, RoomWatch(pool).check):
             statuses = unpack(table)
             plan.run.add(statuses)
@@ -303,9 +304,10 @@ def as_one_sentence(error: BaseException) -> TSDSRError:
             return seen
         seen = getattr(seen, "cause", None) or seen.__cause__
     text = str(error)
-    said = re.findall(r"^tsdsr\.errors\.\w+: (.+)$", text, re.MULTILINE)
-    if said:
-        return ClusterError(said[-1])
+    if said := re.findall(r"^tsdsr\.errors\.(\w+): (.+)$", text, re.MULTILINE):
+        name, sentence = said[-1]
+        kind: type[TSDSRError] = getattr(errors, name, ClusterError)
+        return kind(sentence)
     if missing := re.search(r"No module named '(\w+)", text):
         return ClusterError(
             f"a machine of the cluster has no {missing[1]}; install the same version of tsdsr and its extras on all"

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 from tsdsr.errors import ClusterError, InvalidInputError, MissingDependencyError, install_extra
@@ -26,6 +27,7 @@ LOCAL = "local"
 """Address of a cluster on this machine that lives as long as the run."""
 
 _ANSWER_SECONDS = 10.0
+_THREAD_SECONDS = 5.0
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -102,17 +104,13 @@ def connected(address: str | None) -> Iterator[bool]:
         return
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
     handlers = {name: signal.getsignal(getattr(signal, name)) for name in _SIGNALS if hasattr(signal, name)}
-    with _native_messages_hidden(), warnings.catch_warnings():
+    with _native_messages_hidden(), warnings.catch_warnings(), _as_a_guest():
         warnings.filterwarnings("ignore", module=r"ray\.")  # about pools larger than the work
-        try:
-            _connect(ray, address)
-            _silence()
-            if threading.current_thread() is threading.main_thread():
-                for name, handler in handlers.items():
-                    signal.signal(getattr(signal, name), handler)
-            yield address == LOCAL
-        finally:
-            ray.shutdown()
+        _connect(ray, address)
+        if threading.current_thread() is threading.main_thread():
+            for name, handler in handlers.items():
+                signal.signal(getattr(signal, name), handler)
+        yield address == LOCAL
 
 
 def _connect(ray: Any, address: str) -> None:
@@ -151,18 +149,39 @@ def _require_answer(address: str) -> None:
         ) from error
 
 
-def _silence() -> None:
-    """Keep Ray's own reports of tasks and dead processes from the terminal. Its log files have them."""
+@contextmanager
+def _changed(module: ModuleType, name: str, value: object) -> Iterator[None]:
+    """Give a global of a module another value for a block of code."""
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
 
+
+@contextmanager
+def _as_a_guest() -> Iterator[None]:
+    """Keep Ray's reports of tasks and processes from the terminal; its log files have them.
+
+    Threads of Ray Data may outlive the connection for a moment: they must not open another one, as Ray does by default
+    with any call. There is no public way to either.
+    """
     import_module("ray.data")  # which sets up its logger
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+        if isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.CRITICAL)
-    with suppress(ImportError, AttributeError, KeyError):  # there is no public way
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher
-
-        global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+    before = set(threading.enumerate())
+    worker, hook = import_module("ray._private.worker"), import_module("ray._private.auto_init_hook")
+    with _changed(worker, "_worker_logs_enabled", False), _changed(hook, "enable_auto_connect", False):
+        try:
+            yield
+        finally:
+            with _changed(threading, "excepthook", lambda _: None):  # they lose their connection
+                import_module("ray").shutdown()
+                for thread in set(threading.enumerate()) - before:
+                    thread.join(_THREAD_SECONDS)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import ray.data
     from typing_extensions import Unpack
 
+_BATCH_ROWS = 32
+
 
 def restore(
     dataset: ray.data.Dataset,
@@ -107,8 +109,8 @@ def make_task(
     return RestoreTask(source, replace(settings, model=hash_of_model(folder)), max_pixels, pool.threads)
 
 
-def apply(dataset: ray.data.Dataset, task: RestoreTask, pool: ActorPool) -> ray.data.Dataset:
-    """Return the dataset of the statuses of a dataset's rows.
+def apply(dataset: ray.data.Dataset, task: RestoreTask, pool: ActorPool, rows: int = _BATCH_ROWS) -> ray.data.Dataset:
+    """Return the dataset of the statuses of a dataset's rows, of which a process takes so many at a time.
 
     Ray Data starts a process that died again, and repeats its task, without a limit (``max_restarts`` and
     ``max_task_retries`` are -1 there): the ledger limits what one file can do.
@@ -118,7 +120,7 @@ def apply(dataset: ray.data.Dataset, task: RestoreTask, pool: ActorPool) -> ray.
     return dataset.map_batches(
         RestoreBatch,
         fn_constructor_args=(task, RayLedger()),
-        batch_size=None,
+        batch_size=rows,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(min_size=pool.least, max_size=pool.most, initial_size=pool.first),
         num_cpus=pool.cpus,
