@@ -53,7 +53,8 @@ def _member(number: int, count: int, folder: Path, function: Callable[..., None]
         store = f"file://{folder.resolve() / 'store'}"
         torch.distributed.init_process_group("gloo", init_method=store, rank=number, world_size=count)
         function(*arguments)
-        torch.distributed.destroy_process_group()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
     except BaseException:
         (folder / f"error-{number}").write_text(traceback.format_exc())
         raise

@@ -40,7 +40,12 @@ def state(sharded: bool) -> RunState:
         name: RoleOptimizer(module, dict(module.named_parameters()), config(), CPU, torch.float32)
         for name, module in (("student", student), ("head", head))
     }
-    return RunState(roles, EMAModel(roles["student"].parameters, decay=0.5), "student")
+    return RunState(roles, EMAModel(parts(roles["student"]), decay=0.5), "student")
+
+
+def parts(role: RoleOptimizer) -> list[nn.Parameter]:
+    """This process's parts of the weights, which are what is averaged."""
+    return [nn.Parameter(p.to_local()) if isinstance(p, DTensor) else p for p in role.parameters]
 
 
 def train(run: RunState, steps: int) -> None:
@@ -52,7 +57,7 @@ def train(run: RunState, steps: int) -> None:
             role.step(1e-2)
         run.roles["head"].module(torch.ones(1, 3, 4, 4))  # spectral normalisation changes its buffers
         assert run.ema is not None
-        run.ema.step(run.roles["student"].parameters)
+        run.ema.step(parts(run.roles["student"]))
 
 
 def whole(run: RunState) -> dict[str, Tensor]:

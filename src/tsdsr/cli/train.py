@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,7 +112,7 @@ def student(
             config, photos, output, shards=shards, teacher=teacher, init=init, base=base, cache=cache, prompts=prompts,
             device=device, dtype=dtype.value, workers=workers, until=until, tracker=tracker.value,
         )  # fmt: skip
-        typer.echo(f"{target}: ready for 'tsdsr upscale --model {target}'")
+        _say_ready(f"{target}: ready for 'tsdsr upscale --model {target}'")
 
 
 @train_app.command()
@@ -148,7 +149,13 @@ def teacher(
             config, photos, output, shards=shards, init=init, base=base, cache=cache, prompts=prompts,
             device=device, dtype=dtype.value, workers=workers, until=until, tracker=tracker.value,
         )  # fmt: skip
-        typer.echo(f"{target}: ready for 'tsdsr train student --teacher {target}'")
+        _say_ready(f"{target}: ready for 'tsdsr train student --teacher {target}'")
+
+
+def _say_ready(text: str) -> None:
+    """Say it once for a run of several processes: the first one has stored the result."""
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(text)
 
 
 def _check_dry_run(gpus: int | None, dry_run: bool) -> None:

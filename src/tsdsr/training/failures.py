@@ -1,4 +1,4 @@
-"""What ended a run, and what is left of it: no memory, no space, dead data loading processes, non-finite numbers."""
+"""What ended a run, and what is left of it: no memory, no space, dead processes, non-finite numbers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def failures_explained(
     Raises:
         OutOfMemoryError: memory ran out.
         FileWriteError: a file of the run cannot be written.
-        TrainingError: a data loading process ended.
+        TrainingError: a data loading process, or another process of the run, ended.
     """
     try:
         yield
@@ -54,7 +54,20 @@ def failures_explained(
                 f"step {step()}: a data loading process ended ({first_line(error)}); {kept()}; repeat the command with "
                 f"fewer --workers, or with more shared memory (in a container --shm-size)"
             ) from error
+        if is_lost_process(error):
+            raise TrainingError(
+                f"step {step()}: another process of the run has ended or cannot be reached ({first_line(error)}); "
+                f"{kept()}; repeat the command to continue"
+            ) from error
         raise
+
+
+def is_lost_process(error: Exception) -> bool:
+    """Whether an error of ``torch.distributed`` says that another process is gone."""
+    if not isinstance(error, RuntimeError):
+        return False
+    known = getattr(torch.distributed, "DistError", ())  # missing where torch has no distributed package
+    return isinstance(error, known) or any(name in str(error) for name in ("gloo/transport", "Gloo ", "NCCL"))
 
 
 def _relief(config: RunConfig, processes: int) -> str:

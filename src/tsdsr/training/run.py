@@ -40,7 +40,7 @@ from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig, confi
 from tsdsr.training.networks import build_networks
 from tsdsr.training.paper_figures import FIGURES, measure, require_matplotlib, write_figure
 from tsdsr.training.perceptual_choice import Perceptual
-from tsdsr.training.processes import failing_together
+from tsdsr.training.processes import failing_together, first_process_says
 from tsdsr.training.provenance import RunFiles, RunMismatchError, require_same_settings
 from tsdsr.training.run_log import TrackerName, make_accelerator
 from tsdsr.training.start_checks import as_run_files, check_files, check_options, check_start
@@ -264,7 +264,7 @@ def _trainer_arguments(
         sources = [open_source(photos) for photos in files.photos]
         texts = {} if files.prompts is None else read_prompts(sources, files.prompts)
     packed = _open_shards(files, output, accelerator)
-    precision = resolve_precision(dtype, where, config, output)
+    precision = first_process_says(accelerator, resolve_precision(dtype, where, config, output))
     return {
         "data": training_data([*sources, *packed], config, texts, open_latents(config, files, precision)),
         "output": output,

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -17,9 +18,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from tsdsr.devices import TorchDevice
-from tsdsr.errors import ConfigError, FileWriteError, MissingDependencyError, install_extra
+from tsdsr.errors import ConfigError, FileWriteError, MissingDependencyError, TrainingError, install_extra
 from tsdsr.files import write_text
 from tsdsr.measuring import peak_memory_so_far
+from tsdsr.training.failures import is_lost_process
+from tsdsr.wording import first_line
+
+LOST_AFTER = timedelta(minutes=30)
+"""Time after which a process that does not answer is taken for lost. The others also wait for a validation."""
 
 TrackerName = Literal["tensorboard", "wandb", "trackio", "none"]
 
@@ -35,8 +41,9 @@ def make_accelerator(output: Path, device: str, tracker: TrackerName = "none") -
     Raises:
         ConfigError: unknown tracker.
         MissingDependencyError: its package is absent.
+        TrainingError: processes do not reach each other.
     """
-    from accelerate.utils import DistributedDataParallelKwargs, LoggerType
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, LoggerType
     from accelerate.utils.imports import is_tensorboard_available, is_trackio_available, is_wandb_available
 
     available = {
@@ -50,13 +57,22 @@ def make_accelerator(output: Path, device: str, tracker: TrackerName = "none") -
     if not available[tracker]():
         remedy = install_extra("train") if tracker == "tensorboard" else f"run pip install {tracker}"
         raise MissingDependencyError(f"--tracker {tracker} needs its package: {remedy}, or give --tracker none")
-    return Accelerator(
-        cpu=device == "cpu",
-        mixed_precision="no",
-        log_with=None if tracker == "none" else LoggerType(tracker),
-        project_dir=str(output),
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
-    )
+    handlers = [
+        DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+        InitProcessGroupKwargs(timeout=LOST_AFTER),
+    ]
+    try:
+        return Accelerator(
+            cpu=device == "cpu",
+            mixed_precision="no",
+            log_with=None if tracker == "none" else LoggerType(tracker),
+            project_dir=str(output),
+            kwargs_handlers=handlers,
+        )
+    except RuntimeError as error:
+        if not is_lost_process(error):
+            raise
+        raise TrainingError(f"the processes of the run cannot reach each other ({first_line(error)})") from error
 
 
 class RunLog:

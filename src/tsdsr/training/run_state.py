@@ -9,7 +9,7 @@ from typing import Any
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from tsdsr.training.checkpoint import Checkpoint
+from tsdsr.training.checkpoint import Checkpoint, is_sharded
 from tsdsr.training.optim import RoleOptimizer
 
 
@@ -19,7 +19,7 @@ class RunState:
 
     Attributes:
         roles (mapping): trained roles by name.
-        ema (EMAModel | None): average of a role's weights.
+        ema (EMAModel | None): average of a role's weights, or of this process's parts of them.
         averaged (str): name of that role.
     """
 
@@ -28,11 +28,11 @@ class RunState:
     averaged: str
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return weights, changing buffers, moments and averages by role, kind and name."""
+        """Return weights, changing buffers, moments and averages by role, kind and name; sharded as the weights are."""
         found = {f"{role}.{k}": v for role, trained in self.roles.items() for k, v in trained.tensors().items()}
         if self.ema is not None:
-            averages = zip(self.roles[self.averaged].named, self.ema.shadow_params, strict=True)
-            found |= {f"average.{name}": average for name, average in averages}
+            averages = zip(self.roles[self.averaged].named.items(), self.ema.shadow_params, strict=True)
+            found |= {f"average.{name}": _sharded_like(weight, average) for (name, weight), average in averages}
         return found
 
     def facts(self) -> dict[str, Any]:
@@ -50,3 +50,14 @@ class RunState:
             role.scaler.load_state_dict(checkpoint.facts["scalers"][name])
         if self.ema is not None:
             self.ema.optimization_step = checkpoint.facts["averaged_steps"]
+
+
+def _sharded_like(weight: Any, average: Tensor) -> Tensor:
+    """Return the average of a sharded weight, of which this process has its part, as a sharded tensor; not copied."""
+    if not is_sharded({"": weight}):
+        return average
+    from torch.distributed.tensor import DTensor
+
+    return DTensor.from_local(
+        average, weight.device_mesh, weight.placements, run_check=False, shape=weight.shape, stride=weight.stride()
+    )

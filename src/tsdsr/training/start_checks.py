@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -107,6 +108,29 @@ def check_options(tracker: str, workers: int, until: int | None) -> None:
     for name, value in (("workers", workers), ("until", until)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
             raise ConfigError(f"{name} must be a whole number of at least 0, got {value!r}")
+    check_restarts(os.environ)
+
+
+def check_restarts(environment: Mapping[str, str]) -> None:
+    """Check that processes which torchrun restarts will find each other.
+
+    torchrun's own store keeps the addresses of dead processes for the restarted ones, which then wait for them
+    (https://github.com/pytorch/pytorch/issues/135712). Only its c10d rendezvous can do without.
+
+    Args:
+        environment (mapping): environment variables of this process.
+
+    Raises:
+        ConfigError: restarts are wanted, and the store is shared.
+    """
+    if environment.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0" and (
+        environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    ):
+        raise ConfigError(
+            "with --max-restarts, restarted processes would wait for the dead ones: set "
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of torchrun, and use --standalone or "
+            "--rdzv-backend=c10d"
+        )
 
 
 def check_packages(config: RunConfig) -> None:
