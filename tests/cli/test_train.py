@@ -64,6 +64,21 @@ def test_mini_from_teacher_to_upscaled_photo(photo_folder: Path, tmp_path: Path)
     assert load_diffusers_pipeline(grown / "pipeline-00000002").denoiser.config["fine_channels"] == 8
 
 
+def test_photographs_in_shards(photo_folder: Path, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    ok("data", "shard", photo_folder, "-o", shards, "--min-side", 64, "--per-shard", 2)
+    for kind, recipe in (("teacher", "mini_smoke_teacher"), ("student", "mini_smoke")):
+        command = ["train", kind, "--recipe", recipe, "-o", tmp_path / kind, *SMALL]
+        assert "ready for" in ok(*command, "--shards", f"{shards}/{{000000..000001}}.tar,limit=3,weight=2")
+        for given, message in (
+            ([], "no photographs were given: name them with --photos or --shards"),
+            (["--shards", tmp_path / "gone.tar"], "gone.tar: no such folder or shard"),
+            (["--shards", tmp_path / "{1..0}.tar"], "the range {1..0} runs backwards"),
+        ):
+            result = tsdsr(*command, *given)
+            assert (result.exit_code, message in result.output) == (2, True), result.output
+
+
 def test_sd3_from_base_to_released_layout_and_pipeline(photo_folder: Path, tmp_path: Path) -> None:
     """All steps of a full-size training, with a tiny SD3 and real text encoder classes."""
     base = tmp_path / "base"

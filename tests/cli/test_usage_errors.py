@@ -102,6 +102,7 @@ def test_a_group_alone_prints_its_help(arguments: tuple[str, ...]) -> None:
         (["evaluate", "--pred", "p", "--json", ""], "--json"),
         (["compare", "", "--lr", "l", "-o", "o"], "an argument"),
         (["train", "student", "--photos", "", "-o", "runs"], "--photos"),
+        (["train", "teacher", "--shards", "", "-o", "runs"], "--shards"),
         (["figures", "--run", "", "-o", "o"], "--run"),
         (["data", "shard", "", "-o", "o"], "an argument"),
         (["study", "create", "", "a=b"], "an argument"),

@@ -13,7 +13,9 @@ from unittest import mock
 import fsspec
 import numpy as np
 import pytest
+from PIL import Image
 
+from tsdsr.data.datasets import CropDataset, CropSettings
 from tsdsr.data.photographs import ShardPhoto
 from tsdsr.data.shard_file import ShardEntry
 from tsdsr.data.shard_index import check_shards, open_shards
@@ -182,3 +184,21 @@ def test_parts_share_the_memory_and_have_fingerprints_of_their_own() -> None:
     prints = {p.fingerprint() for p in (photos, part, photos.take([3, 25]), photos.take([25, 3, 39]), photos[:10])}
     assert len(prints) == 5
     assert photos[:10].fingerprint() == many(1, 10).fingerprint()
+
+
+def test_a_damaged_photograph_is_left_out_and_a_missing_shard_ends_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(picture, "PNG")
+    members = {f"{number:02d}.png": picture.getvalue() for number in range(12)}
+    write_tar(tmp_path / "000.tar", {**members, "07.png": b"no picture"})
+    dataset = CropDataset([open_shards(tmp_path, tmp_path / "cache")], 60, CropSettings(size=32))
+    drawn = {str(dataset.draw(dataset.generator(i)).photo) for i in range(60)}
+    assert drawn == {f"{tmp_path}/000.tar: {name}" for name in members if name != "07.png"}
+    assert len([line for line in caplog.messages if f"left out: {tmp_path}/000.tar: 07.png" in line]) == 1
+    (tmp_path / "000.tar").unlink()
+    dataset = CropDataset(dataset.sources, 1, CropSettings(size=32))
+    with pytest.raises(DatasetError, match=r"000\.tar: .*\.png is read from it"):
+        dataset[0]
+    assert dataset.health.count == 0
