@@ -30,13 +30,14 @@ from tsdsr.pipeline.made_from import BatchSettings
 from tsdsr.pipeline.options import RestoreOptions
 
 SETTINGS = BatchSettings("made up", RestoreOptions(), WriteOptions())
+ROWS_A_GROUP = 10_000
 SCHEMA = pa.schema([("uri", pa.string()), ("bytes", pa.int64()), ("stamp", pa.string())])
 
 
 def write_table(path: Path, rows: int) -> None:
     with pq.ParquetWriter(path, SCHEMA) as writer:
-        for start in range(0, rows, 10_000):
-            numbers = range(start, min(start + 10_000, rows))
+        for start in range(0, rows, ROWS_A_GROUP):
+            numbers = range(start, min(start + ROWS_A_GROUP, rows))
             writer.write_table(
                 pa.Table.from_pylist(
                     [

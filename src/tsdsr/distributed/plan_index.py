@@ -14,6 +14,9 @@ from tsdsr.distributed.inputs import ArchiveInput
 
 _T = TypeVar("_T")
 
+ROWS_AT_A_TIME = 10_000
+"""Rows that are in memory before they are written to a table."""
+
 _TABLES = """
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -16384;
 CREATE TABLE recorded (output TEXT PRIMARY KEY, input BLOB, stamp TEXT, size INT, hash TEXT, settings TEXT)
@@ -158,7 +161,7 @@ class PlanIndex:
 
 def _grouped(rows: Iterable[_T]) -> Iterator[list[_T]]:
     left = iter(rows)
-    while group := list(itertools.islice(left, 10_000)):
+    while group := list(itertools.islice(left, ROWS_AT_A_TIME)):
         yield group
 
 
