@@ -196,21 +196,6 @@ def write_file(url: str, source: StrPath) -> int:
     return size
 
 
-def delete(url: str) -> None:
-    """Delete a file; nothing happens if there is none.
-
-    Raises:
-        FileWriteError: it cannot be deleted.
-        MissingDependencyError: as :func:`open_url`.
-    """
-    with errors_named(url, "deleted", FileWriteError), suppress(FileNotFoundError):
-        if (path := local_path(url)) is not None:
-            path.unlink()
-        else:
-            fs, inner = file_system(url)
-            retried(lambda: fs.rm_file(inner))
-
-
 def _put(fs: Any, inner: str, source: str, atomic: bool) -> None:
     if atomic and "memory" in fs.protocol:
         fs.pipe_file(inner, Path(source).read_bytes())  # put_file() would show an empty file first

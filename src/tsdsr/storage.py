@@ -117,7 +117,7 @@ def errors_named(url: str, done: str = "read", kind: type[TSDSRError] = FileRead
 
     Args:
         url (str): URL or path.
-        done (str): what could not be done with it: "read", "written", "deleted".
+        done (str): what could not be done with it: "read" or "written".
         kind (type): class of the error that is raised.
 
     Raises:

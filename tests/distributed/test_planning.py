@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fsspec.core import url_to_fs
 
 from tests.distributed.archives import Archive, name_below, rows
 from tsdsr.errors import InvalidInputError, MissingDependencyError
 from tsdsr.images import formats
-from tsdsr.remote_files import delete, find_file
+from tsdsr.remote_files import find_file
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -29,7 +30,8 @@ def test_what_is_recorded_is_skipped(archive: Archive) -> None:
     assert archive.restore(first) == 3
     again = archive.plan()
     assert (again.pending, again.skipped, again.failed, again.parts) == (0, 3, 0, ())
-    delete(f"{archive.output}/deep/c.tif")
+    fs, inner = url_to_fs(f"{archive.output}/deep/c.tif")
+    fs.rm(inner)
     archive.put("in/new.png")
     more = archive.plan()
     assert (more.pending, more.skipped) == (2, 2)
@@ -138,9 +140,7 @@ def test_results_below_the_inputs_are_left_out(archive: Archive) -> None:
 def test_a_folder_of_results_can_be_moved(archive: Archive) -> None:
     archive.restore(archive.plan())
     moved = Archive(f"{archive.root}-moved", archive.scratch)
-    import fsspec
-
-    fs = fsspec.core.url_to_fs(archive.root)[0]
+    fs, _ = url_to_fs(archive.root)
     fs.mv(archive.output, moved.output, recursive=True)
     plan = archive.plan(output=moved.output)
     assert plan.skipped == 3
