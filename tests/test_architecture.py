@@ -92,7 +92,7 @@ MAY_IMPORT = {
 """Package → packages it may import. Every package may also import the modules of ``EVERYONES``."""
 
 
-ALSO = {"training/run.py": {"pipeline"}}
+ALSO = {"training/results.py": {"pipeline"}}
 """File → packages that it alone of its package may import: a run stores its student as a pipeline."""
 
 

@@ -6,7 +6,7 @@ from mutations.fault import Fault
 
 STUDENT, TEACHER, ENGINE = "training/student.py", "training/teacher.py", "training/engine.py"
 NETWORKS, ADVERSARY, BUILD = "training/networks.py", "training/adversarial.py", "training/build.py"
-BATCHES, RUNNING = "training/batches.py", "training/run.py"
+BATCHES, RESULTS = "training/batches.py", "training/results.py"
 CONFIG, OPTIM, IMAGE_LOSSES = "training/config.py", "training/optim.py", "training/image_losses.py"
 CHOICE, WEAVE = "training/perceptual_choice.py", "training/weave.py"
 PIXEL, VGG = "training/pixel_adversary.py", "training/vgg_features.py"
@@ -156,18 +156,20 @@ RUN = (
     Fault("moments are not resumed", OPTIM, '        self.optimizer.load_state_dict(state["optimizer"])\n', ""),
     Fault("ema_decay ignored", ENGINE, "decay=self.config.ema_decay,", "decay=0.999,"),
     Fault("the average is not resumed", ENGINE, '            self.ema.load_state_dict(state["ema"])\n', ""),
-    Fault("the average never moves", ENGINE, "        self.ema.step(self.roles[self._averaged].parameters)",
-          "        self.roles[self._averaged].parameters"),
-    Fault("averaged weights are not put in", ENGINE, "        self.ema.copy_to(parameters)\n", ""),
-    Fault("trained weights are not put back", ENGINE, "            self.ema.restore(parameters)", "            pass"),
+    Fault("the average never moves", ENGINE, "        self.ema.step(self.roles[self._averaged].parts())",
+          "        pass"),
+    Fault("averaged weights are not put in", OPTIM, "        average.copy_to(parts)\n", ""),
+    Fault("trained weights are not put back", OPTIM, "            average.restore(parts)", "            pass"),
     Fault("every phase starts with the first samples", BATCHES,
           "first_item, begin = first_item + phase.steps * phase.batch_size,", "first_item, begin = 0,"),
     Fault("a bad step is taken all the same", ENGINE, "        if bad:\n", "        if False:\n"),
     Fault("micro-batches overlap", BATCHES, "batch * self.micro * self.processes", "batch * self.processes"),
-    Fault("a student is stored without averaging", RUNNING, "    with trainer.averaged():\n        _require_finite(",
-          "    if True:\n        _require_finite("),
-    Fault("a teacher is stored without averaging", RUNNING, "with trainer.averaged():\n            _require_finite(",
-          "if True:\n            _require_finite("),
+    Fault("a student is stored without averaging", RESULTS,
+          "    with trainer.averaged():\n        _require_finite(trainer, net,",
+          "    if True:\n        _require_finite(trainer, net,"),
+    Fault("a teacher is stored without averaging", RESULTS,
+          "    with trainer.averaged():\n        _require_finite(trainer, trainer.network,",
+          "    if True:\n        _require_finite(trainer, trainer.network,"),
     Fault("no prompt dropout", TEACHER, "prompt = mix(prompt, self.null, dropped)", "pass"),
     Fault("prompt dropout inverted", TEACHER, "uniform() < self.config.prompt_dropout",
           "uniform() >= self.config.prompt_dropout"),

@@ -25,6 +25,7 @@ from tsdsr.data.first_order import FirstOrderDegradation
 from tsdsr.data.sources import Source
 from tsdsr.diffusion.losses import reconstruction_loss
 from tsdsr.diffusion.process import FlowMatching
+from tsdsr.models.adapters import adapter_state
 from tsdsr.models.latents import encode_images
 from tsdsr.training.build import training_data, write_student_lora
 from tsdsr.training.config import TSDSettings
@@ -247,6 +248,7 @@ def test_the_average_is_what_the_files_hold(photo_folder: Path, tmp_path: Path) 
 def test_the_fixed_prompt_is_stored_beside_the_student(tmp_path: Path) -> None:
     run = student(CONFIGS["SD3"], tmp_path / "run")  # type: ignore[arg-type]
     net = run.networks.student
-    write_student_lora(net.denoiser, net.vae, run.spec, run.prompts, tmp_path / "lora")
+    denoiser, vae = (adapter_state(network, "student") for network in (net.denoiser, net.vae))
+    write_student_lora(denoiser, vae, run.spec, run.prompts, tmp_path / "lora")
     stored = load_file(tmp_path / "lora" / "prompt_embeds.safetensors")["prompt_embeds"]
     assert torch.equal(stored, run.prompts.fixed().tensors()["prompt_embeds"])

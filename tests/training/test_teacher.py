@@ -11,7 +11,7 @@ import torch
 from tests.conftest import tiny_mmdit, tiny_vae
 from tests.training.tiny import LORA, NETWORK, TinyPrompts, data
 from tsdsr.data.datasets import CropSettings
-from tsdsr.models.adapters import new_lora, train_adapters, use_adapter
+from tsdsr.models.adapters import adapter_state, new_lora, train_adapters, use_adapter
 from tsdsr.models.lora import merge_lora, read_released_lora
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI, get_spec
@@ -76,7 +76,7 @@ def test_a_lora_teacher_is_stored_in_the_released_layout(photo_folder: Path, tmp
         config, network, tiny_vae(16), data(photo_folder), tmp_path, TinyPrompts(), make_accelerator(tmp_path, "cpu")
     )
     run.run()
-    path = store_teacher(network, config, tmp_path)
+    path = store_teacher(adapter_state(network, "teacher"), config, tmp_path)
     z, t = torch.randn(1, 16, 8, 8), torch.tensor([300.0])
     with torch.no_grad():
         tuned = run.teacher(z, t, TinyPrompts().fixed())

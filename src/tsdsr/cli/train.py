@@ -29,6 +29,11 @@ class TrackerChoice(str, Enum):
     none = "none"
 
 
+class ShardChoice(str, Enum):
+    full = "full"
+    offload = "offload"
+
+
 Photos = Annotated[list[str], typer.Option("--photos", help=f"Photographs: {SOURCE_HELP} Repeatable.")]
 Shards = Annotated[
     list[str], typer.Option("--shards", help=f"Photographs in WebDataset shards: {SHARDS_HELP} Repeatable.")
@@ -49,6 +54,10 @@ Device = Annotated[str, typer.Option(help="'auto', 'cpu' or 'cuda'. For several 
 Dtype = Annotated[DtypeChoice, typer.Option(help="Autocast precision; 'auto' keeps that of an interrupted run.")]
 Workers = Annotated[int, typer.Option(min=0, help="Data loading processes.")]
 Until = Annotated[int | None, typer.Option(min=0, help="Stop after this many steps in all.")]
+Shard = Annotated[
+    ShardChoice | None,
+    typer.Option(help="Split networks over the processes of torchrun: 'full', or 'offload' to host memory as well."),
+]
 Tracker = Annotated[TrackerChoice, typer.Option(help="Where figures go besides log.jsonl.")]
 
 
@@ -94,6 +103,7 @@ def student(
     workers: Workers = 0,
     until: Until = None,
     tracker: Tracker = TrackerChoice.tensorboard,
+    shard: Shard = None,
     dry_run: DryRun = False,
     gpus: Gpus = None,
 ) -> None:
@@ -111,6 +121,7 @@ def student(
         target = train_student(
             config, photos, output, shards=shards, teacher=teacher, init=init, base=base, cache=cache, prompts=prompts,
             device=device, dtype=dtype.value, workers=workers, until=until, tracker=tracker.value,
+            shard=shard.value if shard else None,
         )  # fmt: skip
         _say_ready(f"{target}: ready for 'tsdsr upscale --model {target}'")
 
@@ -131,6 +142,7 @@ def teacher(
     workers: Workers = 0,
     until: Until = None,
     tracker: Tracker = TrackerChoice.tensorboard,
+    shard: Shard = None,
     dry_run: DryRun = False,
     gpus: Gpus = None,
 ) -> None:
@@ -148,6 +160,7 @@ def teacher(
         target = train_teacher(
             config, photos, output, shards=shards, init=init, base=base, cache=cache, prompts=prompts,
             device=device, dtype=dtype.value, workers=workers, until=until, tracker=tracker.value,
+            shard=shard.value if shard else None,
         )  # fmt: skip
         _say_ready(f"{target}: ready for 'tsdsr train student --teacher {target}'")
 

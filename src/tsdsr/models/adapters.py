@@ -117,10 +117,18 @@ def _carries(layer: BaseTunerLayer, adapter: str | None) -> bool:
     return adapter is not None and any(adapter in getattr(layer, names) for names in layer.adapter_layer_names)
 
 
-def adapter_state(model: nn.Module, adapter: str) -> dict[str, Tensor]:
-    """Return an adapter's ``<module>.lora_A.weight`` and ``<module>.lora_B.weight``, detached, on the CPU."""
+def adapter_state(
+    model: nn.Module, adapter: str, whole: Callable[[Tensor], Tensor] = Tensor.detach
+) -> dict[str, Tensor]:
+    """Return an adapter's ``<module>.lora_A.weight`` and ``<module>.lora_B.weight``, on the CPU, not copied there.
+
+    Args:
+        model (nn.Module): a model with adapters.
+        adapter (str): name of the adapter.
+        whole (callable): gathers a tensor, if the model is sharded.
+    """
     state = get_peft_model_state_dict(model, adapter_name=adapter)
-    return {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    return {key: whole(value).detach().cpu().contiguous() for key, value in state.items()}
 
 
 def _check_fit(model: nn.Module, state: Mapping[str, Tensor], ranks: Mapping[str, int]) -> None:

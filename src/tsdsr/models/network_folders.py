@@ -55,7 +55,7 @@ class StoredTensor:
 
 
 def load_part(model_class: type[ModelMixin], folder: Path, dtype: torch.dtype = torch.float32) -> Any:
-    """Load one network from a diffusers folder, on the CPU.
+    """Load one network from a diffusers folder, on the CPU. Under ``torch.device("meta")``, only its structure.
 
     Args:
         model_class (type): class of the network.
@@ -70,6 +70,8 @@ def load_part(model_class: type[ModelMixin], folder: Path, dtype: torch.dtype = 
     """
     config = read_config(folder)
     _check_class(config, model_class.__name__, folder)
+    if torch.get_default_device().type == "meta":
+        return nn.Module.to(_empty_network(model_class, config, folder), dtype)
     with memory_reported(f"{folder}: out of memory while loading; free some, or load it in 16 bits"):
         _check_tensors(_empty_network(model_class, config, folder), stored_tensors(folder), folder)
         try:

@@ -20,6 +20,7 @@ from tsdsr.models.denoiser import as_denoiser
 from tsdsr.models.mini import MiniUNet
 from tsdsr.training.networks import ScoreNetworks
 from tsdsr.training.sample_rng import SampleRNG
+from tsdsr.training.sharding import keep_gathered
 
 _STREAM = 21
 
@@ -66,8 +67,11 @@ class FeatureAdversary(Adversary):
         draws = SampleRNG(self.seed, _STREAM, items)
         t = self.process.time_at(draws.integers(400, 950)).to(z.device)
         z_t = self.process.add_noise(z, draws.normal(z.shape[1:], z), t)
+        network = self.scores.network("fake")
         with captured(self.layer) as outputs:
-            as_denoiser(self.scores.network("fake"))(z_t, t, prompt)
+            as_denoiser(network)(z_t, t, prompt)
+        if z.requires_grad:
+            keep_gathered(network)  # the backward pass does not begin at its end, where it would be gathered again
         return outputs[0]
 
 

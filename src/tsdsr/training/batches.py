@@ -66,6 +66,13 @@ def step_batches(
         first_item, begin = first_item + phase.steps * phase.batch_size, begin + phase.steps
 
 
+def device_batches(batches: Iterable[Sequence[TrainingSample]], device: torch.device) -> Iterator[list[TrainingSample]]:
+    """Copy the images of all batches to a device, without waiting for it."""
+    for step in batches:
+        images = ((b.x_lq.to(device, non_blocking=True), b.x_hq.to(device, non_blocking=True)) for b in step)
+        yield [b._replace(x_lq=x_lq, x_hq=x_hq) for b, (x_lq, x_hq) in zip(step, images, strict=True)]
+
+
 class _Items(Sequence[int]):
     """Sample numbers of one process in one phase, computed when asked for: long phases have billions.
 

@@ -13,21 +13,21 @@ from typing import Any
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from tsdsr.data.photographs import Photo, load_usable
 from tsdsr.data.shard_photos import ShardSource
 from tsdsr.data.sources import Source, name_hash, split_photos
 from tsdsr.errors import ConfigError
 from tsdsr.files import StrPath, atomic_folder, atomic_path
-from tsdsr.models.adapters import adapter_state, attach_lora, new_lora, train_adapters, use_adapter
+from tsdsr.models.adapters import attach_lora, new_lora, train_adapters, use_adapter
 from tsdsr.models.lora import RELEASED_PROMPT_FILES, read_released_lora, write_released_lora
 from tsdsr.models.mini import expand_network
 from tsdsr.models.network_folders import load_part
 from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.training.config import NetworkSettings, RunConfig, StudentConfig, TeacherConfig
 from tsdsr.training.latent_cache import TrueLatents, latent_cache
-from tsdsr.training.networks import STUDENT, Parts, enable_gradient_checkpointing
+from tsdsr.training.networks import Parts, enable_gradient_checkpointing
 from tsdsr.training.prompts import CachedPrompts, LabelPrompts, Prompts
 from tsdsr.training.provenance import TEACHER, RunFiles, subfolder_or_self
 from tsdsr.training.samples import TrainingData, crops_of
@@ -38,7 +38,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def load_parts(config: StudentConfig, files: RunFiles) -> Parts:
-    """Load the weights that a student's training starts from.
+    """Load the weights that a student's training starts from. Under ``torch.device("meta")``, only their structure.
 
     Raises:
         ConfigError: a folder that the recipe needs is not given.
@@ -51,11 +51,16 @@ def load_parts(config: StudentConfig, files: RunFiles) -> Parts:
     denoiser, vae = load_base(spec, settings, files.base)
     parts = Parts(denoiser, vae)
     if files.student is not None:
-        parts.student_lora = read_released_lora(files.student / f"{spec.denoiser_subfolder}.safetensors")
-        parts.vae_lora = read_released_lora(files.student / "vae.safetensors")
+        parts.student_lora = _lora(files.student / f"{spec.denoiser_subfolder}.safetensors")
+        parts.vae_lora = _lora(files.student / "vae.safetensors")
     if files.teacher is not None:
-        parts.teacher = read_released_lora(files.teacher)
+        parts.teacher = _lora(files.teacher)
     return parts
+
+
+def _lora(path: Path) -> dict[str, Tensor]:
+    """Read a LoRA file to the default device: under ``torch.device("meta")``, only the shapes remain."""
+    return {name: tensor.to(torch.get_default_device()) for name, tensor in read_released_lora(path).items()}
 
 
 def _full_parts(config: StudentConfig, spec: ModelSpec, files: RunFiles) -> Parts:
@@ -122,7 +127,7 @@ def load_teacher(config: TeacherConfig, files: RunFiles) -> tuple[nn.Module, nn.
         return network, spec.make_autoencoder()
     network, vae = load_base(spec, settings, files.base)
     if files.teacher is not None:
-        attach_lora(network, read_released_lora(files.teacher), TEACHER)
+        attach_lora(network, _lora(files.teacher), TEACHER)
     else:
         generator = torch.Generator().manual_seed(config.seed)
         new_lora(network, spec.lora_targets, settings.lora_rank, TEACHER, generator)
@@ -229,20 +234,28 @@ def open_latents(config: RunConfig, files: RunFiles, dtype: torch.dtype) -> True
     return TrueLatents(latent_cache(files.cache, get_spec(config.networks.model), files.base, crops, dtype))
 
 
-def write_student_lora(denoiser: nn.Module, vae: nn.Module, spec: ModelSpec, prompts: Prompts, folder: Path) -> None:
+def write_student_lora(
+    denoiser: Mapping[str, Tensor], vae: Mapping[str, Tensor], spec: ModelSpec, prompts: Prompts, folder: Path
+) -> None:
     """Store a student in the released layout: ``<denoiser>.safetensors``, ``vae.safetensors`` and the fixed prompt.
 
     ``tsdsr convert`` combines it with the base model into a pipeline, as it does with the released weights.
+
+    Args:
+        denoiser, vae (mapping): LoRA weights, see :func:`tsdsr.models.adapters.adapter_state`.
+        spec (ModelSpec): the base model.
+        prompts (Prompts): give the fixed prompt.
+        folder (Path): created if missing.
     """
-    write_released_lora(folder / f"{spec.denoiser_subfolder}.safetensors", adapter_state(denoiser, STUDENT))
-    write_released_lora(folder / "vae.safetensors", adapter_state(vae, STUDENT))
+    write_released_lora(folder / f"{spec.denoiser_subfolder}.safetensors", denoiser)
+    write_released_lora(folder / "vae.safetensors", vae)
     fixed = prompts.fixed().tensors()
     for field, tensor in fixed.items():
         with atomic_path(folder / f"{RELEASED_PROMPT_FILES[field]}.safetensors") as temporary:
             save_file({field: tensor.float().contiguous()}, temporary)
 
 
-def store_teacher(network: nn.Module, config: TeacherConfig, output: StrPath) -> Path:
+def store_teacher(network: nn.Module | Mapping[str, Tensor], config: TeacherConfig, output: StrPath) -> Path:
     """Store a teacher as a diffusers folder or, for a base model, as a LoRA in the released layout.
 
     Returns:
@@ -264,5 +277,6 @@ def store_teacher(network: nn.Module, config: TeacherConfig, output: StrPath) ->
         fresh.rmdir()
         return target
     path = output / f"{TEACHER}.safetensors"
-    write_released_lora(path, adapter_state(network, TEACHER))
+    assert not isinstance(network, nn.Module)
+    write_released_lora(path, network)
     return path

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,19 @@ import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import Dataset
 
 from tsdsr.devices import TorchDevice, to_device
 from tsdsr.errors import ConfigError, TrainingError
 from tsdsr.measuring import peak_memory_so_far
 from tsdsr.models.conditioning import Conditioning
-from tsdsr.training.batches import step_batches
+from tsdsr.training.batches import device_batches, step_batches
 from tsdsr.training.config import RunConfig
-from tsdsr.training.failures import failures_explained, require_finite_weights, store_bad_batch
+from tsdsr.training.failures import failures_explained, require_finite_weights, stuck
 from tsdsr.training.interrupts import RunInterrupted, StopRequest, ValidationStopped
 from tsdsr.training.launch import check_launch, data_parallel
+from tsdsr.training.networks import channels_last
 from tsdsr.training.optim import RoleOptimizer
 from tsdsr.training.processes import failing_together, require_equal
 from tsdsr.training.provenance import FORMAT, RunFiles, fingerprints, photographs_fingerprint, require_same_run
@@ -36,6 +38,7 @@ from tsdsr.training.run_checkpoints import RunCheckpoints
 from tsdsr.training.run_log import RunLog
 from tsdsr.training.run_state import RunState
 from tsdsr.training.samples import TrainingData, TrainingSample
+from tsdsr.training.sharding import ShardMode, shard_networks
 
 
 class NonFiniteError(Exception):
@@ -52,10 +55,7 @@ class Engine(ABC):
         dtype (torch.dtype): autocast precision; float32 means none.
         workers (int): data loading processes.
         files (RunFiles): paths that the networks were loaded from; stored with every checkpoint.
-
-    Raises:
-        ConfigError: a batch cannot be split evenly over processes and micro-batches, the launcher is set to shard, or
-            ``dtype`` is float32 with 16-bit base weights.
+        shard (ShardMode | None): how networks are split over the processes; None keeps them whole on each.
     """
 
     data: TrainingData
@@ -68,12 +68,14 @@ class Engine(ABC):
         dtype: torch.dtype,
         workers: int,
         files: RunFiles | None = None,
+        shard: ShardMode | None = None,
     ) -> None:
-        check_launch(config, accelerator, dtype)
+        check_launch(config, accelerator, dtype, shard)
         require_equal(accelerator, json.loads(config.to_json()), "settings")
         self.config, self.output, self.accelerator, self.dtype = config, Path(output), accelerator, dtype
         self.device = torch.device(accelerator.device)
-        self.workers, self.files = workers, files or RunFiles()
+        self.workers, self.files, self.shard = workers, files or RunFiles(), shard
+        self._sharded: FSDPModule | None = None
         self.run_log = RunLog(self.output, accelerator, config.total_steps)
         self.roles: dict[str, RoleOptimizer] = {}
         self.step, self.skipped = 0, 0
@@ -100,7 +102,9 @@ class Engine(ABC):
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
-        """Compute metrics on the held-out photographs, if any. Called on the first process only.
+        """Compute metrics on the held-out photographs, if any.
+
+        Called on the first process, and on the others if networks are sharded; only the first writes files.
 
         Raises:
             ValidationStopped: see :meth:`stop_validation_if_asked`.
@@ -108,7 +112,10 @@ class Engine(ABC):
 
     def stop_validation_if_asked(self) -> None:
         """Raise ValidationStopped if the run is to stop; called between photographs."""
-        if self._stop.requested:
+        asked = torch.full((), float(self._stop.requested), device=self.device)
+        if self._sharded is not None:
+            asked = self.accelerator.reduce(asked, "sum")
+        if asked:
             raise ValidationStopped
 
     def monitor(self) -> dict[str, float]:
@@ -184,7 +191,7 @@ class Engine(ABC):
                 "memory_gb": peak_memory_so_far(TorchDevice(self.device)) / 1e9,
             }
             self.run_log.log(self.step, values | extra)
-        if self.step % every.validate_every == 0 and self.accelerator.is_main_process:
+        if self.step % every.validate_every == 0 and self.takes_part:
             with suppress(ValidationStopped):
                 if found := self.validate():
                     self.run_log.log(self.step, {f"validation/{name}": value for name, value in found.items()})
@@ -196,28 +203,33 @@ class Engine(ABC):
         number, phase_step = self.config.find(self.step)
         return self.config.phases[number].learning_rate(phase_step, rates)
 
+    @property
+    def takes_part(self) -> bool:
+        """Whether this process takes part in what the first one does alone if it has whole networks."""
+        return self._sharded is not None or bool(self.accelerator.is_main_process)
+
+    def place(self, *networks: nn.Module) -> None:
+        """Move the run's networks to its device or, if it was started so, shard them over its processes."""
+        if self.shard is not None:
+            self._sharded = shard_networks(networks, self.accelerator, self.shard == "offload")
+            return
+        for network in networks:
+            channels_last(network.to(self.device))
+
     def prepare(self, name: str, module: nn.Module, trained: Mapping[str, nn.Parameter]) -> nn.Module:
         """Register a module as a role, with the weights that it trains by name, and wrap it for several processes."""
-        module.to(self.device)
         role = self.roles[name] = RoleOptimizer(module, trained, self.config, self.device, self.dtype)
-        return data_parallel(self.accelerator, module, role.parameters)
+        return module if role.sharded else data_parallel(self.accelerator, module, role.parameters)
 
     def average(self, name: str) -> None:
         """Keep an exponential moving average of a role's weights, to validate and store."""
-        self.ema = EMAModel(self.roles[name].parameters, decay=self.config.ema_decay, foreach=True)
+        self.ema = EMAModel(self.roles[name].parts(), decay=self.config.ema_decay, foreach=True)
         self._averaged = name
 
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
+    def averaged(self) -> AbstractContextManager[None]:
         """Give the averaged role its averaged weights within the block."""
         assert self.ema is not None
-        parameters = self.roles[self._averaged].parameters
-        self.ema.store(parameters)
-        self.ema.copy_to(parameters)
-        try:
-            yield
-        finally:
-            self.ema.restore(parameters)
+        return self.roles[self._averaged].with_values(self.ema)
 
     def on_device(self, prompt: Conditioning) -> Conditioning:
         """Copy a prompt to the run's device, embeddings in float32, without waiting for the device."""
@@ -226,6 +238,8 @@ class Engine(ABC):
 
     def accumulating(self, module: nn.Module, last: bool) -> Any:
         """Return a context without gradient exchange between processes before the last micro-batch."""
+        if self._sharded is not None:
+            self._sharded.set_requires_gradient_sync(last)
         return nullcontext() if last else self.accelerator.no_sync(module)
 
     def update(self, losses: Mapping[str, Tensor], rates: Mapping[str, float]) -> dict[str, Tensor]:
@@ -262,10 +276,8 @@ class Engine(ABC):
             self.roles[name].step(rate)
         if self._averaged in rates:
             assert self.ema is not None
-            self.ema.step(self.roles[self._averaged].parameters)
+            self.ema.step(self.roles[self._averaged].parts())
         return {f"grad_norm/{name}": norm for name, norm in norms.items()}
-
-    # Skipped steps, figures, batches
 
     def _skip(self, batches: Sequence[TrainingSample], error: NonFiniteError) -> None:
         self.skipped += 1
@@ -273,11 +285,7 @@ class Engine(ABC):
         if self.skipped <= self.config.max_skipped:
             return
         path = self.output / f"bad-step-{self.step:08d}-rank{self.accelerator.process_index}.safetensors"
-        store_bad_batch(batches, path)
-        raise TrainingError(
-            f"step {self.step}: {error}; {self.skipped} steps in a row could not be taken. The batch is in {path}. "
-            f"Lower the learning rate, or train in bf16 or fp32"
-        )
+        raise stuck(batches, path, f"step {self.step}: {error}; {self.skipped}")
 
     def _average(self, figures: Mapping[str, Tensor]) -> dict[str, float]:
         names = sorted(figures)
@@ -289,14 +297,7 @@ class Engine(ABC):
         place = (self.accelerator.process_index, self.accelerator.num_processes)
         pin = self.device.type == "cuda"
         with closing(step_batches(self.config, self.dataset, self.step, until, *place, self.workers, pin)) as steps:
-            for batches in steps:
-                yield [self._to_device(batch) for batch in batches]
-
-    def _to_device(self, batch: TrainingSample) -> TrainingSample:
-        lq, hq = (x.to(self.device, non_blocking=True) for x in (batch.x_lq, batch.x_hq))
-        return batch._replace(x_lq=lq, x_hq=hq)
-
-    # Checkpoints
+            yield from device_batches(steps, self.device)
 
     def _state(self) -> RunState:
         return RunState(self.roles, self.ema, self._averaged)

@@ -99,8 +99,12 @@ def require_finite_weights(roles: Mapping[str, RoleOptimizer], where: str, kept:
             )
 
 
-def store_bad_batch(batches: Sequence[TrainingSample], path: Path) -> None:
-    """Store the batch of a step that could not be taken as safetensors: ``item``, ``x_lq`` and ``x_hq``."""
+def stuck(batches: Sequence[TrainingSample], path: Path, what: str) -> TrainingError:
+    """Store the batch of a step that could not be taken as safetensors: ``item``, ``x_lq`` and ``x_hq``.
+
+    Returns:
+        TrainingError: says ``what`` went wrong, ending in the number of such steps, where the batch is, and what helps.
+    """
     with atomic_path(path) as temporary:
         save_file(
             {
@@ -110,3 +114,7 @@ def store_bad_batch(batches: Sequence[TrainingSample], path: Path) -> None:
             },
             temporary,
         )
+    return TrainingError(
+        f"{what} steps in a row could not be taken. The batch is in {path}. "
+        f"Lower the learning rate, or train in bf16 or fp32"
+    )

@@ -11,25 +11,34 @@ from torch import nn
 
 from tsdsr.errors import ConfigError
 from tsdsr.training.config import RunConfig
+from tsdsr.training.sharding import ShardMode
 
 
-def check_launch(config: RunConfig, accelerator: Accelerator, dtype: torch.dtype) -> None:
+def check_launch(
+    config: RunConfig, accelerator: Accelerator, dtype: torch.dtype, shard: ShardMode | None = None
+) -> None:
     """Check that the settings fit the processes and the precision of a run.
 
     Args:
         config (RunConfig): the run's settings.
         accelerator (Accelerator): the run's.
         dtype (torch.dtype): autocast precision; float32 means none.
+        shard (ShardMode | None): how networks are sharded.
 
     Raises:
-        ConfigError: a batch cannot be split evenly over processes and micro-batches, the launcher is set to shard, or
-            ``dtype`` is float32 with 16-bit base weights.
+        ConfigError: a batch cannot be split evenly over processes and micro-batches, the launcher is set to shard by
+            itself, a sharded run has no process group or computes in float16, or ``dtype`` is float32 with 16-bit base
+            weights.
     """
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         raise ConfigError(
-            "sharded training is not supported: roles share frozen weights, which sharding would separate. "
-            "Launch with plain data parallelism (MULTI_GPU)"
+            f"the launcher is set to {accelerator.distributed_type.value}, which does not know the roles of a run: "
+            "launch plain processes (torchrun, or MULTI_GPU), and shard with --shard"
         )
+    if shard is not None and not torch.distributed.is_initialized():
+        raise ConfigError("--shard splits a run over processes: start it with torchrun -m tsdsr train …")
+    if shard is not None and dtype == torch.float16:
+        raise ConfigError("--shard trains in bf16 or fp32, because loss scales in fp16 would differ between processes")
     if config.networks.base_precision != "fp32" and dtype == torch.float32:
         raise ConfigError(
             f"networks.base_precision={config.networks.base_precision} needs 16-bit autocast: choose bf16 or "

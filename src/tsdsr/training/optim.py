@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from tsdsr.training.checkpoint import is_sharded
 from tsdsr.training.config import RunConfig
+from tsdsr.training.sharding import local_part
 
 
 class RoleOptimizer:
@@ -34,7 +39,8 @@ class RoleOptimizer:
     ) -> None:
         self.module, self.named = module, dict(trained)
         self.parameters = list(self.named.values())
-        self.max_norm = config.max_grad_norm
+        self.sharded = is_sharded(self.named)
+        self.device, self.max_norm = device, config.max_grad_norm
         self.optimizer = torch.optim.AdamW(
             self.parameters, 0.0, betas=config.betas, weight_decay=config.weight_decay, fused=True
         )
@@ -53,8 +59,23 @@ class RoleOptimizer:
     def gradient_norm(self) -> Tensor:
         """Clip the accumulated gradients and return their norm before clipping; non-finite if any gradient is."""
         self.scaler.unscale_(self.optimizer)
-        norm: Tensor = torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+        parts = self.parts()
+        norm = get_total_norm([part.grad for part in parts if part.grad is not None])
+        if self.sharded:
+            squares = norm.square().to(self.device)
+            torch.distributed.all_reduce(squares)
+            norm = squares.sqrt()
+        clip_grads_with_norm_(parts, self.max_norm, norm)
         return norm
+
+    def parts(self) -> list[nn.Parameter]:
+        """Return this process's parts of the trained weights with their gradients, sharing memory with them."""
+        if not self.sharded:
+            return self.parameters
+        parts = [nn.Parameter(local_part(parameter)) for parameter in self.parameters]
+        for part, parameter in zip(parts, self.parameters, strict=True):
+            part.grad = None if parameter.grad is None else local_part(parameter.grad)
+        return parts
 
     def step(self, learning_rate: float) -> None:
         """Take the step; the scaler skips it if gradients overflowed."""
@@ -70,9 +91,20 @@ class RoleOptimizer:
         self.optimizer.zero_grad(set_to_none=True)
 
     def first_not_finite(self) -> str | None:
-        """Return the name of a trained weight that is not finite; None if all are finite."""
-        finite = torch.stack([torch.isfinite(p).all() for p in self.parameters]).tolist()
+        """Return the name of a trained weight that is not finite in this process's part; None if all are finite."""
+        finite = torch.stack([torch.isfinite(p).all() for p in self.parts()]).tolist()
         return next((name for name, good in zip(self.named, finite, strict=True) if not good), None)
+
+    @contextmanager
+    def with_values(self, average: EMAModel) -> Iterator[None]:
+        """Give the trained weights their averages within the block."""
+        parts = self.parts()
+        average.store(parts)
+        average.copy_to(parts)
+        try:
+            yield
+        finally:
+            average.restore(parts)
 
     def _buffers(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the buffers that training changes: those of spectral normalisation."""

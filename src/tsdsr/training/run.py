@@ -1,7 +1,6 @@
 """Complete runs: train and store a student or a teacher, or measure the figures of a run.
 
-``tsdsr train`` and ``tsdsr figures`` call these functions. This is the only training module that depends on the
-pipeline, because a student is stored as one.
+``tsdsr train`` and ``tsdsr figures`` call these functions.
 """
 
 from __future__ import annotations
@@ -21,19 +20,14 @@ from tsdsr.data.sources import open_source
 from tsdsr.devices import choose_device, choose_dtype
 from tsdsr.errors import ConfigError, DatasetError, InvalidInputError, TrainingError
 from tsdsr.files import StrPath, as_path, require_writable_folder
-from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.zoo import get_spec
-from tsdsr.pipeline.convert import convert_released, save_pipeline
-from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.training.build import (
     DTYPES,
     load_parts,
     load_teacher,
     make_prompts,
     open_latents,
-    store_teacher,
     training_data,
-    write_student_lora,
 )
 from tsdsr.training.checkpoint import load_checkpoint_facts
 from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig, config_from_json
@@ -42,12 +36,13 @@ from tsdsr.training.paper_figures import FIGURES, measure, require_matplotlib, w
 from tsdsr.training.perceptual_choice import Perceptual
 from tsdsr.training.processes import failing_together, first_process_says
 from tsdsr.training.provenance import RunFiles, RunMismatchError, require_same_settings
+from tsdsr.training.results import store_student, store_trained_teacher
 from tsdsr.training.run_log import TrackerName, make_accelerator
+from tsdsr.training.sharding import ShardMode
 from tsdsr.training.start_checks import as_run_files, check_files, check_options, check_start
 from tsdsr.training.student import StudentTrainer
 from tsdsr.training.teacher import TeacherTrainer
 from tsdsr.training.weight_memory import networks_without_storage
-from tsdsr.wording import counted
 
 
 def train_student(
@@ -66,6 +61,7 @@ def train_student(
     workers: int = 0,
     until: int | None = None,
     tracker: TrackerName = "none",
+    shard: ShardMode | None = None,
 ) -> Path:
     """Train a one-step student and store it as a pipeline folder. Repeat the call to resume an interrupted run.
 
@@ -86,6 +82,7 @@ def train_student(
         workers (int): data loading processes.
         until (int | None): stop after this many steps in total; None trains to the end.
         tracker: destination of metrics besides ``log.jsonl``: "tensorboard", "wandb", "trackio" or "none".
+        shard: "full" splits the networks over the processes of ``torchrun``, "offload" into host memory.
 
     Returns:
         Path: ``output/pipeline-<step>``, for :func:`tsdsr.load_pipeline`. A LoRA student is also stored in the
@@ -99,14 +96,14 @@ def train_student(
         KeyboardInterrupt: Ctrl-C; a checkpoint was saved.
     """
     files = as_run_files(photos, teacher, init, base, cache, prompts, shards)
-    check_options(tracker, workers, until)
+    check_options(tracker, workers, until, shard)
     folder = check_start(config, StudentConfig, files, output)
     networks_without_storage(config)
-    trainer = _student_trainer(config, files, folder, device, dtype, workers, tracker)
+    trainer = _student_trainer(config, files, folder, device, dtype, workers, tracker, shard=shard)
     trainer.run(until)
     target = folder / f"pipeline-{trainer.step:08d}"
-    if trainer.accelerator.is_main_process and not target.exists():  # exists already when a finished run is restarted
-        _store_student(trainer, files, target)
+    if not first_process_says(trainer.accelerator, target.exists()) and trainer.takes_part:
+        store_student(trainer, files, target)
     trainer.close()
     return target
 
@@ -126,13 +123,15 @@ def train_teacher(
     workers: int = 0,
     until: int | None = None,
     tracker: TrackerName = "none",
+    shard: ShardMode | None = None,
 ) -> Path:
     """Train a teacher with the diffusion loss on sharp images: a network for `mini`, a LoRA for base models.
 
     Args:
         config (TeacherConfig): a recipe of :mod:`tsdsr.recipes`, or your own.
         init: a teacher to continue from: folder or LoRA file.
-        photos, output, shards, base, cache, prompts, device, dtype, workers, until, tracker: see :func:`train_student`.
+        photos, output, shards, base, cache, prompts, device, dtype, workers, until, tracker, shard: see
+            :func:`train_student`.
 
     Returns:
         Path: a folder or a LoRA file, for ``teacher`` of :func:`train_student`.
@@ -142,17 +141,16 @@ def train_teacher(
             :func:`train_student`.
     """
     files = as_run_files(photos, init, None, base, cache, prompts, shards)
-    check_options(tracker, workers, until)
+    check_options(tracker, workers, until, shard)
     target = check_start(config, TeacherConfig, files, output)
     networks_without_storage(config)
-    common = _trainer_arguments(config, files, target, device, dtype, workers, tracker)
-    network, vae = load_teacher(config, files)
+    common = _trainer_arguments(config, files, target, device, dtype, workers, tracker, shard)
+    with _loading(common["accelerator"], shard):
+        network, vae = load_teacher(config, files)
     trainer = TeacherTrainer(config, network, vae, **common)
     trainer.run(until)
-    if trainer.accelerator.is_main_process:
-        with trainer.averaged():
-            _require_finite(trainer.network, trainer.output, torch.float32)
-            target = store_teacher(trainer.network, config, target)
+    if trainer.takes_part:
+        target = store_trained_teacher(trainer, target)
     trainer.close()
     return target
 
@@ -246,16 +244,33 @@ def _student_trainer(
     workers: int,
     tracker: TrackerName,
     perceptual: Perceptual | None = None,
+    shard: ShardMode | None = None,
 ) -> StudentTrainer:
     """Create a trainer from files; resume if its folder contains a run."""
-    common = _trainer_arguments(config, files, output, device, dtype, workers, tracker)
-    spec, parts = get_spec(config.networks.model), load_parts(config, files)
-    networks = build_networks(parts, spec, config.networks, config.seed, scores=config.needs_scores)
+    common = _trainer_arguments(config, files, output, device, dtype, workers, tracker, shard)
+    with _loading(common["accelerator"], shard):
+        spec, parts = get_spec(config.networks.model), load_parts(config, files)
+        networks = build_networks(parts, spec, config.networks, config.seed, scores=config.needs_scores)
     return StudentTrainer(config, networks, **common, perceptual=perceptual)
 
 
+@contextmanager
+def _loading(accelerator: Accelerator, shard: ShardMode | None) -> Iterator[None]:
+    """Load networks within the block; if they are sharded, on all processes but the first without weights."""
+    whole = shard is None or accelerator.is_main_process
+    with failing_together(accelerator), nullcontext() if whole else torch.device("meta"):
+        yield
+
+
 def _trainer_arguments(
-    config: RunConfig, files: RunFiles, output: Path, device: str, dtype: str, workers: int, tracker: TrackerName
+    config: RunConfig,
+    files: RunFiles,
+    output: Path,
+    device: str,
+    dtype: str,
+    workers: int,
+    tracker: TrackerName,
+    shard: ShardMode | None,
 ) -> dict[str, Any]:
     """Return the arguments of both trainers besides networks."""
     where = choose_device(device)
@@ -273,6 +288,7 @@ def _trainer_arguments(
         "dtype": precision,
         "workers": workers,
         "files": files,
+        "shard": shard,
     }
 
 
@@ -306,33 +322,3 @@ def precision_of_new_run(dtype: str, device: torch.device, config: RunConfig) ->
     if dtype == "auto" and config.networks.base_precision != "fp32":
         return DTYPES[config.networks.base_precision]
     return choose_dtype(dtype, device)
-
-
-def _require_finite(network: torch.nn.Module, folder: Path, dtype: torch.dtype) -> None:
-    """Raise unless all weights are finite in the precision they are stored in."""
-    bad = [name for name, p in network.named_parameters() if not bool(torch.isfinite(p.to(dtype)).all())]
-    if bad:
-        raise TrainingError(
-            f"{folder}: the run has diverged, {counted(len(bad), 'tensor is', 'tensors are')} not finite "
-            f"({bad[0]} …), and nothing is stored; "
-            f"start again in another folder with a lower learning rate"
-        )
-
-
-def _store_student(trainer: StudentTrainer, files: RunFiles, target: Path) -> None:
-    """Store the averaged student as a pipeline folder, and its LoRA, if any, in the released layout.
-
-    Raises:
-        TrainingError: the weights are not finite.
-    """
-    net, spec = trainer.networks.student, trainer.spec
-    with trainer.averaged():
-        _require_finite(net, trainer.output, torch.float16)
-        if trainer.config.networks.lora_rank is None:
-            prompt = FixedPrompt.from_conditioning(trainer.prompts.fixed())
-            save_pipeline(OneStepSRPipeline(net.denoiser, net.vae, prompt, spec.name), target, torch.float16)
-            return
-        lora = target.with_name(target.name.replace("pipeline", "lora"))
-        write_student_lora(net.denoiser, net.vae, spec, trainer.prompts, lora)
-    assert files.base is not None
-    save_pipeline(convert_released(files.base, lora, lora, spec.name), target, torch.float16)

@@ -9,8 +9,9 @@ from typing import Any
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from tsdsr.training.checkpoint import Checkpoint, is_sharded
+from tsdsr.training.checkpoint import Checkpoint
 from tsdsr.training.optim import RoleOptimizer
+from tsdsr.training.sharding import sharded_like
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class RunState:
         found = {f"{role}.{k}": v for role, trained in self.roles.items() for k, v in trained.tensors().items()}
         if self.ema is not None:
             averages = zip(self.roles[self.averaged].named.items(), self.ema.shadow_params, strict=True)
-            found |= {f"average.{name}": _sharded_like(weight, average) for (name, weight), average in averages}
+            found |= {f"average.{name}": sharded_like(average, weight) for (name, weight), average in averages}
         return found
 
     def facts(self) -> dict[str, Any]:
@@ -50,14 +51,3 @@ class RunState:
             role.scaler.load_state_dict(checkpoint.facts["scalers"][name])
         if self.ema is not None:
             self.ema.optimization_step = checkpoint.facts["averaged_steps"]
-
-
-def _sharded_like(weight: Any, average: Tensor) -> Tensor:
-    """Return the average of a sharded weight, of which this process has its part, as a sharded tensor; not copied."""
-    if not is_sharded({"": weight}):
-        return average
-    from torch.distributed.tensor import DTensor
-
-    return DTensor.from_local(
-        average, weight.device_mesh, weight.placements, run_check=False, shape=weight.shape, stride=weight.stride()
-    )

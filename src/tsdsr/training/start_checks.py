@@ -18,6 +18,7 @@ from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig
 from tsdsr.training.perceptual_choice import perceptual_names
 from tsdsr.training.provenance import TEACHER, RunFiles, require_same_settings
 from tsdsr.training.run_log import TrackerName
+from tsdsr.training.sharding import ShardMode
 
 _PACKAGES = {"lpips": ("lpips", "train"), "dists": ("pyiqa", "eval"), "vgg": ("torchvision", "train")}
 """Perceptual distance → its package, and the extra that contains it."""
@@ -97,7 +98,7 @@ def check_kind(config: Any, kind: type[RunConfig]) -> None:
     raise ConfigError(f"config must be a {kind.__name__}, got {type(config).__name__}")
 
 
-def check_options(tracker: str, workers: int, until: int | None) -> None:
+def check_options(tracker: str, workers: int, until: int | None, shard: str | None) -> None:
     """Check the options that do not belong to the settings.
 
     Raises:
@@ -105,6 +106,8 @@ def check_options(tracker: str, workers: int, until: int | None) -> None:
     """
     if tracker not in get_args(TrackerName):
         raise ConfigError(f"tracker must be one of {', '.join(get_args(TrackerName))}, got {tracker!r}")
+    if shard is not None and shard not in get_args(ShardMode):
+        raise ConfigError(f"shard must be one of {', '.join(get_args(ShardMode))}, got {shard!r}")
     for name, value in (("workers", workers), ("until", until)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
             raise ConfigError(f"{name} must be a whole number of at least 0, got {value!r}")

@@ -29,7 +29,7 @@ from tsdsr.training.config import Phase, StudentConfig, TSDSettings, value_at
 from tsdsr.training.engine import Engine
 from tsdsr.training.image_losses import grid_loss
 from tsdsr.training.monitors import ScoreGapByTime, direction_cosines, score_gap
-from tsdsr.training.networks import Networks, channels_last, trained_parameters
+from tsdsr.training.networks import Networks, trained_parameters
 from tsdsr.training.perceptual_choice import (
     Perceptual,
     perceptual_distance,
@@ -42,6 +42,7 @@ from tsdsr.training.provenance import RunFiles
 from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.sample_rng import SampleRNG
 from tsdsr.training.samples import PairSamples, TrainingData, TrainingSample
+from tsdsr.training.sharding import ShardMode
 from tsdsr.training.validation import validation_figures, validation_pairs
 from tsdsr.training.weave import weave_loss
 
@@ -77,6 +78,7 @@ class StudentTrainer(Engine):
         dtype (torch.dtype): autocast precision; float32 means none.
         workers (int): data loading processes.
         files (RunFiles | None): paths that the networks were loaded from; stored with every checkpoint.
+        shard (ShardMode | None): how networks are split over the processes.
         perceptual (callable | None): replaces every perceptual distance.
 
     Raises:
@@ -98,27 +100,28 @@ class StudentTrainer(Engine):
         workers: int = 0,
         files: RunFiles | None = None,
         perceptual: Perceptual | None = None,
+        shard: ShardMode | None = None,
     ) -> None:
-        super().__init__(config, output, accelerator or make_accelerator(output, "cpu"), dtype, workers, files)
+        super().__init__(config, output, accelerator or make_accelerator(output, "cpu"), dtype, workers, files, shard)
         self.data, self.networks = data, networks
         self.spec = get_spec(config.networks.model)
         self.process = self.spec.process
         self.prompts = prompts or LabelPrompts()
         self.fixed, self.null = (self.on_device(p) for p in (self.prompts.fixed(), self.prompts.null()))
+        self.vae, self.scores = networks.vae, networks.scores
+        if self.scores is not None and self.scores.teacher is not None:
+            store_in_autocast_dtype(self.scores.teacher, dtype)
+        self.place(networks.student, *filter(None, [self.scores]), self.vae)
         trained = networks.trained()
-        self.student = self.prepare("student", channels_last(networks.student), trained["student"])
-        self.vae = networks.vae.to(self.device)
-        self.scores = networks.scores
+        self.student = self.prepare("student", networks.student, trained["student"])
         self._fake: nn.Module | None = None
         self.adversary: Adversary | None = None
         self._head: nn.Module | None = None
         if self.scores is not None:
-            if self.scores.teacher is not None:
-                store_in_autocast_dtype(self.scores.teacher, dtype)
-            self._fake = self.prepare("fake", channels_last(self.scores), trained["fake"])
+            self._fake = self.prepare("fake", self.scores, trained["fake"])
         if config.adversaries:
             self.adversary = make_adversary(config, networks)
-            head = self.adversary.head
+            head = self.adversary.head.to(self.device)
             self._head = self.prepare("discriminator", head, trained_parameters(head))
         self.average("student")
         self.distances: dict[str, Perceptual] = {
@@ -324,6 +327,10 @@ class StudentTrainer(Engine):
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Validate the averaged student on fixed held-out crops, see :func:`validation_figures`."""
+        if not self.accelerator.is_main_process:
+            for _ in self.restored():
+                pass
+            return {}
         factor = self.spec.vae_scale_factor
         sheet = self.output / f"validation-{self.step:06d}.png"
         return validation_figures(self.restored(), self.distances, (factor, 2 * factor), sheet)

@@ -20,13 +20,14 @@ from tsdsr.models.latents import decode_latents, encode_images
 from tsdsr.models.zoo import get_spec
 from tsdsr.training.config import TeacherConfig
 from tsdsr.training.engine import Engine
-from tsdsr.training.networks import channels_last, trained_parameters
+from tsdsr.training.networks import trained_parameters
 from tsdsr.training.precision import autocast
 from tsdsr.training.prompts import LabelPrompts, Prompts, mix
 from tsdsr.training.provenance import RunFiles
 from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.sample_rng import SampleRNG
 from tsdsr.training.samples import CropSamples, TrainingData, TrainingSample
+from tsdsr.training.sharding import ShardMode
 from tsdsr.training.validation import save_sheet
 
 _NOISE, _DROPOUT = 11, 12
@@ -52,7 +53,8 @@ class TeacherTrainer(Engine):
         network (nn.Module): the denoiser; its parameters that require gradients are trained.
         vae (nn.Module): the frozen autoencoder.
         data (TrainingData): photographs.
-        output, prompts, accelerator, dtype, workers, files: as for :class:`tsdsr.training.student.StudentTrainer`.
+        output, prompts, accelerator, dtype, workers, files, shard: as for
+            :class:`tsdsr.training.student.StudentTrainer`.
 
     Raises:
         TrainingError: the folder contains a run with other settings.
@@ -72,16 +74,17 @@ class TeacherTrainer(Engine):
         dtype: torch.dtype = torch.float32,
         workers: int = 0,
         files: RunFiles | None = None,
+        shard: ShardMode | None = None,
     ) -> None:
-        super().__init__(config, output, accelerator or make_accelerator(output, "cpu"), dtype, workers, files)
+        super().__init__(config, output, accelerator or make_accelerator(output, "cpu"), dtype, workers, files, shard)
         self.data = data
         self.process = get_spec(config.networks.model).process
         self.prompts = prompts or LabelPrompts()
         self.null = self.on_device(self.prompts.null())
-        self.network = network
-        module = channels_last(DenoiserModule(network))
+        self.network, self.vae = network, vae.requires_grad_(False)
+        module = DenoiserModule(network)
+        self.place(module, self.vae)
         self.teacher = self.prepare("teacher", module, trained_parameters(module))
-        self.vae = vae.to(self.device).requires_grad_(False)
         self.average("teacher")
         self.resume()
 
@@ -135,7 +138,7 @@ class TeacherTrainer(Engine):
                 estimates = self._validate_one(photo, index, losses)
                 if len(rows) < 6:
                     rows.append(estimates)
-        if not rows:
+        if not rows or not self.accelerator.is_main_process:
             return {}
         save_sheet(rows, self.output / f"validation-{self.step:06d}.png")
         figures = {f"loss_{t:04d}": sum(v) / len(v) for t, v in losses.items()}
