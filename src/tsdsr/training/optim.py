@@ -40,6 +40,7 @@ class RoleOptimizer:
         self.module, self.named = module, dict(trained)
         self.parameters = list(self.named.values())
         self.sharded = is_sharded(self.named)
+        self._parts = [nn.Parameter(local_part(parameter)) for parameter in self.parameters] if self.sharded else []
         self.device, self.max_norm = device, config.max_grad_norm
         self.optimizer = torch.optim.AdamW(
             self.parameters, 0.0, betas=config.betas, weight_decay=config.weight_decay, fused=True
@@ -72,10 +73,9 @@ class RoleOptimizer:
         """Return this process's parts of the trained weights with their gradients, sharing memory with them."""
         if not self.sharded:
             return self.parameters
-        parts = [nn.Parameter(local_part(parameter)) for parameter in self.parameters]
-        for part, parameter in zip(parts, self.parameters, strict=True):
+        for part, parameter in zip(self._parts, self.parameters, strict=True):
             part.grad = None if parameter.grad is None else local_part(parameter.grad)
-        return parts
+        return self._parts
 
     def step(self, learning_rate: float) -> None:
         """Take the step; the scaler skips it if gradients overflowed."""
@@ -89,6 +89,7 @@ class RoleOptimizer:
         if self.scaler.is_enabled():
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        self.parts()  # which must not keep them
 
     def first_not_finite(self) -> str | None:
         """Return the name of a trained weight that is not finite in this process's part; None if all are finite."""
