@@ -90,8 +90,7 @@ def train_student(
 
     Raises:
         ConfigError: a setting or file that the recipe needs is missing or invalid.
-        DatasetError, InvalidInputError: photographs are missing.
-        ModelError: weights are missing or do not match.
+        DatasetError, InvalidInputError, ModelError: photographs or weights are missing, or weights do not match.
         TrainingError: the folder contains another run, or too many consecutive steps fail.
         KeyboardInterrupt: Ctrl-C; a checkpoint was saved.
     """
