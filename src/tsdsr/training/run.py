@@ -31,6 +31,7 @@ from tsdsr.training.build import (
 )
 from tsdsr.training.checkpoint import load_checkpoint_facts
 from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig, config_from_json
+from tsdsr.training.launch import check_launch
 from tsdsr.training.networks import build_networks
 from tsdsr.training.paper_figures import FIGURES, measure, require_matplotlib, write_figure
 from tsdsr.training.perceptual_choice import Perceptual
@@ -279,6 +280,7 @@ def _trainer_arguments(
         texts = {} if files.prompts is None else read_prompts(sources, files.prompts)
     packed = _open_shards(files, output, accelerator)
     precision = first_process_says(accelerator, resolve_precision(dtype, where, config, output))
+    check_launch(config, accelerator, precision, shard)  # before weights are loaded
     return {
         "data": training_data([*sources, *packed], config, texts, open_latents(config, files, precision)),
         "output": output,
