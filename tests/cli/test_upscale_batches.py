@@ -214,3 +214,31 @@ def test_a_damaged_jpeg_xl_does_not_stop_the_batch(model: str, photos: Path) -> 
         code, output = run(*command, "--overwrite")
     assert code != 0
     assert ".[jxl]" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--actors 2", "--actors needs --on ray"),
+        ("--actor-gpus 1", "--actor-gpus needs --on ray"),
+        ("--on slurm", "--on takes 'ray', or 'ray=' and the address of a cluster, got 'slurm'"),
+        ("--on ray --steady 0.5", "--steady goes through frames in order, --on ray does not; leave out one of them"),
+        ("--on ray --actors two", "--actors takes a number, or MIN:MAX, got 'two'"),
+        ("--on ray --actors 4:2", "the second not smaller than the first; got 4, 2"),
+        ("--on ray --actor-cpus 0", "an actor needs a part of a CPU or GPU; got 0.0 CPUs and 0.0 GPUs"),
+        ("--on ray --actor-gpus 1.5", "an actor takes a part of a GPU or whole ones, got 1.5"),
+        ("--on ray=127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1"),
+    ],
+)
+def test_mistakes_about_a_cluster(options: str, message: str, photos: Path) -> None:
+    code, output = run("upscale", "a.jpg", "-o", "made", *options.split())
+    assert code == 2
+    assert message in output
+    assert output.count("\n") == 1
+
+
+def test_a_cluster_needs_the_extra(monkeypatch: pytest.MonkeyPatch, photos: Path) -> None:
+    monkeypatch.setattr("tsdsr.distributed.cluster.find_spec", lambda name: None)
+    code, output = run("upscale", "a.jpg", "-o", "made", "--on", "ray")
+    assert code == 2
+    assert "restoring on a cluster needs ray: run pip install '.[ray]'" in output

@@ -99,14 +99,14 @@ def make_task(
     """
     if restorer is not None:
         name = f"{restorer.__module__}.{restorer.__qualname__}"
-        return RestoreTask(source, replace(settings, model=name), max_pixels, pool.threads, restorer)
+        return RestoreTask(source, replace(settings, model=name), max_pixels, pool.threads, pool.gpus > 0, restorer)
     folder = resolve_model(source.model)
     check_model(folder, settings.restore, settings.seed, settings.engine, settings.preset == "upstream")
     if source.model not in PACKAGED_MODELS:
         on_hub = None if local_folder(source.model) else parse_name(source.model)
         everywhere = str(folder.resolve()) if on_hub is None else f"{on_hub.repo_id}@{folder.name}"
         source = replace(source, model=everywhere)
-    return RestoreTask(source, replace(settings, model=hash_of_model(folder)), max_pixels, pool.threads)
+    return RestoreTask(source, replace(settings, model=hash_of_model(folder)), max_pixels, pool.threads, pool.gpus > 0)
 
 
 def apply(dataset: ray.data.Dataset, task: RestoreTask, pool: ActorPool, rows: int = _BATCH_ROWS) -> ray.data.Dataset:

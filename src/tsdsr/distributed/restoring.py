@@ -51,6 +51,7 @@ class RestoreTask:
         settings (BatchSettings): how pictures are restored and stored.
         max_pixels (int | None): inputs with more pixels are refused.
         threads (int | None): CPU threads of ONNX Runtime and OpenVINO; Ray gives PyTorch as many.
+        gpu (bool): whether a process has a GPU, or a part of one; if not, it does not see any.
         restorer (callable | None): takes the place of the model.
     """
 
@@ -58,6 +59,7 @@ class RestoreTask:
     settings: BatchSettings
     max_pixels: int | None = DEFAULT_MAX_PIXELS
     threads: int | None = None
+    gpu: bool = False
     restorer: Restorer | None = None
 
     def load(self) -> Restore:
@@ -231,7 +233,10 @@ class RestoreBatch:
     """
 
     def __init__(self, task: RestoreTask, ledger: LedgerCalls, process: str | None = None) -> None:
-        process = process or _actor_id()
+        if process is None:
+            process = _actor_id()
+            if not task.gpu:  # Ray hides GPUs only from processes that have other ones
+                os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["HIP_VISIBLE_DEVICES"] = ""
         if ledger.begin_load(process) > MOST_LOADS:
             raise ModelError(
                 f"{task.source.model}: loading it killed the process {MOST_LOADS} times on the machine "
