@@ -177,7 +177,7 @@ def test_ctrl_c_says_what_is_left(cluster: Any, tmp_path: Path) -> None:
     assert process.returncode == 128 + signal.SIGINT
     assert errors.endswith("interrupted\n")
     done = len([row for row in recorded(f"{tmp_path}/out") if row["status"] == "done"])
-    assert 32 <= done < 400
+    assert 0 < done < 400
     assert output.startswith(f"{done} upscaled, 0 skipped (already there), 0 failed, {400 - done} left in ")
 
 
