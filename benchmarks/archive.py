@@ -119,7 +119,7 @@ def memory(rows: int) -> None:
             for first in range(0, rows, 10_000):
                 numbers = range(first, min(first + 10_000, rows))
                 columns = [
-                    [f"{folder}/scans/{n // 1000}/page-{n:09d}.tif" for n in numbers],
+                    [f"memory://scans/{n // 1000}/page-{n:09d}.tif" for n in numbers],
                     [2_000_000] * len(numbers),
                 ]
                 writer.write_table(pa.table([*columns, [f"{n:032x}" for n in numbers]], schema=schema))
