@@ -1,10 +1,17 @@
-"""Time and memory of a training step: batched against separate network passes on `mini`, and full-size SD3.
+"""Time and memory of a training step: ways to ask teacher and fake in turn, and full-size SD3.
 
-    python benchmarks/training_step.py mini [--steps 10]      # both ways in turn, on `mini`'s network
+    python benchmarks/training_step.py mini [--steps 10] [--precision bf16]      # on `mini`'s network
+    python benchmarks/training_step.py tiny [--steps 10] [--precision bf16]      # on a tiny SD3 with LoRA
     python benchmarks/training_step.py sd3 [--points 1]       # SD3-medium with random weights, one step, every role
 
-LPIPS is omitted from both, because it is the same in both. For the distillation of one step with N = 4, the released
-code makes 24 passes: six (teacher at both latents, fake at one, each with and without prompt) at each of four points.
+LPIPS is omitted from all, because it is the same in all. For the distillation of one step with N = 4 and guidance, 24
+predictions are needed: six at each of four points (teacher at both latents, fake at one, each with and without prompt).
+The ways:
+
+* batched: at each point one pass of the teacher (both latents, both prompts) and one of the fake: 8 passes.
+* pairs: three passes at each point, each with both prompts, and AdamW as a loop over weights: 12 passes. This is what
+  the released code does.
+* singles: a pass for each prediction: 24 passes.
 """
 
 from __future__ import annotations
@@ -16,23 +23,29 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tsdsr.devices import TorchDevice
+from tsdsr.diffusion.losses import Predictions, guided
 from tsdsr.measuring import peak_memory_so_far
 from tsdsr.models.conditioning import Conditioning
-from tsdsr.models.zoo import MINI, get_spec
+from tsdsr.models.zoo import MINI, ModelSpec, get_spec
 from tsdsr.recipes import student_recipe
-from tsdsr.training.config import Phase, StudentConfig, TSDSettings
-from tsdsr.training.networks import Networks, Parts, build_networks
+from tsdsr.training.build import DTYPES
+from tsdsr.training.config import NetworkSettings, Phase, StudentConfig, TSDSettings
+from tsdsr.training.networks import Networks, Parts, Role, ScoreNetworks, build_networks
+from tsdsr.training.prompts import join
 from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.samples import TrainingData, TrainingSample
 from tsdsr.training.student import StudentTrainer
+from tsdsr.training.tensor_counter import TensorCounter
 
 
 class ZeroPrompts:
@@ -79,30 +92,91 @@ def trainer(
     return StudentTrainer(config, networks, TrainingData(()), out, prompts, accelerator, dtype)
 
 
-def mini(steps: int, batch: int, edge: int) -> dict[str, object]:
-    """Time the recipe's second phase with guidance, batched and separate passes in turn in one run."""
-    runs: dict[str, StudentTrainer] = {}
-    for name, batched in (("batched", True), ("one pass an answer", False)):
-        recipe = student_recipe("mini_student")
-        tsd = TSDSettings(guidance=7.5, points=4, batched=batched)
-        phase = dataclasses.replace(recipe.phases[-1], batch_size=batch, perceptual_weight=0.0, tsd=tsd, steps=10**6)
-        config = dataclasses.replace(recipe, phases=(phase,))
-        torch.manual_seed(0)
-        parts = Parts(MINI.make_denoiser(), MINI.make_autoencoder(), MINI.make_denoiser())
-        networks = build_networks(parts, MINI, config.networks, 0, scores=True)
-        runs[name] = trainer(config, networks, None, "cpu", torch.float32)
-    times: dict[str, list[float]] = {name: [] for name in runs}
+def tiny_sd3() -> tuple[ModelSpec, NetworkSettings]:
+    """SD3 with 2 blocks of width 32, and rank 4 on student and fake."""
+    spec = get_spec("sd3")
+    small = {"num_layers": 2, "num_attention_heads": 4, "attention_head_dim": 8, "joint_attention_dim": 32,
+             "caption_projection_dim": 32, "pooled_projection_dim": 24}  # fmt: skip
+    vae = {"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4}
+    spec = dataclasses.replace(
+        spec, denoiser_config={**spec.denoiser_config, **small}, vae_config={**spec.vae_config, **vae},
+        prompt_shapes={"prompt_embeds": (20, 32), "pooled_prompt_embeds": (24,)},
+    )  # fmt: skip
+    return spec, NetworkSettings(model="sd3", lora_rank=4)
+
+
+def ask_in_pairs(scores: ScoreNetworks) -> Callable[..., Predictions]:
+    """Replacement of `ScoreNetworks.predictions`: see "pairs" above."""
+
+    def predictions(
+        z_hat_t: Tensor, z_hq_t: Tensor, t: Tensor, prompt: Conditioning, null: Conditioning, guidance: float, _: bool
+    ) -> Predictions:
+        def ask(role: Role, z: Tensor) -> Tensor:
+            both = scores(torch.cat([z, z]), t.repeat(2), join(null.expand(len(t)), prompt), role)
+            without, with_prompt = both.chunk(2)
+            return guided(with_prompt, without, guidance)
+
+        return Predictions(ask("teacher", z_hat_t), ask("fake", z_hat_t), ask("teacher", z_hq_t))
+
+    return predictions
+
+
+class Calls(TorchDispatchMode):
+    """Counts operations of torch: kernels that a GPU would have to start, nearly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def make_run(model: str, way: str, batch: int, dtype: torch.dtype) -> StudentTrainer:
+    recipe = student_recipe("mini_student")
+    tsd = TSDSettings(guidance=7.5, points=4, batched=way == "batched")
+    phase = dataclasses.replace(recipe.phases[-1], batch_size=batch, perceptual_weight=0.0, tsd=tsd, steps=10**6)
+    spec, settings = (MINI, recipe.networks) if model == "mini" else tiny_sd3()
+    config = dataclasses.replace(recipe, phases=(phase,), networks=settings, monitor_every=0)
+    torch.manual_seed(0)
+    teacher = spec.make_denoiser() if model == "mini" else None
+    parts = Parts(spec.make_denoiser(), spec.make_autoencoder(), teacher)
+    networks = build_networks(parts, spec, settings, 0, scores=True)
+    prompts = None if model == "mini" else ZeroPrompts(dict(spec.prompt_shapes))
+    run = trainer(config, networks, prompts, "cpu", dtype)
+    if way == "pairs":
+        assert run.scores is not None
+        run.scores.predictions = ask_in_pairs(run.scores)  # type: ignore[method-assign]
+        for role in run.roles.values():
+            role.optimizer = torch.optim.AdamW(role.parameters, betas=config.betas, weight_decay=config.weight_decay)
+    return run
+
+
+def compare(model: str, steps: int, batch: int, edge: int, dtype: torch.dtype) -> dict[str, object]:
+    """Time steps of the recipe's second phase with guidance, asked in three ways in turn in one run."""
+    runs = {way: make_run(model, way, batch, dtype) for way in ("batched", "pairs", "singles")}
+    seconds: dict[str, list[float]] = {way: [] for way in runs}
+    processor: dict[str, list[float]] = {way: [] for way in runs}
     data = sample(batch, edge)
     for step in range(steps + 2):
-        for name, run in runs.items():
-            started = time.perf_counter()
+        for way, run in runs.items():
+            started, used = time.perf_counter(), time.process_time()
             run.train_step([data])
             run.step += 1
             if step >= 2:
-                times[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    return {"seconds a step": medians, "batch": batch, "edge": edge, "steps": steps,
-            "ratio": medians["one pass an answer"] / medians["batched"]}  # fmt: skip
+                seconds[way].append(time.perf_counter() - started)
+                processor[way].append(time.process_time() - used)
+    result: dict[str, object] = {"model": model, "batch": batch, "edge": edge, "steps": steps, "precision": str(dtype)}
+    for name, times in (("seconds", seconds), ("processor seconds", processor)):
+        medians = {way: statistics.median(values) for way, values in times.items()}
+        result[name] = medians
+        result[f"{name} against batched"] = {way: value / medians["batched"] for way, value in medians.items()}
+    for way, run in runs.items():
+        with Calls() as calls, TensorCounter() as counter:
+            run.train_step([data])
+        result[way] = {"operations of torch": calls.count, "GFLOP": counter.flops / 1e9}
+    return result
 
 
 def sd3(points: int, edge: int, device: str, precision: str) -> dict[str, object]:
@@ -154,16 +228,17 @@ def sd3(points: int, edge: int, device: str, precision: str) -> dict[str, object
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("mini", "sd3"))
+    parser.add_argument("what", choices=("mini", "tiny", "sd3"))
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--edge", type=int, default=None, help="crops in pixels: 64 for mini, 512 for sd3")
+    parser.add_argument("--edge", type=int, default=None, help="crops in pixels: 64, 512 for sd3")
     parser.add_argument("--points", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     arguments = parser.parse_args()
-    if arguments.what == "mini":
-        result = mini(arguments.steps, arguments.batch, arguments.edge or 64)
+    dtype = DTYPES[arguments.precision]
+    if arguments.what != "sd3":
+        result = compare(arguments.what, arguments.steps, arguments.batch, arguments.edge or 64, dtype)
     else:
         result = sd3(arguments.points, arguments.edge or 512, arguments.device, arguments.precision)
     about = {"torch": torch.__version__, "threads": torch.get_num_threads(), "processor": platform.processor()}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
@@ -125,7 +126,7 @@ def teacher_step_cost(
 @contextmanager
 def _counting(modules: Sequence[nn.Module], dtype: torch.dtype) -> Iterator[TensorCounter]:
     """Give the modules tensors without storage, weights and gradients not counted, and count what the block does."""
-    norms = nullcontext() if dtype == torch.float32 else _NormsInFloat32()
+    norms = nullcontext() if dtype == torch.float32 else NormsInFloat32()
     with FakeTensorMode(), norms, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # checkpointing without inputs that require gradients, as in training
         held = give_fake_tensors(*modules)
@@ -137,15 +138,17 @@ def _counting(modules: Sequence[nn.Module], dtype: torch.dtype) -> Iterator[Tens
             yield counter
 
 
-class _NormsInFloat32(TorchFunctionMode):
+class NormsInFloat32(TorchFunctionMode):
     """Computes normalisations in float32, as autocast does on a GPU but not on a CPU."""
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func in (torch.group_norm, torch.layer_norm):
+        kwargs = dict(kwargs or {})
+        if func in (F.group_norm, F.layer_norm):
             args = [x.float() if isinstance(x, Tensor) else x for x in args]
-        return func(*args, **(kwargs or {}))
+            kwargs = {name: x.float() if isinstance(x, Tensor) else x for name, x in kwargs.items()}
+        return func(*args, **kwargs)
 
 
 @contextmanager
