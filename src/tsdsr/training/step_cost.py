@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.overrides import TorchFunctionMode
 
 from tsdsr.diffusion.losses import gradient_loss, reconstruction_loss
 from tsdsr.errors import MissingDependencyError, install_extra
@@ -95,14 +93,14 @@ def student_step_cost(
             loss = loss + gradient_loss(z_hat, gradient)
         del x_hat, z_hq
         with _part("backward", counter, cost), networks.student.active():
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
         z_t = z_hat.detach()
         del z_hat, loss
         if scores is not None:
             with _part("fake", counter, cost):
                 with autocast(_CPU, dtype):
                     prediction = scores(z_t, t, prompt)
-                prediction.float().square().mean().backward()
+                torch.autograd.backward(prediction.float().square().mean())
     return cost
 
 
@@ -119,15 +117,15 @@ def teacher_step_cost(
                 prediction = as_denoiser(network)(
                     z, torch.full((batch,), _TIME), default_conditioning(spec).expand(batch)
                 )
-            prediction.float().square().mean().backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(prediction.float().square().mean())
     return cost
 
 
 @contextmanager
 def _counting(modules: Sequence[nn.Module], dtype: torch.dtype) -> Iterator[TensorCounter]:
     """Give the modules tensors without storage, weights and gradients not counted, and count what the block does."""
-    norms = nullcontext() if dtype == torch.float32 else NormsInFloat32()
-    with FakeTensorMode(), norms, warnings.catch_warnings():
+    norms = nullcontext() if dtype == torch.float32 else norms_in_float32(modules)
+    with norms, FakeTensorMode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # checkpointing without inputs that require gradients, as in training
         held = give_fake_tensors(*modules)
         for weight in held:
@@ -138,17 +136,17 @@ def _counting(modules: Sequence[nn.Module], dtype: torch.dtype) -> Iterator[Tens
             yield counter
 
 
-class NormsInFloat32(TorchFunctionMode):
-    """Computes normalisations in float32, as autocast does on a GPU but not on a CPU."""
-
-    def __torch_function__(
-        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in (F.group_norm, F.layer_norm):
-            args = [x.float() if isinstance(x, Tensor) else x for x in args]
-            kwargs = {name: x.float() if isinstance(x, Tensor) else x for name, x in kwargs.items()}
-        return func(*args, **kwargs)
+@contextmanager
+def norms_in_float32(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Compute normalisations in float32 within the block, as autocast does on a GPU but not on a CPU."""
+    kinds = (nn.GroupNorm, nn.LayerNorm)
+    norms = [part for module in modules for part in module.modules() if isinstance(part, kinds)]
+    hooks = [norm.float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),)) for norm in norms]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager
