@@ -75,7 +75,7 @@ test-space: $(SPACE_INSTALLED)
 test-full: export TORCH_HOME := $(abspath $(WEIGHTS))
 test-full: export OMP_NUM_THREADS := 1
 test-full: $(INSTALLED) $(WEIGHTS)
-	$(BIN)/python -m pytest --numprocesses=logical
+	$(BIN)/python -m pytest --numprocesses=logical --dist=loadgroup
 
 lint: install
 	$(BIN)/ruff check .

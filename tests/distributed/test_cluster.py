@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tsdsr.distributed.cluster import ActorPool, connected
 from tsdsr.errors import ClusterError, ModelError
 from tsdsr.remote_files import list_files, read_bytes, write_file
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("ray")]  # one cluster, not one for each worker
 ROOT = str(Path(__file__).resolve().parents[2])
 
 
@@ -53,8 +54,13 @@ def add_nodes(cluster: Any, count: int) -> list[Any]:
 
 
 def worker_processes() -> list[psutil.Process]:
-    """The processes that hold a model."""
-    return [p for p in psutil.process_iter(["cmdline"]) if "RestoreBatch" in " ".join(p.info["cmdline"] or ())]
+    """The processes of this cluster that hold a model."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "RestoreBatch" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 def test_a_node_is_lost(cluster: Any, tmp_path: Path) -> None:
