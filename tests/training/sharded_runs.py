@@ -23,9 +23,11 @@ from tests.training.tiny import LORA, NETWORK, TSD, config, data, distance, mini
 from tsdsr.models.adapters import adapter_state, new_lora, train_adapters, use_adapter
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI, get_spec
+from tsdsr.recipes import student_recipe
 from tsdsr.training.config import Phase, StudentConfig, TeacherConfig
 from tsdsr.training.engine import Engine
 from tsdsr.training.networks import Parts, build_networks
+from tsdsr.training.run import train_student
 from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.sharding import ShardMode, gathered, gathered_network, local_part
 from tsdsr.training.student import StudentTrainer
@@ -119,6 +121,12 @@ def flags(run: Engine) -> dict[str, bool]:
     return {f"{role}.{n}": p.requires_grad for role, r in run.roles.items() for n, p in r.module.named_parameters()}
 
 
+def whole_run(photos: Path, out: Path, shard: ShardMode | None) -> Path:
+    """Train from files and store the result, as the command does."""
+    recipe = student_recipe("mini_smoke")
+    return train_student(recipe, photos, out, device="cpu", dtype="fp32", shard=shard)
+
+
 def main(photos: Path, out: Path, names: list[str]) -> None:
     warnings.simplefilter("error")
     torch.set_num_threads(1)
@@ -134,7 +142,7 @@ def main(photos: Path, out: Path, names: list[str]) -> None:
         (out / f"{name}-{rank}.json").write_text(json.dumps(facts))
         if run.accelerator.is_main_process:
             save_file(found, out / f"{name}.safetensors")
-    run.close()
+    whole_run(photos, out / "whole", "full")
 
 
 if __name__ == "__main__":

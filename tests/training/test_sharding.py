@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from tests.child_processes import finished
 from tests.conftest import tiny_mmdit
-from tests.training.sharded_runs import RUNS, make, stored
+from tests.training.sharded_runs import RUNS, make, stored, whole_run
 from tests.training.tiny import config, mini_networks, trainer
 from tsdsr.errors import ConfigError
 from tsdsr.training.run_log import make_accelerator
@@ -98,6 +98,17 @@ def test_a_run_goes_on_in_one_process(runs: dict[int, Path], photos: Path) -> No
     average = load_file(runs[2] / "sd3.safetensors")
     for key, tensor in stored(again).items():
         assert torch.equal(average[key], tensor), key
+
+
+def test_the_stored_pipeline_is_that_of_one_process(runs: dict[int, Path], photos: Path, tmp_path: Path) -> None:
+    one, two = whole_run(photos, tmp_path, None), runs[2] / "whole" / "pipeline-00000002"
+    files = {path.relative_to(one) for path in one.rglob("*") if path.is_file()}
+    assert files == {path.relative_to(two) for path in two.rglob("*") if path.is_file()}
+    for file in sorted(file for file in files if file.suffix == ".safetensors"):
+        expected, found = load_file(one / file), load_file(two / file)
+        for name, tensor in expected.items():
+            assert found[name].dtype == tensor.dtype
+            torch.testing.assert_close(found[name], tensor, rtol=2e-3, atol=2e-5, msg=f"{file}: {name}")
 
 
 def test_blocks_exist() -> None:
