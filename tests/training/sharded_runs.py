@@ -27,6 +27,7 @@ from tsdsr.recipes import student_recipe
 from tsdsr.training.config import Phase, StudentConfig, TeacherConfig
 from tsdsr.training.engine import Engine
 from tsdsr.training.networks import Parts, build_networks
+from tsdsr.training.overrides import apply_overrides
 from tsdsr.training.run import train_student
 from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.sharding import ShardMode, gathered, gathered_network, local_part
@@ -123,7 +124,8 @@ def flags(run: Engine) -> dict[str, bool]:
 
 def whole_run(photos: Path, out: Path, shard: ShardMode | None) -> Path:
     """Train from files and store the result, as the command does."""
-    recipe = student_recipe("mini_smoke")
+    batches = [f"phases.{phase}.batch_size=4" for phase in range(2)]
+    recipe = apply_overrides(student_recipe("mini_smoke"), batches)
     return train_student(recipe, photos, out, device="cpu", dtype="fp32", shard=shard)
 
 
