@@ -85,7 +85,8 @@ def run_tests(root: Path, source: Path, tests: Sequence[str], log: Path) -> None
         sys.path[:0] = [str(source), str(root)]
         import pytest
 
-        arguments = ["-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-k", SLOW, *tests]
+        plugins = ["-p", "no:cacheprovider", "-p", "pytest_timeout"]  # of which pyproject.toml sets an option
+        arguments = ["-q", "-x", "--no-header", "--tb=line", *plugins, "-k", SLOW, *tests]
         code = pytest.main(arguments)
         sys.stdout.flush()
         os._exit(int(code))

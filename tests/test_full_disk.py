@@ -72,7 +72,7 @@ def write_openvino(path: Path) -> None:
 
 WRITERS: dict[str, Callable[[Path], object]] = {
     "a.safetensors": lambda path: write_released_lora(path, tensors()),
-    "checkpoint-00000001.pt": lambda path: save_checkpoint(path.parent, 1, dict(tensors())),
+    "checkpoint-00000001.pt": lambda path: save_checkpoint(path.parent, 1, {}, tensors()),
     "a.json": lambda path: write_text(path, "é" * 100_000),
     "a.tar": lambda path: write_shard(path, [Sample()]),  # type: ignore[list-item]
     "a.png": write_picture_file,
