@@ -21,7 +21,7 @@ from tsdsr.data.shard_file import ShardEntry
 from tsdsr.data.shard_index import check_shards, open_shards
 from tsdsr.data.shard_photos import ShardPhotos
 from tsdsr.data.source_specs import absolute_shards
-from tsdsr.errors import DatasetError, InvalidInputError
+from tsdsr.errors import DatasetError, ImageError, InvalidInputError
 
 
 def write_tar(path: Path, members: dict[str, bytes], mode: str = "w") -> None:
@@ -122,12 +122,20 @@ def test_unusable_shards_are_named(tmp_path: Path) -> None:
     write_tar(tmp_path / "cut.tar", {"a.png": bytes(50_000)})
     (tmp_path / "cut.tar").write_bytes((tmp_path / "cut.tar").read_bytes()[:30_000])
     write_tar(tmp_path / "text.tar", {"a.png": b"1", "a.txt": b"caf\xe9"})
-    for name in ("a", "zip", "cut"):
+    write_tar(tmp_path / "tail.tar", {f"{number}.png": bytes(1000) for number in range(4)})
+    whole = (tmp_path / "tail.tar").read_bytes()
+    (tmp_path / "tail.tar").write_bytes(whole[: 2 * 1536 + 200])  # within the third header
+    (tmp_path / "header.tar").write_bytes(whole[: 2 * 1536] + b"?" * 512 + whole[2 * 1536 + 512 :])
+    write_tar(tmp_path / "open.tar", {"a.png": b"1"})
+    unended = (tmp_path / "open.tar").read_bytes()[:1024]
+    (tmp_path / "open.tar").write_bytes(unended)  # without zeros behind, as some programs write them
+    assert len(open_shards(tmp_path / "open.tar", cache).images) == 1
+    for name in ("a", "zip", "cut", "tail", "header"):
         with pytest.raises(DatasetError, match=rf"{name}\.tar: is not a readable tar file without compression"):
             open_shards(tmp_path / f"{name}.tar", cache)
     with pytest.raises(DatasetError, match=r"none\.tar: the shards hold no images"):
         open_shards(tmp_path / "none.tar", cache)
-    with pytest.raises(DatasetError, match=r"text\.tar: the text of a\.png: is not UTF-8"):
+    with pytest.raises(ImageError, match=r"text\.tar: the text of a\.png: is not UTF-8"):
         open_shards(tmp_path / "text.tar", cache).images[0].read()
     (tmp_path / "empty").mkdir()
     for missing in (tmp_path / "empty", "memory://nothing"):
@@ -141,6 +149,13 @@ def test_unusable_shards_are_named(tmp_path: Path) -> None:
     for wrong in ("", f"{tmp_path}/{{3..1}}.tar", f"{tmp_path},limit=0", f"{tmp_path},weight=x"):
         with pytest.raises(InvalidInputError):
             open_shards(wrong, cache)
+
+
+@pytest.mark.parametrize("index", [{"__kind__": "wids-shard-index-v1", "shardlist": [{"url": "x.tar"}]}, ["x.tar"]])
+def test_an_index_of_another_program_is_ignored(folder: Path, tmp_path: Path, index: object) -> None:
+    (folder / "index.json").write_text(json.dumps(index))
+    assert read(open_shards(folder, tmp_path / "cache").images) == ALL
+    assert read(open_shards(folder / "001.tar", tmp_path / "cache").images) == ALL[3:6]
 
 
 @pytest.mark.parametrize("damage", ["cut", "shards", "places", "bytes"])
@@ -192,11 +207,14 @@ def test_a_damaged_photograph_is_left_out_and_a_missing_shard_ends_the_run(
     picture = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(picture, "PNG")
     members = {f"{number:02d}.png": picture.getvalue() for number in range(12)}
-    write_tar(tmp_path / "000.tar", {**members, "07.png": b"no picture"})
+    texts = {"03.txt": b"three", "05.txt": b"caf\xe9"}
+    write_tar(tmp_path / "000.tar", {**members, **texts, "07.png": b"no picture"})
     dataset = CropDataset([open_shards(tmp_path, tmp_path / "cache")], 60, CropSettings(size=32))
     drawn = {str(dataset.draw(dataset.generator(i)).photo) for i in range(60)}
-    assert drawn == {f"{tmp_path}/000.tar: {name}" for name in members if name != "07.png"}
-    assert len([line for line in caplog.messages if f"left out: {tmp_path}/000.tar: 07.png" in line]) == 1
+    assert drawn == {f"{tmp_path}/000.tar: {name}" for name in members if name not in ("05.png", "07.png")}
+    for what in ("07.png", "the text of 05.png: is not UTF-8"):
+        assert len([line for line in caplog.messages if f"left out: {tmp_path}/000.tar: {what}" in line]) == 1
+    assert list(dataset.sources[0].images.texts()) == ["three"]  # type: ignore[attr-defined]
     (tmp_path / "000.tar").unlink()
     dataset = CropDataset(dataset.sources, 1, CropSettings(size=32))
     with pytest.raises(DatasetError, match=r"000\.tar: .*\.png is read from it"):

@@ -90,6 +90,9 @@ def test_unusable_images_are_left_out_when_writing(photos: Path, tmp_path: Path)
     failures: list[str] = []
     list(write_shards(list_photos(tmp_path / "in"), tmp_path / "out", tmp_path / "in", on_failure=failures.append))
     assert [Path(message.split(":")[0]).name for message in failures] == ["broken.png", "float.tif", "gone.png"]
+    unnamed = (tmp_path / "in" / "001.png").rename(tmp_path / "in" / "001.bin")  # as a list may name it
+    list(write_shards([tmp_path / "in" / "004.png", unnamed], tmp_path / "some", tmp_path / "in"))
+    assert [photo.name for photo in opened(tmp_path / "some")] == ["004.png"]
     assert "broken.png" not in {photo.name for photo in opened(tmp_path / "out")}
     with pytest.raises(DatasetError, match=r"none of \d+ images can be used"):
         list(write_shards(list_photos(tmp_path / "in"), tmp_path / "none", tmp_path / "in", min_side=41))

@@ -47,6 +47,7 @@ class ShardPhoto(NamedTuple):
 
         Raises:
             DatasetError: the shard cannot be read, or is not the one that its index describes.
+            ImageError: the prompt is not UTF-8; the photograph counts as damaged, too.
             MissingDependencyError: a package for this kind of URL is not installed.
         """
         parts = [(self.offset - _HEADER, self.size + _HEADER)]
@@ -72,7 +73,10 @@ class ShardPhoto(NamedTuple):
             raise DatasetError(f"{error} ({self.name} is read from it)") from error
 
     def _text(self, content: bytes) -> str:
-        return decode_prompt(content, f"{self.shard}: the text of {self.name}").strip()
+        try:
+            return decode_prompt(content, f"{self.shard}: the text of {self.name}").strip()
+        except DatasetError as error:
+            raise ImageError(str(error)) from error
 
     def _check(self, header: bytes) -> None:
         """Check that the tar file has this member there: the shard may be another than the one that was indexed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import tarfile
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsdsr.data.photographs import decode_prompt
-from tsdsr.errors import DatasetError
+from tsdsr.errors import DatasetError, FileReadError
 from tsdsr.files import atomic_path
 from tsdsr.hashing import hash_bytes
 from tsdsr.images.formats import FORMATS
@@ -44,8 +45,11 @@ class SampleFiles:
 
         Raises:
             ImageError, MissingDependencyError: The image cannot be decoded.
-            DatasetError: A file cannot be read, or the prompt is not UTF-8.
+            DatasetError: A file cannot be read, the prompt is not UTF-8, or the image has no suffix of an image, by
+                which readers of shards know it.
         """
+        if self.image.suffix.lower() not in FORMATS:
+            raise DatasetError(f"{self.image}: shards need a suffix of an image; rename it, e.g. to .jpg")
         if self.prompt is not None:
             decode_prompt(_content(self.prompt), str(self.prompt))
         height, width = decode_rgb(_content(self.image), str(self.image)).shape[:2]
@@ -181,8 +185,13 @@ def scan_shard(url: str) -> ShardEntry:
                     samples.setdefault(key, {}).setdefault(suffix.lower(), member)
                     facts = f"{member.name}\n{member.size} {member.mtime} {member.chksum}\n"
                     digest.update(facts.encode("utf-8", "surrogateescape"))
-    except (tarfile.TarError, OSError) as error:
+                _require_end(file, tar.offset)
+    except tarfile.TarError as error:
         raise DatasetError(f"{url}: is not a readable tar file without compression ({error})") from error
+    except FileReadError as error:
+        raise DatasetError(str(error)) from error
+    except OSError as error:
+        raise DatasetError(f"{url}: cannot be read ({error.strerror or error})") from error
     found = [(key, image, members.get(".txt")) for key, members in samples.items() if (image := _image(members))]
     places = [
         (image.offset_data, image.size, text.offset_data if text else 0, text.size if text else 0)
@@ -192,6 +201,17 @@ def scan_shard(url: str) -> ShardEntry:
     keys, name = hash_keys([key for key, _, _ in found]), url.rpartition("/")[2]
     table = np.array(places, dtype=np.int64).reshape(-1, len(_COLUMNS))
     return ShardEntry(name, keys, size, digest.hexdigest()[:32], files, table)
+
+
+def _require_end(file: IO[bytes], offset: int) -> None:
+    """Check that a tar file ends at an offset. Python's reader takes a damaged header for the end.
+
+    Raises:
+        TarError: something follows that is not the end.
+    """
+    file.seek(offset)
+    if any(file.read(tarfile.BLOCKSIZE)):
+        raise tarfile.ReadError(f"damaged or cut off at byte {offset}")
 
 
 def _image(members: Mapping[str, tarfile.TarInfo]) -> tarfile.TarInfo | None:
@@ -218,7 +238,7 @@ class _RemoteShard(io.RawIOBase):
     def __init__(self, url: str) -> None:
         file = find_file(url)
         if file is None:
-            raise FileNotFoundError("no such file")
+            raise FileNotFoundError(errno.ENOENT, "no such file")
         self._url, self._size, self._place = url, file.size, 0
 
     def readable(self) -> bool:

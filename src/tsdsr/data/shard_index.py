@@ -122,7 +122,7 @@ def _is_there(url: str) -> bool:
 
 
 def _index_at(folder: str) -> list[dict[str, Any]]:
-    """Return the shards in the index of a folder; none if it has no index."""
+    """Return the shards in the index of a folder; none if it has no index, or one of another program."""
     try:
         return _read_index(join_url(folder, INDEX))
     except MissingFileError:
@@ -131,7 +131,10 @@ def _index_at(folder: str) -> list[dict[str, Any]]:
 
 def _read_index(url: str) -> list[dict[str, Any]]:
     try:
-        shards: list[dict[str, Any]] = json.loads(read_bytes(url))["shards"]
+        plain = json.loads(read_bytes(url))
+        if isinstance(plain, list) or (isinstance(plain, dict) and "shards" not in plain):
+            return []
+        shards: list[dict[str, Any]] = plain["shards"]
         return [{**shard, "name": str(shard["name"])} for shard in shards]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(

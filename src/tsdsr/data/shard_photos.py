@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from tsdsr.data.photographs import ShardPhoto
 from tsdsr.data.shard_file import ShardEntry
+from tsdsr.errors import ImageError
+
+logger = logging.getLogger(__name__)
 
 _THREADS, _CHUNK = 16, 1024
 """Texts are read by so many threads, and so many are waited for together."""
@@ -36,6 +40,14 @@ class _Columns:
         start = int(self.ends[row - 1]) if row else 0
         name = self.names[start : int(self.ends[row])].decode("utf-8", "surrogateescape")
         return ShardPhoto(self.shards[self.shard[row]], name, *self.places[row].tolist())
+
+
+def _prompt(photo: ShardPhoto) -> str:
+    try:
+        return photo.read_prompt()
+    except ImageError as error:
+        logger.warning("left out: %s", error)
+        return ""
 
 
 class ShardPhotos(Sequence[ShardPhoto]):
@@ -69,12 +81,12 @@ class ShardPhotos(Sequence[ShardPhoto]):
         return int(self._columns.places[self._rows, 1].sum())
 
     def texts(self) -> Iterator[str]:
-        """Yield the prompts of all photographs that have one, in order."""
+        """Yield the prompts of all photographs that have one, in order; those that are not UTF-8 are reported."""
         rows = self._rows[self._columns.places[self._rows, 3] > 0]
         with ThreadPoolExecutor(_THREADS) as pool:
             for start in range(0, len(rows), _CHUNK):
                 photos = [self._columns.photo(int(row)) for row in rows[start : start + _CHUNK]]
-                yield from pool.map(ShardPhoto.read_prompt, photos)
+                yield from filter(None, pool.map(_prompt, photos))
 
     def fingerprint(self) -> str:
         """Return a hash of the shards' indexes and of which photographs are chosen; no photograph is read."""
