@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -157,6 +158,8 @@ def test_cache_text_and_latents(photo_folder: Path, tmp_path: Path) -> None:
         ([], "no images were given"),
         (["--shards", "nowhere.tar"], "nowhere.tar: no such folder or shard"),
         (["--shards", "SHARDS", "--no-text"], "nothing to cache"),
+        (["--shards", "SHARDS", "--prompts", "PHOTOS"], "--prompts has no effect"),
+        (["--shards", "SHARDS,wieght=2"], "unknown option 'wieght=2'; known: limit, weight"),
         (["PHOTOS", "--latents", "sd3_paper"], "sd3_paper cuts fresh crops; say how many"),
         (["PHOTOS", "--latents", "mini_smoke", "--set", "pairs.crops.fixed=2"], "mini has no autoencoder"),
         (["PHOTOS", "--latents", "sd21", "--set", "pairs.crops.fixed=2", "--model", "sd3"], "leave out --model"),
@@ -166,8 +169,8 @@ def test_what_cannot_be_cached_is_refused(
     photo_folder: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "shards").mkdir()
-    places = {"PHOTOS": photo_folder, "SHARDS": tmp_path / "shards"}
-    given = [places.get(argument, argument) for argument in arguments]
+    places = {"PHOTOS": str(photo_folder), "SHARDS": str(tmp_path / "shards")}
+    given = [re.sub("^(PHOTOS|SHARDS)", lambda name: places[name[0]], argument) for argument in arguments]
     code, output = run("data", "cache", *given, "-o", tmp_path / "cache", "--base", tmp_path)
     assert (code, message in output) == (2, True), output
 

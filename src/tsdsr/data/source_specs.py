@@ -128,6 +128,8 @@ def parse_shards(spec: StrPath) -> ShardSpec:
     while not os.path.lexists(url) and (match := _OPTION.search(url)):
         values.setdefault(match[1], match[2])
         url = url[: match.start()]
+    if not os.path.lexists(url):
+        _refuse_unknown_option(text, url)
     return ShardSpec(url, *_numbers(text, values))
 
 
