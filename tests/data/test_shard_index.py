@@ -141,6 +141,8 @@ def test_unusable_shards_are_named(tmp_path: Path) -> None:
     for missing in (tmp_path / "empty", "memory://nothing"):
         with pytest.raises(DatasetError, match="holds no shards"):
             open_shards(missing, cache)
+    with pytest.raises(DatasetError, match="nowhere: no such folder or shard"):
+        open_shards(tmp_path / "nowhere", cache)
     for wrong in (f"{tmp_path}/{{00..03}}.tar", f"{tmp_path}/gone.tar"):
         with pytest.raises(DatasetError, match=r"00\.tar: no such|gone\.tar: no such"):
             open_shards(wrong, cache)

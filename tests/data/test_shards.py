@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -62,6 +63,15 @@ def test_the_files_are_webdataset(shards: Path) -> None:
             members = tariterators.tar_file_expander([{"url": str(path), "stream": stream}])
             read += [sample["__key__"] for sample in tariterators.group_by_keys(members)]
     assert [f"{key}.png" for key in read] == [photo.name for photo in images]
+
+
+def test_shards_beside_those_of_the_index_are_reported(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pack(photos, tmp_path)
+    shutil.copy(tmp_path / "000000.tar", tmp_path / "later.tar")
+    assert len(opened(tmp_path)) == COUNT
+    assert f"{tmp_path}: 1 shard is not in index.json and not used, e.g. later.tar" in caplog.messages
 
 
 def test_writing_goes_on_where_it_stopped(photos: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -109,11 +109,23 @@ def _shards_at(url: str) -> dict[str, ShardEntry | str]:
         return {shard: _known(known.get(shard if "/" in shard else f"./{shard}", {}), shard) for shard in shards}
     base = url.rstrip("/")
     if indexed := _index_at(base):
+        _report_others(base, {plain["name"] for plain in indexed})
         return {join_url(base, plain["name"]): _known(plain, f"{base}/{INDEX}") for plain in indexed}
+    if local_path(base) is not None and not _is_there(base):
+        raise DatasetError(f"{url}: no such folder or shard")
     names = sorted(file.relative for file in list_files(base) if file.relative.endswith(".tar"))
     if not names:
         raise DatasetError(f"{url}: holds no shards (*.tar); write them with 'tsdsr data shard'")
     return {join_url(base, name): "" for name in names}
+
+
+def _report_others(folder: str, indexed: Collection[str]) -> None:
+    """Report shards in a local folder that its index does not name: they were put there later, and are not used."""
+    if (path := local_path(folder)) is None:
+        return
+    if others := sorted({file.name for file in path.glob("*.tar")} - {*indexed}):
+        what = counted(len(others), "shard is", "shards are")
+        logger.warning("%s: %s not in %s and not used, e.g. %s", folder, what, INDEX, others[0])
 
 
 def _is_there(url: str) -> bool:
