@@ -226,6 +226,7 @@ def test_a_damaged_jpeg_xl_does_not_stop_the_batch(model: str, photos: Path) -> 
         ("--on ray --actors two", "--actors takes a number, or MIN:MAX, got 'two'"),
         ("--on ray --actors 4:2", "the second not smaller than the first; got 4, 2"),
         ("--on ray --actor-cpus 0", "an actor needs a part of a CPU or GPU; got 0.0 CPUs and 0.0 GPUs"),
+        ("--on ray --actor-cpus inf", "an actor needs a part of a CPU or GPU; got inf CPUs and 0.0 GPUs"),
         ("--on ray --actor-gpus 1.5", "an actor takes a part of a GPU or whole ones, got 1.5"),
         ("--on ray=127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1"),
     ],

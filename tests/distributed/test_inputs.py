@@ -102,14 +102,42 @@ def test_a_table_can_say_size_stamp_and_place(archive: Archive, tmp_path: Path) 
         errors(f"{archive.root}/table.parquet")
 
 
+def test_lists_as_other_programs_write_them(archive: Archive) -> None:
+    """A byte order mark, line ends of Windows, blank lines; what is no such text is a mistake."""
+    urls = [f"{archive.input}/a.png", f"{archive.input}/deep/c.tif"]
+    archive.put("list.txt", "\r\n".join(["", *urls, "  ", ""]).encode("utf-8-sig"))
+    assert found(archive, "list.txt")[0] == {"in/a.png": "a.png", "in/deep/c.tif": "deep/c.tif"}
+    archive.put("list.txt", "\n".join(urls).encode("utf-16"))
+    with pytest.raises(InvalidInputError, match=r"list.txt: is not a text in UTF-8; save"):
+        errors(f"{archive.root}/list.txt")
+
+
+def test_tables_with_columns_of_other_types(archive: Archive, tmp_path: Path) -> None:
+    def table(**columns: list[object]) -> str:
+        pq.write_table(pa.table(columns), tmp_path / "table")
+        archive.put("table.parquet", (tmp_path / "table").read_bytes())
+        return f"{archive.root}/table.parquet"
+
+    uris: list[object] = ["s3://b/1.png", "  ", None]
+    name = table(uri=uris, bytes=["7", "1", "1"], stamp=[5, 6, 7])
+    assert list(find_inputs([name], "/out", Counter())) == [ArchiveInput("s3://b/1.png", "1.png", 7, "5")]
+    for columns, column in (({"uri": [1]}, "uri"), ({"uri": uris, "output": [1, 2, 3]}, "output")):
+        with pytest.raises(InvalidInputError, match=rf"column '{column}' must hold string \(it holds int64\)"):
+            errors(table(**columns))
+    with pytest.raises(InvalidInputError, match=r"column 'bytes' must hold int64 \("):
+        errors(table(uri=uris, bytes=[1.5, 2.0, 3.0]))
+
+
 def test_names_that_are_refused(archive: Archive, tmp_path: Path) -> None:
     """Names come from others. None of them leads out of the output."""
-    table = pa.table({"uri": [f"{archive.input}/a.png"] * 2, "output": ["../../etc/a.png", "/etc/a.png"]})
+    places = ["../../etc/a.png", "/etc/a.png", ".tsdsr-runs/a.png"]
+    table = pa.table({"uri": [f"{archive.input}/a.png"] * 3, "output": places})
     pq.write_table(table, tmp_path / "table")
     archive.put("table.parquet", (tmp_path / "table").read_bytes())
     plan = archive.plan(f"{archive.root}/table.parquet")
     assert [name_below(archive, row["output"]) for row in rows(plan)] == ["out/etc/a.png"]
     assert "contains '..'" in archive.failures[0]
+    assert "contains '.tsdsr-runs'" in archive.failures[1]
     for name, reason in {"-": "no standard input", " ": "is empty", f"{archive.input}/no": "no: no such file"}.items():
         with pytest.raises(InvalidInputError, match=reason):
             archive.plan([name])

@@ -14,7 +14,7 @@ from tests.distributed.restorers import doubling, write_pictures
 from tsdsr.distributed.ledger import Ledger
 from tsdsr.distributed.records import STATUS
 from tsdsr.distributed.restoring import FileRestorer, RestoreBatch, RestoreTask, pack, unpack
-from tsdsr.errors import ModelError, ModelNotFoundError, TSDSRError
+from tsdsr.errors import InvalidInputError, ModelError, ModelNotFoundError, TSDSRError
 from tsdsr.hashing import hash_file
 from tsdsr.images.picture import Picture
 from tsdsr.images.writing import WriteOptions
@@ -64,6 +64,27 @@ def test_one_file_does_not_stop_the_others(tmp_path: Path, overlap: bool) -> Non
     assert all(status["error"].count(path) == 1 for status, path in zip(statuses[:3], paths, strict=False))
     assert "KeyError: 'surprise'" in statuses[2]["error"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["0003.png"]
+
+
+def test_names_of_a_users_rows(tmp_path: Path) -> None:
+    """Each fails alone; no original is replaced by its result."""
+    first, second, third = write_pictures(tmp_path / "in", 3)
+    before = [Path(path).read_bytes() for path in (first, second)]
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    rows = pa.table({
+        "input": [first, second, None, "in/a.png", third, third],
+        "output": [first, f"{tmp_path}/link/0001.png", f"{tmp_path}/out/a.png", f"{tmp_path}/out/b.png", None,
+                   f"{tmp_path}/out/c.png"],
+        "title": ["", "", "", "", "", ""],
+    })  # fmt: skip
+    statuses = RestoreBatch(TASK, Ledger(), "process")(rows).to_pylist()
+    assert [status["status"] for status in statuses] == ["failed"] * 5 + ["done"]
+    reasons = ["overwrite the input", "overwrite the input", "has no 'input'", "is a relative path", "has no 'output'"]
+    assert all(reason in status["error"] for reason, status in zip(reasons, statuses[:5], strict=True))
+    assert [Path(path).read_bytes() for path in (first, second)] == before
+    for table, said in ((pa.table({"input": [first]}), "no such column"), (pa.table({"input": [1]}), "int64")):
+        with pytest.raises(InvalidInputError, match=f"need a column '(input|output)' of texts; .* {said}"):
+            RestoreBatch(TASK, Ledger(), "process")(table)
 
 
 @pytest.mark.parametrize("overlap", [False, True])

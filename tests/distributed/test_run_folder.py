@@ -70,6 +70,16 @@ def test_a_damaged_part_loses_only_itself(tmp_path: Path) -> None:
         list(read_parts("status", [run.part("status", 9)], pytest.fail))
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["[1]", '{"output": 7}', '{"formats": 5}', '{"formats": {"PNG": 5}}', '{"formats": {"PNG": {"a": 1e999}}}'],
+)
+def test_settings_that_hold_something_else_are_none(content: str, tmp_path: Path) -> None:
+    RunFolder(str(tmp_path), {})
+    next(tmp_path.rglob("settings.json")).write_text(content, encoding="utf-8")
+    assert earlier_runs(str(tmp_path))[0].settings == {}
+
+
 def test_rows_hold_any_name() -> None:
     table = as_table([status_row("/in/\udcff.png", "/out/ä.png", "done")], STATUS)
     assert table["input"][0].as_py() == "/in/\\udcff.png"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import re
 import signal
@@ -57,7 +58,7 @@ class ActorPool:
                 f"the number of actors must be at least 1, and the second not smaller than the first; "
                 f"got {self.least!r}, {self.most!r}"
             )
-        if not self.cpus >= 0 or not self.gpus >= 0 or self.cpus + self.gpus <= 0:
+        if not (0 <= self.cpus < math.inf and 0 <= self.gpus < math.inf) or self.cpus + self.gpus == 0:
             raise InvalidInputError(
                 f"an actor needs a part of a CPU or GPU; got {self.cpus!r} CPUs and {self.gpus!r} GPUs"
             )

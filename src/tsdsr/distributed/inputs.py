@@ -37,6 +37,9 @@ from tsdsr.wording import first_line
 LISTS = (".txt", ".parquet")
 """Suffixes of inputs that list pictures: a URL or path a line; a table with a column ``uri``."""
 
+_COLUMNS = {"uri": pa.string(), "output": pa.string(), "bytes": pa.int64(), "stamp": pa.string()}
+"""Columns of a table that are read, and as what. A stamp may also be a number or a time."""
+
 
 @dataclass(frozen=True)
 class ArchiveInput:
@@ -226,13 +229,15 @@ def _common_start(first: list[str], second: list[str]) -> list[str]:
 def _rows(place: str) -> Iterator[dict[str, Any]]:
     read = _table_rows if place.lower().endswith(".parquet") else _lines
     for row in read(place):
-        if row["uri"]:
+        if row["uri"] and row["uri"].strip():
             yield {"output": None, "bytes": None, "stamp": None, **row, "uri": absolute(row["uri"], place)}
 
 
 def _lines(place: str) -> Iterator[dict[str, Any]]:
-    with open_url(place) as file, io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape") as lines:
+    with open_url(place) as file, io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape") as lines:
         for line in lines:
+            if "\0" in line:  # UTF-16, or no text at all
+                raise InvalidInputError(f"{place}: is not a text in UTF-8; save the list as UTF-8")
             yield {"uri": line.strip()}
 
 
@@ -241,8 +246,22 @@ def _table_rows(place: str) -> Iterator[dict[str, Any]]:
         with open_url(place) as file, pq.ParquetFile(file) as table:
             if "uri" not in table.schema_arrow.names:
                 raise InvalidInputError(f"{place}: has no column 'uri' with the pictures' URLs")
-            columns = [name for name in ("uri", "output", "bytes", "stamp") if name in table.schema_arrow.names]
+            columns = [name for name in _COLUMNS if name in table.schema_arrow.names]
             for batch in table.iter_batches(10_000, columns=columns):
-                yield from batch.to_pylist()
+                values = [_column(batch.column(name), name, place) for name in columns]
+                yield from pa.RecordBatch.from_arrays(values, names=columns).to_pylist()
     except pa.ArrowException as error:
         raise InvalidInputError(f"{place}: is not a Parquet table ({first_line(error)})") from error
+
+
+def _column(values: pa.Array, name: str, place: str) -> pa.Array:
+    """Return a column of a table in its type; a number is no URL, but may be a stamp."""
+    found = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    is_text = pa.types.is_string(found) or pa.types.is_large_string(found)
+    try:
+        if name in ("uri", "output") and not (is_text or pa.types.is_null(found)):
+            raise pa.ArrowTypeError(f"it holds {found}")
+        return values.cast(_COLUMNS[name])
+    except pa.ArrowException as error:
+        reason = first_line(error)
+        raise InvalidInputError(f"{place}: column {name!r} must hold {_COLUMNS[name]} ({reason})") from error

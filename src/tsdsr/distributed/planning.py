@@ -260,8 +260,8 @@ def _with_results(
         error = each.error
         if _printable(each.url) != each.url:
             error = f"{_printable(each.url)}: its name is not in UTF-8, which tables need; rename it"
-        elif ".." in each.relative.split("/"):
-            error = f"{each.url}: its place below the output, {each.relative}, contains '..'; name the file alone"
+        elif wrong := {"..", RUNS}.intersection(each.relative.split("/")):
+            error = f"{each.url}: its place below the output, {each.relative}, contains {wrong.pop()!r}; give another"
         if error:
             yield ArchiveInput(_printable(each.url), _printable(each.relative), error=_printable(error)), None
         elif own is not None and index.is_result(own):

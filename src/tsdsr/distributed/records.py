@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from tsdsr.errors import InvalidInputError
 from tsdsr.hashing import hash_text
 
 Status = Literal["done", "skipped", "failed", "killed"]
@@ -92,6 +93,19 @@ def status_row(
 def as_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     """Return rows as a table; a name that is no Unicode is stored with escapes."""
     return pa.Table.from_pylist([{name: _storable(value) for name, value in row.items()} for row in rows], schema)
+
+
+def named_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Return the rows of a user's table; a name that is missing becomes "", which fails alone.
+
+    Raises:
+        InvalidInputError: the table has no columns with names.
+    """
+    for name in ("input", "output"):
+        found = table.schema.field(name).type if name in table.column_names else "no such column"
+        if found not in (pa.string(), pa.large_string(), pa.null()):
+            raise InvalidInputError(f"the rows to restore need a column {name!r} of texts; this dataset has {found}")
+    return [{**row, "input": row["input"] or "", "output": row["output"] or ""} for row in table.to_pylist()]
 
 
 def settings_hash(made_from: Mapping[str, Any]) -> str:

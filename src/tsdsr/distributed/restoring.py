@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from tsdsr.ahead import ahead
 from tsdsr.distributed.ledger import LedgerCalls
-from tsdsr.distributed.records import STATUS, as_table, settings_hash, status_row
-from tsdsr.errors import ImageError, ModelError, ModelNotFoundError, TSDSRError
+from tsdsr.distributed.records import STATUS, as_table, named_rows, settings_hash, status_row
+from tsdsr.errors import ImageError, InvalidInputError, ModelError, ModelNotFoundError, TSDSRError
 from tsdsr.hashing import hash_bytes, hash_file, hash_text
 from tsdsr.images.encoded import EncodedImage
 from tsdsr.images.formats import image_format
@@ -162,6 +162,7 @@ class FileRestorer:
     def _read(self, file: _File) -> _File:
         with file.stage():
             name, output = file.row["input"], file.row["output"]
+            _check_names(name, output)
             if (path := local_path(name)) is not None:
                 file.image, file.input_hash = path, hash_file(path)
             else:
@@ -250,7 +251,7 @@ class RestoreBatch:
     def __call__(self, table: pa.Table) -> pa.Table:
         """Restore the rows of a table, see :meth:`FileRestorer.statuses`; the result has their statuses."""
         if table.column_names != [BATCH]:
-            return as_table(self._batch(table.to_pylist()), STATUS)
+            return as_table(self._batch(named_rows(table)), STATUS)
         statuses = [as_table(self._batch(rows), STATUS) for rows in table[BATCH].to_pylist()]
         return pack(statuses) if statuses else pa.table({BATCH: pa.array([], _batch_type(STATUS))})
 
@@ -288,6 +289,22 @@ class RestoreBatch:
             self._ledger.end_file(batch, number, status)
             statuses.append(status)
         return statuses
+
+
+def _check_names(name: str, output: str) -> None:
+    """Check the names of a user's rows, and that no picture is lost.
+
+    Raises:
+        InvalidInputError: one is missing or a relative path, or both are one file.
+    """
+    for column, text in (("input", name), ("output", output)):
+        if not text.strip():
+            raise InvalidInputError(f"the row has no {column!r}; give a URL or an absolute path")
+        if (path := local_path(text)) is not None and not path.is_absolute():
+            raise InvalidInputError(f"{text}: is a relative path, another file on each machine; give an absolute one")
+    source, target = local_path(name), local_path(output)
+    if name == output or (source and target and source.exists() and target.exists() and target.samefile(source)):
+        raise InvalidInputError(f"the result would overwrite the input {name}; choose another output")
 
 
 def pack(tables: Sequence[pa.Table]) -> pa.Table:

@@ -16,6 +16,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -113,7 +114,7 @@ class EarlierRun:
     """The folder of a run that ended, or that another process works on.
 
     Attributes:
-        settings (mapping): content of ``settings.json``; {} if it cannot be read.
+        settings (mapping): content of ``settings.json``; {} if it cannot be read, or holds something else.
         plan, statuses (tuple of str): URLs of the parts.
         finished (bool): whether every row of its plan has a status.
     """
@@ -165,11 +166,18 @@ def _earlier_run(url: str, names: list[str]) -> EarlierRun:
         wanted = sorted(name for name in names if name.startswith(f"{kind}-") and name.endswith(".parquet"))
         return tuple(join_url(url, name) for name in wanted)
 
-    settings: Any = {}
+    settings: Any = None
     if _SETTINGS in names:
-        try:
-            settings = json.loads(read_bytes(join_url(url, _SETTINGS)))
-        except ValueError:
-            settings = {}
-    finished = _FINISHED in names
-    return EarlierRun(settings if isinstance(settings, dict) else {}, parts("plan"), parts("status"), finished)
+        with suppress(ValueError):
+            read = json.loads(read_bytes(join_url(url, _SETTINGS)))
+            json.dumps(read, allow_nan=False)  # numbers that no hash accepts
+            settings = read
+    return EarlierRun(settings if _are_settings(settings) else {}, parts("plan"), parts("status"), _FINISHED in names)
+
+
+def _are_settings(content: Any) -> bool:
+    if not isinstance(content, dict):
+        return False
+    formats = content.get("formats", {})
+    values = formats.values() if isinstance(formats, dict) else [formats]
+    return isinstance(content.get("output", ""), str) and all(isinstance(value, dict) for value in values)
