@@ -71,7 +71,7 @@ class Engine(ABC):
         shard: ShardMode | None = None,
     ) -> None:
         check_launch(config, accelerator, dtype, shard)
-        require_equal(accelerator, json.loads(config.to_json()), "settings")
+        require_equal(accelerator, {**json.loads(config.to_json()), "shard": shard}, "settings")
         self.config, self.output, self.accelerator, self.dtype = config, Path(output), accelerator, dtype
         self.device = torch.device(accelerator.device)
         self.workers, self.files, self.shard = workers, files or RunFiles(), shard
@@ -139,6 +139,7 @@ class Engine(ABC):
         until = self.config.total_steps if until is None else min(until, self.config.total_steps)
         if until < 0:
             raise ConfigError(f"until must be at least 0, got {until}")
+        require_equal(self.accelerator, {"until": until}, "settings")
         if self.step < until or self.checkpoints.saved < 0:  # until=0 still records what the run is
             processes = self.accelerator.num_processes
             explained = failures_explained(self.config, processes, lambda: self.step, self.checkpoints.kept)

@@ -55,11 +55,30 @@ def failures_explained(
                 f"fewer --workers, or with more shared memory (in a container --shm-size)"
             ) from error
         if is_lost_process(error):
-            raise TrainingError(
-                f"step {step()}: another process of the run has ended or cannot be reached ({first_line(error)}); "
-                f"{kept()}; repeat the command to continue"
-            ) from error
+            raise _lost_process(error, f"step {step()}: ", f"{kept()}; ") from error
         raise
+
+
+@contextmanager
+def lost_process_explained() -> Iterator[None]:
+    """Convert the loss of another process before or after the steps of a run.
+
+    Raises:
+        TrainingError: another process of the run ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_lost_process(error):
+            raise
+        raise _lost_process(error) from error
+
+
+def _lost_process(error: Exception, where: str = "", kept: str = "") -> TrainingError:
+    return TrainingError(
+        f"{where}another process of the run has ended or cannot be reached ({first_line(error)}); "
+        f"{kept}repeat the command to continue"
+    )
 
 
 def is_lost_process(error: Exception) -> bool:

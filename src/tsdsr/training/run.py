@@ -31,6 +31,7 @@ from tsdsr.training.build import (
 )
 from tsdsr.training.checkpoint import load_checkpoint_facts
 from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig, config_from_json
+from tsdsr.training.failures import lost_process_explained
 from tsdsr.training.launch import check_launch
 from tsdsr.training.networks import build_networks
 from tsdsr.training.paper_figures import FIGURES, measure, require_matplotlib, write_figure
@@ -46,6 +47,7 @@ from tsdsr.training.teacher import TeacherTrainer
 from tsdsr.training.weight_memory import networks_without_storage
 
 
+@lost_process_explained()
 def train_student(
     config: StudentConfig,
     photos: StrPath | Sequence[StrPath] | None,
@@ -102,12 +104,15 @@ def train_student(
     trainer = _student_trainer(config, files, folder, device, dtype, workers, tracker, shard=shard)
     trainer.run(until)
     target = folder / f"pipeline-{trainer.step:08d}"
-    if not first_process_says(trainer.accelerator, target.exists()) and trainer.takes_part:
-        store_student(trainer, files, target)
+    if not first_process_says(trainer.accelerator, target.exists()):
+        with failing_together(trainer.accelerator):
+            if trainer.takes_part:
+                store_student(trainer, files, target)
     trainer.close()
     return target
 
 
+@lost_process_explained()
 def train_teacher(
     config: TeacherConfig,
     photos: StrPath | Sequence[StrPath] | None,
@@ -149,8 +154,9 @@ def train_teacher(
         network, vae = load_teacher(config, files)
     trainer = TeacherTrainer(config, network, vae, **common)
     trainer.run(until)
-    if trainer.takes_part:
-        target = store_trained_teacher(trainer, target)
+    with failing_together(trainer.accelerator):
+        if trainer.takes_part:
+            target = store_trained_teacher(trainer, target)
     trainer.close()
     return target
 
