@@ -1,13 +1,9 @@
-"""Tiny runs, in one process or sharded over several.
-
-``torchrun … -m tests.training.sharded_runs PHOTOS OUT NAME …`` does some of :data:`RUNS`, one after the other.
-"""
+"""Tiny runs, in one process or sharded over several."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -129,9 +125,9 @@ def whole_run(photos: Path, out: Path, shard: ShardMode | None) -> Path:
     return train_student(recipe, photos, out, device="cpu", dtype="fp32", shard=shard)
 
 
-def main(photos: Path, out: Path, names: list[str]) -> None:
+def do_runs(photos: Path, out: Path, names: list[str]) -> None:
+    """Do some of :data:`RUNS`, one after the other, and one from files; in each process of a group."""
     warnings.simplefilter("error")
-    torch.set_num_threads(1)
     for name in names:
         run = make(name, photos, out / name, sharded=True)
         rank, before = run.accelerator.process_index, flags(run)
@@ -145,7 +141,3 @@ def main(photos: Path, out: Path, names: list[str]) -> None:
         if run.accelerator.is_main_process:
             save_file(found, out / f"{name}.safetensors")
     whole_run(photos, out / "whole", "full")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

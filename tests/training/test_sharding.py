@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,15 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.child_processes import finished
 from tests.conftest import tiny_mmdit
-from tests.training.sharded_runs import RUNS, make, stored, whole_run
+from tests.process_group import in_processes
+from tests.training.sharded_runs import RUNS, do_runs, make, stored, whole_run
 from tests.training.tiny import config, mini_networks, trainer
 from tsdsr.errors import ConfigError
 from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.sharding import BLOCKS, gathered, gathered_network, local_part, sharded_like
 
-ROOT = Path(__file__).parents[2]
 TWO = ["mini", "mini in host memory", "sd3", "sd3 in 16 bits", "mini teacher", "sd3 teacher"]
 FOUR = ["mini", "sd3 on four"]
 NOT_MEANS = ("rms", "cosine", "gap", "per_second", "memory")
@@ -44,10 +42,8 @@ def runs(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Pa
     folders = {}
     for processes, names in ((2, TWO), (4, FOUR)):
         folders[processes] = tmp_path_factory.mktemp(f"on-{processes}")
-        command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node", str(processes), "-m", "tests.training.sharded_runs"]
-        result = finished([*command, str(photos), str(folders[processes]), *names], timeout=400, text=True, cwd=ROOT)
-        assert result.returncode == 0, result.stderr[-3000:]
+        group = tmp_path_factory.mktemp("groups") / str(processes)
+        in_processes(processes, group, do_runs, photos, folders[processes], names, timeout=400)
     return folders
 
 
