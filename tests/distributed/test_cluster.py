@@ -133,6 +133,19 @@ def test_a_driver_is_killed_and_the_next_run_continues(cluster: Any, tmp_path: P
     assert len(recorded(output)) == rows
 
 
+def test_signals_are_not_ray_s_while_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def connect(ray: Any, address: str) -> None:
+        ray._private.utils.set_sigterm_handler(lambda *_: None)  # as ray.init() does
+        seen.append(signal.getsignal(signal.SIGTERM))
+
+    monkeypatch.setattr("tsdsr.distributed.cluster._connect", connect)
+    with connected("local"):
+        pass
+    assert seen == [before]
+
+
 def test_an_error_of_every_process_ends_the_run(cluster: Any, tmp_path: Path) -> None:
     write_pictures(tmp_path / "in", 4)
     with pytest.raises(ModelError, match=r"^its weights are damaged$"):

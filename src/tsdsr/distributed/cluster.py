@@ -163,10 +163,10 @@ def _changed(module: ModuleType, name: str, value: object) -> Iterator[None]:
 
 @contextmanager
 def _as_a_guest() -> Iterator[None]:
-    """Keep Ray's reports of tasks and processes from the terminal; its log files have them.
+    """Keep Ray's reports of tasks and processes from the terminal, which its log files have, and SIGTERM from Ray.
 
     Threads of Ray Data may outlive the connection for a moment: they must not open another one, as Ray does by default
-    with any call. There is no public way to either.
+    with any call. There is no public way to any of these.
     """
     import_module("ray.data")  # which sets up its logger
     logging.getLogger("ray").setLevel(logging.CRITICAL)
@@ -175,7 +175,12 @@ def _as_a_guest() -> Iterator[None]:
             handler.setLevel(logging.CRITICAL)
     before = set(threading.enumerate())
     worker, hook = import_module("ray._private.worker"), import_module("ray._private.auto_init_hook")
-    with _changed(worker, "_worker_logs_enabled", False), _changed(hook, "enable_auto_connect", False):
+    utils = import_module("ray._private.utils")  # whose handler ends this process with another status, unsaid
+    with (
+        _changed(worker, "_worker_logs_enabled", False),
+        _changed(hook, "enable_auto_connect", False),
+        _changed(utils, "set_sigterm_handler", lambda _: None),
+    ):
         try:
             yield
         finally:
