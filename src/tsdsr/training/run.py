@@ -74,8 +74,7 @@ def train_student(
         output: run folder, for checkpoints, log, validation images and the result.
         shards: one or several sources as :func:`tsdsr.data.shard_index.open_shards` takes them.
         teacher: output of :func:`train_teacher`; required by recipes with target score distillation on `mini`.
-        init: initial weights of the student: a pipeline folder for `mini`, a folder of LoRA files otherwise. By default
-            the teacher's weights, else the base model's or random ones.
+        init: pipeline folder (`mini`) or folder of LoRA files to start from; default: the teacher, else base or random.
         base: diffusers folder of the base model; `mini` has none.
         cache: text embeddings made by ``tsdsr data cache``; `mini` needs none.
         prompts: folder of text files, one per photograph.
@@ -88,8 +87,7 @@ def train_student(
         shard: "full" splits the networks over the processes of ``torchrun``, "offload" into host memory.
 
     Returns:
-        Path: ``output/pipeline-<step>``, for :func:`tsdsr.load_pipeline`. A LoRA student is also stored in the
-        released layout, as ``output/lora-<step>``.
+        Path: ``output/pipeline-<step>``. A LoRA student is also stored in the released layout, ``output/lora-<step>``.
 
     Raises:
         ConfigError: a setting or file that the recipe needs is missing or invalid.
