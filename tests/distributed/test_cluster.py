@@ -202,7 +202,7 @@ def test_ctrl_c_says_what_is_left(cluster: Any, tmp_path: Path) -> None:
 
 def test_pictures_from_and_to_a_bucket(cluster: Any, tmp_path: Path, s3_server: S3Server) -> None:  # noqa: F811
     """The service refuses every seventh request."""
-    bucket, count = s3_server.bucket("archive"), 0
+    bucket, count = s3_server.bucket("scans"), 0
     for path in write_pictures(tmp_path, 40):
         write_file(f"{bucket}/in/deep/{Path(path).name}", path)
 
