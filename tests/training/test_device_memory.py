@@ -49,7 +49,9 @@ def test_a_teacher() -> None:
 
 
 def test_what_cannot_be_split_or_computed_is_refused() -> None:
-    with pytest.raises(ConfigError, match="batch_size 8 of phase 1 is not a multiple of 3 GPUs times 1 micro-batch"):
+    with pytest.raises(
+        ConfigError, match="batch_size 8 of phase 1 is not a multiple of 3 processes times 1 micro-batch"
+    ):
         next(estimate_devices(student(), 3))
     with pytest.raises(ConfigError, match="base_precision=bf16 needs"):
         next(estimate_devices(student_recipe("sd3_paper"), 1, "fp32"))

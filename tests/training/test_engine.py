@@ -49,7 +49,7 @@ def test_sharded_launches_are_refused(
 
 def test_a_batch_must_split_over_processes(photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Accelerator, "num_processes", 3)
-    with pytest.raises(ConfigError, match="batch_size 2 is not a multiple of 3 processes"):
+    with pytest.raises(ConfigError, match="batch_size 2 of phase 1 is not a multiple of 3 processes"):
         trainer(photo_folder, tmp_path)
 
 

@@ -11,13 +11,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from threading import Event
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
 from tsdsr.ahead import ahead
 from tsdsr.distributed.ledger import LedgerCalls
-from tsdsr.distributed.records import STATUS, as_table, named_rows, settings_hash, status_row
+from tsdsr.distributed.records import STATUS, Status, as_table, named_rows, settings_hash, status_row
 from tsdsr.errors import ImageError, InvalidInputError, ModelError, ModelNotFoundError, TSDSRError
 from tsdsr.hashing import hash_bytes, hash_file, hash_text
 from tsdsr.images.encoded import EncodedImage
@@ -207,7 +207,7 @@ class FileRestorer:
         return file
 
     def _status(self, file: _File) -> dict[str, Any]:
-        status: Literal["failed", "skipped", "done"] = "failed" if file.error else "skipped" if file.skipped else "done"
+        status: Status = "failed" if file.error else "skipped" if file.skipped else "done"
         return status_row(
             file.row["input"], file.row["output"], status, seconds=file.seconds,
             pixels=0 if file.error else file.pixels, size=0 if file.error else file.size, error=file.error,
@@ -282,7 +282,7 @@ class RestoreBatch:
                 statuses.append(ended[number])
                 continue
             if number in lost:
-                (status,) = (self._files.killed(row),)
+                status = self._files.killed(row)
             else:
                 self._ledger.begin_file(batch, number)
                 (status,) = self._files.statuses([row])

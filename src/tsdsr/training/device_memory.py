@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from tsdsr.errors import ConfigError
 from tsdsr.models.zoo import get_spec
 from tsdsr.training.build import DTYPES
 from tsdsr.training.config import Phase, Precision, RunConfig, Schedule, StudentConfig, TeacherConfig
+from tsdsr.training.launch import check_fit
 from tsdsr.training.networks import Networks, ScoreNetworks, Student
 from tsdsr.training.step_cost import StepCost, student_step_cost, teacher_step_cost
 from tsdsr.training.weight_memory import networks_without_storage, weight_memory
@@ -33,22 +33,16 @@ def estimate_devices(config: RunConfig, devices: int, precision: Precision = "bf
         str: a line for each phase, in GB of 1e9 bytes.
 
     Raises:
-        ConfigError: a batch cannot be split evenly, or 16-bit base weights meet float32.
+        ConfigError: see :func:`~tsdsr.training.launch.check_fit`.
         MissingDependencyError: a perceptual loss needs lpips, which is not installed.
     """
-    if config.networks.base_precision != "fp32" and precision == "fp32":
-        raise ConfigError(f"networks.base_precision={config.networks.base_precision} needs bf16 or fp16 as precision")
+    check_fit(config, devices, DTYPES[precision])
     share = devices * config.accumulation
     modules, roles = networks_without_storage(config)
     weights = weight_memory(modules, roles)
     total = 0
     costs: dict[tuple[object, ...], StepCost] = {}
     for number, phase in enumerate(config.phases, 1):
-        if phase.batch_size % share:
-            raise ConfigError(
-                f"batch_size {phase.batch_size} of phase {number} is not a multiple of {counted(devices, 'GPU')} times "
-                f"{counted(config.accumulation, 'micro-batch', 'micro-batches')}"
-            )
         if (kind := _kind(phase)) not in costs:
             costs[kind] = step_cost(config, modules, phase, phase.batch_size // share, DTYPES[precision])
         cost = costs[kind]

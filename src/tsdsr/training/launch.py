@@ -12,6 +12,7 @@ from torch import nn
 from tsdsr.errors import ConfigError
 from tsdsr.training.config import RunConfig
 from tsdsr.training.sharding import ShardMode
+from tsdsr.wording import counted
 
 
 def check_launch(
@@ -26,9 +27,8 @@ def check_launch(
         shard (ShardMode | None): how networks are sharded.
 
     Raises:
-        ConfigError: a batch cannot be split evenly over processes and micro-batches, the launcher is set to shard by
-            itself, a sharded run has no process group or computes in float16, or ``dtype`` is float32 with 16-bit base
-            weights.
+        ConfigError: the launcher is set to shard by itself, a sharded run has no process group or computes in float16;
+            or see :func:`check_fit`.
     """
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         raise ConfigError(
@@ -39,17 +39,28 @@ def check_launch(
         raise ConfigError("--shard splits a run over processes: start it with torchrun -m tsdsr train …")
     if shard is not None and dtype == torch.float16:
         raise ConfigError("--shard trains in bf16 or fp32, because loss scales in fp16 would differ between processes")
+    check_fit(config, accelerator.num_processes, dtype)
+
+
+def check_fit(config: RunConfig, processes: int, dtype: torch.dtype) -> None:
+    """Check that batches can be split over a number of processes, and that base weights fit the precision.
+
+    Raises:
+        ConfigError: a batch cannot be split evenly over processes and micro-batches, or ``dtype`` is float32 with
+            16-bit base weights.
+    """
     if config.networks.base_precision != "fp32" and dtype == torch.float32:
         raise ConfigError(
             f"networks.base_precision={config.networks.base_precision} needs 16-bit autocast: choose bf16 or "
             "fp16 as precision, or set networks.base_precision=fp32"
         )
-    share = accelerator.num_processes * config.accumulation
-    if uneven := [phase.batch_size for phase in config.phases if phase.batch_size % share]:
-        raise ConfigError(
-            f"batch_size {uneven[0]} is not a multiple of {accelerator.num_processes} processes times "
-            f"{config.accumulation} micro-batches"
-        )
+    for number, phase in enumerate(config.phases, 1):
+        if phase.batch_size % (processes * config.accumulation):
+            raise ConfigError(
+                f"batch_size {phase.batch_size} of phase {number} is not a multiple of "
+                f"{counted(processes, 'process', 'processes')} times "
+                f"{counted(config.accumulation, 'micro-batch', 'micro-batches')}"
+            )
 
 
 def data_parallel(accelerator: Accelerator, module: nn.Module, trained: Sequence[nn.Parameter]) -> nn.Module:
