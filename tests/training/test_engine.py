@@ -43,7 +43,7 @@ def test_sharded_launches_are_refused(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: DistributedType
 ) -> None:
     monkeypatch.setattr(Accelerator, "distributed_type", kind)
-    with pytest.raises(ConfigError, match="data parallelism"):
+    with pytest.raises(ConfigError, match="shard with --shard"):
         trainer(photo_folder, tmp_path)
 
 
