@@ -201,3 +201,29 @@ def mini_crisp() -> StudentConfig:
         validate_every=250,
         checkpoint_every=50,
     )
+
+
+def mini_crisp_second_order() -> StudentConfig:
+    """A trial that is not shipped, from :func:`mini_crisp` (``--init``): more damage, then a weak adversary.
+
+    Crops of 160 pixels, 55 % of the pairs with the full second-order degradation; the adversary joins at step 2,000 with
+    half of the weight that :func:`mini_pixel` gives it.
+    """
+    base = mini_crisp()
+    losses = {name: value for name, value in _PIXEL_LOSSES.items() if name not in ("adversary", "discriminator_lr")}
+    losses |= {"perceptual_weight": 0.03, "perceptual_crop": 112, "sharpen_truth": 1.0, "weave_weight": 8.0}
+    adversary = {"adversary": "pixel", "discriminator_lr": (2e-4, 1e-4), "adversarial_weight": (0.0, 0.05)}
+    mild = dataclasses.replace(PRESETS["stablesr"], sharpen_target=False)
+    blurred = dataclasses.replace(CAMERA, blur_sigma=(0.8, 4.0))
+    shares = ((0.15, mild), (0.55, PRESETS["osediff"]), (0.15, blurred), (0.05, CameraDegradation()))
+    crops = dataclasses.replace(base.pairs.crops, size=160)
+    return dataclasses.replace(
+        base,
+        phases=(
+            Phase(steps=2000, lr=(2e-4, 1.5e-4), warmup=20, **losses),
+            Phase(steps=600, lr=(1.5e-4, 1e-5), **losses, **adversary),
+        ),
+        pairs=dataclasses.replace(base.pairs, crops=crops, others=shares),
+        seed=41,
+        validate_every=400,
+    )
