@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -145,15 +144,6 @@ def test_signals_are_not_ray_s_while_it_connects(monkeypatch: pytest.MonkeyPatch
     with connected("local"):
         pass
     assert seen == [before]
-
-
-def test_an_address_without_a_cluster_is_named_before_a_plan_is_made(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "in", 1)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    with pytest.raises(ClusterError, match=rf"^no Ray cluster answers at 127\.0\.0\.1:{port} "):
-        run(f"{tmp_path}/in", f"{tmp_path}/out", f"127.0.0.1:{port}", doubling)
-    assert not (tmp_path / "out").exists()
 
 
 def test_an_error_of_every_process_ends_the_run(cluster: Any, tmp_path: Path) -> None:

@@ -13,15 +13,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from tsdsr import errors
-from tsdsr.distributed.cluster import (
-    ActorPool,
-    RoomWatch,
-    connected,
-    require_answer,
-    require_ray,
-    require_room,
-    room_for,
-)
+from tsdsr.distributed.cluster import ActorPool, RoomWatch, connected, require_ray, require_room, room_for
 from tsdsr.errors import ClusterError, TSDSRError
 from tsdsr.images.listing import describe_skipped
 from tsdsr.images.reading import DEFAULT_MAX_PIXELS
@@ -126,7 +118,6 @@ def upscale_archive(
         TSDSRError: the inputs cannot be listed, or the output not be written.
     """
     require_ray()
-    require_answer(address)
     from tsdsr.distributed.operator import make_task
     from tsdsr.distributed.planning import plan_archive
 

@@ -103,7 +103,7 @@ def connected(address: str | None) -> Iterator[bool]:
     if ray.is_initialized():
         yield False
         return
-    address = _resolved(address)
+    address = address or os.environ.get("RAY_ADDRESS") or LOCAL
     handlers = {name: signal.getsignal(getattr(signal, name)) for name in _SIGNALS if hasattr(signal, name)}
     with _native_messages_hidden(), warnings.catch_warnings(), _as_a_guest():
         warnings.filterwarnings("ignore", module=r"ray\.")  # about pools larger than the work
@@ -116,7 +116,7 @@ def connected(address: str | None) -> Iterator[bool]:
 
 def _connect(ray: Any, address: str) -> None:
     where = "on this machine" if address in ("auto", LOCAL) else f"at {address}"
-    require_answer(address)
+    _require_answer(address)
     options = {"include_dashboard": False} if address == LOCAL else {}
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
@@ -132,20 +132,12 @@ def _connect(ray: Any, address: str) -> None:
         ) from error
 
 
-def _resolved(address: str | None) -> str:
-    return address or os.environ.get("RAY_ADDRESS") or LOCAL
-
-
-def require_answer(address: str | None) -> None:
-    """Check that something listens at HOST:PORT, before a plan is made that takes long: Ray itself tries for minutes.
-
-    Args:
-        address (str | None): see :func:`connected`; "auto" and "local" are not checked.
+def _require_answer(address: str) -> None:
+    """Check that something listens at HOST:PORT: Ray would try for minutes.
 
     Raises:
         ClusterError: nothing does.
     """
-    address = _resolved(address)
     found = re.fullmatch(r"(?:\w+://)?\[?([^\[\]/]+?)\]?:(\d+)", address)
     if found is None:
         return
