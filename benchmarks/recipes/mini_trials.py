@@ -206,8 +206,8 @@ def mini_crisp() -> StudentConfig:
 def mini_crisp_second_order() -> StudentConfig:
     """A trial that is not shipped, from :func:`mini_crisp` (``--init``): more damage, then a weak adversary.
 
-    Crops of 160 pixels, 55 % of the pairs with the full second-order degradation; the adversary joins at step 2,000 with
-    half of the weight that :func:`mini_pixel` gives it.
+    Crops of 160 pixels; 55 % of the pairs have the full second-order degradation. The adversary joins at step 2,000,
+    with half of the weight that :func:`mini_pixel` gives it.
     """
     base = mini_crisp()
     losses = {name: value for name, value in _PIXEL_LOSSES.items() if name not in ("adversary", "discriminator_lr")}

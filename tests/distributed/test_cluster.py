@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -133,7 +134,7 @@ def test_a_driver_is_killed_and_the_next_run_continues(cluster: Any, tmp_path: P
     assert len(recorded(output)) == rows
 
 
-def test_signals_are_not_ray_s_while_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signals_and_handlers_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     before, seen = signal.getsignal(signal.SIGTERM), []
 
     def connect(ray: Any, address: str) -> None:
@@ -141,8 +142,16 @@ def test_signals_are_not_ray_s_while_it_connects(monkeypatch: pytest.MonkeyPatch
         seen.append(signal.getsignal(signal.SIGTERM))
 
     monkeypatch.setattr("tsdsr.distributed.cluster._connect", connect)
-    with connected("local"):
-        pass
+    own = logging.StreamHandler()
+    logging.getLogger("ray.data").addHandler(own)
+    handlers = logging.getLogger("ray.data").handlers
+    try:
+        levels = [handler.level for handler in handlers]
+        with connected("local"):
+            assert own.level == logging.NOTSET
+        assert [handler.level for handler in handlers] == levels
+    finally:
+        logging.getLogger("ray.data").removeHandler(own)
     assert seen == [before]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import itertools
 import os
@@ -19,6 +20,7 @@ import tsdsr.distributed.plan_index as plan_index
 import tsdsr.distributed.plan_writer as plan_writer
 import tsdsr.distributed.run_folder as run_folder
 import tsdsr.storage as storage
+from tests.child_processes import finished
 from tests.distributed.archives import Archive, batches, name_below, rows
 from tests.s3_server import S3Server, s3_server  # noqa: F401  (a fixture)
 from tsdsr.distributed.inputs import ArchiveInput, find_inputs
@@ -206,30 +208,39 @@ def test_batches_are_about_equal_work(archive: Archive, monkeypatch: pytest.Monk
     assert [len(batch) for batch in short] == [2, 1, 1, 3, 3]
 
 
-def test_memory_does_not_grow_with_the_archive(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Python's objects, with small parts; ``benchmarks/archive_memory.py`` measures all memory, with large ones."""
+def peaks_of_plans(folder: Path) -> list[float]:
+    """Return the most megabytes that Python's objects take in plans of 300, 800 and 2,800 rows, with small parts."""
     script = Path(__file__).resolve().parents[2] / "benchmarks" / "archive_memory.py"
     spec = importlib.util.spec_from_file_location("archive_memory", script)
     assert spec is not None
     assert spec.loader is not None
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
-    monkeypatch.setattr(benchmark, "ROWS_A_GROUP", 200)
-    monkeypatch.setattr(plan_writer, "BATCHES_A_PART", 10)
-    monkeypatch.setattr(plan_writer, "FEWEST_BATCHES", 4)
-    monkeypatch.setattr(run_folder, "MOST_ROWS", 200)
-    monkeypatch.setattr(plan_index, "ROWS_AT_A_TIME", 200)
     peaks = []
-    tracemalloc.start()
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark, "ROWS_A_GROUP", 200)
+        patch.setattr(plan_writer, "BATCHES_A_PART", 10)
+        patch.setattr(plan_writer, "FEWEST_BATCHES", 4)
+        patch.setattr(run_folder, "MOST_ROWS", 200)
+        patch.setattr(plan_index, "ROWS_AT_A_TIME", 200)
+        tracemalloc.start()
         for rows in (300, 800, 2_800):  # the first fills caches
             tracemalloc.reset_peak()
-            (tmp_path / str(rows)).mkdir()
-            benchmark.measure(rows, tmp_path / str(rows))
+            (folder / str(rows)).mkdir()
+            benchmark.measure(rows, folder / str(rows))
             peaks.append(tracemalloc.get_traced_memory()[1] / 1e6)
-    finally:
         tracemalloc.stop()
-    assert capsys.readouterr().out.count("\n") == 3
+    return peaks
+
+
+def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:
+    """In a process of its own, without the threads of others; ``benchmarks/archive_memory.py`` measures all memory."""
+    code = f"""
+from pathlib import Path
+from tests.distributed.test_inputs import peaks_of_plans
+print(peaks_of_plans(Path({str(tmp_path)!r})))
+"""
+    result = finished([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2], text=True)
+    assert result.returncode == 0, result.stderr
+    peaks = ast.literal_eval(result.stdout.splitlines()[-1])
     assert peaks[2] - peaks[1] < 0.5  # MB; 2,000 statuses are 1.7

@@ -169,10 +169,12 @@ def _as_a_guest() -> Iterator[None]:
     with any call. There is no public way to any of these.
     """
     import_module("ray.data")  # which sets up its logger
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
-    for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setLevel(logging.CRITICAL)
+    logger, handlers = logging.getLogger("ray"), logging.getLogger("ray.data").handlers
+    terminal = [each for each in handlers if type(each).__module__.startswith("ray.") and hasattr(each, "stream")]
+    levels: dict[logging.Logger | logging.Handler, int] = {logger: logger.level}
+    levels.update((each, each.level) for each in terminal)
+    for each in levels:
+        each.setLevel(logging.CRITICAL)
     before = set(threading.enumerate())
     worker, hook = import_module("ray._private.worker"), import_module("ray._private.auto_init_hook")
     utils = import_module("ray._private.utils")  # whose handler ends this process with another status, unsaid
@@ -188,6 +190,8 @@ def _as_a_guest() -> Iterator[None]:
                 import_module("ray").shutdown()
                 for thread in set(threading.enumerate()) - before:
                     thread.join(_THREAD_SECONDS)
+            for each, level in levels.items():
+                each.setLevel(level)
 
 
 @contextmanager
