@@ -29,13 +29,11 @@ class PlanWriter:
 
     Attributes:
         parts (list of str): URLs of the parts written.
-        bytes (int): of the pictures so far; unknown sizes are not counted.
     """
 
     def __init__(self, run: RunFolder, folder: Path) -> None:
         self._run = run
         self.parts: list[str] = []
-        self.bytes = 0
         self._first: list[dict[str, Any]] | None = []  # kept until it is known whether the plan is short
         self._most_rows = MOST_ROWS
         self._batch: list[dict[str, Any]] = []
@@ -49,7 +47,6 @@ class PlanWriter:
         Raises:
             FileWriteError: a part is complete and cannot be written.
         """
-        self.bytes += max(row["bytes"], 0)
         if self._first is None:
             self._enter(row)
         else:

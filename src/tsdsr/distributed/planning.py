@@ -36,7 +36,6 @@ class ArchivePlan:
         settings (mapping): format → hash of what a result in it depends on besides its input, for the statuses.
         parts (tuple of str): URLs of the parts of the plan; each row group of them is a batch.
         pending, skipped, failed (int): numbers of pictures: to restore (or to compare), done already, impossible.
-        bytes (int): of the pending pictures whose size is known.
         left_out (mapping): files without a job, by kind, see :class:`~tsdsr.images.listing.Listing`.
     """
 
@@ -46,7 +45,6 @@ class ArchivePlan:
     pending: int
     skipped: int
     failed: int
-    bytes: int
     left_out: Mapping[str, int]
 
 
@@ -117,7 +115,7 @@ def plan_archive(
     run.flush()
     pending, skipped, failed = (counts[status] for status in ("pending", "skipped", "failed"))
     left = dict(sorted(left_out.items()))
-    return ArchivePlan(run, hashes, tuple(writer.parts), pending, skipped, failed, writer.bytes, left)
+    return ArchivePlan(run, hashes, tuple(writer.parts), pending, skipped, failed, left)
 
 
 def _enter(
