@@ -11,6 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from tests.images.unusual import SIZE, UNUSUAL, write_float, write_unusual
+from tests.logs import own_records
 from tsdsr.data.camera import CameraDegradation
 from tsdsr.data.datasets import CropDataset, CropSettings, PairDataset, PairSettings
 from tsdsr.data.degradation_presets import PRESETS
@@ -147,7 +148,7 @@ def test_broken_and_tiny_files_are_left_out_and_counted(photo_folder: Path, capl
         for i in range(600):
             dataset[i]
     assert dataset.health.count == 2
-    messages = sorted(r.getMessage() for r in caplog.records)
+    messages = sorted(r.getMessage() for r in own_records(caplog))
     assert len(messages) == 2
     assert "broken.jpg: is a text, not an image" in messages[0]
     assert "tiny.png: 20x500 is smaller" in messages[1]

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.command import run
+from tests.logs import own_records
 from tests.pipeline.hub_server import READER, TOKEN, HubServer, Repo
 from tsdsr import load_pipeline
 from tsdsr.errors import GatedModelError, HubError, InvalidInputError, ModelError, ModelNotFoundError
@@ -150,7 +151,7 @@ def test_without_a_connection_the_cached_revision_is_used_and_named(
 ) -> None:
     commit = publish(hub).refs["main"]
     first = resolve_model("someone/mini")
-    assert not caplog.records
+    assert not own_records(caplog)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     asked = len(hub.requests)
     assert load_pipeline("someone/mini", engine="onnx").folder == first
@@ -162,7 +163,7 @@ def test_without_a_connection_the_cached_revision_is_used_and_named(
     assert resolve_model("someone/mini@main") == first
     with pytest.raises(ModelNotFoundError, match="someone/else: no such folder here, and the hub cannot be reached"):
         resolve_model("someone/else")
-    ours = [record.getMessage() for record in caplog.records if record.name.startswith("tsdsr")]
+    ours = [record.getMessage() for record in own_records(caplog)]
     assert ours[0] == f"someone/mini: HF_HUB_OFFLINE is set; the cached revision {commit[:12]} is used"
     assert ours[1] == f"someone/mini@main: the hub cannot be reached; the cached revision {commit[:12]} is used"
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.logs import own_records
 from tests.training.tiny import NETWORK, config
 from tsdsr.data.sources import Source, open_source
 from tsdsr.errors import DatasetError, TrainingError
@@ -53,7 +54,7 @@ def test_one_unusable_photograph_of_fourteen_is_named_once(
     (photos / "03.png").write_bytes(b"no picture")
     result = train_student(recipe(), photos, tmp_path / "run", **CPU)
     assert result.name == "pipeline-00000016"
-    named = [record.getMessage() for record in caplog.records if "03.png" in record.getMessage()]
+    named = [record.getMessage() for record in own_records(caplog) if "03.png" in record.getMessage()]
     assert len(named) == 1
     assert named[0].startswith("left out: ")
 
@@ -164,7 +165,7 @@ def test_a_photograph_too_small_to_validate_on_is_not_said_to_be_left_out_of_tra
     images = (photograph(tmp_path / "a.png"), photograph(tmp_path / "b.png"))
     data = training_data([Source("photos", images)], recipe(validation_share=0.99, validation_crop=80), {})
     assert data.validation == ()
-    assert [record.getMessage().split(": ")[0] for record in caplog.records] == ["left out of validation"]
+    assert [record.getMessage().split(": ")[0] for record in own_records(caplog)] == ["left out of validation"]
 
 
 def test_both_smoke_recipes_validate_on_equally_small_photographs() -> None:
