@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -22,7 +25,7 @@ from tests.distributed.restorers import broken, doubling, fragile, slow, write_p
 from tests.distributed.runs import Heard, recorded, recorded_inputs, run
 from tests.s3_server import S3Server, s3_server  # noqa: F401  (a fixture)
 from tsdsr.distributed import restore
-from tsdsr.distributed.cluster import ActorPool, connected
+from tsdsr.distributed.cluster import ActorPool, HeadWatch, connected
 from tsdsr.errors import ClusterError, ModelError
 from tsdsr.remote_files import list_files, read_bytes, write_file
 
@@ -142,6 +145,7 @@ def test_signals_and_handlers_of_others_are_left_alone(monkeypatch: pytest.Monke
         seen.append(signal.getsignal(signal.SIGTERM))
 
     monkeypatch.setattr("tsdsr.distributed.cluster._connect", connect)
+    importlib.import_module("ray.data")  # adds its own handlers
     own = logging.StreamHandler()
     logging.getLogger("ray.data").addHandler(own)
     handlers = logging.getLogger("ray.data").handlers
@@ -153,6 +157,31 @@ def test_signals_and_handlers_of_others_are_left_alone(monkeypatch: pytest.Monke
     finally:
         logging.getLogger("ray.data").removeHandler(own)
     assert seen == [before]
+
+
+def test_a_lost_head_ends_the_run_before_ray_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HeadWatch, "patience", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(gcs_address=address))
+        watch = HeadWatch()
+        assert watch.answers()
+    assert not watch.answers()
+    time.sleep(0.1)
+    with pytest.raises(ClusterError, match=rf"head of the cluster at {address} .* run the command again"):
+        watch.answers()
+
+
+def test_a_cluster_that_does_not_start_here_is_no_wrong_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(*_: Any, **__: Any) -> None:
+        raise RuntimeError("The current node timed out during startup.")
+
+    monkeypatch.setattr("ray.init", init)
+    with (
+        pytest.raises(ClusterError, match=r"could be started on this machine \(The current node .* less to do"),
+        connected("local"),
+    ):
+        raise AssertionError("it is not connected")
 
 
 def test_an_error_of_every_process_ends_the_run(cluster: Any, tmp_path: Path) -> None:

@@ -147,11 +147,13 @@ def _execute(
     try:
         if plan.pending:
             with connected(address) as own:
-                _run(plan, task, pool, own, summary, listener)
+                try:
+                    _run(plan, task, pool, own, summary, listener)
+                finally:
+                    plan.run.flush()  # before the connection closes: that may end this process
         plan.run.finish(dict(summary.counts))
     except BaseException as error:
         error.summary = summary  # type: ignore[attr-defined]
-        plan.run.flush()
         raise
     finally:
         summary.seconds = time.perf_counter() - started

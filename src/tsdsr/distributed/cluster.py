@@ -27,7 +27,7 @@ from tsdsr.pipeline.options import is_count
 LOCAL = "local"
 """Address of a cluster on this machine that lives as long as the run."""
 
-_ANSWER_SECONDS = 10.0
+_ANSWER_SECONDS, _WATCH_SECONDS = 10.0, 3.0
 _THREAD_SECONDS = 5.0
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -127,12 +127,17 @@ def _connect(ray: Any, address: str) -> None:
                 f"the cluster {where} has other versions than this machine ({text}); install the same Python and Ray "
                 f"on both"
             ) from error
+        if address == LOCAL:
+            raise ClusterError(
+                f"no Ray cluster could be started on this machine ({text}); run the command again when the machine has "
+                f"less to do"
+            ) from error
         raise ClusterError(
             f"no Ray cluster can be used {where} ({text}); start one with 'ray start --head', or leave out the address"
         ) from error
 
 
-def _require_answer(address: str) -> None:
+def _require_answer(address: str, seconds: float = _ANSWER_SECONDS) -> None:
     """Check that something listens at HOST:PORT: Ray would try for minutes.
 
     Raises:
@@ -142,7 +147,7 @@ def _require_answer(address: str) -> None:
     if found is None:
         return
     try:
-        socket.create_connection((found[1], int(found[2])), _ANSWER_SECONDS).close()
+        socket.create_connection((found[1], int(found[2])), seconds).close()
     except (OSError, OverflowError) as error:
         raise ClusterError(
             f"no Ray cluster answers at {address} ({getattr(error, 'strerror', None) or error}); give the address that "
@@ -188,8 +193,9 @@ def _as_a_guest() -> Iterator[None]:
         finally:
             with _changed(threading, "excepthook", lambda _: None):  # they lose their connection
                 import_module("ray").shutdown()
+                limit = time.monotonic() + _THREAD_SECONDS
                 for thread in set(threading.enumerate()) - before:
-                    thread.join(_THREAD_SECONDS)
+                    thread.join(max(0.0, limit - time.monotonic()))
             for each, level in levels.items():
                 each.setLevel(level)
 
@@ -256,8 +262,43 @@ def require_room(pool: ActorPool, grows: bool, note: Callable[[str], None]) -> N
     note(f"{text}; waiting for one, up to {RoomWatch.patience / 60:.0f} minutes")
 
 
+class HeadWatch:
+    """Ends a run whose cluster has lost its head, in time to record what is done.
+
+    Ray ends the whole process 60 seconds after the loss, and its words go to the standard error, which is hidden.
+    """
+
+    patience = 30.0
+    """Seconds to wait for a head that starts again. The connection takes several more to close."""
+
+    def __init__(self) -> None:
+        import ray
+
+        self._address: str = ray.get_runtime_context().gcs_address
+        self._since: float | None = None
+
+    def answers(self) -> bool:
+        """Return whether the head answers.
+
+        Raises:
+            ClusterError: it has not for too long.
+        """
+        try:
+            _require_answer(self._address, _WATCH_SECONDS)
+        except ClusterError as error:
+            self._since = time.monotonic() if self._since is None else self._since
+            if time.monotonic() - self._since > self.patience:
+                raise ClusterError(
+                    f"the head of the cluster at {self._address} has not answered for {self.patience:.0f} seconds; run "
+                    f"the command again, which continues"
+                ) from error
+            return False
+        self._since = None
+        return True
+
+
 class RoomWatch:
-    """Ends a run that waits for a machine that does not come, where Ray would wait for ever.
+    """Ends a run that waits for a machine that does not come, where Ray would wait for ever, or has lost the head.
 
     Args:
         pool (ActorPool): what a process takes.
@@ -267,16 +308,18 @@ class RoomWatch:
     """Seconds to wait for a machine with room for one process."""
 
     def __init__(self, pool: ActorPool) -> None:
-        self._pool = pool
+        self._pool, self._head = pool, HeadWatch()
         self._since: float | None = None
 
     def check(self) -> None:
         """Look whether there is room; call it every few seconds while nothing arrives.
 
         Raises:
-            ClusterError: there has been none for too long.
+            ClusterError: there has been none for too long, or no head.
         """
-        with suppress(Exception):  # the cluster's head does not answer; Ray reports that itself
+        if not self._head.answers():  # and Ray's calls would wait for it
+            return
+        with suppress(Exception):  # lost in this moment
             if room_for(self._pool):
                 self._since = None
                 return
