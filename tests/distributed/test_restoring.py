@@ -75,10 +75,15 @@ def test_names_of_a_users_rows(tmp_path: Path) -> None:
         "input": [first, second, None, "in/a.png", third, third],
         "output": [first, f"{tmp_path}/link/0001.png", f"{tmp_path}/out/a.png", f"{tmp_path}/out/b.png", None,
                    f"{tmp_path}/out/c.png"],
-        "title": ["", "", "", "", "", ""],
+        "input_hash": ["the user's own"] * 6,
+        "stamp": [1, 2, 3, 4, 5, 6],
     })  # fmt: skip
     statuses = RestoreBatch(TASK, Ledger(), "process")(rows).to_pylist()
     assert [status["status"] for status in statuses] == ["failed"] * 5 + ["done"]
+    failed = pa.Table.from_pylist(statuses[:1]).set_column(
+        1, "output", pa.array([f"{tmp_path}/d.png"]).dictionary_encode()
+    )
+    assert RestoreBatch(TASK, Ledger(), "process")(failed)["status"].to_pylist() == ["done"]  # statuses are rows too
     reasons = ["overwrite the input", "overwrite the input", "has no 'input'", "is a relative path", "has no 'output'"]
     assert all(reason in status["error"] for reason, status in zip(reasons, statuses[:5], strict=True))
     assert [Path(path).read_bytes() for path in (first, second)] == before

@@ -56,7 +56,8 @@ def restore(
 
     Args:
         dataset (Dataset): has the columns "input" and "output", URLs of fsspec or absolute paths that every machine
-            sees; the suffix of the output is its format.
+            sees; the suffix of the output is its format. Other columns are ignored. Of two rows with one output, one
+            result is lost.
         model (str | PathLike): "mini", a folder that every machine has at this path, or a hub id.
         scale, device, dtype, engine, provider, fast, seed, icc, max_pixels, write_options, options: see
             :func:`tsdsr.upscale_file`.

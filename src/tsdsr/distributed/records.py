@@ -103,9 +103,11 @@ def named_rows(table: pa.Table) -> list[dict[str, Any]]:
     """
     for name in ("input", "output"):
         found = table.schema.field(name).type if name in table.column_names else "no such column"
-        if found not in (pa.string(), pa.large_string(), pa.null()):
+        values = found.value_type if isinstance(found, pa.DictionaryType) else found
+        if values not in (pa.string(), pa.large_string(), pa.null()):
             raise InvalidInputError(f"the rows to restore need a column {name!r} of texts; this dataset has {found}")
-    return [{**row, "input": row["input"] or "", "output": row["output"] or ""} for row in table.to_pylist()]
+    rows = table.select(["input", "output"]).to_pylist()  # others may be called as a column of PLAN by chance
+    return [{name: text or "" for name, text in row.items()} for row in rows]
 
 
 def settings_hash(made_from: Mapping[str, Any]) -> str:
