@@ -138,11 +138,13 @@ def test_a_driver_is_killed_and_the_next_run_continues(cluster: Any, tmp_path: P
 
 
 def test_signals_and_handlers_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, seen = signal.getsignal(signal.SIGTERM), []
+    before, seen = signal.getsignal(signal.SIGTERM), list[str]()
 
     def connect(ray: Any, address: str) -> None:
         ray._private.utils.set_sigterm_handler(lambda *_: None)  # as ray.init() does
-        seen.append(signal.getsignal(signal.SIGTERM))
+        assert own.level == logging.NOTSET
+        signal.raise_signal(signal.SIGINT)
+        seen.append("went on")  # an exception would crash Ray
 
     monkeypatch.setattr("tsdsr.distributed.cluster._connect", connect)
     importlib.import_module("ray.data")  # adds its own handlers
@@ -151,12 +153,13 @@ def test_signals_and_handlers_of_others_are_left_alone(monkeypatch: pytest.Monke
     handlers = logging.getLogger("ray.data").handlers
     try:
         levels = [handler.level for handler in handlers]
-        with connected("local"):
-            assert own.level == logging.NOTSET
+        with pytest.raises(KeyboardInterrupt), connected("local"):
+            raise AssertionError("it was interrupted")
         assert [handler.level for handler in handlers] == levels
     finally:
         logging.getLogger("ray.data").removeHandler(own)
-    assert seen == [before]
+    assert seen == ["went on"]
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_lost_head_ends_the_run_before_ray_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:

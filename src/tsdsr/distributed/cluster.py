@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import re
-import signal
 import socket
 import sys
 import threading
@@ -21,6 +20,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from tsdsr.distributed.waiting_signals import signals_wait
 from tsdsr.errors import ClusterError, InvalidInputError, MissingDependencyError, install_extra
 from tsdsr.pipeline.options import is_count
 
@@ -29,8 +29,6 @@ LOCAL = "local"
 
 _ANSWER_SECONDS, _WATCH_SECONDS = 10.0, 3.0
 _THREAD_SECONDS = 5.0
-
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @dataclass(frozen=True)
@@ -104,13 +102,10 @@ def connected(address: str | None) -> Iterator[bool]:
         yield False
         return
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
-    handlers = {name: signal.getsignal(getattr(signal, name)) for name in _SIGNALS if hasattr(signal, name)}
     with _native_messages_hidden(), warnings.catch_warnings(), _as_a_guest():
         warnings.filterwarnings("ignore", module=r"ray\.")  # about pools larger than the work
-        _connect(ray, address)
-        if threading.current_thread() is threading.main_thread():
-            for name, handler in handlers.items():
-                signal.signal(getattr(signal, name), handler)
+        with signals_wait():
+            _connect(ray, address)
         yield address == LOCAL
 
 
