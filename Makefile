@@ -61,7 +61,10 @@ $(WEIGHTS): | $(INSTALLED)
 demo: $(LIGHT_INSTALLED)
 	$(LIGHT)/tsdsr upscale examples/astronaut_lq.png -o $(OUT)/astronaut_x4.png --overwrite
 
-test: test-light test-space test-full
+# What one core can do comes before what needs all, with other goals of the command (the page of web/ is tested too), so
+# that --jobs=2 does it two at a time. The output of the last is seen while it runs.
+test: test-light test-space install $(filter lint web,$(MAKECMDGOALS))
+	$(MAKE) --no-print-directory $(if $(filter output-sync,$(.FEATURES)),--output-sync=none) test-full
 
 # Without the conftest.py of the other tests, which needs torch.
 test-light: $(LIGHT_TESTABLE)
@@ -75,7 +78,7 @@ test-space: $(SPACE_INSTALLED)
 test-full: export TORCH_HOME := $(abspath $(WEIGHTS))
 test-full: export OMP_NUM_THREADS := 1
 test-full: $(INSTALLED) $(WEIGHTS)
-	$(BIN)/python -m pytest --numprocesses=logical --dist=loadgroup
+	$(BIN)/python -m pytest --numprocesses=logical
 
 lint: install
 	$(BIN)/ruff check .

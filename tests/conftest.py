@@ -36,9 +36,16 @@ REFERENCE = Path(__file__).resolve().parent / "reference"
 
 
 def pytest_collection_finish() -> None:
-    """Take what is imported out of the garbage collections to come: it stays, and each full one takes a second of it."""
+    """Take what is imported out of garbage collections: it stays, and each full one takes a second of it."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.sharing_out import SharingOut
+
+    return SharingOut(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -29,7 +29,7 @@ from tsdsr.distributed.cluster import ActorPool, HeadWatch, connected
 from tsdsr.errors import ClusterError, ModelError
 from tsdsr.remote_files import list_files, read_bytes, write_file
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("ray")]  # one cluster, not one for each worker
+pytestmark = pytest.mark.timeout(600)
 ROOT = str(Path(__file__).resolve().parents[2])
 
 
