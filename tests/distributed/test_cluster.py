@@ -143,10 +143,12 @@ def test_signals_and_handlers_of_others_are_left_alone(monkeypatch: pytest.Monke
     def connect(ray: Any, address: str) -> None:
         ray._private.utils.set_sigterm_handler(lambda *_: None)  # as ray.init() does
         assert own.level == logging.NOTSET
+        assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
         signal.raise_signal(signal.SIGINT)
         seen.append("went on")  # an exception would crash Ray
 
     monkeypatch.setattr("tsdsr.distributed.cluster._connect", connect)
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
     importlib.import_module("ray.data")  # adds its own handlers
     own = logging.StreamHandler()
     logging.getLogger("ray.data").addHandler(own)
@@ -155,6 +157,7 @@ def test_signals_and_handlers_of_others_are_left_alone(monkeypatch: pytest.Monke
         levels = [handler.level for handler in handlers]
         with pytest.raises(KeyboardInterrupt), connected("local"):
             raise AssertionError("it was interrupted")
+        assert "RAY_USAGE_STATS_ENABLED" not in os.environ
         assert [handler.level for handler in handlers] == levels
     finally:
         logging.getLogger("ray.data").removeHandler(own)
@@ -241,8 +244,15 @@ def test_ctrl_c_says_what_is_left(cluster: Any, tmp_path: Path) -> None:
     assert output.startswith(f"{done} upscaled, 0 skipped (already there), 0 failed, {400 - done} left in ")
 
 
-def test_pictures_from_and_to_a_bucket(cluster: Any, tmp_path: Path, s3_server: S3Server) -> None:  # noqa: F811
-    """The service refuses every seventh request."""
+def test_pictures_from_and_to_a_bucket(
+    cluster: Any,
+    tmp_path: Path,
+    s3_server: S3Server,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The service refuses every seventh request; the plan has two segments."""
+    monkeypatch.setattr("tsdsr.distributed.plan_writer.BATCHES_A_PART", 8)
+    monkeypatch.setattr("tsdsr.distributed.plan_reader._PARTS_A_SEGMENT", 2)
     bucket, count = s3_server.bucket("scans"), 0
     for path in write_pictures(tmp_path, 40):
         write_file(f"{bucket}/in/deep/{Path(path).name}", path)

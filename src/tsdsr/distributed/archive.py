@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from queue import Empty, Full, Queue
@@ -32,9 +32,6 @@ _LOOK_SECONDS = 5.0
 
 _WAITING_BATCHES = 64
 """Batches of statuses that wait for the driver."""
-
-_READERS = 2
-"""Parts of the plan that are read at the same time. Each has the rows of hundreds of batches."""
 
 
 @dataclass
@@ -168,14 +165,11 @@ def _run(
     summary: ArchiveSummary,
     listener: ArchiveListener,
 ) -> None:
-    from tsdsr.distributed.operator import apply
     from tsdsr.distributed.restoring import unpack
 
     require_room(pool, not own, listener.note)
-    first = max(pool.least, min(room_for(pool), pool.most or room_for(pool), plan.pending))
     with _quiet_context():
-        results = apply(read_batches(plan.parts), task, replace(pool, first=first), rows=1)
-        for table in _arriving(results, RoomWatch(pool).check):
+        for table in _statuses(plan, task, pool):
             statuses = unpack(table)
             plan.run.add(statuses)
             for status in statuses:
@@ -187,53 +181,18 @@ def _run(
             listener.progress("images", summary.counts.total(), summary.total)
 
 
-def read_batches(parts: Iterable[str]) -> ray.data.Dataset:
-    """Return a dataset whose rows are batches: one for each row group of parts of a plan.
+def _statuses(plan: ArchivePlan, task: RestoreTask, pool: ActorPool) -> Iterator[pa.Table]:
+    """Execute a plan segment by segment, and yield the blocks of statuses as they come."""
+    from tsdsr.distributed.operator import apply
+    from tsdsr.distributed.plan_reader import next_segment, read_batches
 
-    A row is a block here, and so a task. Ray Data's own reading of Parquet would join and divide row groups, and need
-    CPUs that the processes of the run hold.
-
-    Args:
-        parts (iterable of str): URLs of :data:`~tsdsr.distributed.records.PLAN` tables.
-    """
-    import ray.data
-    from ray.data import Datasource, ReadTask
-    from ray.data.block import BlockMetadata
-
-    unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-
-    class Batches(Datasource):
-        def __init__(self, parts: list[str]) -> None:
-            super().__init__()
-            self._parts = parts
-
-        def estimate_inmemory_data_size(self) -> int | None:
-            return None
-
-        def get_read_tasks(self, parallelism: int, *_: object, **__: object) -> list[ReadTask]:
-            return [ReadTask(_BatchesOf(part), unknown) for part in self._parts]
-
-    found = list(parts)
-    readers = min(_READERS, len(found))
-    return ray.data.read_datasource(Batches(found), num_cpus=0, concurrency=readers, override_num_blocks=len(found))
-
-
-@dataclass(frozen=True)
-class _BatchesOf:
-    """Reads a part of a plan, batch by batch, in a process of the cluster."""
-
-    part: str
-
-    def __call__(self) -> Iterator[pa.Table]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        from tsdsr.distributed.restoring import pack
-        from tsdsr.remote_files import read_bytes
-
-        file = pq.ParquetFile(pa.BufferReader(read_bytes(self.part)))
-        for group in range(file.num_row_groups):
-            yield pack([file.read_row_group(group)])
+    left: Sequence[str] = plan.parts
+    while left:
+        room = room_for(pool)
+        first = max(pool.least, min(room, pool.most or room, plan.pending))
+        parts, left = next_segment(left, first)
+        results = apply(read_batches(parts), task, replace(pool, first=first), rows=1)
+        yield from _arriving(results, RoomWatch(pool).check)
 
 
 @contextmanager

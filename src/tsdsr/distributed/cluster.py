@@ -30,6 +30,14 @@ LOCAL = "local"
 _ANSWER_SECONDS, _WATCH_SECONDS = 10.0, 3.0
 _THREAD_SECONDS = 5.0
 
+_ENVIRONMENT = {
+    # Nothing about the run goes to Ray's makers, or is asked of a monitor.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray Data would read a plan to its end at once, as rows without pixels never fill the object store.
+    "RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD": "0",
+}
+"""Settings of Ray that hold unless the user has set them. The second is read when Ray Data is imported."""
+
 
 @dataclass(frozen=True)
 class ActorPool:
@@ -84,7 +92,8 @@ def require_ray() -> None:
 def connected(address: str | None) -> Iterator[bool]:
     """Connect to a cluster for a block of code, unless this process is connected already.
 
-    Ray's messages are not shown, and it does not take over signals.
+    Ray's messages are not shown, it does not take over signals, and it does not report its use unless
+    ``RAY_USAGE_STATS_ENABLED`` is set.
 
     Args:
         address (str | None): HOST:PORT of a cluster's head, "auto" for one that runs on this machine, or "local", which
@@ -102,7 +111,7 @@ def connected(address: str | None) -> Iterator[bool]:
         yield False
         return
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
-    with _native_messages_hidden(), warnings.catch_warnings(), _as_a_guest():
+    with _native_messages_hidden(), warnings.catch_warnings(), _environment(), _as_a_guest():
         warnings.filterwarnings("ignore", module=r"ray\.")  # about pools larger than the work
         with signals_wait():
             _connect(ray, address)
@@ -159,6 +168,17 @@ def _changed(module: ModuleType, name: str, value: object) -> Iterator[None]:
         yield
     finally:
         setattr(module, name, before)
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    added = [name for name in _ENVIRONMENT if name not in os.environ]
+    os.environ.update({name: _ENVIRONMENT[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 @contextmanager
