@@ -61,9 +61,9 @@ $(WEIGHTS): | $(INSTALLED)
 demo: $(LIGHT_INSTALLED)
 	$(LIGHT)/tsdsr upscale examples/astronaut_lq.png -o $(OUT)/astronaut_x4.png --overwrite
 
-# What one core can do comes before what needs all, with other goals of the command (the page of web/ is tested too), so
-# that --jobs=2 does it two at a time. The output of the last is seen while it runs.
-test: test-light test-space install $(filter lint web,$(MAKECMDGOALS))
+# What one core can do comes before what needs all, and linting if it is asked for too, so that --jobs=2 does it two at a
+# time. The output of the last is seen while it runs.
+test: test-light test-space install $(filter lint,$(MAKECMDGOALS))
 	$(MAKE) --no-print-directory $(if $(filter output-sync,$(.FEATURES)),--output-sync=none) test-full
 
 # Without the conftest.py of the other tests, which needs torch.

@@ -25,7 +25,8 @@ from tests.distributed.restorers import broken, doubling, fragile, slow, write_p
 from tests.distributed.runs import Heard, recorded, recorded_inputs, run
 from tests.s3_server import S3Server, s3_server  # noqa: F401  (a fixture)
 from tsdsr.distributed import restore
-from tsdsr.distributed.cluster import ActorPool, HeadWatch, connected
+from tsdsr.distributed.cluster import ActorPool, connected
+from tsdsr.distributed.watching import HeadWatch
 from tsdsr.errors import ClusterError, ModelError
 from tsdsr.remote_files import list_files, read_bytes, write_file
 
@@ -176,6 +177,10 @@ def test_a_lost_head_ends_the_run_before_ray_ends_the_process(monkeypatch: pytes
     time.sleep(0.1)
     with pytest.raises(ClusterError, match=rf"head of the cluster at {address} .* run the command again"):
         watch.answers()
+    unreachable = HeadWatch()  # from the beginning, as through Ray Client
+    assert unreachable.answers()
+    time.sleep(0.1)
+    assert unreachable.answers()
 
 
 def test_a_cluster_that_does_not_start_here_is_no_wrong_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +203,7 @@ def test_an_error_of_every_process_ends_the_run(cluster: Any, tmp_path: Path) ->
 
 def test_a_run_does_not_wait_for_ever_for_a_gpu(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pictures(tmp_path / "in", 4)
-    monkeypatch.setattr("tsdsr.distributed.cluster.RoomWatch.patience", 0.5)
+    monkeypatch.setattr("tsdsr.distributed.watching.RoomWatch.patience", 0.5)
     monkeypatch.setattr("tsdsr.distributed.archive._LOOK_SECONDS", 0.5)
     heard = Heard()
     with pytest.raises(ClusterError, match=r"no machine .* has had 1 CPU and 0.5 GPU for an actor .* run the command"):

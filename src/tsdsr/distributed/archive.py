@@ -13,7 +13,8 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from tsdsr import errors
-from tsdsr.distributed.cluster import ActorPool, RoomWatch, connected, require_ray, require_room, room_for
+from tsdsr.distributed.cluster import ActorPool, connected, require_ray
+from tsdsr.distributed.watching import RoomWatch, require_room, room_for
 from tsdsr.errors import ClusterError, TSDSRError
 from tsdsr.images.listing import describe_skipped
 from tsdsr.images.reading import DEFAULT_MAX_PIXELS

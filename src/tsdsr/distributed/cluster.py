@@ -1,4 +1,4 @@
-"""A connection to a Ray cluster: opened, quiet, with room for the processes of a run, closed again."""
+"""A connection to a Ray cluster: opened, quiet, closed again. And what the processes of a run take of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -27,7 +27,7 @@ from tsdsr.pipeline.options import is_count
 LOCAL = "local"
 """Address of a cluster on this machine that lives as long as the run."""
 
-_ANSWER_SECONDS, _WATCH_SECONDS = 10.0, 3.0
+_ANSWER_SECONDS = 10.0
 _THREAD_SECONDS = 5.0
 
 _ENVIRONMENT = {
@@ -120,7 +120,7 @@ def connected(address: str | None) -> Iterator[bool]:
 
 def _connect(ray: Any, address: str) -> None:
     where = "on this machine" if address in ("auto", LOCAL) else f"at {address}"
-    _require_answer(address)
+    require_answer(address)
     options = {"include_dashboard": False} if address == LOCAL else {}
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
@@ -141,7 +141,7 @@ def _connect(ray: Any, address: str) -> None:
         ) from error
 
 
-def _require_answer(address: str, seconds: float = _ANSWER_SECONDS) -> None:
+def require_answer(address: str, seconds: float = _ANSWER_SECONDS) -> None:
     """Check that something listens at HOST:PORT: Ray would try for minutes.
 
     Raises:
@@ -238,113 +238,3 @@ def _native_messages_hidden() -> Iterator[None]:
         os.close(null)
         sys.stderr = python
         shown.close()
-
-
-def room_for(pool: ActorPool) -> int:
-    """Return how many processes of a pool the machines of the cluster hold, if nothing else ran on them."""
-    import ray
-
-    total = 0
-    for node in ray.nodes():
-        if node["Alive"]:
-            has = node["Resources"]
-            fits = [int((has.get(name, 0.0) + 1e-9) / wanted) for name, wanted in _wanted(pool) if wanted]
-            total += min(fits)
-    return total
-
-
-def describe_wanted(pool: ActorPool) -> str:
-    """Say what a process takes: "1 CPU and 0.5 GPU"."""
-    return " and ".join(f"{wanted:g} {name}{'s' if wanted > 1 else ''}" for name, wanted in _wanted(pool) if wanted)
-
-
-def require_room(pool: ActorPool, grows: bool, note: Callable[[str], None]) -> None:
-    """Check that the cluster has room for a process, or will have.
-
-    Args:
-        pool (ActorPool): what a process takes.
-        grows (bool): whether other machines may join the cluster; then there is only a note.
-        note (callable): takes the note.
-
-    Raises:
-        ClusterError: it has none.
-    """
-    if room_for(pool):
-        return
-    text = f"no machine of the cluster has {describe_wanted(pool)} for an actor"
-    if not grows:
-        raise ClusterError(f"{text}; give smaller --actor-cpus or --actor-gpus")
-    note(f"{text}; waiting for one, up to {RoomWatch.patience / 60:.0f} minutes")
-
-
-class HeadWatch:
-    """Ends a run whose cluster has lost its head, in time to record what is done.
-
-    Ray ends the whole process 60 seconds after the loss, and its words go to the standard error, which is hidden.
-    """
-
-    patience = 30.0
-    """Seconds to wait for a head that starts again. The connection takes several more to close."""
-
-    def __init__(self) -> None:
-        import ray
-
-        self._address: str = ray.get_runtime_context().gcs_address
-        self._since: float | None = None
-
-    def answers(self) -> bool:
-        """Return whether the head answers.
-
-        Raises:
-            ClusterError: it has not for too long.
-        """
-        try:
-            _require_answer(self._address, _WATCH_SECONDS)
-        except ClusterError as error:
-            self._since = time.monotonic() if self._since is None else self._since
-            if time.monotonic() - self._since > self.patience:
-                raise ClusterError(
-                    f"the head of the cluster at {self._address} has not answered for {self.patience:.0f} seconds; run "
-                    f"the command again, which continues"
-                ) from error
-            return False
-        self._since = None
-        return True
-
-
-class RoomWatch:
-    """Ends a run that waits for a machine that does not come, where Ray would wait for ever, or has lost the head.
-
-    Args:
-        pool (ActorPool): what a process takes.
-    """
-
-    patience = 600.0
-    """Seconds to wait for a machine with room for one process."""
-
-    def __init__(self, pool: ActorPool) -> None:
-        self._pool, self._head = pool, HeadWatch()
-        self._since: float | None = None
-
-    def check(self) -> None:
-        """Look whether there is room; call it every few seconds while nothing arrives.
-
-        Raises:
-            ClusterError: there has been none for too long, or no head.
-        """
-        if not self._head.answers():  # and Ray's calls would wait for it
-            return
-        with suppress(Exception):  # lost in this moment
-            if room_for(self._pool):
-                self._since = None
-                return
-        self._since = time.monotonic() if self._since is None else self._since
-        if time.monotonic() - self._since > self.patience:
-            raise ClusterError(
-                f"no machine of the cluster has had {describe_wanted(self._pool)} for an actor for "
-                f"{self.patience / 60:.0f} minutes; add one and run the command again, which continues"
-            )
-
-
-def _wanted(pool: ActorPool) -> list[tuple[str, float]]:
-    return [("CPU", pool.cpus), ("GPU", pool.gpus)]
