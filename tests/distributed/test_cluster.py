@@ -24,6 +24,7 @@ from tests.child_processes import finished, started
 from tests.distributed.restorers import broken, doubling, fragile, slow, write_pictures
 from tests.distributed.runs import Heard, recorded, recorded_inputs, run
 from tests.s3_server import S3Server, s3_server  # noqa: F401  (a fixture)
+from tests.signals import as_in_a_terminal
 from tsdsr.distributed import restore
 from tsdsr.distributed.cluster import ActorPool, connected
 from tsdsr.distributed.watching import HeadWatch
@@ -140,6 +141,7 @@ def test_a_driver_is_killed_and_the_next_run_continues(cluster: Any, tmp_path: P
 
 def test_signals_and_handlers_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     before, seen = signal.getsignal(signal.SIGTERM), list[str]()
+    of_shell = signal.signal(signal.SIGINT, signal.default_int_handler)  # which ignores it for jobs in the background
 
     def connect(ray: Any, address: str) -> None:
         ray._private.utils.set_sigterm_handler(lambda *_: None)  # as ray.init() does
@@ -162,6 +164,7 @@ def test_signals_and_handlers_of_others_are_left_alone(monkeypatch: pytest.Monke
         assert [handler.level for handler in handlers] == levels
     finally:
         logging.getLogger("ray.data").removeHandler(own)
+        signal.signal(signal.SIGINT, of_shell)
     assert seen == ["went on"]
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -234,7 +237,8 @@ def test_ctrl_c_says_what_is_left(cluster: Any, tmp_path: Path) -> None:
         sys.executable, "-m", "tsdsr", "upscale", f"{tmp_path}/in", "-o", f"{tmp_path}/out", "--scale", "8", "--engine",
         "onnx", "--on", f"ray={cluster.address}", "--actors", "1",
     ]  # fmt: skip
-    with started(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": as_in_a_terminal}
+    with started(command, cwd=ROOT, **options) as process:
         limit = time.monotonic() + 120
         while len(list((tmp_path / "out").glob("*.png"))) < 70:
             assert time.monotonic() < limit

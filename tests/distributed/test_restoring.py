@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -93,19 +92,20 @@ def test_names_of_a_users_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("overlap", [False, True])
-def test_pictures_at_urls_go_back_to_urls(tmp_path: Path, overlap: bool) -> None:
+def test_pictures_at_urls_go_back_to_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overlap: bool) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))  # not that of other tests
+    (tmp_path / "temporary").mkdir()
     urls = []
     for path in write_pictures(tmp_path / "in", 3):
         urls.append(f"memory://restoring-{overlap}/{Path(path).name}")
         write_file(urls[-1], path)
-    before = set(Path(tempfile.gettempdir()).glob("tsdsr-*.png"))
     restorer = FileRestorer(TASK, doubling())
     statuses = list(restorer.statuses(rows_for(urls, f"memory://restored-{overlap}"), overlap))
     assert [status["status"] for status in statuses] == ["done"] * 3
     local = list(restorer.statuses(rows_for(write_pictures(tmp_path / "in", 3), f"{tmp_path}/out")))
     assert [read_bytes(s["output"]) for s in statuses] == [Path(s["output"]).read_bytes() for s in local]
     assert [s["size"] for s in statuses] == [s["size"] for s in local]
-    assert set(Path(tempfile.gettempdir()).glob("tsdsr-*.png")) == before
+    assert list((tmp_path / "temporary").iterdir()) == []
     missing, *_ = restorer.statuses([{"input": "memory://restoring/none.png", "output": "memory://restored/none.png"}])
     assert missing["status"] == "failed"
     assert missing["error"].count("memory://restoring/none.png") == 1

@@ -9,6 +9,7 @@ def test_the_button_to_begin_has_the_focus_once_there_are_pictures(open_page: Op
     """The button that chose them is hidden then: the focus would be at the top, a row for each picture away."""
     shown = open_page()
     shown.page.get_by_role("button", name="Choose photographs").focus()
+    until(shown.page, "document.hasFocus() && document.activeElement.matches('[data-choose]')")
     with shown.page.expect_file_chooser() as chooser:
         shown.page.keyboard.press("Enter")
     chooser.value.set_files([file("boat.png"), file("house.png")])  # type: ignore[arg-type]
