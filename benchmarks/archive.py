@@ -139,11 +139,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--memory", type=int, metavar="ROWS", help="measure the driver's memory instead")
     arguments = parser.parse_args()
-    print(describe_machine(), versions("tsdsr", "ray", "pyarrow", "onnxruntime"), sep="\n")
     if arguments.memory:
         memory(arguments.memory)
     else:
         compare(arguments.count, arguments.edge, arguments.rounds)
+    # At the end: it asks torch, which takes hundreds of megabytes that the driver does not need.
+    print(describe_machine(), versions("tsdsr", "ray", "pyarrow", "onnxruntime"), sep="\n")
 
 
 if __name__ == "__main__":
