@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -167,6 +168,25 @@ def test_signals_and_handlers_of_others_are_left_alone(monkeypatch: pytest.Monke
         signal.signal(signal.SIGINT, of_shell)
     assert seen == ["went on"]
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("lives_on", [False, True])
+def test_a_thread_that_outlives_the_connection_starts_no_cluster(
+    monkeypatch: pytest.MonkeyPatch, lives_on: bool
+) -> None:
+    hook, end = importlib.import_module("ray._private.auto_init_hook"), threading.Event()
+    monkeypatch.setattr("tsdsr.distributed.cluster._connect", lambda *_: None)
+    monkeypatch.setattr("tsdsr.distributed.cluster._THREAD_SECONDS", 0.5)
+    monkeypatch.setattr(hook, "enable_auto_connect", True)
+    thread = threading.Thread(target=end.wait)
+    with connected("local"):
+        assert not hook.enable_auto_connect
+        thread.start()
+        if not lives_on:
+            end.set()
+    assert hook.enable_auto_connect is not lives_on
+    end.set()
+    thread.join()
 
 
 def test_a_lost_head_ends_the_run_before_ray_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,13 +60,14 @@ class ActorPool:
 
     def __post_init__(self) -> None:
         if not is_count(self.least, 1) or not (self.most is None or is_count(self.most, self.least)):
+            got = f"{self.least!r}" if self.least == self.most else f"{self.least!r}, {self.most!r}"
             raise InvalidInputError(
-                f"the number of actors must be at least 1, and the second not smaller than the first; "
-                f"got {self.least!r}, {self.most!r}"
+                f"the number of actors must be at least 1, and the second not smaller than the first; got {got}"
             )
         if not (0 <= self.cpus < math.inf and 0 <= self.gpus < math.inf) or self.cpus + self.gpus == 0:
             raise InvalidInputError(
-                f"an actor needs a part of a CPU or GPU; got {self.cpus!r} CPUs and {self.gpus!r} GPUs"
+                f"an actor needs some of the CPUs or GPUs, and no negative number of them; got {self.cpus!r} CPUs and "
+                f"{self.gpus!r} GPUs"
             )
         if self.gpus > 1 and self.gpus != int(self.gpus):
             raise InvalidInputError(f"an actor takes a part of a GPU or whole ones, got {self.gpus!r}")
@@ -185,8 +186,8 @@ def _environment() -> Iterator[None]:
 def _as_a_guest() -> Iterator[None]:
     """Keep Ray's reports of tasks and processes from the terminal, which its log files have, and SIGTERM from Ray.
 
-    Threads of Ray Data may outlive the connection for a moment: they must not open another one, as Ray does by default
-    with any call. There is no public way to any of these.
+    Threads of Ray Data may outlive the connection: they must not start another cluster, as Ray does by default with any
+    call. Where one still lives, calls do not connect by themselves any more. There is no public way to any of these.
     """
     import_module("ray.data")  # which sets up its logger
     logger, handlers = logging.getLogger("ray"), logging.getLogger("ray.data").handlers
@@ -198,9 +199,9 @@ def _as_a_guest() -> Iterator[None]:
     before = set(threading.enumerate())
     worker, hook = import_module("ray._private.worker"), import_module("ray._private.auto_init_hook")
     utils = import_module("ray._private.utils")  # whose handler ends this process with another status, unsaid
+    connects, hook.enable_auto_connect = hook.enable_auto_connect, False  # type: ignore[attr-defined]
     with (
         _changed(worker, "_worker_logs_enabled", False),
-        _changed(hook, "enable_auto_connect", False),
         _changed(utils, "set_sigterm_handler", lambda _: None),
     ):
         try:
@@ -208,9 +209,11 @@ def _as_a_guest() -> Iterator[None]:
         finally:
             with _changed(threading, "excepthook", lambda _: None):  # they lose their connection
                 import_module("ray").shutdown()
-                limit = time.monotonic() + _THREAD_SECONDS
-                for thread in set(threading.enumerate()) - before:
+                limit, own = time.monotonic() + _THREAD_SECONDS, set(threading.enumerate()) - before
+                for thread in own:
                     thread.join(max(0.0, limit - time.monotonic()))
+            if not any(thread.is_alive() for thread in own):
+                hook.enable_auto_connect = connects  # type: ignore[attr-defined]
             for each, level in levels.items():
                 each.setLevel(level)
 
