@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,7 +17,8 @@ import pytest
 from tests.child_processes import started
 from tests.signals import as_in_a_terminal
 from tests.training.tiny import assert_same, config, trainer, weights
-from tsdsr.training.interrupts import RunInterrupted, StopRequest, ignore_interrupts
+from tsdsr.training.batches import _loading
+from tsdsr.training.interrupts import RunInterrupted, StopRequest, ignore_interrupts, interrupts_blocked
 from tsdsr.training.student import StudentTrainer
 
 ROOT = Path(__file__).parents[2]
@@ -125,6 +127,35 @@ COMMAND = textwrap.dedent(
     app(sys.argv[2:])
     """
 )
+
+
+def start_late() -> None:
+    time.sleep(0.3)
+    ignore_interrupts(0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+
+def test_a_signal_does_not_end_a_data_loading_process_that_just_starts() -> None:
+    with interrupts_blocked():
+        process = multiprocessing.get_context("fork").Process(target=start_late)
+        process.start()
+    os.kill(process.pid, signal.SIGTERM)  # type: ignore[arg-type]
+    process.join(60)
+    assert process.exitcode == 0
+
+
+def test_data_loading_processes_start_with_signals_blocked() -> None:
+    masks = []
+
+    class Loader:
+        def __iter__(self) -> Iterator[int]:
+            masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+            return iter([1])
+
+    with _loading(Loader()) as batches:  # type: ignore[arg-type]
+        assert list(batches) == [1]
+    assert masks[0] >= {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

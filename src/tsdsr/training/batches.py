@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from tsdsr.errors import TSDSRError
 from tsdsr.training.config import RunConfig
-from tsdsr.training.interrupts import ignore_interrupts
+from tsdsr.training.interrupts import ignore_interrupts, interrupts_blocked
 from tsdsr.training.samples import TrainingSample
 
 
@@ -123,7 +123,8 @@ def _loading(loader: DataLoader[TrainingSample]) -> Iterator[Iterator[Any]]:
     atexit.register(end)  # for a run in a thread that does not keep the interpreter from its exit
     try:
         try:
-            batches = iter(loader)
+            with interrupts_blocked():
+                batches = iter(loader)
         finally:  # some may have been started before one could not be
             processes += [process for process in multiprocessing.active_children() if process not in others]
         yield batches

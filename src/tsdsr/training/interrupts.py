@@ -77,3 +77,20 @@ def ignore_interrupts(worker: int) -> None:
     """Ignore these signals in a data loading process: they are sent there too, but the trainer decides when to stop."""
     for signum in _SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
+
+
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Hold these signals back for a block of code that starts data loading processes.
+
+    The processes inherit that, so that a signal to all cannot end one before :func:`ignore_interrupts` has run there.
+    Windows has no such thing.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
