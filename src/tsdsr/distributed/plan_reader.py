@@ -20,15 +20,18 @@ _PARTS_A_SEGMENT, _BATCHES_A_PROCESS = 10, 64
 
 
 def next_segment(parts: Sequence[str], processes: int) -> tuple[Sequence[str], Sequence[str]]:
-    """Divide the parts that are left into those that are executed next, as one dataset, and the rest.
+    """Divide the parts that are left into a segment, which is executed next as one dataset, and the rest.
 
-    Ray Data keeps several kB of statistics of each batch, in the driver, until the execution of a dataset ends. A limit
-    for the batches of one makes the driver's memory independent of the archive; each costs one start of all processes,
-    and a wait for the last.
+    Ray Data keeps several kB of statistics of each batch, in the driver, until the execution of a dataset ends.
+    Segments of bounded size keep these from growing with the archive. Each costs a start of all processes and a wait
+    for the last of them.
 
     Args:
-        parts (sequence of str): URLs of parts.
-        processes (int): how many work on them.
+        parts (sequence of str): URLs of the parts that are left.
+        processes (int): how many processes work on them.
+
+    Returns:
+        tuple: parts of the segment, and the rest.
     """
     count = max(_PARTS_A_SEGMENT, -(-processes * _BATCHES_A_PROCESS // BATCHES_A_PART))
     return parts[:count], parts[count:]

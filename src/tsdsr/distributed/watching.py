@@ -25,11 +25,6 @@ def room_for(pool: ActorPool) -> int:
     return total
 
 
-def describe_wanted(pool: ActorPool) -> str:
-    """Say what a process takes: "1 CPU and 0.5 GPU"."""
-    return " and ".join(f"{wanted:g} {name}{'s' if wanted > 1 else ''}" for name, wanted in _wanted(pool) if wanted)
-
-
 def require_room(pool: ActorPool, grows: bool, note: Callable[[str], None]) -> None:
     """Check that the cluster has room for a process, or will have.
 
@@ -43,7 +38,7 @@ def require_room(pool: ActorPool, grows: bool, note: Callable[[str], None]) -> N
     """
     if room_for(pool):
         return
-    text = f"no machine of the cluster has {describe_wanted(pool)} for an actor"
+    text = f"no machine of the cluster has {_describe_wanted(pool)} for an actor"
     if not grows:
         raise ClusterError(f"{text}; give smaller --actor-cpus or --actor-gpus")
     note(f"{text}; waiting for one, up to {RoomWatch.patience / 60:.0f} minutes")
@@ -119,10 +114,15 @@ class RoomWatch:
         self._since = time.monotonic() if self._since is None else self._since
         if time.monotonic() - self._since > self.patience:
             raise ClusterError(
-                f"no machine of the cluster has had {describe_wanted(self._pool)} for an actor for "
+                f"no machine of the cluster has had {_describe_wanted(self._pool)} for an actor for "
                 f"{self.patience / 60:.0f} minutes; add one and run the command again, which continues"
             )
 
 
 def _wanted(pool: ActorPool) -> list[tuple[str, float]]:
     return [("CPU", pool.cpus), ("GPU", pool.gpus)]
+
+
+def _describe_wanted(pool: ActorPool) -> str:
+    """Say what a process takes: "1 CPU and 0.5 GPU"."""
+    return " and ".join(f"{wanted:g} {name}{'s' if wanted > 1 else ''}" for name, wanted in _wanted(pool) if wanted)
