@@ -14,7 +14,13 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLFlux2,
+    Flux2Transformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -169,6 +175,36 @@ def tiny_mmdit() -> SD3Transformer2DModel:
     ).eval()
 
 
+def tiny_flux2() -> Flux2Transformer2DModel:
+    torch.manual_seed(7)
+    return Flux2Transformer2DModel(
+        in_channels=16,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=24,
+        timestep_guidance_channels=16,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    ).eval()
+
+
+def tiny_flux2_vae() -> AutoencoderKLFlux2:
+    """Build an autoencoder of 4 channels whose batch norm has seen something."""
+    torch.manual_seed(8)
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        norm_num_groups=4,
+    )
+    vae.bn.running_mean.normal_()
+    vae.bn.running_var.uniform_(0.2, 2.0)
+    return vae.eval()
+
+
 def tiny_unet(**changes: Any) -> UNet2DConditionModel:
     """Build a U-Net with two levels and attention at the finest; ``changes`` replace arguments."""
     torch.manual_seed(4)
@@ -195,6 +231,10 @@ def sd3_prompt() -> Conditioning:
     )
 
 
+def flux2_prompt() -> Conditioning:
+    return Conditioning(prompt_embeds=torch.randn(1, 5, 24, generator=torch.Generator().manual_seed(9)))
+
+
 def sd2_prompt() -> Conditioning:
     return Conditioning(prompt_embeds=torch.randn(1, 7, 32, generator=torch.Generator().manual_seed(6)))
 
@@ -219,3 +259,10 @@ def sd3_pipe() -> OneStepSRPipeline:
 def sd21_pipe() -> OneStepSRPipeline:
     """A tiny SD2.1-base with random weights."""
     return OneStepSRPipeline(tiny_unet(), tiny_vae(4), FixedPrompt.from_conditioning(sd2_prompt()), model="sd21-base")
+
+
+@pytest.fixture
+def flux2_pipe() -> OneStepSRPipeline:
+    """A tiny FLUX.2 klein with random weights."""
+    prompt = FixedPrompt.from_conditioning(flux2_prompt())
+    return OneStepSRPipeline(tiny_flux2(), tiny_flux2_vae(), prompt, model="flux2-klein")

@@ -13,8 +13,12 @@ from tsdsr.models.zoo import SPECS, ModelSpec, get_spec
 each_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
 
-# In millions: SD3-medium is published as 2 B, SD2's UNet as 866 M, SD3.5-medium's attention adds 0.2 B to SD3-medium.
-@pytest.mark.parametrize(("name", "millions"), [("sd3", 2028), ("sd35", 2243), ("sd21-base", 866), ("sd21", 866)])
+# In millions: SD3-medium is published as 2 B, SD2's UNet as 866 M, SD3.5-medium's attention adds 0.2 B to SD3-medium;
+# SD3.5-large is published as 8 B, FLUX.2 klein as 4 B.
+SIZES = {"sd3": 2028, "sd35": 2243, "sd35-large": 8057, "flux2-klein": 3876, "sd21-base": 866, "sd21": 866}
+
+
+@pytest.mark.parametrize(("name", "millions"), SIZES.items())
 def test_full_size_networks_have_the_published_size(name: str, millions: int) -> None:
     with torch.device("meta"):
         network = get_spec(name).make_denoiser()

@@ -15,6 +15,9 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -64,6 +67,37 @@ def write_sd2_text(folder: Path) -> Path:
     torch.manual_seed(0)
     clip_tokenizer().save_pretrained(folder / "tokenizer")
     CLIPTextModel(clip_config(32)).save_pretrained(folder / "text_encoder")
+    return folder
+
+
+def write_flux2_text(folder: Path, layers: int = 28) -> Path:
+    """Tokenizer and text encoder of a tiny FLUX.2 klein. Spaces are Ġ in a vocabulary of bytes."""
+    torch.manual_seed(0)
+    words = [*LETTERS, "Ġ", "<", ">", "/", "ab", "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Qwen2Tokenizer(
+        vocab={w: i for i, w in enumerate(words)},
+        merges=[("a", "b")],
+        pad_token="<|endoftext|>",
+        unk_token="<|endoftext|>",
+        extra_special_tokens=["<|im_start|>", "<|im_end|>"],
+    )
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }} {{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
+        "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+    )
+    tokenizer.save_pretrained(folder / "tokenizer")
+    config = Qwen3Config(
+        vocab_size=64,
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=4,
+        initializer_range=0.3,
+    )
+    Qwen3ForCausalLM(config).save_pretrained(folder / "text_encoder")
     return folder
 
 

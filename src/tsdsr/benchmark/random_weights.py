@@ -77,7 +77,7 @@ def fill_with_noise(network: nn.Module) -> None:
     noise = torch.randn(_NOISE, generator=torch.Generator().manual_seed(0))
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         if tensor.ndim < 2:
-            tensor.fill_(0.0 if name.endswith("bias") else 1.0)
+            tensor.fill_(0.0 if name.endswith(("bias", "running_mean")) else 1.0)
             continue
         scaled = (noise / tensor[0].numel() ** 0.5).to(tensor.device, tensor.dtype)
         for chunk in torch.split(tensor.view(-1), _NOISE):

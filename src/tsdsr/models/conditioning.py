@@ -26,7 +26,8 @@ class Conditioning:
     """Prompt tensors of one batch; the base model determines which fields are set.
 
     Attributes:
-        prompt_embeds (Tensor | None): token embeddings, (B, 333, 4096) for SD3, (B, 77, 1024) for SD2.
+        prompt_embeds (Tensor | None): token embeddings, (B, 333, 4096) for SD3, (B, 512, 7680) for FLUX.2
+            klein, (B, 77, 1024) for SD2.
         pooled_prompt_embeds (Tensor | None): pooled embedding, (B, 2048) for SD3.
         labels (Tensor | None): index of a learned prompt, int64 (B,), for `mini`.
     """

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tsdsr.diffusion.process import NoiseProcess
 from tsdsr.errors import ModelError
 from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.flux2_tokens import from_tokens, image_positions, text_positions, to_tokens
 
 
 class Denoiser(Protocol):
@@ -71,6 +72,26 @@ class MMDiTDenoiser(NetworkDenoiser):
         return prediction
 
 
+class Flux2Denoiser(NetworkDenoiser):
+    """Adapter for ``diffusers.Flux2Transformer2DModel`` without guidance embedding (FLUX.2 klein).
+
+    The network takes ``t / 1000`` and rounds it to its own dtype: in bfloat16 to 8 bits, as in diffusers' pipeline.
+    """
+
+    def predict(self, z_t: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        prompt = Conditioning.require(cond.prompt_embeds, "prompt_embeds")
+        height, width = z_t.shape[-2:]
+        tokens: Tensor = self.network(
+            hidden_states=to_tokens(z_t),
+            timestep=t / 1000,
+            encoder_hidden_states=prompt,
+            img_ids=image_positions(height, width, z_t.device),
+            txt_ids=text_positions(prompt.shape[1], z_t.device),
+            return_dict=False,
+        )[0]
+        return from_tokens(tokens, height, width)
+
+
 class UNetDenoiser(NetworkDenoiser):
     """Adapter for ``diffusers.UNet2DConditionModel`` (SD2, SD2.1)."""
 
@@ -111,6 +132,7 @@ class FoldedDenoiser(NetworkDenoiser):
 
 _ADAPTERS: dict[str, type[NetworkDenoiser]] = {
     "SD3Transformer2DModel": MMDiTDenoiser,
+    "Flux2Transformer2DModel": Flux2Denoiser,
     "UNet2DConditionModel": UNetDenoiser,
     "MiniNetwork": MiniDenoiser,
     "FoldedNetwork": FoldedDenoiser,

@@ -11,6 +11,7 @@ from torch import nn
 from tsdsr.errors import InvalidInputError, WeightsError
 from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.folded import FoldedNetwork
+from tsdsr.models.latents import patch_size
 from tsdsr.models.network_folders import require_finite
 from tsdsr.models.zoo import ModelSpec
 
@@ -19,6 +20,7 @@ _WIDTHS = {
         "prompt_embeds": "joint_attention_dim",
         "pooled_prompt_embeds": "pooled_projection_dim",
     },
+    "Flux2Transformer2DModel": {"prompt_embeds": "joint_attention_dim"},
     "UNet2DConditionModel": {"prompt_embeds": "cross_attention_dim"},
 }
 """Network class → field of its prompt → setting that holds the field's width."""
@@ -78,14 +80,17 @@ def check_prompt(spec: ModelSpec, config: Mapping[str, Any], prompt: FixedPrompt
 
 
 def _check_autoencoder(spec: ModelSpec, config: Mapping[str, Any], vae: Any, where: str) -> None:
-    scaling = vae.config.get("scaling_factor")
-    if not isinstance(scaling, int | float) or isinstance(scaling, bool) or not scaling > 0:
-        raise WeightsError(f"{where}: the autoencoder's scaling_factor must be a positive number, not {scaling!r}")
-    if "patch_size" in vae.config:
+    if "block_out_channels" not in vae.config:  # mini's
         factor = vae.config["patch_size"]
         channels = 3 * factor**2 if isinstance(factor, int) else None
     else:
-        factor, channels = 2 ** (len(vae.config["block_out_channels"]) - 1), vae.config["latent_channels"]
+        patch = patch_size(vae)
+        factor = patch * 2 ** (len(vae.config["block_out_channels"]) - 1)
+        channels = vae.config["latent_channels"] * patch**2
+    if "batch_norm_eps" not in vae.config:
+        scaling = vae.config.get("scaling_factor")
+        if not isinstance(scaling, int | float) or isinstance(scaling, bool) or not scaling > 0:
+            raise WeightsError(f"{where}: the autoencoder's scaling_factor must be a positive number, not {scaling!r}")
     if factor != spec.vae_scale_factor:
         raise WeightsError(
             f"{where}: a latent covers {factor!r} pixels in the autoencoder, {spec.vae_scale_factor} in {spec.name}"

@@ -9,13 +9,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from tsdsr.errors import ModelNotFoundError, WeightsError
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.text_parts import TextPart
 
 Encode = Callable[[Sequence[str]], dict[str, Tensor]]
+
+QWEN3_LAYERS = (9, 18, 27)
+"""Layers of Qwen3 whose outputs FLUX.2 klein takes side by side, counted from 1."""
 
 
 def load_text_encoder(folder: Path, part: TextPart, device: torch.device | str, dtype: torch.dtype) -> Encode:
@@ -40,6 +43,7 @@ def load_text_encoder(folder: Path, part: TextPart, device: torch.device | str, 
         "clip": transformers.CLIPTextModel,
         "clip_pooled": transformers.CLIPTextModelWithProjection,
         "t5": transformers.T5EncoderModel,
+        "qwen3": transformers.Qwen3Model,
     }
     for subfolder in (part.encoder, part.tokenizer):
         if not (folder / subfolder).is_dir():
@@ -49,6 +53,8 @@ def load_text_encoder(folder: Path, part: TextPart, device: torch.device | str, 
         network = classes[part.kind].from_pretrained(folder / part.encoder, dtype=dtype)
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{folder / part.encoder}: cannot be loaded ({error})") from error
+    if part.kind == "qwen3":
+        return _qwen3(folder / part.encoder, network, tokenizer, part.max_length, device)
     network = network.to(device).eval()
 
     @torch.no_grad()
@@ -61,6 +67,39 @@ def load_text_encoder(folder: Path, part: TextPart, device: torch.device | str, 
             output = network(ids, output_hidden_states=True)
             return {"hidden": output.hidden_states[-2].cpu(), "pooled": output[0].cpu()}
         return {"hidden": network(ids)[0].cpu()}
+
+    return encode
+
+
+def _qwen3(folder: Path, network: Any, tokenizer: Any, max_length: int, device: torch.device | str) -> Encode:
+    """Encode prompts as FLUX.2 klein takes them: each is a chat message of a user, and the answer is not thought over.
+
+    Layers after the last that is used are dropped before the network moves to the device: a quarter of Qwen3-4B.
+    """
+    if len(network.layers) < QWEN3_LAYERS[-1]:
+        raise WeightsError(f"{folder}: has {len(network.layers)} layers, but layer {QWEN3_LAYERS[-1]} is needed")
+    if not getattr(tokenizer, "chat_template", None):
+        raise WeightsError(f"{folder.parent}: its tokenizer has no chat template, which the prompts need")
+    network.layers = network.layers[: QWEN3_LAYERS[-1]]
+    network.norm = nn.Identity()  # otherwise the last of these layers would be returned normalised
+    network = network.to(device).eval()
+
+    @torch.no_grad()
+    def encode(prompts: Sequence[str]) -> dict[str, Tensor]:
+        texts = [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
+            for prompt in prompts
+        ]
+        tokens = tokenizer(texts, padding="max_length", max_length=max_length, truncation=True, return_tensors="pt")
+        states = network(
+            input_ids=tokens.input_ids.to(device),
+            attention_mask=tokens.attention_mask.to(device),
+            output_hidden_states=True,
+            use_cache=False,
+        ).hidden_states
+        return {"hidden": torch.cat([states[layer] for layer in QWEN3_LAYERS], dim=-1).cpu()}
 
     return encode
 
@@ -115,8 +154,8 @@ def assemble(parts: Mapping[str, Mapping[str, Tensor]], joint_dim: int = 4096, t
     """Combine encoder outputs into the conditioning of a base model, in the layout of diffusers' pipelines.
 
     For SD3, the two CLIP embeddings are concatenated along the channels, zero-padded to the width of T5 and followed
-    by T5's tokens; the pooled embeddings are concatenated. Without T5, zeros take its place. For SD2, the result is the
-    single CLIP embedding.
+    by T5's tokens; the pooled embeddings are concatenated. Without T5, zeros take its place. For SD2 and FLUX.2 klein,
+    the result is the single encoder's embedding.
 
     Args:
         parts (mapping): name of each :class:`TextPart` → its tensors with batch dimension.
@@ -124,10 +163,11 @@ def assemble(parts: Mapping[str, Mapping[str, Tensor]], joint_dim: int = 4096, t
         t5_length (int): number of T5 tokens, used without T5.
 
     Returns:
-        Conditioning: (B, 333, 4096) and (B, 2048) for SD3, (B, 77, 1024) for SD2.
+        Conditioning: (B, 333, 4096) and (B, 2048) for SD3, (B, 77, 1024) for SD2, (B, 512, 7680) for FLUX.2 klein.
     """
-    if "clip" in parts:
-        return Conditioning(prompt_embeds=parts["clip"]["hidden"])
+    for single in ("clip", "qwen3"):
+        if single in parts:
+            return Conditioning(prompt_embeds=parts[single]["hidden"])
     clip = torch.cat([parts["clip_l"]["hidden"], parts["clip_g"]["hidden"]], dim=-1)
     pooled = torch.cat([parts["clip_l"]["pooled"], parts["clip_g"]["pooled"]], dim=-1)
     t5 = parts["t5"]["hidden"] if "t5" in parts else clip.new_zeros(len(clip), t5_length, joint_dim)

@@ -14,15 +14,16 @@ class TextPart:
         name (str): key under which its output is stored.
         encoder (str): subfolder of the network.
         tokenizer (str): subfolder of the tokenizer.
-        kind ("clip" | "clip_pooled" | "t5"): "clip" returns the last hidden state (SD2); "clip_pooled" the penultimate
-            hidden state and the projected pooled embedding (SD3); "t5" the last hidden state (SD3).
+        kind ("clip" | "clip_pooled" | "t5" | "qwen3"): "clip" returns the last hidden state (SD2); "clip_pooled" the
+            penultimate hidden state and the projected pooled embedding (SD3); "t5" the last hidden state (SD3);
+            "qwen3" the hidden states of three layers, side by side, of the prompt as a chat message (FLUX.2 klein).
         max_length (int): number of tokens that prompts are padded or truncated to.
     """
 
     name: str
     encoder: str
     tokenizer: str
-    kind: Literal["clip", "clip_pooled", "t5"]
+    kind: Literal["clip", "clip_pooled", "t5", "qwen3"]
     max_length: int = 77
 
 
@@ -32,3 +33,4 @@ SD3_TEXT = (
     TextPart("t5", "text_encoder_3", "tokenizer_3", "t5", 256),
 )
 SD2_TEXT = (TextPart("clip", "text_encoder", "tokenizer", "clip"),)
+FLUX2_KLEIN_TEXT = (TextPart("qwen3", "text_encoder", "tokenizer", "qwen3", 512),)

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tsdsr.errors import ModelNotFoundError
-from tsdsr.models.text_parts import SD2_TEXT, SD3_TEXT, TextPart
+from tsdsr.models.text_parts import FLUX2_KLEIN_TEXT, SD2_TEXT, SD3_TEXT, TextPart
 
 if TYPE_CHECKING:
     from diffusers.models.modeling_utils import ModelMixin
@@ -37,15 +37,14 @@ def _named(path: str) -> Any:
 class ModelSpec:
     """Everything the rest of the package needs to know about a base model.
 
-    Latents are ``config.scaling_factor * z`` for every model. SD3's autoencoder also defines a ``shift_factor``, but
-    the released student was trained without it; no row uses it.
+    How the latents of its autoencoder are scaled is written in :mod:`tsdsr.models.latents`.
 
     Attributes:
         name (str): key in the table, stored with every pipeline.
         process_path (str): class of the noising process, "module:Class"; see :attr:`process`.
         process_arguments (mapping): its arguments.
         timestep (float): the student's fixed time ``T``.
-        vae_scale_factor (int): pixels per latent position along each axis.
+        vae_scale_factor (int): pixels per latent position of the denoiser along each axis.
         size_multiple (int): image sides must be multiples of this number of pixels.
         native_size (int): edge in pixels of the images the student works best on; larger images are tiled.
         min_tile (int): smallest tile edge in pixels; tiles may shrink to it to cover an image evenly. This costs a
@@ -131,6 +130,13 @@ _MMDIT_LORA = (
 )  # fmt: skip
 _UNET_LORA = ("to_k", "to_q", "to_v", "to_out.0", "conv", "conv1", "conv2", "conv_in", "conv_shortcut", "conv_out",
               "proj_in", "proj_out", "ff.net.2", "ff.net.0.proj")  # fmt: skip
+_FLUX2_BLOCKS = (5, 20)
+"""Blocks of two streams and of one stream of FLUX.2 klein 4B."""
+_FLUX2_LORA = (
+    "to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "linear_in",
+    "linear_out", "to_qkv_mlp_proj", "linear", "x_embedder", "proj_out",
+    *(f"single_transformer_blocks.{i}.attn.to_out" for i in range(_FLUX2_BLOCKS[1])),
+)  # fmt: skip
 _ENCODER_LORA = (
     "encoder.conv_in", "encoder.conv_out", "quant_conv",
     *(f"encoder.down_blocks.{i}.resnets.{j}.conv{k}" for i in range(4) for j in range(2) for k in (1, 2)),
@@ -143,6 +149,7 @@ _ENCODER_LORA = (
 _FLOW_MATCHING = "tsdsr.diffusion.process:FlowMatching"
 _VARIANCE_PRESERVING = "tsdsr.diffusion.process:VariancePreserving"
 _AUTOENCODER_KL = "diffusers.models.autoencoders.autoencoder_kl:AutoencoderKL"
+_AUTOENCODER_FLUX2 = "diffusers.models.autoencoders.autoencoder_kl_flux2:AutoencoderKLFlux2"
 
 _KL_BLOCKS = _frozen(
     block_out_channels=(128, 256, 512, 512),
@@ -163,6 +170,18 @@ _SD3_TRANSFORMER = _frozen(
 _SD35_TRANSFORMER = _frozen(
     **{**_SD3_TRANSFORMER, "pos_embed_max_size": 384}, dual_attention_layers=tuple(range(13)), qk_norm="rms_norm"
 )
+_SD35_LARGE_TRANSFORMER = _frozen(
+    **{
+        **_SD3_TRANSFORMER, "num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432,
+        "qk_norm": "rms_norm",
+    }
+)  # fmt: skip
+_FLUX2_VAE = _frozen(**_KL_BLOCKS, latent_channels=32, sample_size=1024, batch_norm_eps=1e-4, patch_size=(2, 2))
+_FLUX2_KLEIN_TRANSFORMER = _frozen(
+    patch_size=1, in_channels=128, num_layers=_FLUX2_BLOCKS[0], num_single_layers=_FLUX2_BLOCKS[1],
+    attention_head_dim=128, num_attention_heads=24, joint_attention_dim=7680, timestep_guidance_channels=256,
+    mlp_ratio=3.0, axes_dims_rope=(32, 32, 32, 32), rope_theta=2000, eps=1e-6, guidance_embeds=False,
+)  # fmt: skip
 _SD2_UNET = _frozen(
     sample_size=64, in_channels=4, out_channels=4, block_out_channels=(320, 640, 1280, 1280), layers_per_block=2,
     down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
@@ -221,6 +240,31 @@ def _sd2(name: str, prediction: str, native_size: int, hub_id: str) -> ModelSpec
     )
 
 
+_FLUX2_KLEIN = ModelSpec(
+    name="flux2-klein",
+    process_path=_FLOW_MATCHING,
+    # diffusers moves the times of its pipeline by exp(mu), where mu depends on the number of latent positions and of
+    # steps; few steps get larger shifts, because their coarse steps need most of the noise levels at the noisy end. A
+    # time drawn for distillation belongs to no sequence of steps. So this is the value for 1,024 positions, an image of
+    # 512 x 512, at the most steps that the formula was fitted to, 200. T is 1000, pure noise, at every shift and size.
+    process_arguments=_frozen(shift=1.8776),
+    timestep=1000.0,
+    vae_scale_factor=16,
+    size_multiple=16,
+    native_size=512,
+    prompt_shapes=_frozen(prompt_embeds=(512, 7680)),
+    denoiser_path="diffusers.models.transformers.transformer_flux2:Flux2Transformer2DModel",
+    denoiser_config=_FLUX2_KLEIN_TRANSFORMER,
+    denoiser_subfolder="transformer",
+    vae_path=_AUTOENCODER_FLUX2,
+    vae_config=_FLUX2_VAE,
+    lora_targets=_FLUX2_LORA,
+    vae_lora_targets=_ENCODER_LORA,
+    text_parts=FLUX2_KLEIN_TEXT,
+    hub_id="black-forest-labs/FLUX.2-klein-base-4B",
+    licence=_frozen(license="apache-2.0"),
+)
+
 MINI = ModelSpec(
     name="mini",
     process_path=_FLOW_MATCHING,
@@ -248,6 +292,8 @@ SPECS: Mapping[str, ModelSpec] = MappingProxyType(
             MINI,
             _sd3("sd3", _SD3_TRANSFORMER, "stabilityai/stable-diffusion-3-medium-diffusers"),
             _sd3("sd35", _SD35_TRANSFORMER, "stabilityai/stable-diffusion-3.5-medium"),
+            _sd3("sd35-large", _SD35_LARGE_TRANSFORMER, "stabilityai/stable-diffusion-3.5-large"),
+            _FLUX2_KLEIN,
             _sd2("sd21-base", "eps", 512, "stabilityai/stable-diffusion-2-1-base"),
             _sd2("sd21", "v", 768, "stabilityai/stable-diffusion-2-1"),
             _sd2("sd2-base", "eps", 512, "stabilityai/stable-diffusion-2-base"),

@@ -15,6 +15,7 @@ import torch
 
 from tsdsr.errors import InvalidInputError
 from tsdsr.files import StrPath, atomic_folder, require_new
+from tsdsr.models.latents import scaling_factor
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline, require_diffusers_pipeline
 from tsdsr.pipeline.model_files import EXPORT_INDEX, GRAPHS
 from tsdsr.runtimes.export_index import BACKENDS, Backend, ExportIndex
@@ -47,7 +48,7 @@ def export_pipeline(pipe: OneStepSRPipeline, output: StrPath, backend: Backend =
     if pipe.dtype not in _STORED:
         raise InvalidInputError(f"a model in {pipe.dtype} cannot be exported; load it in fp32 or fp16")
     target, spec = require_new(output), pipe.spec
-    scaling = float(pipe.vae.config["scaling_factor"])
+    scaling = scaling_factor(pipe.vae)
     index = ExportIndex(backend, spec.name, _STORED[pipe.dtype], scaling, spec.vae_scale_factor, spec.size_multiple)
     with atomic_folder(target) as folder:
         infos = tuple(_write(pipe, graph, index.graph(folder, graph)) for graph in GRAPHS)

@@ -2,9 +2,9 @@
 
 A pipeline is three graphs for one image of any size. Inputs and outputs are float32 in any compute precision:
 
-* ``encoder``: image in [-1, 1], (1, 3, H, W) → latent, (1, C, H/f, W/f), the posterior's mode, not scaled;
+* ``encoder``: image in [-1, 1], (1, 3, H, W) → latent, (1, C, H/f, W/f), the posterior's mode, arranged but not scaled;
 * ``denoiser``: scaled latent ``z_lq`` → scaled latent ``z_hat``, the whole step;
-* ``decoder``: latent, not scaled → image, nominally in [-1, 1].
+* ``decoder``: latent, arranged but not scaled → image, nominally in [-1, 1].
 
 A graph with more than 256 MB of weights stores them in a second file, ``.onnx.data``.
 
@@ -29,7 +29,7 @@ from torch.export import Dim
 from tsdsr.errors import MissingDependencyError, install_extra
 from tsdsr.files import StrPath
 from tsdsr.models.denoiser import FoldedDenoiser, as_denoiser, restore
-from tsdsr.models.latents import compute_dtype
+from tsdsr.models.latents import arrange, arrange_back, compute_dtype
 from tsdsr.models.parts_check import network_config
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
@@ -62,7 +62,7 @@ class _Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         latent: Tensor = self.vae.encode(image.to(compute_dtype(self.vae))).latent_dist.mode()
-        return latent.float()
+        return arrange(self.vae, latent.float())
 
 
 class _Step(nn.Module):
@@ -84,7 +84,8 @@ class _Decoder(nn.Module):
         self.vae = pipe.vae
 
     def forward(self, latent: Tensor) -> Tensor:
-        image: Tensor = self.vae.decode(latent.to(compute_dtype(self.vae)), return_dict=False)[0]
+        latent = arrange_back(self.vae, latent).to(compute_dtype(self.vae))
+        image: Tensor = self.vae.decode(latent, return_dict=False)[0]
         return image.float()
 
 
