@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tsdsr.errors import ModelNotFoundError
 from tsdsr.models.conditioning import default_conditioning
-from tsdsr.models.denoiser import as_denoiser
+from tsdsr.models.denoiser import as_denoiser, restore
+from tsdsr.models.latents import decode_latents, encode_images
 from tsdsr.models.zoo import SPECS, ModelSpec, get_spec
+from tsdsr.training.tensor_counter import TensorCounter, give_fake_tensors
 
 each_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
@@ -39,6 +42,20 @@ def test_rows_are_consistent(spec: ModelSpec) -> None:
         for target in targets:
             optional = target == "quant_conv"  # SD3's autoencoder has none; the released list names it all the same
             assert optional or any(n == target or n.endswith("." + target) for n in names), target
+
+
+@pytest.mark.parametrize("name", ["sd3", "sd35-large", "flux2-klein"])
+def test_the_memory_of_a_tile_covers_the_tensors_that_live_at_the_same_time(name: str) -> None:
+    spec, edge = get_spec(name), 512
+    with torch.device("meta"):
+        network, vae = spec.make_denoiser().to(torch.bfloat16), spec.make_autoencoder().to(torch.bfloat16)
+    with FakeTensorMode(), torch.no_grad():
+        held, x = give_fake_tensors(network, vae), torch.rand(1, 3, edge, edge)
+        with TensorCounter(held) as counter:
+            z = encode_images(vae, x)
+            z = restore(as_denoiser(network), spec.process, z, spec.timestep, default_conditioning(spec))
+            decode_latents(vae, z)
+    assert 1000 * edge**2 < counter.peak < spec.fixed_tile_bytes + spec.tile_bytes / 2 * edge**2
 
 
 def test_the_students_times_are_those_of_the_paper() -> None:
