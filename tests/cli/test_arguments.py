@@ -146,7 +146,7 @@ def test_a_tile_too_small_for_the_model_is_found_once(
 @pytest.mark.usefixtures("unloaded")
 @pytest.mark.parametrize(
     "command",
-    ["fold mini -o", "export -o", "convert --base b --lora l --embeddings e -o"],
+    ["fold mini -o", "train average mini mini -o", "export -o", "convert --base b --lora l --embeddings e -o"],
 )
 def test_an_output_that_exists_is_found_before_the_work(tmp_path: Path, command: str) -> None:
     code, output = run(*command.split(), tmp_path)

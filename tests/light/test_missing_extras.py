@@ -34,6 +34,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train list", "the list of recipes needs PyTorch: run pip install '.[train]'"),
         ("train student --photos photos -o new", "training needs PyTorch: run pip install '.[train]'"),
         ("train teacher --photos photos -o new", "training needs PyTorch: run pip install '.[train]'"),
+        ("train average mini mini -o new", "averaging needs PyTorch: run pip install '.[torch]'"),
         ("data degrade photos -o new", "degrading needs PyTorch: run pip install '.[train]'"),
         ("data caption photos -o new --model a/b", "captioning needs PyTorch: run pip install '.[torch]'"),
         (

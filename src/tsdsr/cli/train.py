@@ -165,6 +165,26 @@ def teacher(
         _say_ready(f"{target}: ready for 'tsdsr train student --teacher {target}'")
 
 
+@train_app.command()
+def average(
+    first: Annotated[str, typer.Argument(help="'mini', a pipeline folder or a hub id.")],
+    second: Annotated[str, typer.Argument(help="Another with the same networks, usually trained from the first.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Pipeline folder to make.")],
+    share: Annotated[float, typer.Option(min=0, max=1, help="Share of the second in the mean.")] = 0.5,
+) -> None:
+    """Store the mean of the weights of two students."""
+    with errors_reported():
+        from tsdsr.files import require_new
+
+        require_new(output)
+        require_torch("averaging", "torch")
+        from tsdsr.pipeline.averaging import average_pipelines
+        from tsdsr.pipeline.convert import save_pipeline
+
+        save_pipeline(average_pipelines(first, second, share), output)
+        typer.echo(f"{output}: ready for 'tsdsr upscale --model {output}'")
+
+
 def _say_ready(text: str) -> None:
     """Say it once for a run of several processes: the first one has stored the result."""
     if os.environ.get("RANK", "0") == "0":
