@@ -1,10 +1,12 @@
 """Folding a full-size student with random weights: size, load time, memory and time of the step.
 
     python benchmarks/folding.py --model sd3 --dtype bf16 --work /tmp/folding
+    python benchmarks/folding.py --model flux2-klein --stage count
 
-Each stage runs in its own process, so its peak memory can be measured. ``make`` builds and stores the full pipeline and
-folds it as ``tsdsr fold`` does. ``run`` loads one of the two and takes steps. ``pair`` holds both in memory and takes
-steps in turn. ``--stage`` runs a single stage. Needs 8 GB of disk and, in bf16, 8 GB of memory.
+Each stage runs in its own process, so its peak memory can be measured. ``count`` needs neither weights nor memory: it
+counts values and floating point operations. ``make`` builds and stores the full pipeline and folds it as ``tsdsr fold``
+does. ``full`` and ``folded`` load one of the two and take steps. ``pair`` holds both in memory and takes steps in turn.
+``--stage`` runs a single stage. In bf16, SD3 needs 8 GB of disk and of memory, FLUX.2 klein 16 GB of both.
 """
 
 from __future__ import annotations
@@ -25,17 +27,22 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tsdsr.devices import choose_dtype
 from tsdsr.models.conditioning import Conditioning, default_conditioning
+from tsdsr.models.denoiser import FoldedDenoiser, as_denoiser
 from tsdsr.models.fixed_prompt import FixedPrompt
-from tsdsr.models.zoo import get_spec
-from tsdsr.optimize.fold import Footprint, fold
+from tsdsr.models.parts_check import network_config
+from tsdsr.models.zoo import ModelSpec, get_spec
+from tsdsr.optimize.fold import Footprint, fold, fold_network
 from tsdsr.pipeline.convert import save_pipeline
 from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
+from tsdsr.training.tensor_counter import TensorCounter, give_fake_tensors
 
 CPU = torch.device("cpu")
+STAGES = ("count", "make", "full", "folded", "pair")
 
 
 @torch.no_grad()
@@ -48,7 +55,7 @@ def enliven(pipe: OneStepSRPipeline) -> None:
     for name, module in pipe.denoiser.named_modules():
         if isinstance(module, nn.Linear):
             module.weight.mul_(math.sqrt(3))
-            if name.endswith(".linear"):
+            if name.endswith(".linear") and module.bias is not None:
                 module.bias.copy_(0.3 * torch.randn(module.bias.shape, generator=generator))
     prompt = {
         name: torch.randn(tensor.shape, generator=generator) if tensor.is_floating_point() else tensor
@@ -60,7 +67,8 @@ def enliven(pipe: OneStepSRPipeline) -> None:
 def build(model: str, dtype: torch.dtype, layers: int | None) -> OneStepSRPipeline:
     """Build the full-size architecture with random weights, or its first ``layers`` blocks."""
     spec = get_spec(model)
-    config = dict(spec.denoiser_config) if layers is None else {**spec.denoiser_config, "num_layers": layers}
+    kinds = [name for name in ("num_layers", "num_single_layers") if name in spec.denoiser_config]
+    config = {**spec.denoiser_config, **({} if layers is None else dict.fromkeys(kinds, layers))}
     torch.manual_seed(0)
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -69,6 +77,31 @@ def build(model: str, dtype: torch.dtype, layers: int | None) -> OneStepSRPipeli
     finally:
         torch.set_default_dtype(default)
     return OneStepSRPipeline(denoiser, vae, FixedPrompt.from_conditioning(default_conditioning(spec)), model=model)
+
+
+def count(spec: ModelSpec, edge: int) -> dict[str, Any]:
+    """Count values and floating point operations of a step, full and folded, without memory for either."""
+    prompt = default_conditioning(spec)
+    with torch.device("meta"):
+        full, spare = spec.make_denoiser(), spec.make_denoiser()
+    sizes, flops = [Footprint.of(full).values], [operations(spare, spec, edge)]
+    folded = fold_network(full, spec.timestep, prompt)
+    sizes.append(Footprint.of(folded).values)
+    flops.append(operations(folded, spec, edge))
+    return {"values": sizes, "flops": flops}
+
+
+@torch.no_grad()
+def operations(network: nn.Module, spec: ModelSpec, edge: int) -> int:
+    """Count the floating point operations of a step. The network loses its tensors."""
+    denoiser = as_denoiser(network)
+    predict = denoiser.unchecked if isinstance(denoiser, FoldedDenoiser) else denoiser
+    with FakeTensorMode():
+        held = give_fake_tensors(network)
+        z = torch.empty(1, network_config(network)["in_channels"], edge, edge)
+        with TensorCounter(held) as counter:
+            predict(z, torch.full((1,), spec.timestep), default_conditioning(spec))
+    return counter.flops
 
 
 def make(model: str, dtype: torch.dtype, work: Path, layers: int | None) -> dict[str, Any]:
@@ -133,7 +166,7 @@ def latent(channels: int, edge: int) -> Tensor:
 @torch.inference_mode()
 def step(pipe: OneStepSRPipeline, edge: int) -> Tensor:
     """Run one step on :func:`latent`."""
-    return pipe.denoise(latent(pipe.vae.config.latent_channels, edge))
+    return pipe.denoise(latent(network_config(pipe.denoiser)["in_channels"], edge))
 
 
 def in_turn(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, Any]]:
@@ -180,23 +213,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="sd3")
     parser.add_argument("--dtype", default="bf16")
-    parser.add_argument("--work", type=Path, required=True, help="folder for the two pipelines")
-    parser.add_argument("--edge", type=int, default=64, help="edge of the latent; 64 is a 512 pixel picture")
+    parser.add_argument("--work", type=Path, help="folder for the two pipelines")
+    parser.add_argument("--edge", type=int, default=512, help="edge of the picture in pixels")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--layers", type=int, help="so many blocks of SD3's transformer instead of all")
-    parser.add_argument("--stage", choices=["make", "full", "folded", "pair"])
+    parser.add_argument("--layers", type=int, help="so many blocks of a transformer, of each kind, instead of all")
+    parser.add_argument("--stage", choices=STAGES)
     args = parser.parse_args()
-    dtype = choose_dtype(args.dtype, CPU)
+    if args.work is None and args.stage != "count":
+        parser.error("--work is needed, except for --stage count")
     if args.stage is None:
-        for stage in ("make", "full", "folded", "pair"):
+        for stage in STAGES:
             subprocess.run([sys.executable, *sys.argv, "--stage", stage], check=True)
         return
-    if args.stage == "make":
+    spec, dtype = get_spec(args.model), choose_dtype(args.dtype, CPU)
+    edge = args.edge // spec.vae_scale_factor
+    if args.stage == "count":
+        report = count(spec, edge)
+    elif args.stage == "make":
         report = make(args.model, dtype, args.work, args.layers)
     elif args.stage == "pair":
-        report = pair(args.work, dtype, args.edge, args.rounds)
+        report = pair(args.work, dtype, edge, args.rounds)
     else:
-        report = run(args.work / args.stage, dtype, args.edge, args.rounds)
+        report = run(args.work / args.stage, dtype, edge, args.rounds)
     print(json.dumps({"stage": args.stage, "torch": torch.__version__, **report}), flush=True)
 
 

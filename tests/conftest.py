@@ -175,12 +175,13 @@ def tiny_mmdit() -> SD3Transformer2DModel:
     ).eval()
 
 
-def tiny_flux2() -> Flux2Transformer2DModel:
+def tiny_flux2(blocks: int = 2) -> Flux2Transformer2DModel:
+    """Build a transformer with so many blocks of two streams, and as many of one."""
     torch.manual_seed(7)
     return Flux2Transformer2DModel(
         in_channels=16,
-        num_layers=2,
-        num_single_layers=2,
+        num_layers=blocks,
+        num_single_layers=blocks,
         attention_head_dim=16,
         num_attention_heads=2,
         joint_attention_dim=24,
@@ -190,13 +191,14 @@ def tiny_flux2() -> Flux2Transformer2DModel:
     ).eval()
 
 
-def tiny_flux2_vae() -> AutoencoderKLFlux2:
-    """Build an autoencoder of 4 channels whose batch norm has seen something."""
+def tiny_flux2_vae(layers: int = 2) -> AutoencoderKLFlux2:
+    """Build an autoencoder of 4 channels, ``layers`` blocks a level, whose batch norm has seen something."""
     torch.manual_seed(8)
     vae = AutoencoderKLFlux2(
         block_out_channels=(8, 8, 8, 8),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=layers,
         latent_channels=4,
         norm_num_groups=4,
     )

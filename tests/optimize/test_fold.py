@@ -15,11 +15,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tests.conftest import (
+    flux2_prompt,
     mini_prompt,
     randomise,
     reference_windows,
     sd2_prompt,
     sd3_prompt,
+    tiny_flux2,
     tiny_mini,
     tiny_mmdit,
     tiny_unet,
@@ -29,6 +31,7 @@ from tsdsr.models.adapters import new_lora
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.denoiser import as_denoiser
 from tsdsr.models.folded import FoldedMini, FoldedMMDiT, FoldedUNet
+from tsdsr.models.folded_flux2 import FoldedFlux2
 from tsdsr.models.network_folders import load_part
 from tsdsr.optimize.fold import Footprint, fold, fold_network
 from tsdsr.pipeline.convert import convert_released, save_pipeline
@@ -64,6 +67,7 @@ def distance(found: Tensor, expected: Tensor) -> float:
 CASES = {
     "sd3": (tiny_mmdit, sd3_prompt, 16, FoldedMMDiT),
     "sd35": (tiny_sd35, sd3_prompt, 16, FoldedMMDiT),
+    "flux2": (tiny_flux2, flux2_prompt, 16, FoldedFlux2),
     "sd2": (tiny_unet, sd2_prompt, 4, FoldedUNet),
     "mini": (tiny_mini, mini_prompt, 48, FoldedMini),
     "mini with a fine level": (lambda: tiny_mini(fine_channels=8), mini_prompt, 48, FoldedMini),
@@ -113,9 +117,10 @@ def test_folding_in_half_precision_adds_no_error(case: Case) -> None:
 @each_network
 def test_no_second_copy_of_the_weights_is_made(case: Case) -> None:
     network = case[0]()
-    large = {p.data_ptr() for p in network.parameters() if p.ndim > 1}
+    large = {p.untyped_storage().data_ptr() for p in network.parameters() if p.ndim > 1}
     folded = fold_network(network, TIME, case[1]())
-    kept = [p.data_ptr() in large for name, p in folded.named_parameters() if p.ndim > 1 and name.endswith("weight")]
+    weights = [p for name, p in folded.named_parameters() if p.ndim > 1 and name.endswith("weight")]
+    kept = [p.untyped_storage().data_ptr() in large for p in weights]
     assert kept
     assert all(kept)
 
@@ -135,7 +140,7 @@ def test_another_time_or_prompt_is_refused(case: Case) -> None:
         denoiser(z, t, Conditioning(labels=torch.zeros(1, dtype=torch.int64), prompt_embeds=torch.zeros(1, 3, 4)))
 
 
-@pytest.mark.parametrize("name", ["mini_pipe", "sd3_pipe", "sd21_pipe"])
+@pytest.mark.parametrize("name", ["mini_pipe", "sd3_pipe", "sd21_pipe", "flux2_pipe"])
 def test_a_folded_pipeline_is_saved_loaded_and_refused_by_training(
     name: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

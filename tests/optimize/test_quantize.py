@@ -8,10 +8,11 @@ import sys
 import pytest
 import torch
 
-from tests.conftest import tiny_mmdit
+from tests.conftest import flux2_prompt, tiny_flux2, tiny_mmdit
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError
+from tsdsr.models.conditioning import default_conditioning
 from tsdsr.models.zoo import get_spec
-from tsdsr.optimize.fold import fold
+from tsdsr.optimize.fold import fold, fold_network
 from tsdsr.optimize.quantize import quantizable_layers, quantize
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
@@ -23,20 +24,22 @@ needs_torchao = pytest.mark.skipif(
 @needs_torchao
 @pytest.mark.parametrize("mode", ["int8", "int8-dynamic"])
 @pytest.mark.parametrize("folded", [False, True], ids=["full", "folded"])
+@pytest.mark.parametrize("name", ["sd3_pipe", "flux2_pipe"])
 @torch.no_grad()
-def test_the_prediction_stays_close(sd3_pipe: OneStepSRPipeline, mode: str, folded: bool) -> None:
+def test_the_prediction_stays_close(name: str, mode: str, folded: bool, request: pytest.FixtureRequest) -> None:
+    pipe: OneStepSRPipeline = request.getfixturevalue(name)
     x = torch.rand(1, 3, 32, 32)
-    expected = sd3_pipe(x, 2, color_fix="none").images
+    expected = pipe(x, 2, color_fix="none").images
     if folded:
-        fold(sd3_pipe)
-    report = quantize(sd3_pipe, mode)
+        fold(pipe)
+    report = quantize(pipe, mode)
     assert report.bytes_after * 4 == report.bytes_before
-    error = (sd3_pipe(x, 2, color_fix="none").images - expected).abs()
+    error = (pipe(x, 2, color_fix="none").images - expected).abs()
     assert 0 < error.mean() < 0.02
     with pytest.raises(InvalidInputError, match="quantised already"):
-        quantize(sd3_pipe, mode)
+        quantize(pipe, mode)
     with pytest.raises(InvalidInputError, match="folded already" if folded else "fold first"):
-        fold(sd3_pipe)
+        fold(pipe)
 
 
 def test_only_attention_and_feed_forward_layers_are_quantised() -> None:
@@ -48,13 +51,22 @@ def test_only_attention_and_feed_forward_layers_are_quantised() -> None:
     assert not [name for name in names if "norm" in name or "embed" in name or name == "proj_out"]
 
 
-def test_nearly_all_of_sd3_is_quantised() -> None:
+def test_all_layers_of_a_folded_flux2_but_the_outermost_are_quantised() -> None:
+    network = fold_network(tiny_flux2(), 1000.0, flux2_prompt())
+    chosen = set(map(id, quantizable_layers(network)))
+    left = {name for name, m in network.named_modules() if isinstance(m, torch.nn.Linear) and id(m) not in chosen}
+    assert left == {"x_embedder", "proj_out"}
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux2-klein"])
+def test_nearly_all_that_folding_leaves_is_quantised(name: str) -> None:
+    spec = get_spec(name)
     with torch.device("meta"):
-        network = get_spec("sd3").make_denoiser()
+        full = spec.make_denoiser()
+    network = fold_network(full, spec.timestep, default_conditioning(spec))
     layers = quantizable_layers(network)
-    modulation = sum(p.numel() for name, p in network.named_parameters() if "linear" in name or "embed" in name)
-    rest = sum(p.numel() for p in network.parameters()) - modulation
-    assert sum(layer.weight.numel() for layer in layers) / rest > 0.99
+    values = sum(p.numel() for p in network.parameters())
+    assert sum(layer.weight.numel() for layer in layers) / values > 0.99
 
 
 def test_models_and_modes_that_cannot_be_quantised_are_refused(

@@ -17,10 +17,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 
 import tsdsr.pipeline.diffusers_pipeline as pipeline_module
-from tests.conftest import sd2_prompt, sd3_prompt, tiny_mmdit, tiny_unet
+from tests.conftest import (
+    flux2_prompt,
+    sd2_prompt,
+    sd3_prompt,
+    tiny_flux2,
+    tiny_flux2_vae,
+    tiny_mmdit,
+    tiny_unet,
+)
 from tsdsr.cli import app
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, ModelNotFoundError, WeightsError
 from tsdsr.models.fixed_prompt import FixedPrompt
+from tsdsr.optimize.fold import fold
 from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.runtimes import export, open_model
@@ -60,12 +69,17 @@ def smaller_unet() -> UNet2DConditionModel:
 
 
 def make(name: str) -> OneStepSRPipeline:
-    """The packaged model or a tiny one, the same at every call."""
+    """The packaged model or a tiny one, the same at every call; FLUX.2 is folded."""
     torch.manual_seed(0)
     if name == "mini":
         return load_diffusers_pipeline("mini", "cpu", "fp32")
     if name == "sd3":
         return OneStepSRPipeline(tiny_mmdit(), smaller_vae(16), FixedPrompt.from_conditioning(sd3_prompt()), "sd3")
+    if name == "flux2":
+        prompt = FixedPrompt.from_conditioning(flux2_prompt())
+        pipe = OneStepSRPipeline(tiny_flux2(blocks=1), tiny_flux2_vae(layers=1), prompt, "flux2-klein")
+        fold(pipe)
+        return pipe
     return OneStepSRPipeline(smaller_unet(), smaller_vae(4), FixedPrompt.from_conditioning(sd2_prompt()), "sd21-base")
 
 
@@ -105,7 +119,7 @@ def grey_levels(a: Image.Image, b: Image.Image) -> int:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", ["mini", "sd3"])
+@pytest.mark.parametrize("name", ["mini", "sd3", "flux2"])
 def test_the_picture_is_the_same_at_other_sizes(
     name: str,
     backend: Backend,

@@ -110,7 +110,7 @@ class MiniDenoiser(NetworkDenoiser):
 
 
 class FoldedDenoiser(NetworkDenoiser):
-    """Adapter for :class:`tsdsr.models.folded.FoldedNetwork`, which accepts only its own time and prompt."""
+    """Adapter for :class:`tsdsr.models.folded_parts.FoldedNetwork`, which accepts only its own time and prompt."""
 
     def __call__(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         self.require(t, conditioning)

@@ -17,8 +17,11 @@ def from_tokens(tokens: Tensor, height: int, width: int) -> Tensor:
 
 
 def image_positions(height: int, width: int, device: torch.device) -> Tensor:
-    """Positions (frame, row, column, text) of the image tokens: (h * w, 4), int64, frame and text zero."""
-    rows = torch.arange(height, device=device).repeat_interleave(width)
+    """Positions (frame, row, column, text) of the image tokens: (h * w, 4), int64, frame and text zero.
+
+    Without ``repeat_interleave``: ONNX Runtime cannot run its graph for sizes that are not fixed.
+    """
+    rows = torch.arange(height, device=device)[:, None].expand(height, width).flatten()
     columns = torch.arange(width, device=device).repeat(height)
     zero = torch.zeros_like(rows)
     return torch.stack((zero, rows, columns, zero), dim=1)

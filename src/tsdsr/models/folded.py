@@ -6,7 +6,7 @@ Each class is the full network with parts removed; the remaining submodules are 
 * a gate on a branch that ends in a linear layer, ``gate (W h + b)``, becomes the linear layer
   ``(gate W) h + gate b``;
 * a time embedding added after a convolution becomes part of the convolution's bias;
-* layers that depend only on the prompt become a :class:`Constant`.
+* layers that depend only on the prompt become a :class:`~tsdsr.models.folded_parts.Constant`.
 
 :mod:`tsdsr.optimize.fold` creates them from full networks. They cannot be trained.
 """
@@ -17,61 +17,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention import BasicTransformerBlock, JointTransformerBlock
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
-from tsdsr.errors import InvalidInputError
-from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.folded_flux2 import FoldedFlux2
+from tsdsr.models.folded_parts import Constant, FoldedNetwork, RemovedLayer, materialise, skeleton
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.mini_network import Modulation
-
-_SIGNATURE_LENGTH = 32
-_SIGNATURE_TOLERANCE = 0.02
-"""Relative tolerance. Half precision changes a signature by 0.4 %, another prompt by tens of per cent."""
-
-
-def prompt_signature(conditioning: Conditioning) -> dict[str, list[list[float]]]:
-    """Compute a short signature that distinguishes prompts and is robust to half precision.
-
-    Args:
-        conditioning (Conditioning): the prompt, any batch size.
-
-    Returns:
-        dict: conditioning field → for each sample, 32 means over consecutive segments of the tensor.
-    """
-    return {
-        name: F.adaptive_avg_pool1d(tensor.detach().float().reshape(len(tensor), -1), _SIGNATURE_LENGTH).tolist()
-        for name, tensor in conditioning.tensors().items()
-    }
-
-
-class Constant(nn.Module):
-    """Replaces a layer whose output is constant.
-
-    Args:
-        shape (int): shape of the output without the batch dimension.
-    """
-
-    def __init__(self, *shape: int) -> None:
-        super().__init__()
-        self.value = nn.Parameter(torch.zeros(1, *shape))
-
-    def forward(self, like: Tensor) -> Tensor:
-        """Return the stored output for each sample of ``like``, shape (B, *shape)."""
-        return self.value.expand(len(like), *self.value.shape[1:])
-
-
-class RemovedLayer(nn.Module):
-    """Replaces a layer whose output is unused."""
-
-    def forward(self, *_: object) -> None:
-        return None
 
 
 class FixedModulation(nn.Module):
@@ -89,36 +47,6 @@ class FixedModulation(nn.Module):
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Map x (B, C, h, w) to ``x scale + shift``; ``emb`` is ignored."""
         return torch.addcmul(self.shift, x, self.scale)
-
-
-class FoldedNetwork(ModelMixin, ConfigMixin):
-    """Base class of folded networks; checks that a call uses the time and prompt the network was folded for.
-
-    Create one with :func:`tsdsr.optimize.fold.fold` or ``from_pretrained``. The constructor leaves weights
-    uninitialised.
-    """
-
-    _supports_gradient_checkpointing = False
-
-    def require(self, t: Tensor, conditioning: Conditioning) -> None:
-        """Raise unless time and prompt are those the network was folded for.
-
-        Args:
-            t (Tensor): time of each sample, shape (B,).
-            conditioning (Conditioning): the prompt, any batch size.
-
-        Raises:
-            InvalidInputError: the time or the prompt differs.
-        """
-        timestep = float(self.config["timestep"])
-        if not bool((t == timestep).all()):
-            raise InvalidInputError(
-                f"this model is folded at time {timestep:g} and cannot run at {sorted(set(t.tolist()))}; "
-                "use the unfolded model"
-            )
-        found, stored = prompt_signature(conditioning), self.config["prompt"]
-        if found.keys() != stored.keys() or not all(_same(found[name], stored[name]) for name in stored):
-            raise InvalidInputError("this model is folded for one prompt and cannot take another: use the unfolded one")
 
 
 class FoldedBlock(nn.Module):
@@ -162,7 +90,7 @@ class FoldedMMDiT(FoldedNetwork):
     Args:
         network (mapping): the full network's configuration.
         timestep (float): the fixed time.
-        prompt (mapping): :func:`prompt_signature` of the fixed prompt.
+        prompt (mapping): :func:`~tsdsr.models.folded_parts.prompt_signature` of the fixed prompt.
         tokens (int): length of the prompt in tokens.
     """
 
@@ -171,7 +99,7 @@ class FoldedMMDiT(FoldedNetwork):
         self, network: Mapping[str, Any], timestep: float, prompt: Mapping[str, Sequence[Sequence[float]]], tokens: int
     ) -> None:
         super().__init__()
-        full = _skeleton(SD3Transformer2DModel, network)
+        full = skeleton(SD3Transformer2DModel, network)
         dim = full.inner_dim
         with torch.device("meta"):
             self.context = Constant(tokens, dim)
@@ -185,7 +113,7 @@ class FoldedMMDiT(FoldedNetwork):
             last.attn.add_q_proj = Constant(1, dim)
         self.transformer_blocks = nn.ModuleList(blocks)
         self.pos_embed, self.proj_out = full.pos_embed, full.proj_out
-        _materialise(self)
+        materialise(self)
 
     def forward(self, sample: Tensor) -> Tensor:
         """Map a latent (B, C, h, w), h and w multiples of the patch size, to the native prediction, same shape."""
@@ -211,7 +139,7 @@ class FoldedUNet(FoldedNetwork):
         self, network: Mapping[str, Any], timestep: float, prompt: Mapping[str, Sequence[Sequence[float]]], tokens: int
     ) -> None:
         super().__init__()
-        self.unet = _skeleton(UNet2DConditionModel, network)
+        self.unet = skeleton(UNet2DConditionModel, network)
         self.unet.time_embedding = RemovedLayer()
         with torch.device("meta"):
             for module in self.unet.modules():
@@ -220,7 +148,7 @@ class FoldedUNet(FoldedNetwork):
                 elif isinstance(module, BasicTransformerBlock):
                     module.attn2.to_k = Constant(tokens, module.attn2.inner_kv_dim)
                     module.attn2.to_v = Constant(tokens, module.attn2.inner_kv_dim)
-        _materialise(self)
+        materialise(self)
 
     def forward(self, sample: Tensor) -> Tensor:
         """Latent (B, C, h, w) → native prediction, same shape."""
@@ -240,7 +168,7 @@ class FoldedMini(FoldedNetwork):
         self, network: Mapping[str, Any], timestep: float, prompt: Mapping[str, Sequence[Sequence[float]]]
     ) -> None:
         super().__init__()
-        self.unet = _skeleton(MiniUNet, network)
+        self.unet = skeleton(MiniUNet, network)
         self.unet.time_embedding = self.unet.prompt_embedding = None
         with torch.device("meta"):
             for name, module in list(self.unet.named_modules()):
@@ -248,7 +176,7 @@ class FoldedMini(FoldedNetwork):
                     self.unet.set_submodule(name, FixedModulation(module.linear.out_features // 2))
             if self.unet.skip is not None:
                 self.unet.skip = Constant(self.unet.skip.out_features)
-        _materialise(self)
+        materialise(self)
 
     def forward(self, sample: Tensor) -> Tensor:
         """Latent (B, C, h, w) → native prediction, same shape."""
@@ -258,23 +186,8 @@ class FoldedMini(FoldedNetwork):
 
 FOLDED_CLASSES: dict[type[ModelMixin], type[FoldedNetwork]] = {
     SD3Transformer2DModel: FoldedMMDiT,
+    Flux2Transformer2DModel: FoldedFlux2,
     UNet2DConditionModel: FoldedUNet,
     MiniUNet: FoldedMini,
 }
 """Class of a network → class of the network folded from it."""
-
-
-def _skeleton(network_class: type[ModelMixin], config: Mapping[str, Any]) -> Any:
-    """Build the full network on the meta device, so that parts removed by folding never take memory."""
-    with torch.device("meta"):
-        return network_class.from_config(dict(config))
-
-
-def _materialise(network: nn.Module) -> None:
-    """Allocate uninitialised weights on the default device; loading a state dict fills them."""
-    network.to_empty(device=torch.get_default_device()).requires_grad_(False).eval()
-
-
-def _same(found: Sequence[Sequence[float]], stored: Sequence[Sequence[float]]) -> bool:
-    a, b = torch.tensor(found), torch.tensor(stored)
-    return bool(((a - b).norm(dim=-1) <= _SIGNATURE_TOLERANCE * b.norm(dim=-1)).all())

@@ -10,7 +10,7 @@ from torch import nn
 
 from tsdsr.errors import InvalidInputError, WeightsError
 from tsdsr.models.fixed_prompt import FixedPrompt
-from tsdsr.models.folded import FoldedNetwork
+from tsdsr.models.folded_parts import FoldedNetwork
 from tsdsr.models.latents import patch_size
 from tsdsr.models.network_folders import require_finite
 from tsdsr.models.zoo import ModelSpec

@@ -14,14 +14,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 from tsdsr.errors import InvalidInputError
 from tsdsr.models.conditioning import Conditioning
-from tsdsr.models.folded import FoldedMini, FoldedMMDiT, FoldedNetwork, FoldedUNet, prompt_signature
+from tsdsr.models.flux2_tokens import text_positions
+from tsdsr.models.folded import FoldedMini, FoldedMMDiT, FoldedUNet
+from tsdsr.models.folded_flux2 import FoldedFlux2
+from tsdsr.models.folded_parts import FoldedNetwork, prompt_signature
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.mini_network import Modulation
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline, require_diffusers_pipeline
@@ -111,12 +116,12 @@ def fold_network(network: Any, timestep: float, prompt: Conditioning) -> FoldedN
         raise InvalidInputError("the network carries LoRA adapters: merge them before folding")
     if any(type(parameter) is not nn.Parameter for parameter in network.parameters()):
         raise InvalidInputError("the network is quantised: fold first, quantise then")
-    device = next(iter(state.values())).device
+    device, signature = next(iter(state.values())).device, prompt_signature(prompt)
     prompt = prompt.to(device, torch.float32)
     folded_class, fold_state = _KINDS[kind]
     arguments = fold_state(network, state, torch.tensor([float(timestep)], device=device), prompt)
     config = {key: value for key, value in network.config.items() if not key.startswith("_")}
-    arguments |= {"network": config, "timestep": float(timestep), "prompt": prompt_signature(prompt)}
+    arguments |= {"network": config, "timestep": float(timestep), "prompt": signature}
     with torch.device("meta"):
         folded: FoldedNetwork = folded_class(**arguments)
     folded.load_state_dict({key: value.to(network.dtype) for key, value in state.items()}, assign=True)
@@ -148,9 +153,8 @@ def _fold_image_stream(block: Any, state: State, prefix: str, emb: Tensor) -> No
     """Fold AdaLN-Zero: (shift, scale, gate) of attention, feed-forward and, in SD3.5, of the second attention."""
     parts = _linear(block.norm1.linear, emb).reshape(-1, 3, *block.norm2.normalized_shape)
     branches = (("norm1", "attn.to_out.0"), ("norm2", "ff.net.2"), ("norm1_dual", "attn2.to_out.0"))
-    for (norm, output), (shift, scale, gate) in zip(branches, parts, strict=False):
-        _fold_norm(state, prefix + norm, scale, shift)
-        _fold_gate(state, prefix + output, gate)
+    for (norm, output), modulation in zip(branches, parts, strict=False):
+        _fold_modulation(state, prefix, norm, output, modulation)
 
 
 def _fold_text_stream(block: Any, state: State, prefix: str, emb: Tensor) -> None:
@@ -160,12 +164,9 @@ def _fold_text_stream(block: Any, state: State, prefix: str, emb: Tensor) -> Non
         scale, shift = values.chunk(2)
         _fold_norm(state, prefix + "norm1_context", scale, shift)
         return
-    for norm, output, (shift, scale, gate) in zip(
-        ("norm1_context", "norm2_context"), ("attn.to_add_out", "ff_context.net.2"), values.reshape(2, 3, -1),
-        strict=True,
-    ):  # fmt: skip
-        _fold_norm(state, prefix + norm, scale, shift)
-        _fold_gate(state, prefix + output, gate)
+    branches = (("norm1_context", "attn.to_add_out"), ("norm2_context", "ff_context.net.2"))
+    for (norm, output), modulation in zip(branches, values.reshape(2, 3, -1), strict=True):
+        _fold_modulation(state, prefix, norm, output, modulation)
 
 
 def _fold_first_text(attn: Any, state: State, prefix: str, context: Tensor) -> None:
@@ -175,6 +176,53 @@ def _fold_first_text(attn: Any, state: State, prefix: str, context: Tensor) -> N
     for name in ("add_q_proj", "add_k_proj", "add_v_proj"):
         _drop(state, f"{prefix}attn.{name}.")
         state[f"{prefix}attn.{name}.value"] = _linear(getattr(attn, name), normed)
+
+
+def _fold_flux2(network: Any, state: State, t: Tensor, prompt: Conditioning) -> dict[str, Any]:
+    """Rewrite ``state`` from FLUX.2's transformer to :class:`FoldedFlux2` and return its remaining arguments."""
+    tokens = Conditioning.require(prompt.prompt_embeds, "prompt_embeds")
+    emb = F.silu(_in_float32(network.time_guidance_embed)(t / 1000 * 1000, None))
+    context = _linear(network.context_embedder, tokens)
+    image, text, single = (
+        _linear(getattr(network, f"{name}_modulation{stream}").linear, emb).reshape(-1, 3, network.inner_dim)
+        for name, stream in (("double_stream", "_img"), ("double_stream", "_txt"), ("single_stream", ""))
+    )
+    _drop(state, "time_guidance_embed.", "context_embedder.", "double_stream_modulation_", "single_stream_modulation.")
+    state["context.value"] = context
+    branches = (
+        ("norm1", "attn.to_out.0", image[0]), ("norm2", "ff.linear_out", image[1]),
+        ("norm1_context", "attn.to_add_out", text[0]), ("norm2_context", "ff_context.linear_out", text[1]),
+    )  # fmt: skip
+    for i in range(len(network.transformer_blocks)):
+        for norm, output, modulation in branches:
+            _fold_modulation(state, f"transformer_blocks.{i}.", norm, output, modulation)
+    for i in range(len(network.single_transformer_blocks)):
+        _fold_modulation(state, f"single_transformer_blocks.{i}.", "norm", "attn.to_out", single[0])
+    _fold_first_flux2_text(network, state, "transformer_blocks.0.", context)
+    last = f"single_transformer_blocks.{len(network.single_transformer_blocks) - 1}.attn."
+    fused, dim = state.pop(f"{last}to_qkv_mlp_proj.weight"), network.inner_dim
+    for name, rows in (("to_q", slice(dim)), ("to_kv", slice(dim, 3 * dim)), ("to_mlp", slice(3 * dim, None))):
+        state[f"{last}{name}.weight"] = fused[rows]  # a view: no copy is made
+    scale, shift = _linear(network.norm_out.linear, emb)[0].chunk(2)
+    _fold_norm(state, "norm_out", scale, shift)
+    return {"tokens": tokens.shape[1]}
+
+
+def _fold_first_flux2_text(network: Any, state: State, prefix: str, context: Tensor) -> None:
+    """Fold the first block's text queries, keys and values, with their norm and rotation."""
+    attn = network.transformer_blocks[0].attn
+    weight, bias = (state.pop(f"{prefix}norm1_context.{kind}") for kind in ("weight", "bias"))
+    normed = F.layer_norm(context, weight.shape, weight, bias, eps=network.config["eps"])
+    rotation = network.pos_embed(text_positions(context.shape[1], context.device))
+    for kind in "qkv":
+        found = _linear(getattr(attn, f"add_{kind}_proj"), normed)
+        if kind != "v":
+            norm = _in_float32(getattr(attn, f"norm_added_{kind}"))
+            heads = norm(found.reshape(*found.shape[:-1], -1, attn.head_dim))
+            found = apply_rotary_emb(heads, rotation, sequence_dim=1).flatten(2)
+            _drop(state, f"{prefix}attn.norm_added_{kind}.")
+        _drop(state, f"{prefix}attn.add_{kind}_proj.")
+        state[f"{prefix}attn.add_{kind}_proj.value"] = found
 
 
 def _fold_unet(network: Any, state: State, t: Tensor, prompt: Conditioning) -> dict[str, Any]:
@@ -215,6 +263,13 @@ def _fold_mini(network: Any, state: State, t: Tensor, prompt: Conditioning) -> d
     return {}
 
 
+def _fold_modulation(state: State, prefix: str, norm: str, output: str, modulation: Tensor) -> None:
+    """Fold (shift, scale, gate) into the norm before a branch and into the linear layer that ends it."""
+    shift, scale, gate = modulation
+    _fold_norm(state, prefix + norm, scale, shift)
+    _fold_gate(state, prefix + output, gate)
+
+
 def _fold_norm(state: State, name: str, scale: Tensor, shift: Tensor) -> None:
     """Store ``1 + scale`` and ``shift`` as the weight and bias of the layer norm; drop the linear layer."""
     _drop(state, f"{name}.linear.")
@@ -224,7 +279,8 @@ def _fold_norm(state: State, name: str, scale: Tensor, shift: Tensor) -> None:
 def _fold_gate(state: State, name: str, gate: Tensor) -> None:
     """Rewrite ``gate (W h + b)`` as ``(gate W) h + gate b``, in place, because these are half of the weights."""
     state[f"{name}.weight"].mul_(gate[:, None])
-    state[f"{name}.bias"].mul_(gate)
+    if f"{name}.bias" in state:
+        state[f"{name}.bias"].mul_(gate)
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
@@ -250,6 +306,7 @@ _KINDS: dict[
     type[nn.Module], tuple[type[FoldedNetwork], Callable[[Any, State, Tensor, Conditioning], dict[str, Any]]]
 ] = {
     SD3Transformer2DModel: (FoldedMMDiT, _fold_mmdit),
+    Flux2Transformer2DModel: (FoldedFlux2, _fold_flux2),
     UNet2DConditionModel: (FoldedUNet, _fold_unet),
     MiniUNet: (FoldedMini, _fold_mini),
 }

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from diffusers.models.attention import FeedForward
+from diffusers.models.attention import AttentionModuleMixin, FeedForward
 from diffusers.models.attention_processor import Attention
+from diffusers.models.transformers.transformer_flux2 import Flux2FeedForward
 from torch import nn
 
 from tsdsr.errors import InvalidInputError, MissingDependencyError, ModelError, install_extra
@@ -20,6 +21,9 @@ from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline, require_diffuse
 
 QuantizeMode = Literal["int8", "int8-dynamic", "fp8"]
 QUANTIZE_MODES: tuple[QuantizeMode, ...] = ("int8", "int8-dynamic", "fp8")
+_QUANTIZED = (Attention, FeedForward, AttentionModuleMixin, Flux2FeedForward)
+"""Attention and feed-forward modules of SD3 and SD2, then of FLUX.2."""
+
 _MULTIPLE = 16  # 8-bit kernels require matrix sides that are multiples of this
 
 
@@ -83,7 +87,7 @@ def quantizable_layers(network: nn.Module) -> list[nn.Linear]:
     """List the linear layers of attention and feed-forward modules whose sides are multiples of 16, in order."""
     found: dict[int, nn.Linear] = {}
     for module in network.modules():
-        if isinstance(module, Attention | FeedForward):
+        if isinstance(module, _QUANTIZED):
             for layer in module.modules():
                 if isinstance(layer, nn.Linear) and not any(side % _MULTIPLE for side in layer.weight.shape):
                     found[id(layer)] = layer
