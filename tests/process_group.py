@@ -1,4 +1,4 @@
-"""Functions in several processes that form a process group on the CPU (gloo)."""
+"""Functions in several processes that form a process group, on the CPU (gloo) unless told otherwise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ _CONTEXT.set_forkserver_preload(["tests.process_group_imports"])  # once for all
 
 
 def in_processes(
-    count: int, folder: Path, function: Callable[..., None], *arguments: Any, timeout: float = 120
+    count: int,
+    folder: Path,
+    function: Callable[..., None],
+    *arguments: Any,
+    timeout: float = 120,
+    backend: str = "gloo",
 ) -> None:
     """Call a function in several processes of one group, after ``torch.distributed`` has been initialised.
 
@@ -24,10 +29,12 @@ def in_processes(
         function (callable): of a module, not nested.
         arguments: its arguments.
         timeout (float): most seconds.
+        backend (str): "gloo", or "nccl" with a GPU for each process.
     """
     folder.mkdir()
     processes = [
-        _CONTEXT.Process(target=_member, args=(number, count, folder, function, arguments)) for number in range(count)
+        _CONTEXT.Process(target=_member, args=(number, count, folder, function, arguments, backend))
+        for number in range(count)
     ]
     try:
         for process in processes:
@@ -43,7 +50,9 @@ def in_processes(
             process.join(10)
 
 
-def _member(number: int, count: int, folder: Path, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _member(
+    number: int, count: int, folder: Path, function: Callable[..., None], arguments: tuple[Any, ...], backend: str
+) -> None:
     import torch
 
     place = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
@@ -51,7 +60,7 @@ def _member(number: int, count: int, folder: Path, function: Callable[..., None]
     torch.set_num_threads(1)
     try:
         store = f"file://{folder.resolve() / 'store'}"
-        torch.distributed.init_process_group("gloo", init_method=store, rank=number, world_size=count)
+        torch.distributed.init_process_group(backend, init_method=store, rank=number, world_size=count)
         function(*arguments)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

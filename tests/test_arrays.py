@@ -43,7 +43,7 @@ def test_bfloat16_exists_in_torch_only() -> None:
     assert x.tolist() == [1.5, 2.0]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 def test_copies_from_a_gpu_arrive() -> None:
     x = torch.rand(64, 3)
     result, device = np.zeros((64, 3), np.float32), TorchDevice(torch.device("cuda"))

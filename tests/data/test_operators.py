@@ -25,10 +25,7 @@ from tsdsr.data.operators import (
 )
 from tsdsr.errors import InvalidInputError, MissingDependencyError
 
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
-]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 on_each_device = pytest.mark.parametrize("device", DEVICES)
 
 

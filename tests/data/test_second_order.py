@@ -163,7 +163,7 @@ def test_kernels_of_mixed_records(images: Tensor) -> None:
         assert torch.equal(make_kernels([record])[0], kernel)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 def test_on_a_gpu_the_picture_is_nearly_the_same(images: Tensor) -> None:
     """Noise comes from another generator there and JPEG from another codec; without noise the rest must agree."""
     pytest.importorskip("kornia")

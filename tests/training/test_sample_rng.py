@@ -8,7 +8,7 @@ import torch
 from tsdsr.training.sample_rng import SampleRNG
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 def test_draws_on_a_device_belong_to_samples_too() -> None:
     like = torch.zeros(1, device="cuda")
     whole, part = SampleRNG(0, 1, [5, 6, 7]), SampleRNG(0, 1, [6])
