@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
 import tsdsr.optimize.compile as compile_module
+import tsdsr.optimize.cuda_graphs as cuda_graphs
 from tsdsr.errors import MissingDependencyError
+from tsdsr.models.groupnorm import SharedGroupNorms
 from tsdsr.optimize.compile import compile_pipeline, require_compiler
+from tsdsr.optimize.cuda_graphs import GraphedFunction
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 
@@ -23,27 +26,103 @@ def test_a_missing_compiler_is_named(mini_pipe: OneStepSRPipeline, monkeypatch: 
         require_compiler(torch.device("cuda"))
 
 
-def test_on_a_gpu_all_networks_are_compiled_to_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compile_module, "find_spec", lambda _: object())
-    calls: list[tuple[str, dict[str, Any]]] = []
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Pretend that networks on the CPU are on a GPU with a compiler; the list gets what is compiled."""
+    found: list[Any] = []
+    monkeypatch.setattr(compile_module, "require_compiler", lambda _: None)
+    monkeypatch.setattr(OneStepSRPipeline, "device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch, "compile", lambda function: found.append(function) or function)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: found.append(module))
+    monkeypatch.setattr(cuda_graphs, "capture", recorded)
+    return found
 
-    def network(name: str) -> Any:
-        def record(**options: Any) -> None:
-            calls.append((name, options))
 
-        return SimpleNamespace(compile=record)
+def recorded(call: Callable[[], Any], pool: Any) -> tuple[Callable[[], None], Any]:
+    """Stands for a capture: a replay calls again, and writes to the same memory."""
+    result = call()
 
-    class OnGpu(OneStepSRPipeline):
-        device = torch.device("cuda")
-        denoiser = network("denoiser")
-        vae = SimpleNamespace(encoder=network("encoder"), decoder=network("decoder"))
+    def first(found: Any) -> torch.Tensor:
+        return found[0] if isinstance(found, tuple) else found
 
-        def __init__(self) -> None:
-            pass
+    return lambda: first(result).copy_(first(call())), result
 
-    compile_pipeline(OnGpu())
-    assert [name for name, _ in calls] == ["denoiser", "encoder", "decoder"]
-    assert all(options["mode"] == "reduce-overhead" for _, options in calls)
+
+def test_on_a_gpu_blocks_are_compiled_and_networks_captured(sd3_pipe: OneStepSRPipeline, compiled: list[Any]) -> None:
+    inputs = [torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 32)]
+    expected = [sd3_pipe.decode(sd3_pipe.denoise(sd3_pipe.encode(x))) for x in inputs]
+    compile_pipeline(sd3_pipe)
+    blocks, halves = compiled[:-2], compiled[-2:]
+    assert blocks == list(sd3_pipe.denoiser.transformer_blocks)
+    assert [f.__self__ for f in halves] == [sd3_pipe.vae.encoder, sd3_pipe.vae.decoder]
+    found = [sd3_pipe.decode(sd3_pipe.denoise(sd3_pipe.encode(x))) for x in inputs]
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    assert isinstance(sd3_pipe.denoiser.forward, GraphedFunction)
+    assert len(sd3_pipe.denoiser.forward._kept) == 2
+
+
+def test_networks_without_a_list_of_blocks_are_compiled_whole(
+    sd21_pipe: OneStepSRPipeline, compiled: list[Any]
+) -> None:
+    compile_pipeline(sd21_pipe)
+    assert [f.__self__ for f in compiled] == [sd21_pipe.denoiser, sd21_pipe.vae.encoder, sd21_pipe.vae.decoder]
+
+
+def test_while_an_image_is_tiled_networks_with_group_norms_are_not_replayed(
+    sd21_pipe: OneStepSRPipeline, compiled: list[Any]
+) -> None:
+    """A replay would use the statistics of the image that was captured."""
+    first, second = torch.rand(1, 3, 16, 16), 0.3 * torch.rand(1, 3, 16, 16)
+
+    def both() -> list[torch.Tensor]:
+        results = []
+        for image in (first, second):
+            norms = SharedGroupNorms(sd21_pipe.vae, sd21_pipe.denoiser)
+            with norms.measured():
+                sd21_pipe.encode(image)
+            with norms.held():
+                results.append(sd21_pipe.encode(second))
+        return results
+
+    expected = both()
+    compile_pipeline(sd21_pipe)
+    sd21_pipe.encode(first)
+    fast = sd21_pipe.vae.encoder.forward
+    assert all(torch.equal(a, b) for a, b in zip(expected, both(), strict=True))
+    assert not torch.equal(*expected)
+    assert sd21_pipe.vae.encoder.forward is fast
+
+
+def test_few_sizes_are_kept_and_none_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[RuntimeError] = []
+
+    def capture(call: Callable[[], Any], pool: Any) -> tuple[Callable[[], None], Any]:
+        if failures:
+            raise failures.pop()
+        return recorded(call, pool)
+
+    monkeypatch.setattr(cuda_graphs, "capture", capture)
+    graphed = GraphedFunction(lambda x, by=2: x * by, lambda x: x)
+    for length in range(1, cuda_graphs.KEPT + 3):
+        assert graphed(torch.ones(length), by=3).sum() == 3 * length
+    assert len(graphed._kept) == cuda_graphs.KEPT
+    failures.append(RuntimeError("CUDA out of memory"))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        graphed(torch.ones(99))
+    assert not graphed._kept
+
+
+def test_what_cannot_be_captured_runs_without(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def capture(call: Callable[[], Any], pool: Any) -> tuple[Callable[[], None], Any]:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(cuda_graphs, "capture", capture)
+    graphed = GraphedFunction(lambda x: x + 1, lambda x: x)
+    assert [float(graphed(torch.full((1,), x))) for x in (1.0, 2.0)] == [2, 3]
+    assert caplog.text.count("not permitted when stream is capturing") == 1
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its modules

@@ -26,7 +26,9 @@ class SharedGroupNorms:
         with norms.held():
             network(tile)             # every tile uses the stored statistics
 
-    The layers are changed only inside the blocks, but for all threads.
+    The layers are changed only inside the blocks, but for all threads. Networks whose ``forward`` was replaced by one
+    with an attribute ``eager`` (:mod:`tsdsr.optimize.cuda_graphs`) run that one there: captured kernels would go on
+    with what they were captured with, and compiled code would be compiled again for every image.
 
     Args:
         networks: networks to search; objects that are not torch modules, such as exported networks, are ignored.
@@ -35,6 +37,7 @@ class SharedGroupNorms:
     def __init__(self, *networks: object) -> None:
         modules = [m for network in networks if isinstance(network, nn.Module) for m in network.modules()]
         self.layers = [m for m in modules if isinstance(m, nn.GroupNorm)]
+        self._replaced = [m for m in modules if _eager(m) and any(isinstance(p, nn.GroupNorm) for p in m.modules())]
         self.statistics: dict[nn.GroupNorm, tuple[Tensor, Tensor]] = {}
 
     def __bool__(self) -> bool:
@@ -72,10 +75,20 @@ class SharedGroupNorms:
         def bind(layer: nn.GroupNorm) -> Callable[[Tensor], Tensor]:
             return lambda x: function(layer, x)
 
+        fast = {module: module.__dict__["forward"] for module in self._replaced}
         for layer in self.layers:
             layer.__dict__["forward"] = bind(layer)
+        for module in fast:
+            module.__dict__["forward"] = _eager(module)
         try:
             yield
         finally:
             for layer in self.layers:
                 del layer.__dict__["forward"]
+            for module, forward in fast.items():
+                module.__dict__["forward"] = forward
+
+
+def _eager(module: nn.Module) -> Callable[..., Tensor] | None:
+    """Return what a module ran before its ``forward`` was compiled; None if it was not."""
+    return getattr(module.__dict__.get("forward"), "eager", None)

@@ -1,25 +1,33 @@
-"""``torch.compile`` for the networks of a pipeline."""
+"""``torch.compile`` for the networks of a pipeline, and CUDA graphs on a GPU."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 import torch
+from torch import nn
 
 from tsdsr.errors import MissingDependencyError
+from tsdsr.optimize.cuda_graphs import GraphedFunction
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline, require_diffusers_pipeline
 
 
 def compile_pipeline(pipe: OneStepSRPipeline) -> OneStepSRPipeline:
     """Compile, in place, the networks of a pipeline that become faster on its device.
 
-    On a GPU, the denoiser, encoder and decoder are compiled and captured as CUDA graphs. On a CPU, only the denoiser
-    is compiled, with its weights frozen and packed, which takes their size in memory once more. The autoencoder is not
-    compiled on a CPU, because inductor's code for it is slower than eager convolutions and group norms.
+    On a GPU, the denoiser, encoder and decoder are compiled, and each is captured as a CUDA graph. The blocks of a
+    transformer are compiled one by one: they are alike, so the code of the first serves nearly all. On a CPU, only the
+    denoiser is compiled, with its weights frozen and packed, which takes their size in memory once more. The
+    autoencoder is not compiled on a CPU, because inductor's code for it is slower than eager convolutions and group
+    norms.
 
-    Shapes are static: the first image of every new tile size takes seconds to minutes longer. Do not move, cast or
+    The first image takes longer, by seconds to minutes. On a CPU so does that of every new tile size; on a GPU that of
+    the second, whose code then serves all sizes, and a graph is captured for each, which takes moments. Networks with
+    group norms run as they are while an image is tiled, because their statistics are the image's. Do not move, cast or
     train the pipeline afterwards.
 
     Args:
@@ -35,12 +43,23 @@ def compile_pipeline(pipe: OneStepSRPipeline) -> OneStepSRPipeline:
     require_diffusers_pipeline(pipe, "compile_pipeline")
     require_compiler(pipe.device)
     if pipe.device.type == "cuda":
+        pool = torch.cuda.graph_pool_handle()
         halves = (getattr(pipe.vae, name, None) for name in ("encoder", "decoder"))
         for network in (pipe.denoiser, *(half for half in halves if half is not None)):
-            network.compile(mode="reduce-overhead", dynamic=False)
+            network.forward = GraphedFunction(_compiled_forward(network), network.forward, pool)
     else:
         pipe.denoiser.compile(options={"freezing": True}, dynamic=False)
     return pipe
+
+
+def _compiled_forward(network: nn.Module) -> Callable[..., Any]:
+    """Compile the blocks of a transformer in place, or the whole of another network; return what to call."""
+    lists = [part for name, part in network.named_children() if name.endswith("transformer_blocks")]
+    blocks = [block for part in lists if isinstance(part, nn.ModuleList) for block in part]
+    for block in blocks:
+        block.compile()
+    forward: Callable[..., Any] = network.forward
+    return forward if blocks else torch.compile(forward)
 
 
 def require_compiler(device: torch.device) -> None:
