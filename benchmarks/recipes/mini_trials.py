@@ -11,8 +11,8 @@ from typing import Any
 from tsdsr.data.camera import CameraDegradation
 from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.data.degradation_presets import PRESETS
-from tsdsr.data.first_order import FirstOrderDegradation
 from tsdsr.recipes.mini import CAMERA, DASM, DETAIL_LOSSES, TEXTURE_LOSSES, TSD, camera_pairs
+from tsdsr.recipes.mini_crisp import BLURRED, CLEAN_LOSSES, MILD, harder_pairs
 from tsdsr.recipes.mini_large import LARGE_LOSSES, large_run
 from tsdsr.training.config import NetworkSettings, Phase, StudentConfig
 
@@ -136,23 +136,14 @@ def mini_large_both() -> StudentConfig:
     )
 
 
-_PIXEL_LOSSES: dict[str, Any] = {
-    "batch_size": 4,
-    "l1_weight": 1.0,
+_PIXEL_LOSSES: dict[str, Any] = CLEAN_LOSSES | {
     "perceptual_weight": 0.05,
-    "perceptual": ("vgg",),
     "perceptual_crop": 112,
     "sharpen_truth": 0.5,
-    "grid_weight": 0.7,
-    "grid_relative": True,
     "adversary": "pixel",
     "discriminator_lr": (2e-4, 1e-4),
 }
-"""Real-ESRGAN's losses (Wang et al. 2021), and `mini`'s term against grids.
-
-VGG sees a square at any pixel, so that no pattern stays aligned with its poolings. Its weight is a twentieth of
-Real-ESRGAN's: on torchvision's VGG16 its gradient would be 130 times that of L1 otherwise.
-"""
+"""Real-ESRGAN's losses, VGG features at a twentieth of its weight, and `mini`'s term against grids."""
 
 
 def mini_pixel() -> StudentConfig:
@@ -162,87 +153,16 @@ def mini_pixel() -> StudentConfig:
     shrunk. The adversary's weight grows while it learns; the term against weave joins last. In the run itself the first
     200 steps had crops of 160 pixels, and VGG saw whole crops until step 300.
     """
-    mild = dataclasses.replace(PRESETS["stablesr"], sharpen_target=False)
-    blurred = dataclasses.replace(CAMERA, blur_sigma=(0.8, 4.0))
     return StudentConfig(
         phases=(
             Phase(steps=200, lr=(2e-4, 2e-4), warmup=20, adversarial_weight=(0.0, 0.08), **_PIXEL_LOSSES),
             Phase(steps=200, lr=(2e-4, 1.5e-4), adversarial_weight=0.1, **_PIXEL_LOSSES),
             Phase(steps=230, lr=(1.5e-4, 5e-6), adversarial_weight=0.1, weave_weight=8.0, **_PIXEL_LOSSES),
         ),
-        pairs=PairSettings(
-            crops=CropSettings(size=128, shrink_prob=0.6, min_shrink=0.5, enlarge_prob=0.1, max_enlarge=1.3),
-            degradation=FirstOrderDegradation(blur_sigma=(0.2, 4.0), jpeg_quality=(30, 95)),
-            others=((0.25, mild), (0.25, PRESETS["osediff"]), (0.2, blurred), (0.1, CameraDegradation())),
-        ),
+        pairs=harder_pairs((0.25, MILD), (0.25, PRESETS["osediff"]), (0.2, BLURRED), (0.1, CameraDegradation())),
         seed=30,
         monitor_every=0,
         validate_every=200,
         checkpoint_every=100,
         log_every=20,
-    )
-
-
-def mini_crisp() -> StudentConfig:
-    """A trial that is not shipped, from :func:`~tsdsr.recipes.mini_large.mini_v3` (``--init``): clean before detailed.
-
-    :func:`mini_pixel` without its adversary: L1 against sharpened truths, faint VGG features, the term against weave
-    from the start, flat crops among the others.
-    """
-    base = mini_pixel()
-    losses = {name: value for name, value in _PIXEL_LOSSES.items() if name not in ("adversary", "discriminator_lr")}
-    losses |= {"perceptual_weight": 0.02, "perceptual_crop": 96, "sharpen_truth": 1.0, "weave_weight": 8.0}
-    crops = dataclasses.replace(base.pairs.crops, min_std=0.0)
-    return dataclasses.replace(
-        base,
-        phases=(Phase(steps=1000, lr=(2e-4, 1e-5), warmup=20, **losses),),
-        pairs=dataclasses.replace(base.pairs, crops=crops),
-        seed=40,
-        validate_every=250,
-        checkpoint_every=50,
-    )
-
-
-def mini_crisp_second_order() -> StudentConfig:
-    """A trial that is not shipped, from :func:`mini_crisp` (``--init``): more damage, then a weak adversary.
-
-    Crops of 160 pixels; 55 % of the pairs have the full second-order degradation. The adversary joins at step 2,000,
-    with half of the weight that :func:`mini_pixel` gives it.
-    """
-    base = mini_crisp()
-    losses = {name: value for name, value in _PIXEL_LOSSES.items() if name not in ("adversary", "discriminator_lr")}
-    losses |= {"perceptual_weight": 0.03, "perceptual_crop": 112, "sharpen_truth": 1.0, "weave_weight": 8.0}
-    adversary = {"adversary": "pixel", "discriminator_lr": (2e-4, 1e-4), "adversarial_weight": (0.0, 0.05)}
-    mild = dataclasses.replace(PRESETS["stablesr"], sharpen_target=False)
-    blurred = dataclasses.replace(CAMERA, blur_sigma=(0.8, 4.0))
-    shares = ((0.15, mild), (0.55, PRESETS["osediff"]), (0.15, blurred), (0.05, CameraDegradation()))
-    crops = dataclasses.replace(base.pairs.crops, size=160)
-    return dataclasses.replace(
-        base,
-        phases=(
-            Phase(steps=2000, lr=(2e-4, 1.5e-4), warmup=20, **losses),
-            Phase(steps=600, lr=(1.5e-4, 1e-5), **losses, **adversary),
-        ),
-        pairs=dataclasses.replace(base.pairs, crops=crops, others=shares),
-        seed=41,
-        validate_every=400,
-    )
-
-
-def mini_crisp_halved_sharpening() -> StudentConfig:
-    """A trial, from the result of :func:`mini_crisp_second_order` (``--init``): no adversary, fewer halos and grids.
-
-    Truths are sharpened at .5 instead of 1, the term against grids weighs twice as much, VGG features a third more.
-    """
-    base = mini_crisp_second_order()
-    losses = {name: value for name, value in _PIXEL_LOSSES.items() if name not in ("adversary", "discriminator_lr")}
-    losses |= {
-        "perceptual_weight": 0.04,
-        "perceptual_crop": 112,
-        "sharpen_truth": 0.5,
-        "weave_weight": 8.0,
-        "grid_weight": 1.5,
-    }
-    return dataclasses.replace(
-        base, phases=(Phase(steps=3000, lr=(2e-4, 1e-5), warmup=20, **losses),), seed=43, validate_every=500
     )
