@@ -106,6 +106,10 @@ def test_recipes_of_the_shipped_mini_are_as_long_as_its_model_card_says() -> Non
         "mini_v2": "220 steps",
         "mini_large": "1,800 steps",
         "mini_v3": "480 steps",
+        "mini_crisp": "1,000 steps",
+        "mini_crisp_second_order": "600 with",
+        "mini_crisp_halved_sharpening": "3,000 steps",
+        "mini_crisp_strong_blur": "3,000 more",
     }
     for name, said in said_of.items():
         assert said in " ".join(card.split())

@@ -20,7 +20,12 @@ from tsdsr.recipes.mini import (
     mini_v1,
     mini_v2,
 )
-from tsdsr.recipes.mini_crisp import mini_crisp, mini_crisp_halved_sharpening, mini_crisp_second_order
+from tsdsr.recipes.mini_crisp import (
+    mini_crisp,
+    mini_crisp_halved_sharpening,
+    mini_crisp_second_order,
+    mini_crisp_strong_blur,
+)
 from tsdsr.recipes.mini_large import mini_large, mini_v3, mini_wide_teacher
 from tsdsr.recipes.stable_diffusion import sd2, sd3_24gb, sd3_gradual, sd3_paper, sd3_teacher, sd21, sd21_teacher
 from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig
@@ -37,6 +42,7 @@ _STUDENTS = (
     mini_crisp,
     mini_crisp_second_order,
     mini_crisp_halved_sharpening,
+    mini_crisp_strong_blur,
     mini_student,
     mini_smoke,
     sd3_paper,

@@ -50,9 +50,9 @@ def mini_large() -> StudentConfig:
 
 
 def mini_v3() -> StudentConfig:
-    """Last run of the shipped `mini`, from `mini_large` (``--init``): adversarial loss on latents, then DASM.
+    """Sixth run of the shipped `mini`, from `mini_large` (``--init``): adversarial loss on latents, then DASM.
 
-    The shipped weights are those of step 1,500 of 1,530.
+    v3's weights, from which v4's training starts, are those of step 1,500 of 1,530.
     """
     losses = LARGE_LOSSES | {"batch_size": 32, "fake_lr": (1e-4, 1e-4), "discriminator_lr": (2e-4, 1e-4)}
     return large_run(
