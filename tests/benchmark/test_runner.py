@@ -175,6 +175,8 @@ def test_refusals() -> None:
         bench([Entry("mini"), Entry("mini")], BenchSettings())
     with pytest.raises(InvalidInputError, match="leave out fold, quantize and compile"):
         open_entry(Entry("released:sd3", compile=True))
+    with pytest.raises(InvalidInputError, match="exists for SD3 models, not for 'flux2-klein'"):
+        Entry("released:flux2-klein")
     with pytest.raises(InvalidInputError, match="peer:realesrgan"):
         open_entry(Entry("peer:swinir"))
     with pytest.raises(InvalidInputError, match="runs in torch only; leave out engine=onnx"):

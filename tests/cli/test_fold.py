@@ -11,10 +11,18 @@ import torch
 from PIL import Image
 
 from tests.cli.command import run
+from tests.conftest import flux2_prompt, tiny_flux2, tiny_flux2_vae
+from tsdsr.models.adapters import adapter_state, attach_lora, new_lora
+from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.folded import FoldedMMDiT
+from tsdsr.models.folded_flux2 import FoldedFlux2
+from tsdsr.models.lora import read_released_lora, write_released_lora
+from tsdsr.models.zoo import get_spec
 from tsdsr.pipeline.convert import save_pipeline
 from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
+
+FLUX2 = get_spec("flux2-klein")
 
 
 @pytest.fixture
@@ -51,6 +59,42 @@ def test_convert_folds_on_request(reference: Path, tmp_path: Path) -> None:
     assert code == 0, output
     assert "0.41 M → 0.36 M" in output
     assert isinstance(load_diffusers_pipeline(tmp_path / "p", "cpu").denoiser, FoldedMMDiT)
+
+
+def write_flux2_base(folder: Path) -> None:
+    """Write `base`, a tiny FLUX.2 klein, `lora` for its networks, and `emb`, laid out as released files are."""
+    for part, network, targets in (
+        ("transformer", tiny_flux2(), FLUX2.lora_targets),
+        ("vae", tiny_flux2_vae(), FLUX2.vae_lora_targets),
+    ):
+        network.save_pretrained(folder / "base" / part)
+        new_lora(network, targets, 2, "student", torch.Generator().manual_seed(1))
+        state = adapter_state(network, "student")
+        write_released_lora(folder / "lora" / f"{part}.safetensors", {k: v + 0.05 for k, v in state.items()})
+    (folder / "emb").mkdir()
+    torch.save(flux2_prompt().prompt_embeds, folder / "emb" / "prompt_embeds.pt")
+
+
+def test_a_flux2_student_from_base_and_lora_to_a_picture(small: Path, tmp_path: Path) -> None:
+    """Merged, folded, stored and loaded, it restores as the unmerged networks do."""
+    write_flux2_base(tmp_path)
+    base = ["--base", tmp_path / "base", "--lora", tmp_path / "lora", "--embeddings", tmp_path / "emb"]
+    code, output = run("convert", *base, "-o", tmp_path / "p", "--model", "flux2-klein", "--dtype", "fp32", "--fold")
+    assert code == 0, output
+    assert isinstance(load_diffusers_pipeline(tmp_path / "p", "cpu").denoiser, FoldedFlux2)
+    upscale = ["upscale", small, "-o", tmp_path / "out.png", "--model", tmp_path / "p", "--scale", 3]
+    code, output = run(*upscale, "--dtype", "fp32")
+    assert code == 0, output
+    network, vae = tiny_flux2(), tiny_flux2_vae()
+    plain = OneStepSRPipeline(network, vae, FixedPrompt.from_conditioning(flux2_prompt()), model="flux2-klein")
+    pixels = plain(Image.open(small), 3).images[0]
+    found = np.asarray(Image.open(tmp_path / "out.png"), dtype=int)
+    assert np.abs(found - np.asarray(pixels)).max() > 5, "the LoRA must matter for this test to mean much"
+    for part, module in (("transformer", network), ("vae", vae)):
+        attach_lora(module, read_released_lora(tmp_path / "lora" / f"{part}.safetensors"), "student")
+    assert np.abs(found - np.asarray(plain(Image.open(small), 3).images[0])).max() <= 1
+    code, output = run(*upscale, "--overwrite", "--preset", "upstream", "--scale", 2)
+    assert (code, "exists for SD3 models, not for 'flux2-klein'" in output) == (2, True)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchao") is None, reason="torchao is not installed")

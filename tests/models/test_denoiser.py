@@ -8,7 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.conftest import mini_prompt, sd2_prompt, sd3_prompt, tiny_mini, tiny_mmdit, tiny_unet
+from tests.conftest import (
+    flux2_prompt,
+    mini_prompt,
+    sd2_prompt,
+    sd3_prompt,
+    tiny_flux2,
+    tiny_mini,
+    tiny_mmdit,
+    tiny_unet,
+)
 from tsdsr.diffusion.process import FlowMatching, VariancePreserving
 from tsdsr.errors import InvalidInputError, ModelError
 from tsdsr.models.conditioning import Conditioning
@@ -17,6 +26,7 @@ from tsdsr.models.denoiser import as_denoiser, restore
 CASES = {
     "mini": (tiny_mini, mini_prompt, 48),
     "mmdit": (tiny_mmdit, sd3_prompt, 16),
+    "flux2": (tiny_flux2, flux2_prompt, 16),
     "unet": (tiny_unet, sd2_prompt, 4),
 }
 each_network = pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import tsdsr.models.folded_flux2 as module
@@ -75,6 +76,16 @@ def test_it_is_compiled_as_one_graph(computed: list[tuple[int, ...]]) -> None:
     torch.testing.assert_close(folded(z), expected, rtol=0, atol=1e-6)
     assert module._kept_rotation.cache_info().currsize == 1, "none from the tracer"
     torch._dynamo.reset()
+
+
+@torch.no_grad()
+def test_its_weights_are_moved_in_when_they_are_needed() -> None:
+    """Offloading: each module's weights are there only while it is called."""
+    folded, z = tiny_folded(), torch.randn(1, 16, 4, 6)
+    expected = folded(z)
+    cpu_offload(folded, execution_device=torch.device("cpu"))
+    assert {parameter.device.type for parameter in folded.parameters()} == {"meta"}
+    torch.testing.assert_close(folded(z), expected, rtol=0, atol=0)
 
 
 def test_the_last_block_computes_no_output_of_the_text() -> None:

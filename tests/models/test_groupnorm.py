@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-from tests.conftest import tiny_vae
+from tests.conftest import tiny_flux2_vae, tiny_vae
 from tsdsr.models.groupnorm import SharedGroupNorms
 
 
@@ -44,8 +45,9 @@ def test_sixteen_bit_networks_keep_exact_statistics() -> None:
     torch.testing.assert_close(result, usual, rtol=0.02, atol=0.05)
 
 
-def test_every_layer_of_a_real_autoencoder_is_measured() -> None:
-    vae = tiny_vae(4).requires_grad_(False)
+@pytest.mark.parametrize("vae", [tiny_vae(4), tiny_flux2_vae()], ids=["sd", "flux2"])
+def test_every_layer_of_a_real_autoencoder_is_measured(vae: nn.Module) -> None:
+    vae.requires_grad_(False)
     norms = SharedGroupNorms(vae)
     x = torch.rand(1, 3, 64, 64)
     before = vae(x).sample

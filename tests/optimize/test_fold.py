@@ -67,6 +67,7 @@ def distance(found: Tensor, expected: Tensor) -> float:
 CASES = {
     "sd3": (tiny_mmdit, sd3_prompt, 16, FoldedMMDiT),
     "sd35": (tiny_sd35, sd3_prompt, 16, FoldedMMDiT),
+    "sd35-large": (lambda: changed(tiny_mmdit(), qk_norm="rms_norm"), sd3_prompt, 16, FoldedMMDiT),
     "flux2": (tiny_flux2, flux2_prompt, 16, FoldedFlux2),
     "sd2": (tiny_unet, sd2_prompt, 4, FoldedUNet),
     "mini": (tiny_mini, mini_prompt, 48, FoldedMini),

@@ -174,6 +174,9 @@ def test_weights_of_another_architecture(folder: Path, sd21_pipe: OneStepSRPipel
         ("sd3_pipe", "denoiser", {"num_layers": 3}, "and 27 more tensors are missing"),
         ("sd3_pipe", "denoiser", {"attention_head_dim": "8"}, "describes no SD3Transformer2DModel"),
         ("sd3_pipe", "vae", {"latent_channels": 4}, "shape"),
+        ("flux2_pipe", "denoiser", {"num_single_layers": 3}, "and 3 more tensors are missing"),
+        ("flux2_pipe", "denoiser", {"joint_attention_dim": 16}, "context_embedder"),
+        ("flux2_pipe", "vae", {"patch_size": [1, 1]}, "bn.running_mean has shape"),
         ("sd21_pipe", "denoiser", {"norm_num_groups": 3}, "describes no UNet2DConditionModel"),
         ("sd21_pipe", "denoiser", {"act_fn": "nope"}, "describes no UNet2DConditionModel"),
         ("sd21_pipe", "vae", {"scaling_factor": -1.0}, "scaling_factor must be a positive number"),
@@ -201,7 +204,7 @@ def test_wrong_settings_of_folded_models(mini_pipe: OneStepSRPipeline, tmp_path:
         load_diffusers_pipeline(tmp_path / "folded", "cpu")
 
 
-@pytest.mark.parametrize("name", ["mini_pipe", "sd3_pipe", "sd21_pipe"])
+@pytest.mark.parametrize("name", ["mini_pipe", "sd3_pipe", "sd21_pipe", "flux2_pipe"])
 def test_a_sound_model_in_several_files_loads(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> None:
     pipe: OneStepSRPipeline = request.getfixturevalue(name)
     pipe.save_pretrained(tmp_path / "model", max_shard_size="30KB")

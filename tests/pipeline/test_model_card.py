@@ -45,11 +45,19 @@ def test_the_metadata_of_the_packaged_card_states_the_figures_of_its_table() -> 
     assert [stated[name] for name in ("psnr", "ssim", "lpips", "dists", "niqe")] == shown
 
 
-def test_a_student_of_another_model_names_its_base_and_licence(sd21_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
-    save_pipeline(sd21_pipe, tmp_path / "model")
+@pytest.mark.parametrize(
+    ("name", "base", "licence"),
+    [
+        ("sd21_pipe", "stabilityai/stable-diffusion-2-1-base", "openrail++"),
+        ("flux2_pipe", "black-forest-labs/FLUX.2-klein-base-4B", "apache-2.0"),
+    ],
+)
+def test_a_student_of_another_model_names_its_base_and_licence(
+    name: str, base: str, licence: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    save_pipeline(request.getfixturevalue(name), tmp_path / "model")
     data = metadata(model_card(tmp_path / "model", "someone/model"))
-    assert data["base_model"] == SPECS["sd21-base"].hub_id
-    assert (data["base_model_relation"], data["license"]) == ("finetune", "openrail++")
+    assert (data["base_model"], data["base_model_relation"], data["license"]) == (base, "finetune", licence)
 
 
 @pytest.mark.parametrize("name", list(SPECS))

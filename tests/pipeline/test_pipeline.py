@@ -24,7 +24,7 @@ from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.options import RestoreKeywords, RestoreOptions
 from tsdsr.resize import upsample_bicubic
 
-PIPES = ["mini_pipe", "sd3_pipe", "sd21_pipe"]
+PIPES = ["mini_pipe", "sd3_pipe", "sd21_pipe", "flux2_pipe"]
 
 
 @pytest.fixture(params=PIPES)
@@ -146,17 +146,20 @@ def test_tiles_leave_no_trace_in_mini(mini_pipe: OneStepSRPipeline, photo: Image
     assert calls[-1] == (6, 6)
 
 
-@pytest.mark.parametrize("name", ["sd3_pipe", "sd21_pipe"])
+@pytest.mark.parametrize("name", ["sd3_pipe", "sd21_pipe", "flux2_pipe"])
 def test_tiles_bound_what_the_networks_see(request: pytest.FixtureRequest, name: str, photo: Image.Image) -> None:
     pipe: OneStepSRPipeline = request.getfixturevalue(name)
     seen: dict[str, list[int]] = {"denoiser": [], "decoder": []}
     pipe.denoiser.register_forward_pre_hook(
-        lambda m, args, kwargs: seen["denoiser"].append((args[0] if args else kwargs["hidden_states"])[0, 0].numel()),
+        lambda m, args, kwargs: seen["denoiser"].append(
+            (args[0] if args else kwargs["hidden_states"])[0].numel() // m.config["in_channels"]
+        ),
         with_kwargs=True,
     )
     pipe.vae.decoder.register_forward_pre_hook(lambda m, args: seen["decoder"].append(args[0][0, 0].numel()))
     assert pipe(small(photo, 150, 100), tile=256).images[0].size == (600, 400)
-    assert max(seen["denoiser"]) == max(seen["decoder"]) == (256 // 8) ** 2
+    assert max(seen["denoiser"]) == (256 // pipe.spec.vae_scale_factor) ** 2
+    assert max(seen["decoder"]) == (256 // 8) ** 2
     assert len(seen["denoiser"]) >= 6
 
 

@@ -27,7 +27,7 @@ from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.picture_restorer import restore_picture
 from tsdsr.pipeline.sr_pipeline import SRPipeline
 from tsdsr.pipeline.torch_pipeline import TorchMini
-from tsdsr.pipeline.upstream import upscale_like_upstream
+from tsdsr.pipeline.upstream import check_upstream_model, upscale_like_upstream
 from tsdsr.pixels import to_tensor, to_uint8
 from tsdsr.runtimes.open_model import ENGINES, Engine, load_pipeline
 
@@ -80,6 +80,8 @@ class Entry:
         kind, _, name = self.model.rpartition(":")
         if kind in ("random", "released"):
             get_spec(name)
+        if kind == "released":
+            check_upstream_model(get_spec(name))
         if kind in ("released", "peer") and (self.compile or self.fold or self.quantize):
             raise InvalidInputError(f"{self.model}: runs as its authors run it; leave out fold, quantize and compile")
         if self.engine not in ("auto", "torch") and (kind or self.compile or self.fold or self.quantize):

@@ -15,9 +15,9 @@ from tsdsr.errors import MissingDependencyError, install_extra, require_torch
 def convert(
     base: Annotated[str, typer.Option(help="Diffusers folder or hub id of the base model.")],
     lora: Annotated[Path, typer.Option(help="Folder with transformer.safetensors and vae.safetensors.")],
-    embeddings: Annotated[Path, typer.Option(help="Folder with prompt_embeds.pt and pool_embeds.pt.")],
+    embeddings: Annotated[Path, typer.Option(help="Folder with prompt_embeds.pt and, for SD3, pool_embeds.pt.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Pipeline folder to make.")],
-    model: Annotated[str, typer.Option(help="Which base model it is: sd3, sd35, sd21-base …")] = "sd3",
+    model: Annotated[str, typer.Option(help="Which base model it is: sd3, flux2-klein, sd21-base …")] = "sd3",
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the stored weights.")] = DtypeChoice.fp16,
     fold: Annotated[bool, typer.Option("--fold", help="Also fold it, as 'tsdsr fold' does.")] = False,
 ) -> None:
@@ -36,6 +36,7 @@ def convert(
         pipe = convert_released(base, lora, embeddings, model)
         if fold:
             fold_and_report(pipe)
+        pipe.to(stored)  # in place, tensor by tensor: storing would hold the weights in both precisions
         save_pipeline(pipe, output, stored)
     typer.echo(f"{output}: ready for 'tsdsr upscale --model {output}'")
 
