@@ -11,8 +11,8 @@ from diffusers import SD3Transformer2DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.conftest import tiny_mmdit, tiny_vae
-from tests.training.tiny import LORA, TinyPrompts, mini_networks, sd3_networks
+from tests.conftest import flux2_prompt, tiny_mmdit, tiny_vae
+from tests.training.tiny import LORA, TinyPrompts, flux2_networks, mini_networks, sd3_networks
 from tsdsr.diffusion.losses import Predictions, gradient_loss, tsd_gradient
 from tsdsr.diffusion.process import FlowMatching
 from tsdsr.diffusion.trajectory import paired_walk, walk_positions
@@ -34,10 +34,10 @@ def latents(channels: int, batch: int = 2) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
-@pytest.mark.parametrize("kind", ["mini", "sd3"])
+@pytest.mark.parametrize("kind", ["mini", "sd3", "flux2"])
 def test_batched_and_single_passes_agree(kind: str, guidance: float) -> None:
-    networks = mini_networks() if kind == "mini" else sd3_networks()
-    prompts = LabelPrompts() if kind == "mini" else TinyPrompts()
+    networks = {"mini": mini_networks, "sd3": sd3_networks, "flux2": flux2_networks}[kind]()  # type: ignore[operator]
+    prompts = {"mini": LabelPrompts(), "sd3": TinyPrompts(), "flux2": TinyPrompts(flux2_prompt())}[kind]
     a, b = latents(48 if kind == "mini" else 16)
     t = torch.tensor([200.0, 800.0])
     assert networks.scores is not None

@@ -29,7 +29,7 @@ from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import get_spec
 from tsdsr.training.config import Phase, TSDSettings
 from tsdsr.training.networks import Parts, ScoreNetworks, build_networks
-from tsdsr.training.precision import OUTER_LAYERS, autocast, keep_outer_layers_in_float32, store_in_autocast_dtype
+from tsdsr.training.precision import autocast, keep_outer_layers_in_float32, store_in_autocast_dtype
 from tsdsr.training.samples import TrainingData
 from tsdsr.training.student import StudentTrainer
 
@@ -102,14 +102,6 @@ def test_the_student_follows_autocast_in_the_network_that_it_shares() -> None:
     with torch.no_grad(), autocast(CPU, torch.bfloat16):
         results = [student(x, sd3_prompt())[0] for student in (alone, shared)]
     assert torch.equal(*results)
-
-
-def test_outer_layers_exist() -> None:
-    mini = MiniUNet(**NETWORK, learned_skip=True, fine_channels=8)
-    from tests.conftest import tiny_unet
-
-    for network in (tiny_mmdit(), tiny_unet(), mini):
-        assert set(OUTER_LAYERS[type(network)]) <= dict(network.named_modules()).keys()
 
 
 def test_a_frozen_network_stored_in_16_bits_answers_as_before() -> None:

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from tests.conftest import tiny_mmdit
 from tests.process_group import in_processes
 from tests.training.sharded_runs import RUNS, do_runs, make, stored, whole_run
-from tests.training.tiny import config, mini_networks, trainer
+from tests.training.tiny import config, trainer
 from tsdsr.errors import ConfigError
 from tsdsr.training.run_log import make_accelerator
-from tsdsr.training.sharding import BLOCKS, gathered, gathered_network, local_part, sharded_like
+from tsdsr.training.sharding import gathered, gathered_network, local_part, sharded_like
 
 TWO = ["mini", "mini in host memory", "sd3", "sd3 in 16 bits", "mini teacher", "sd3 teacher"]
 FOUR = ["mini", "sd3 on four"]
@@ -105,19 +105,6 @@ def test_the_stored_pipeline_is_that_of_one_process(runs: dict[int, Path], photo
         for name, tensor in expected.items():
             assert found[name].dtype == tensor.dtype
             torch.testing.assert_close(found[name], tensor, rtol=2e-3, atol=2e-5, msg=f"{file}: {name}")
-
-
-def test_blocks_exist() -> None:
-    from diffusers import AutoencoderKL
-
-    from tests.conftest import tiny_unet, tiny_vae
-
-    networks = [tiny_mmdit(), tiny_unet(), tiny_vae(16), mini_networks().student.denoiser]
-    assert {type(network) for network in networks} == set(BLOCKS)
-    for network in networks:
-        blocks = [name for name in BLOCKS[type(network)] if name]
-        assert all(network.get_submodule(name) is not None for name in blocks if name not in ("fine",))
-    assert AutoencoderKL in BLOCKS
 
 
 def test_whole_tensors_and_networks_stay_themselves() -> None:

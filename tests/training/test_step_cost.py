@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import sd3_prompt, tiny_mmdit, tiny_vae
-from tests.training.tiny import LORA, TinyPrompts, config, mini_networks, sd3_networks
+from tests.conftest import flux2_prompt, sd3_prompt, tiny_mmdit, tiny_vae
+from tests.training.tiny import FLUX2, LORA, TinyPrompts, config, flux2_networks, mini_networks, sd3_networks
 from tsdsr.models.adapters import new_lora, train_adapters
 from tsdsr.models.denoiser import as_denoiser
 from tsdsr.models.zoo import MINI, ModelSpec, get_spec
@@ -26,21 +26,26 @@ TINY_SD3: ModelSpec = dataclasses.replace(
     get_spec("sd3"), prompt_shapes={k: v.shape[1:] for k, v in sd3_prompt().tensors().items()}
 )
 
+TINY_FLUX2: ModelSpec = dataclasses.replace(get_spec("flux2-klein"), prompt_shapes={"prompt_embeds": (5, 24)})
+
 
 def networks_and_spec(name: str) -> tuple[Networks, ModelSpec, StudentConfig]:
     tsd = TSDSettings(points=1, batched=name != "one at a time")
     phase = Phase(steps=3, batch_size=BATCH, lr=(1e-3, 1e-3), fake_lr=(1e-3, 1e-3), l1_weight=1.0, tsd=tsd)
     if name == "mini":
         return mini_networks(), MINI, config(phases=(phase,), monitor_every=0)
+    if name == "FLUX.2":
+        settings = dataclasses.replace(FLUX2, gradient_checkpointing=True)
+        return flux2_networks(settings), TINY_FLUX2, config(phases=(phase,), monitor_every=0, networks=settings)
     settings = dataclasses.replace(LORA, gradient_checkpointing=name == "checkpointing")
     return sd3_networks(settings), TINY_SD3, config(phases=(phase,), monitor_every=0, networks=settings)
 
 
-@pytest.mark.parametrize("name", ["SD3", "checkpointing", "one at a time", "mini"])
+@pytest.mark.parametrize("name", ["SD3", "checkpointing", "one at a time", "FLUX.2", "mini"])
 def test_a_real_step_needs_what_was_counted(name: str, tmp_path: Path) -> None:
     """The second step, when moments exist. The count leaves gradients out, which come into being in a real step."""
     networks, spec, cfg = networks_and_spec(name)
-    prompts = None if name == "mini" else TinyPrompts()
+    prompts = None if name == "mini" else TinyPrompts(flux2_prompt() if name == "FLUX.2" else None)
     run = StudentTrainer(cfg, networks, TrainingData(()), tmp_path, prompts)
     x = torch.rand(2, BATCH, 3, SIZE, SIZE)
     sample = TrainingSample(torch.arange(BATCH), x[0], x[1], [""] * BATCH)

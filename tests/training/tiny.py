@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tests.conftest import randomise, sd2_prompt, sd3_prompt, tiny_mmdit, tiny_unet, tiny_vae
+from tests.conftest import (
+    randomise,
+    sd2_prompt,
+    sd3_prompt,
+    tiny_flux2,
+    tiny_flux2_vae,
+    tiny_mmdit,
+    tiny_unet,
+    tiny_vae,
+)
 from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.data.shard_index import open_shards
 from tsdsr.data.shards import write_shards
@@ -19,7 +28,8 @@ from tsdsr.data.sources import Source, list_photos
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI, get_spec
-from tsdsr.training.build import split_sources
+from tsdsr.recipes.flux2 import FAKE_TARGETS
+from tsdsr.training.build import DTYPES, split_sources
 from tsdsr.training.config import NetworkSettings, Phase, StudentConfig, TSDSettings
 from tsdsr.training.networks import Networks, Parts, build_networks
 from tsdsr.training.run_log import make_accelerator
@@ -29,6 +39,7 @@ from tsdsr.training.student import StudentTrainer
 NETWORK: dict[str, Any] = {"channels": [8, 16, 16], "encoder_blocks": [1, 1, 1], "decoder_blocks": [1, 1]}
 TSD = TSDSettings(guidance=1.5, points=2, step_size=40, shift=10)
 LORA = NetworkSettings(model="sd3", lora_rank=2)
+FLUX2 = NetworkSettings(model="flux2-klein", lora_rank=2, fake_targets=FAKE_TARGETS)
 
 
 def config(steps: int = 3, **changes: Any) -> StudentConfig:
@@ -68,6 +79,12 @@ def mini_networks(seed: int = 0, scores: bool = True) -> Networks:
 def sd3_networks(settings: NetworkSettings = LORA, scores: bool = True) -> Networks:
     """A tiny SD3 with LoRA on student and fake."""
     return build_networks(Parts(tiny_mmdit(), tiny_vae(16)), get_spec("sd3"), settings, 0, scores)
+
+
+def flux2_networks(settings: NetworkSettings = FLUX2, scores: bool = True) -> Networks:
+    """A tiny FLUX.2 klein with LoRA on student and fake."""
+    base = nn.Module.to(tiny_flux2(), DTYPES[settings.base_precision])
+    return build_networks(Parts(base, tiny_flux2_vae()), get_spec("flux2-klein"), settings, 0, scores)
 
 
 def sd2_networks(model: str) -> Networks:

@@ -182,7 +182,9 @@ def cache(
     t5: Annotated[bool, typer.Option(help="Run SD3's T5 encoder; without it zeros take its place.")] = True,
     batch: Annotated[int, typer.Option(min=1, help="Prompts or crops per call.")] = 8,
     device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda' …")] = "auto",
-    dtype: Annotated[DtypeChoice, typer.Option(help="Precision of text encoders and embeddings.")] = DtypeChoice.fp16,
+    dtype: Annotated[
+        DtypeChoice, typer.Option(help="Precision of text encoders and embeddings; 'auto' is fp16, bf16 for FLUX.2.")
+    ] = DtypeChoice.auto,
     latents_dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the training run.")] = DtypeChoice.auto,
 ) -> None:
     """Cache text embeddings, and latents of fixed crops, for training. An interrupted run is resumed."""
@@ -211,7 +213,8 @@ def cache(
         packed = [open_shards(archive, output / SHARD_INDEX) for archive in shards]
         if text:
             texts = chain(_texts(images, prompts), *(archive.images.texts() for archive in packed))
-            _cache_texts(texts, base, spec, output, where, choose_dtype(dtype.value, where), batch, t5)
+            precision = spec.stored_dtype if dtype is DtypeChoice.auto else choose_dtype(dtype.value, where)
+            _cache_texts(texts, base, spec, output, where, precision, batch, t5)
         if encode is not None:
             typer.echo(f"{counted(encode([*images, *packed]), 'latent')} in {output / 'latents'}")
 

@@ -18,7 +18,9 @@ def convert(
     embeddings: Annotated[Path, typer.Option(help="Folder with prompt_embeds.pt and, for SD3, pool_embeds.pt.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Pipeline folder to make.")],
     model: Annotated[str, typer.Option(help="Which base model it is: sd3, flux2-klein, sd21-base …")] = "sd3",
-    dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the stored weights.")] = DtypeChoice.fp16,
+    dtype: Annotated[
+        DtypeChoice, typer.Option(help="Precision of the stored weights; 'auto' is fp16, bf16 for FLUX.2.")
+    ] = DtypeChoice.auto,
     fold: Annotated[bool, typer.Option("--fold", help="Also fold it, as 'tsdsr fold' does.")] = False,
 ) -> None:
     """Merge a base model and the released LoRA into a pipeline folder."""
@@ -32,7 +34,7 @@ def convert(
         from tsdsr.devices import choose_dtype
         from tsdsr.pipeline.convert import convert_released, save_pipeline
 
-        stored = choose_dtype("fp16" if dtype is DtypeChoice.auto else dtype.value, torch.device("cpu"))
+        stored = None if dtype is DtypeChoice.auto else choose_dtype(dtype.value, torch.device("cpu"))
         pipe = convert_released(base, lora, embeddings, model)
         if fold:
             fold_and_report(pipe)

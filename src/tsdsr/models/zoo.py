@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tsdsr.errors import ModelNotFoundError
 from tsdsr.models.text_parts import FLUX2_KLEIN_TEXT, SD2_TEXT, SD3_TEXT, TextPart
 
 if TYPE_CHECKING:
+    import torch
     from diffusers.models.modeling_utils import ModelMixin
 
     from tsdsr.diffusion.process import NoiseProcess
@@ -64,6 +65,7 @@ class ModelSpec:
         text_parts (tuple): text encoders.
         hub_id (str | None): hub id under which the base model is published.
         licence (mapping): the base model's licence, in the fields of a model card on the hub.
+        precision ("fp16" | "bf16"): precision in which pipelines and text embeddings are stored by default.
     """
 
     name: str
@@ -89,6 +91,7 @@ class ModelSpec:
     tile_bytes: float = 4000.0
     fixed_tile_bytes: int = 300_000_000
     faithful_strength: float = 0.0
+    precision: Literal["fp16", "bf16"] = "fp16"
 
     @cached_property
     def process(self) -> NoiseProcess:
@@ -107,6 +110,13 @@ class ModelSpec:
         """The class of the autoencoder. Needs diffusers."""
         vae_class: type[ModelMixin] = _named(self.vae_path)
         return vae_class
+
+    @property
+    def stored_dtype(self) -> torch.dtype:
+        """:attr:`precision` as torch's type. Needs torch."""
+        import torch
+
+        return {"fp16": torch.float16, "bf16": torch.bfloat16}[self.precision]
 
     def strength(self, detail: float) -> float:
         """Map ``detail`` to the share of the step that is taken: ``z_lq + strength (z_hat - z_lq)``.
@@ -263,6 +273,7 @@ _FLUX2_KLEIN = ModelSpec(
     text_parts=FLUX2_KLEIN_TEXT,
     hub_id="black-forest-labs/FLUX.2-klein-base-4B",
     licence=_frozen(license="apache-2.0"),
+    precision="bf16",  # as published; hidden states of large language models can exceed the range of fp16
 )
 
 MINI = ModelSpec(

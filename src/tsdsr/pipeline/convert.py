@@ -92,7 +92,7 @@ def read_prompt(folder: StrPath, spec: ModelSpec) -> FixedPrompt:
     return prompt
 
 
-def save_pipeline(pipe: OneStepSRPipeline, output: StrPath, dtype: torch.dtype = torch.float16) -> None:
+def save_pipeline(pipe: OneStepSRPipeline, output: StrPath, dtype: torch.dtype | None = None) -> None:
     """Store a pipeline in the given precision. The pipeline itself is not changed.
 
     The folder is written under a temporary name and renamed when complete.
@@ -100,7 +100,8 @@ def save_pipeline(pipe: OneStepSRPipeline, output: StrPath, dtype: torch.dtype =
     Args:
         pipe (OneStepSRPipeline): on any device, in any precision.
         output (str | PathLike): the folder to create.
-        dtype (torch.dtype): precision of the stored weights.
+        dtype (torch.dtype | None): precision of the stored weights; None is the base model's, float16, or bfloat16 for
+            FLUX.2.
 
     Raises:
         InvalidInputError: ``pipe`` is no diffusers pipeline, ``output`` exists, or the model has no weights to save
@@ -109,6 +110,7 @@ def save_pipeline(pipe: OneStepSRPipeline, output: StrPath, dtype: torch.dtype =
         FileWriteError: the folder cannot be written.
     """
     require_diffusers_pipeline(pipe, "save_pipeline")
+    dtype = pipe.spec.stored_dtype if dtype is None else dtype
     if dtype not in (torch.float32, torch.float16, torch.bfloat16):
         raise InvalidInputError(f"weights are stored in float32, float16 or bfloat16, not in {dtype!r}")
     target = require_new(output)

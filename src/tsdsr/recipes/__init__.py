@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from tsdsr.errors import ConfigError
 from tsdsr.recipes.ablations import ABLATIONS, ablated
+from tsdsr.recipes.flux2 import flux2_klein, flux2_klein_24gb, flux2_klein_teacher
 from tsdsr.recipes.mini import (
     mini_camera,
     mini_smoke,
@@ -50,8 +51,10 @@ _STUDENTS = (
     sd3_24gb,
     sd21,
     sd2,
+    flux2_klein,
+    flux2_klein_24gb,
 )
-_TEACHERS = (mini_teacher, mini_wide_teacher, mini_smoke_teacher, sd3_teacher, sd21_teacher)
+_TEACHERS = (mini_teacher, mini_wide_teacher, mini_smoke_teacher, sd3_teacher, sd21_teacher, flux2_klein_teacher)
 
 RECIPES: MappingProxyType[str, Recipe] = MappingProxyType(
     {recipe.__name__: recipe for recipe in (*_STUDENTS, *_TEACHERS)}

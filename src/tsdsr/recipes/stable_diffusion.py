@@ -63,10 +63,13 @@ def sd3_24gb() -> StudentConfig:
     Memory in GB, see `docs/training.md`: frozen weights 4.43, transformer in bf16 and autoencoder, shared by all roles;
     LoRA of student and fake with gradients, moments and average 2.43; the rest is activations.
     """
-    config = sd3_paper()
-    one_at_a_time = with_tsd(batched=False)
-    phases = tuple(one_at_a_time(phase) for phase in config.phases)
-    return dataclasses.replace(config, phases=phases, accumulation=16)
+    return one_at_a_time(sd3_paper())
+
+
+def one_at_a_time(config: StudentConfig) -> StudentConfig:
+    """Change a recipe of batches of 16 to micro-batches of 1, with one prompt and one latent per pass."""
+    change = with_tsd(batched=False)
+    return dataclasses.replace(config, phases=tuple(change(phase) for phase in config.phases), accumulation=16)
 
 
 def sd21() -> StudentConfig:

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -17,7 +15,7 @@ from tsdsr.diffusion.process import NoiseProcess
 from tsdsr.errors import ModelError
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.denoiser import as_denoiser
-from tsdsr.models.mini import MiniUNet
+from tsdsr.training.network_layouts import layout_of
 from tsdsr.training.networks import ScoreNetworks
 from tsdsr.training.sample_rng import SampleRNG
 from tsdsr.training.sharding import keep_gathered
@@ -55,7 +53,7 @@ class FeatureAdversary(Adversary):
 
     def __init__(self, scores: ScoreNetworks, process: NoiseProcess, seed: int) -> None:
         self.scores, self.process, self.seed = scores, process, seed
-        self.layer, channels = feature_layer(scores.fake)
+        self.layer, channels, self.text_first = feature_layer(scores.fake)
         with seeded(seed):
             super().__init__(Discriminator(channels))
 
@@ -72,6 +70,8 @@ class FeatureAdversary(Adversary):
             as_denoiser(network)(z_t, t, prompt)
         if z.requires_grad:
             keep_gathered(network)  # the backward pass does not begin at its end, where it would be gathered again
+        if self.text_first:
+            return outputs[0][:, Conditioning.require(prompt.prompt_embeds, "prompt_embeds").shape[1] :]
         return outputs[0]
 
 
@@ -142,20 +142,16 @@ class Discriminator(nn.Module):
         return logits
 
 
-def feature_layer(network: nn.Module) -> tuple[nn.Module, int]:
-    """Return the module whose output the discriminator receives, and its width.
+def feature_layer(network: nn.Module) -> tuple[nn.Module, int, bool]:
+    """Return the module whose output the discriminator receives, its width, and whether text tokens come first in it.
 
     Raises:
         ModelError: unknown kind of network.
     """
-    if isinstance(network, SD3Transformer2DModel):
-        blocks = network.transformer_blocks
-        return blocks[len(blocks) // 2], int(network.inner_dim)
-    if isinstance(network, UNet2DConditionModel):
-        return network.mid_block, int(network.config["block_out_channels"][-1])
-    if isinstance(network, MiniUNet):
-        return network.encoder[-1], int(network.config["channels"][-1])
-    raise ModelError(f"no discriminator features are known for {type(network).__name__}")
+    layout = layout_of(network)
+    if layout is None or layout.features is None:
+        raise ModelError(f"no discriminator features are known for {type(network).__name__}")
+    return *layout.features(network), layout.text_first
 
 
 @contextmanager

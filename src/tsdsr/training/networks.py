@@ -227,6 +227,9 @@ def enable_gradient_checkpointing(network: Any) -> None:
     if network is not None and network._supports_gradient_checkpointing:
         network.enable_gradient_checkpointing()
         network.train()  # diffusers recomputes only in training mode; none of these networks has dropout
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):  # of FLUX.2's autoencoder: its statistics scale the latents
+                module.eval()
 
 
 def _build_full(parts: Parts, spec: ModelSpec, scores: bool) -> Networks:

@@ -7,21 +7,9 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
-from tsdsr.models.mini import MiniUNet
-
-OUTER_LAYERS: dict[type[nn.Module], tuple[str, ...]] = {
-    SD3Transformer2DModel: ("pos_embed", "time_text_embed", "context_embedder", "norm_out", "proj_out"),
-    UNet2DConditionModel: ("conv_in", "time_embedding", "conv_norm_out", "conv_out"),
-    MiniUNet: (
-        "conv_in", "time_embedding", "modulation_out", "conv_out", "skip",
-        "fine.up_sample", "fine.modulation_out", "fine.conv_out",
-    ),
-}  # fmt: skip
-"""Input and output layers by network class: those that read latents, times, prompts or write predictions."""
+from tsdsr.training.network_layouts import layout_of
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> Any:
@@ -65,7 +53,8 @@ def store_in_autocast_dtype(network: nn.Module, dtype: torch.dtype) -> None:
 
 
 def _outer_layers(network: nn.Module) -> tuple[str, ...]:
-    return next((names for known, names in OUTER_LAYERS.items() if isinstance(network, known)), ())
+    layout = layout_of(network)
+    return layout.outer if layout else ()
 
 
 def _in_float32(forward: Callable[..., Any], unless: Callable[[], bool]) -> Callable[..., Any]:

@@ -68,12 +68,12 @@ def store_student(trainer: StudentTrainer, files: RunFiles, target: Path) -> Non
     denoiser: Any
     vae: Any
     with trainer.averaged():
-        _require_finite(trainer, net, torch.float16)
+        _require_finite(trainer, net, spec.stored_dtype)
         if trainer.config.networks.lora_rank is None:
             denoiser, vae = (gathered_network(network, first) for network in (net.denoiser, net.vae))
             if first:
                 prompt = FixedPrompt.from_conditioning(trainer.prompts.fixed())
-                save_pipeline(OneStepSRPipeline(denoiser, vae, prompt, spec.name), target, torch.float16)
+                save_pipeline(OneStepSRPipeline(denoiser, vae, prompt, spec.name), target)
             return
         denoiser, vae = (adapter_state(network, STUDENT, gathered) for network in (net.denoiser, net.vae))
         lora = target.with_name(target.name.replace("pipeline", "lora"))
@@ -81,4 +81,4 @@ def store_student(trainer: StudentTrainer, files: RunFiles, target: Path) -> Non
             write_student_lora(denoiser, vae, spec, trainer.prompts, lora)
     if first:
         assert files.base is not None
-        save_pipeline(convert_released(files.base, lora, lora, spec.name), target, torch.float16)
+        save_pipeline(convert_released(files.base, lora, lora, spec.name), target)

@@ -15,9 +15,6 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
@@ -30,25 +27,11 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from tsdsr.hashing import hash_text
-from tsdsr.models.mini import MiniUNet
+from tsdsr.training.network_layouts import layout_of
 from tsdsr.training.processes import require_equal
 
 ShardMode = Literal["full", "offload"]
 """``full``: weights, gradients and moments are split over the devices. ``offload``: the parts lie in host memory."""
-
-BLOCKS: dict[type[nn.Module], tuple[str, ...]] = {
-    SD3Transformer2DModel: ("transformer_blocks", ""),
-    UNet2DConditionModel: ("down_blocks", "mid_block", "up_blocks", ""),
-    MiniUNet: ("encoder", "decoder", "fine", ""),
-    AutoencoderKL: (
-        "encoder.down_blocks", "encoder.mid_block", "encoder",
-        "decoder.up_blocks", "decoder.mid_block", "decoder", "quant_conv", "post_quant_conv",
-    ),
-}  # fmt: skip
-"""Modules whose weights are gathered together, by network class; a list stands for its elements, "" for the network.
-
-Each is called as a module: an autoencoder itself is not, only its parts are.
-"""
 
 
 class _Run(nn.Module):
@@ -112,7 +95,8 @@ def _fully_sharded(root: _Run, device: torch.device, offload: bool) -> FSDPModul
         "reshard_after_forward": True,
     }
     for network in list(root.modules()):
-        for name in next((names for known, names in BLOCKS.items() if isinstance(network, known)), ()):
+        layout = layout_of(network)
+        for name in layout.blocks if layout else ():
             for part in _parts(network, name):
                 fully_shard(part, **settings)
     sharded: FSDPModule = fully_shard(root, **settings)

@@ -15,7 +15,7 @@ from tsdsr.models.adapters import new_lora, train_adapters
 from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.training.build import DTYPES, new_network
 from tsdsr.training.config import RunConfig, StudentConfig
-from tsdsr.training.networks import FAKE, Parts, build_networks
+from tsdsr.training.networks import FAKE, Parts, build_networks, enable_gradient_checkpointing
 from tsdsr.training.provenance import TEACHER
 
 _BYTES = {"weights": 4, "gradients": 4, "Adam's moments": 8, "average": 4}
@@ -126,6 +126,8 @@ def _teacher(config: RunConfig, spec: ModelSpec) -> tuple[list[nn.Module], dict[
     if config.networks.lora_rank is not None:
         new_lora(network, spec.lora_targets, config.networks.lora_rank, TEACHER, torch.Generator())
         train_adapters(network, {TEACHER})
+        if config.networks.gradient_checkpointing:
+            enable_gradient_checkpointing(network)
     trained = [p for p in network.parameters() if p.requires_grad]
     return [network, spec.make_autoencoder().requires_grad_(False)], {TEACHER: trained}
 
