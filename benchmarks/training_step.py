@@ -85,11 +85,16 @@ def sample(batch: int, edge: int) -> TrainingSample:
 
 
 def trainer(
-    config: StudentConfig, networks: Networks, prompts: ZeroPrompts | None, device: str, dtype: torch.dtype
+    config: StudentConfig,
+    networks: Networks,
+    prompts: ZeroPrompts | None,
+    device: str,
+    dtype: torch.dtype,
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> StudentTrainer:
     out = Path(tempfile.mkdtemp())
     accelerator = make_accelerator(out, device)
-    return StudentTrainer(config, networks, TrainingData(()), out, prompts, accelerator, dtype)
+    return StudentTrainer(config, networks, TrainingData(()), out, prompts, accelerator, dtype, perceptual=perceptual)
 
 
 def tiny_sd3() -> tuple[ModelSpec, NetworkSettings]:
