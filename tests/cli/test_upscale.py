@@ -122,7 +122,7 @@ def test_large_images_are_failures_of_their_file(model: str, photo_folder: Path,
 def test_info_names_versions_engines_and_models() -> None:
     code, output = run("info")
     assert code == 0
-    for word in ("torch", "diffusers", "providers: ", "cpu", "mini", "sd3", "sd21-base", "'auto' takes the engine"):
+    for word in ("torch", "diffusers", "providers: ", "cpu", "mini", "sd3", "flux2-klein", "'auto' takes the engine"):
         assert word in output
 
 
