@@ -53,7 +53,7 @@ PEAKS = {
 }  # fmt: skip
 """Part of a GPU's name → its peak, dense, in FLOP/s with 16 and with 8 bits and fp32 sums (vendor's tables)."""
 
-MICRO_BATCH = {"sd3_paper": 4}
+MICRO_BATCH = {"sd3_paper": 8}
 """Images at a time of a recipe that is meant for several GPUs; other recipes say it themselves."""
 
 
