@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tests.conftest import sd3_prompt, tiny_mmdit, tiny_vae
+from tests.conftest import flux2_prompt, sd3_prompt, tiny_mmdit, tiny_vae
 from tests.training.golden_runs import LORA_LOSSES, TEACHER, ScaledPrompts
-from tests.training.tiny import LORA, NETWORK, TSD, config, data, distance, mini_networks
+from tests.training.tiny import FLUX2, LORA, NETWORK, TSD, config, data, distance, flux2_networks, mini_networks
 from tsdsr.models.adapters import adapter_state, new_lora, train_adapters, use_adapter
 from tsdsr.models.mini import MiniUNet
 from tsdsr.models.zoo import MINI, get_spec
@@ -55,6 +55,7 @@ RUNS = {
     "sd3": Run(config(phases=(LORA_PHASE,), networks=RECOMPUTED, validate_every=2), accumulation=2),
     "sd3 on four": Run(config(phases=(LORA_PHASE,), networks=LORA)),
     "sd3 in 16 bits": Run(config(phases=(LORA_PHASE,), networks=HALF)),
+    "flux2": Run(config(phases=(LORA_PHASE,), networks=dataclasses.replace(FLUX2, gradient_checkpointing=True))),
     "mini teacher": Run(dataclasses.replace(TEACHER, phases=SHORT)),
     "sd3 teacher": Run(dataclasses.replace(TEACHER, phases=SHORT, networks=RECOMPUTED), "offload", 2),
 }
@@ -70,8 +71,8 @@ def make(name: str, photos: Path, out: Path, sharded: bool = False) -> Engine:
     cfg = dataclasses.replace(run.config, accumulation=run.accumulation if sharded else 1)
     if cfg.networks.base_precision != "fp32":
         given["dtype"] = torch.bfloat16
-    if cfg.networks.model == "sd3":
-        given["prompts"] = ScaledPrompts(sd3_prompt())
+    if cfg.networks.model != "mini":
+        given["prompts"] = ScaledPrompts(sd3_prompt() if cfg.networks.model == "sd3" else flux2_prompt())
     with nullcontext() if accelerator.is_main_process or not sharded else torch.device("meta"):
         torch.manual_seed(2)
         networks = _networks(cfg) if isinstance(cfg, StudentConfig) else _teacher(cfg)
@@ -83,6 +84,8 @@ def make(name: str, photos: Path, out: Path, sharded: bool = False) -> Engine:
 def _networks(cfg: StudentConfig) -> Any:
     if cfg.networks.model == "mini":
         return mini_networks()
+    if cfg.networks.model == "flux2-klein":
+        return flux2_networks(cfg.networks)
     base = nn.Module.to(tiny_mmdit(), torch.bfloat16 if cfg.networks.base_precision == "bf16" else torch.float32)
     return build_networks(Parts(base, tiny_vae(16)), get_spec("sd3"), cfg.networks, 0, scores=True)
 

@@ -18,7 +18,7 @@ from tsdsr.errors import ConfigError
 from tsdsr.training.run_log import make_accelerator
 from tsdsr.training.sharding import gathered, gathered_network, local_part, sharded_like
 
-TWO = ["mini", "mini in host memory", "sd3", "sd3 in 16 bits", "mini teacher", "sd3 teacher"]
+TWO = ["mini", "mini in host memory", "sd3", "sd3 in 16 bits", "flux2", "mini teacher", "sd3 teacher"]
 FOUR = ["mini", "sd3 on four"]
 NOT_MEANS = ("rms", "cosine", "gap", "per_second", "memory")
 """Parts of the names of figures that are measured on the first process's samples, or are no means over samples."""

@@ -34,8 +34,9 @@ def convert(
         from tsdsr.devices import choose_dtype
         from tsdsr.pipeline.convert import convert_released, save_pipeline
 
-        stored = None if dtype is DtypeChoice.auto else choose_dtype(dtype.value, torch.device("cpu"))
         pipe = convert_released(base, lora, embeddings, model)
+        auto = dtype is DtypeChoice.auto
+        stored = pipe.spec.stored_dtype if auto else choose_dtype(dtype.value, torch.device("cpu"))
         if fold:
             fold_and_report(pipe)
         pipe.to(stored)  # in place, tensor by tensor: storing would hold the weights in both precisions
