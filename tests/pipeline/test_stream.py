@@ -195,7 +195,7 @@ def test_tiles_of_mini_on_a_photograph(
 
 @pytest.mark.parametrize("kind", ["flat", "gradient", "oblique"])
 def test_smooth_images_show_no_seam_in_mini(mini: OneStepSRPipeline, kind: str) -> None:
-    """In what the model itself makes; with colour alignment, flat areas are those of the input."""
+    """In what the model itself makes, a pattern below half a grey level; with colour alignment flat areas stay flat."""
     ramp = np.linspace(0.2, 0.8, 112, dtype=np.float32)[None, :, None] * np.ones((112, 112, 3), np.float32)
     x = {"flat": np.full_like(ramp, 0.4), "gradient": ramp, "oblique": (ramp + ramp.swapaxes(0, 1)) / 2}[kind]
     axis = AxisTiles.plan(448, 256, plan_tiles(MINI, (448, 448), 256).overlap, 16)
@@ -205,9 +205,10 @@ def test_smooth_images_show_no_seam_in_mini(mini: OneStepSRPipeline, kind: str) 
         torch.from_numpy(mini.upscale_pixels(x, 4, tile=tile, color_fix="none")).permute(2, 0, 1)[None]
         for tile in (None, 256)
     )
+    assert (whole - tiled).abs().max() < 0.5 / 255
     for a, b in ((whole, tiled), (whole.mT, tiled.mT)):
         usual = seam_energy(a, borders, 16, 128)  # on a gradient it depends on the grey, with or without tiles
-        assert abs(seam_energy(b, borders, 16, 128) / usual - 1) < 0.02
+        assert abs(seam_energy(b, borders, 16, 128) / usual - 1) < 0.05
         assert kind != "flat" or abs(usual - 1) < 0.02
 
 

@@ -293,7 +293,7 @@ MINI = ModelSpec(
     tile_overlap=128,
     tile_bytes=260.0,
     fixed_tile_bytes=80_000_000,
-    faithful_strength=0.7,
+    faithful_strength=0.5,
 )
 
 SPECS: Mapping[str, ModelSpec] = MappingProxyType(

@@ -9,7 +9,7 @@ export const MINI = {
   minTile: 256,
   tileOverlap: 128,
   smallestTile: 64,
-  faithfulStrength: 0.7,
+  faithfulStrength: 0.5,
 } as const;
 
 /** Tiles of one run, in pixels of the enlarged image. Without `tile` the image is not tiled. */
