@@ -42,6 +42,17 @@ def test_an_existing_folder_is_not_overwritten(mini_pipe: OneStepSRPipeline, tmp
     assert load_diffusers_pipeline(tmp_path / "new", "cpu", "fp16").dtype == torch.float16
 
 
+def test_a_stored_folder_does_not_tell_where_its_parts_came_from(mini_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
+    save_pipeline(mini_pipe, tmp_path / "first")
+    again = load_diffusers_pipeline(tmp_path / "first", "cpu", "fp32")
+    save_pipeline(again, tmp_path / "second")
+    configs = sorted((tmp_path / "second").rglob("*.json"))
+    assert len(configs) == 4
+    for path in configs:
+        assert str(tmp_path) not in path.read_text()
+    assert load_diffusers_pipeline(tmp_path / "second", "cpu", "fp32").spec.name == "mini"
+
+
 def test_a_string_is_a_path(
     reference: Path, mini_pipe: OneStepSRPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

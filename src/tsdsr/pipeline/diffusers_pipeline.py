@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -82,6 +83,10 @@ class OneStepSRPipeline(TorchPipeline, DiffusionPipeline):
         :func:`~tsdsr.pipeline.convert.save_pipeline` writes the whole folder or nothing, and chooses the precision.
         """
         DiffusionPipeline.save_pretrained(self, save_directory, **kwargs)
+        for config in (*Path(save_directory).glob("*/config.json"), Path(save_directory) / "model_index.json"):
+            values = json.loads(config.read_text(encoding="utf-8"))
+            if values.pop("_name_or_path", None) is not None:  # where the part was loaded from on this machine
+                config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         for weights in Path(save_directory).glob("*/*.safetensors"):  # safetensors creates private files
             weights.chmod(stat.S_IMODE(weights.with_name("config.json").stat().st_mode))
 
