@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
@@ -124,7 +125,7 @@ def test_encoders_are_loaded_one_after_the_other(sd3: Path, monkeypatch: pytest.
 def test_errors_name_the_folder(sd3: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(sd3, tmp_path / "copy")
     (copy / "text_encoder_2" / "config.json").unlink()
-    with pytest.raises(WeightsError, match="text_encoder_2"):
+    with pytest.raises(ModelNotFoundError, match="text_encoder_2"):
         encode(copy, SD3_TEXT, ["a"])
     shutil.rmtree(copy / "tokenizer")
     with pytest.raises(ModelNotFoundError, match="tokenizer: missing"):
@@ -135,3 +136,26 @@ def test_the_fixed_prompt_is_the_released_one() -> None:
     assert DEFAULT_PROMPT.startswith("Cinematic, High Contrast, highly detailed, taken using a Canon EOS R camera")
     assert DEFAULT_PROMPT.endswith("perfect without deformations.")
     assert NULL_PROMPT == ""
+
+
+def test_an_encoder_of_another_kind_is_refused(sd3: Path, tmp_path: Path) -> None:
+    """transformers would load it, and draw the weights that it lacks at random."""
+    shutil.copytree(sd3, tmp_path / "base")
+    shutil.rmtree(tmp_path / "base" / "text_encoder")
+    shutil.copytree(sd3 / "text_encoder_3", tmp_path / "base" / "text_encoder")
+    with pytest.raises(WeightsError, match="text_encoder: is a text encoder of kind 't5', not 'clip_text_model'"):
+        encode(tmp_path / "base", SD3_TEXT[:1], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("subfolder", "lost"), [("text_encoder", "text_projection.weight"), ("text_encoder_3", "shared.weight")]
+)
+def test_an_encoder_that_lacks_weights_is_refused(sd3: Path, tmp_path: Path, subfolder: str, lost: str) -> None:
+    shutil.copytree(sd3, tmp_path / "base")
+    path = tmp_path / "base" / subfolder / "model.safetensors"
+    weights = load_file(path)
+    del weights[lost]
+    save_file(weights, path, {"format": "pt"})
+    part = next(part for part in SD3_TEXT if part.encoder == subfolder)
+    with pytest.raises(WeightsError, match=rf"{subfolder}: lacks [12] tensors? of a \w+ \(.*weight …\)"):
+        encode(tmp_path / "base", (part,), ["a"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from tests.conftest import tiny_vae
 from tests.models.text_models import write_sd3_text
-from tsdsr.errors import DatasetError, InvalidInputError
+from tsdsr.errors import DatasetError, InvalidInputError, ModelNotFoundError
 from tsdsr.models.text import assemble, encode_prompts
 from tsdsr.models.zoo import MINI, get_spec
 from tsdsr.training.encoder_cache import cache_prompts, read_conditioning, text_cache
@@ -71,3 +72,10 @@ def test_a_cache_of_another_model_is_refused(base: Path, tmp_path: Path) -> None
         cache_prompts(["b"], base, SD3, tmp_path / "cache", CPU, torch.bfloat16)
     with pytest.raises(DatasetError, match="model 'sd3' instead of 'sd35'"):
         cache_prompts(["b"], base, get_spec("sd35"), tmp_path / "cache", CPU, FP32)
+
+
+def test_a_base_without_an_encoder_of_the_model_is_refused(base: Path, tmp_path: Path) -> None:
+    shutil.rmtree(base / "tokenizer_2")
+    with pytest.raises(ModelNotFoundError, match=r"has no tokenizer_2, which sd3 needs; .*or another --model"):
+        cache_prompts([""], base, get_spec("sd3"), tmp_path / "cache", "cpu", torch.float32)
+    assert not (tmp_path / "cache").exists()

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from tsdsr.errors import ModelNotFoundError, WeightsError
 from tsdsr.models.conditioning import Conditioning
+from tsdsr.models.network_config import read_config
 from tsdsr.models.text_parts import TextPart
+from tsdsr.wording import counted
 
 Encode = Callable[[Sequence[str]], dict[str, Tensor]]
 
@@ -35,7 +37,7 @@ def load_text_encoder(folder: Path, part: TextPart, device: torch.device | str, 
 
     Raises:
         ModelNotFoundError: the subfolder is missing.
-        WeightsError: it cannot be loaded.
+        WeightsError: it cannot be loaded, or holds another kind of encoder.
     """
     import transformers
 
@@ -48,9 +50,10 @@ def load_text_encoder(folder: Path, part: TextPart, device: torch.device | str, 
     for subfolder in (part.encoder, part.tokenizer):
         if not (folder / subfolder).is_dir():
             raise ModelNotFoundError(f"{folder / subfolder}: missing; prompts need the base model's text encoders")
+    _check_kind(folder / part.encoder, classes[part.kind])
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder / part.tokenizer, trust_remote_code=False)
-        network = classes[part.kind].from_pretrained(folder / part.encoder, dtype=dtype)
+        network = _load(folder / part.encoder, classes[part.kind], dtype)
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{folder / part.encoder}: cannot be loaded ({error})") from error
     if part.kind == "qwen3":
@@ -69,6 +72,37 @@ def load_text_encoder(folder: Path, part: TextPart, device: torch.device | str, 
         return {"hidden": network(ids)[0].cpu()}
 
     return encode
+
+
+def _check_kind(folder: Path, network_class: Any) -> None:
+    """Check that a folder holds an encoder of this kind: transformers would draw the weights of another at random."""
+    found, wanted = read_config(folder).get("model_type"), network_class.config_class.model_type
+    if found != wanted:
+        raise WeightsError(
+            f"{folder}: is a text encoder of kind {found!r}, not {wanted!r}; is it the right base model?"
+        )
+
+
+def _load(folder: Path, network_class: Any, dtype: torch.dtype) -> Any:
+    """Load an encoder. Weights that it has no place for are ignored, such as those of the layer that predicts words.
+
+    Raises:
+        WeightsError: weights are missing, which transformers would draw at random.
+    """
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # a table of the ignored weights
+    try:
+        network, report = network_class.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    finally:
+        logging.set_verbosity(verbosity)
+    if missing := sorted(report["missing_keys"]):
+        raise WeightsError(
+            f"{folder}: lacks {counted(len(missing), 'tensor')} of a {network_class.__name__} ({missing[0]} …); copy "
+            f"the base model again"
+        )
+    return network
 
 
 def _qwen3(folder: Path, network: Any, tokenizer: Any, max_length: int, device: torch.device | str) -> Encode:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tsdsr.data.tensor_cache import TensorCache
-from tsdsr.errors import DatasetError, InvalidInputError
+from tsdsr.errors import DatasetError, InvalidInputError, ModelNotFoundError
 from tsdsr.files import StrPath
 from tsdsr.hashing import fingerprint_folder, hash_text
 from tsdsr.models.conditioning import Conditioning
@@ -57,6 +57,7 @@ def cache_prompts(
 
     Raises:
         InvalidInputError: the base model takes no text.
+        ModelNotFoundError, WeightsError: a text encoder is missing, incomplete, or of another kind.
         DatasetError: the cache was made with another model or precision.
     """
     base = Path(base)
@@ -64,6 +65,11 @@ def cache_prompts(
     parts = [part for part in spec.text_parts if t5 or part.kind != "t5"]
     if not parts:
         raise InvalidInputError(f"{spec.name!r} takes no text")
+    for folder in (folder for part in parts for folder in (part.encoder, part.tokenizer)):
+        if not (base / folder).is_dir():
+            raise ModelNotFoundError(
+                f"{base}: has no {folder}, which {spec.name} needs; give {spec.hub_id}, or another --model"
+            )
     caches = {part: text_cache(output, part, spec, base, dtype) for part in parts}
 
     def store(part: TextPart, prompt: str, tensors: dict[str, Tensor]) -> None:
