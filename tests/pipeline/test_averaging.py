@@ -12,6 +12,8 @@ from tests.conftest import tiny_mini
 from tsdsr.errors import InvalidInputError
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.fixed_prompt import FixedPrompt
+from tsdsr.optimize.fold import fold
+from tsdsr.pipeline import averaging
 from tsdsr.pipeline.averaging import average_pipelines
 from tsdsr.pipeline.convert import save_pipeline
 from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
@@ -67,6 +69,23 @@ def test_models_that_differ_in_more_than_their_weights_are_refused(
     with pytest.raises(InvalidInputError, match="the prompts differ"):
         average_pipelines(before, tmp_path / "prompted")
     assert not (tmp_path / "mean").exists()
+
+
+def test_folded_models_are_refused(mini_pipe: OneStepSRPipeline, before: Path, tmp_path: Path) -> None:
+    """What folding stores is no linear function of the weights: the mean would not be that of the models."""
+    fold(mini_pipe)
+    save_pipeline(mini_pipe, tmp_path / "folded")
+    for first, second in ((tmp_path / "folded", before), (before, tmp_path / "folded")):
+        with pytest.raises(InvalidInputError, match="folded: is folded; average the models before folding"):
+            average_pipelines(first, second)
+
+
+def test_models_that_differ_are_refused_before_weights_are_read(
+    before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(averaging, "read_pipeline", None)
+    with pytest.raises(InvalidInputError, match="denoiser has other settings in the second model"):
+        average_pipelines(before, "mini")
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])

@@ -5,16 +5,21 @@ Source: Wortsman et al., "Robust fine-tuning of zero-shot models" (2022).
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from tsdsr.errors import InvalidInputError
 from tsdsr.files import StrPath
-from tsdsr.pipeline.diffusers_loading import read_pipeline
+from tsdsr.models.folded_parts import FoldedNetwork
+from tsdsr.models.network_folders import full_config, load_part
+from tsdsr.pipeline.diffusers_loading import check_pipeline_folder, read_pipeline
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 from tsdsr.pipeline.model_files import resolve_model
+
+_AVERAGED = ("denoiser", "vae")
+"""Parts of a pipeline whose weights are averaged."""
 
 
 def average_pipelines(first: StrPath, second: StrPath, share: float = 0.5) -> OneStepSRPipeline:
@@ -30,20 +35,15 @@ def average_pipelines(first: StrPath, second: StrPath, share: float = 0.5) -> On
         OneStepSRPipeline: in float32 on the CPU, with the configuration of the first.
 
     Raises:
-        InvalidInputError: ``share`` lies outside its range, or networks or prompts differ.
+        InvalidInputError: ``share`` lies outside its range, a model is folded, or networks or prompts differ.
         ModelNotFoundError, ModelError, WeightsError, OutOfMemoryError: see
             :func:`~tsdsr.pipeline.diffusers_loading.load_diffusers_pipeline`.
     """
     require_share(share)
-    pipe, other = (read_pipeline(resolve_model(model), torch.float32) for model in (first, second))
-    both = f"{first} and {second}"
-    if pipe.spec.name != other.spec.name:
-        raise InvalidInputError(f"{both}: the base models differ, {pipe.spec.name!r} and {other.spec.name!r}")
-    prompts = (part.prompt.state_dict() for part in (pipe, other))
-    if not _equal(*prompts):
-        raise InvalidInputError(f"{both}: the prompts differ; a mean is for models with the same prompt")
-    for name in ("denoiser", "vae"):
-        _require_alike(getattr(pipe, name), getattr(other, name), f"{both}: {name}")
+    folders = [Path(resolve_model(model)) for model in (first, second)]
+    _require_alike(folders[0], folders[1], f"{first} and {second}")
+    pipe, other = (read_pipeline(folder, torch.float32) for folder in folders)
+    for name in _AVERAGED:
         _mix_in(getattr(pipe, name), getattr(other, name), share)
     return pipe
 
@@ -54,18 +54,31 @@ def require_share(share: float) -> None:
         raise InvalidInputError(f"share must lie between 0 and 1, got {share}")
 
 
-def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+def _require_alike(first: Path, second: Path, both: str) -> None:
+    """Check that two pipelines differ in the weights of their networks only. Of the weights, none are read.
 
-
-def _require_alike(a: Any, b: Any, what: str) -> None:
-    """Check that two networks have the same class and configuration."""
-    if type(a) is not type(b):
-        raise InvalidInputError(f"{what} is {type(a).__name__} in one and {type(b).__name__} in the other")
-    kept = [{key: value for key, value in net.config.items() if not key.startswith("_")} for net in (a, b)]
-    different = [key for key in sorted(kept[0].keys() | kept[1].keys()) if kept[0].get(key) != kept[1].get(key)]
-    if different:
-        raise InvalidInputError(f"{what} has other settings in the second model: {', '.join(different)}")
+    Args:
+        first, second (Path): their folders.
+        both (str): their names, for messages.
+    """
+    (spec, classes), (other, others) = (check_pipeline_folder(folder) for folder in (first, second))
+    if spec.name != other.name:
+        raise InvalidInputError(f"{both}: the base models differ, {spec.name!r} and {other.name!r}")
+    for folder, denoiser in ((first, classes["denoiser"]), (second, others["denoiser"])):
+        if issubclass(denoiser, FoldedNetwork):
+            # What folding stores is no linear function of the weights.
+            raise InvalidInputError(f"{folder}: is folded; average the models before folding, and fold the mean")
+    for part in _AVERAGED:
+        kept = [
+            {key: value for key, value in full_config(classes[part], folder / part).items() if not key.startswith("_")}
+            for folder in (first, second)
+        ]
+        different = [key for key in sorted(kept[0].keys() | kept[1].keys()) if kept[0].get(key) != kept[1].get(key)]
+        if different:
+            raise InvalidInputError(f"{both}: {part} has other settings in the second model: {', '.join(different)}")
+    prompts = [load_part(classes["prompt"], folder / "prompt").state_dict() for folder in (first, second)]
+    if prompts[0].keys() != prompts[1].keys() or not all(map(torch.equal, prompts[0].values(), prompts[1].values())):
+        raise InvalidInputError(f"{both}: the prompts differ; a mean is for models with the same prompt")
 
 
 @torch.no_grad()
