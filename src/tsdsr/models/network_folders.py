@@ -131,13 +131,24 @@ def _check_class(config: Mapping[str, Any], name: str, folder: Path) -> None:
         raise WeightsError(f"{folder / CONFIG}: describes a {found}, not a {name}")
 
 
+def empty_network(model_class: type[ModelMixin], folder: Path) -> nn.Module:
+    """Build a network on the meta device from its configuration. No weights are read.
+
+    Raises:
+        ModelNotFoundError, ModelError, WeightsError: see :func:`load_part`.
+    """
+    config = read_config(folder)
+    _check_class(config, model_class.__name__, folder)
+    return _empty_network(model_class, config, folder)
+
+
 def full_config(model_class: type[ModelMixin], folder: Path) -> Mapping[str, Any]:
     """Read the configuration of a network, with the defaults of its class. No weights are read.
 
     Raises:
-        ModelNotFoundError, WeightsError: see :func:`load_part`.
+        ModelNotFoundError, ModelError, WeightsError: see :func:`load_part`.
     """
-    config: Any = _empty_network(model_class, read_config(folder), folder).config
+    config: Any = empty_network(model_class, folder).config
     found: Mapping[str, Any] = config
     return found
 

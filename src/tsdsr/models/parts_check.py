@@ -44,14 +44,32 @@ def check_parts(spec: ModelSpec, denoiser: nn.Module, vae: nn.Module, prompt: Fi
     Raises:
         WeightsError: they do not.
     """
-    config = network_config(denoiser)
-    _check_autoencoder(spec, config, vae, where)
-    check_prompt(spec, config, prompt, where)
+    check_settings(spec, network_config(denoiser), vae, prompt, where)
     if isinstance(denoiser, FoldedNetwork):
         try:
             denoiser.require(torch.tensor([float(spec.timestep)]), prompt.conditioning())
         except (InvalidInputError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise WeightsError(f"{where}: the folded denoiser does not fit the prompt ({error})") from error
+
+
+def check_settings(spec: ModelSpec, config: Mapping[str, Any], vae: nn.Module, prompt: FixedPrompt, where: str) -> None:
+    """Check that a denoiser of the given configuration fits to autoencoder, prompt and base model.
+
+    Args:
+        spec (ModelSpec): the base model.
+        config (mapping): configuration of the denoiser, before folding.
+        vae, prompt: the other parts; an autoencoder on the meta device will do.
+        where (str): name of the folder, for messages.
+
+    Raises:
+        WeightsError: it does not.
+    """
+    if config.get("guidance_embeds") and not spec.denoiser_config.get("guidance_embeds"):
+        raise WeightsError(
+            f"{where}: the denoiser takes the guidance as an input, as FLUX.2-dev does, but {spec.name} does not"
+        )
+    _check_autoencoder(spec, config, vae, where)
+    check_prompt(spec, config, prompt, where)
 
 
 def check_prompt(spec: ModelSpec, config: Mapping[str, Any], prompt: FixedPrompt, where: str) -> None:

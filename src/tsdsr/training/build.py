@@ -21,9 +21,11 @@ from tsdsr.data.sources import Source, name_hash, split_photos
 from tsdsr.errors import ConfigError
 from tsdsr.files import StrPath, atomic_folder, atomic_path
 from tsdsr.models.adapters import attach_lora, new_lora, train_adapters, use_adapter
+from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.lora import RELEASED_PROMPT_FILES, read_released_lora, write_released_lora
 from tsdsr.models.mini import expand_network
-from tsdsr.models.network_folders import load_part
+from tsdsr.models.network_folders import empty_network, full_config, load_part
+from tsdsr.models.parts_check import check_settings
 from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.training.config import NetworkSettings, RunConfig, StudentConfig, TeacherConfig
 from tsdsr.training.latent_cache import TrueLatents, latent_cache
@@ -144,13 +146,19 @@ def make_prompts(config: RunConfig, files: RunFiles) -> Prompts:
     Raises:
         ConfigError: no cache is given.
         DatasetError: the cache is incomplete or was made with another model.
+        ModelNotFoundError, ModelError, WeightsError: denoiser, autoencoder and embeddings do not fit together.
     """
     spec = get_spec(config.networks.model)
     if "labels" in spec.prompt_shapes:
         return LabelPrompts()
     if files.cache is None or files.base is None:
         raise ConfigError(f"{spec.name} needs text embeddings: make them with 'tsdsr data cache', give them as --cache")
-    return CachedPrompts(files.cache, spec, files.base)
+    prompts = CachedPrompts(files.cache, spec, files.base)
+    config_of_base = full_config(spec.denoiser_class, files.base / spec.denoiser_subfolder)
+    vae = empty_network(spec.vae_class, files.base / "vae")
+    fixed = FixedPrompt.from_conditioning(prompts.fixed())
+    check_settings(spec, config_of_base, vae, fixed, str(files.base))
+    return prompts
 
 
 def split_sources(
