@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import tiny_vae
+from tests.conftest import tiny_flux2_vae, tiny_vae
 from tsdsr.models.latents import compute_dtype, decode_latents, encode_images
 from tsdsr.models.zoo import MINI
 
@@ -26,6 +26,14 @@ def test_the_mode_is_scaled_and_not_shifted() -> None:
     assert z.shape == (2, 16, 4, 6)
     torch.testing.assert_close(z, 1.5305 * mean)
     torch.testing.assert_close(decode_latents(vae, z), vae.decode(mean).sample / 2 + 0.5, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_batch_norm_takes_the_place_of_a_scaling_factor() -> None:
+    vae = tiny_flux2_vae()
+    z = encode_images(vae, X)
+    vae.register_to_config(scaling_factor=0.5)  # diffusers keeps settings that a class does not know, and ignores them
+    assert torch.equal(encode_images(vae, X), z)
 
 
 def test_minis_latents_are_the_pixels_themselves() -> None:

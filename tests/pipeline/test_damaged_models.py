@@ -176,7 +176,12 @@ def test_weights_of_another_architecture(folder: Path, sd21_pipe: OneStepSRPipel
         ("sd3_pipe", "vae", {"latent_channels": 4}, "shape"),
         ("flux2_pipe", "denoiser", {"num_single_layers": 3}, "and 3 more tensors are missing"),
         ("flux2_pipe", "denoiser", {"joint_attention_dim": 16}, "context_embedder"),
+        ("flux2_pipe", "denoiser", {"axes_dims_rope": [8, 8, 8, 8]}, "adds up to 32, but a head is 16 wide"),
+        ("flux2_pipe", "denoiser", {"axes_dims_rope": [3, 5, 4, 4]}, "must be four even numbers"),
+        ("flux2_pipe", "denoiser", {"rope_theta": -3}, "rope_theta must be a positive number"),
         ("flux2_pipe", "vae", {"patch_size": [1, 1]}, "bn.running_mean has shape"),
+        ("flux2_pipe", "vae", {"batch_norm_eps": None}, "batch_norm_eps must be a number from 0 to 1, not None"),
+        ("flux2_pipe", "vae", {"batch_norm_eps": -5.0}, "batch_norm_eps must be a number from 0 to 1, not -5.0"),
         ("sd21_pipe", "denoiser", {"norm_num_groups": 3}, "describes no UNet2DConditionModel"),
         ("sd21_pipe", "denoiser", {"act_fn": "nope"}, "describes no UNet2DConditionModel"),
         ("sd21_pipe", "vae", {"scaling_factor": -1.0}, "scaling_factor must be a positive number"),
@@ -188,6 +193,31 @@ def test_wrong_settings_of_large_models(
     save_pipeline(request.getfixturevalue(name), tmp_path / "model", torch.float32)
     change_config(tmp_path / "model" / part, **values)
     with pytest.raises(WeightsError, match=message):
+        load_diffusers_pipeline(tmp_path / "model", "cpu")
+
+
+def test_variances_of_flux2_that_are_none(flux2_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
+    flux2_pipe.vae.bn.running_var[3] = -1
+    save_pipeline(flux2_pipe, tmp_path / "model", torch.float32)
+    with pytest.raises(WeightsError, match=r"vae: bn.running_var holds -1, which is no variance"):
+        load_diffusers_pipeline(tmp_path / "model", "cpu")
+
+
+def test_a_network_that_takes_a_guidance_is_refused_before_its_weights_are_read(
+    flux2_pipe: OneStepSRPipeline, tmp_path: Path
+) -> None:
+    save_pipeline(flux2_pipe, tmp_path / "model", torch.float32)
+    change_config(tmp_path / "model" / "denoiser", guidance_embeds=True)
+    (tmp_path / "model" / "denoiser" / WEIGHTS).unlink()
+    with pytest.raises(ModelError, match=r"takes a guidance .* such as that of FLUX.2-klein-base"):
+        load_diffusers_pipeline(tmp_path / "model", "cpu")
+
+
+def test_two_prompts(flux2_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
+    save_pipeline(flux2_pipe, tmp_path / "model", torch.float32)
+    change_config(tmp_path / "model" / "prompt", shapes={"prompt_embeds": [2, 5, 24]})
+    change_weights(tmp_path / "model" / "prompt", lambda state: state.update(prompt_embeds=torch.ones(2, 5, 24)))
+    with pytest.raises(WeightsError, match=r"shape \(2, 5, 24\), which is no single prompt"):
         load_diffusers_pipeline(tmp_path / "model", "cpu")
 
 

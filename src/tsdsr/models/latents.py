@@ -29,7 +29,7 @@ def compute_dtype(module: nn.Module) -> torch.dtype:
 
 def scaling_factor(vae: Any) -> float:
     """The factor between :func:`arrange`'s latents and the denoiser's; 1 where a batch norm scales them."""
-    return float(vae.config.get("scaling_factor", 1.0))
+    return 1.0 if _standardises(vae) else float(vae.config["scaling_factor"])
 
 
 def patch_size(vae: Any) -> int:

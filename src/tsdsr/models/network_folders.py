@@ -23,6 +23,7 @@ from torch import nn
 
 from tsdsr.errors import ModelError, ModelNotFoundError, WeightsError
 from tsdsr.models.network_config import CONFIG, WEIGHTS, read_config
+from tsdsr.models.settings_check import check_settings, check_statistics
 from tsdsr.out_of_memory import memory_reported
 from tsdsr.safetensors_header import read_header
 from tsdsr.wording import first_line
@@ -64,22 +65,25 @@ def load_part(model_class: type[ModelMixin], folder: Path, dtype: torch.dtype = 
 
     Raises:
         ModelNotFoundError: the folder holds no model.
-        ModelError: the network is folded, and a full one is wanted.
-        WeightsError: configuration and weights do not fit, or a weight is not finite.
+        ModelError: the network is folded, and a full one is wanted, or it takes a guidance.
+        WeightsError: configuration and weights do not fit, or a setting or weight is out of range.
         OutOfMemoryError: the weights do not fit into memory.
     """
     config = read_config(folder)
     _check_class(config, model_class.__name__, folder)
+    empty: Any = _empty_network(model_class, config, folder)
+    check_settings(empty.config, folder / CONFIG)
     if torch.get_default_device().type == "meta":
-        return nn.Module.to(_empty_network(model_class, config, folder), dtype)
+        return nn.Module.to(empty, dtype)
     with memory_reported(f"{folder}: out of memory while loading; free some, or load it in 16 bits"):
-        _check_tensors(_empty_network(model_class, config, folder), stored_tensors(folder), folder)
+        _check_tensors(empty, stored_tensors(folder), folder)
         try:
             with _quiet():
                 network = model_class.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
         except (OSError, ValueError, SafetensorError) as error:
             raise WeightsError(f"{folder}: cannot be loaded ({error})") from error
         require_finite(network.state_dict(), str(folder))
+    check_statistics(network, folder)
     return network
 
 
