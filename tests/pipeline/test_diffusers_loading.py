@@ -19,6 +19,13 @@ def test_unknown_names_say_what_would_do(name: str) -> None:
         load_diffusers_pipeline(name)
 
 
+@pytest.mark.parametrize("name", ["flux2-klein", "sd35-large", "sd21"])
+def test_base_models_without_released_weights_point_to_training(name: str) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"train a student with 'tsdsr train student'") as error:
+        load_diffusers_pipeline(name)
+    assert "convert" not in str(error.value)
+
+
 def test_base_models_point_to_convert(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"stable-diffusion-3-medium.*tsdsr convert"):
         load_diffusers_pipeline("sd3")

@@ -11,10 +11,11 @@ from PIL import Image
 
 from tests.conftest import reference_windows
 from tsdsr.errors import InvalidInputError
+from tsdsr.models.zoo import SPECS
 from tsdsr.pipeline.convert import convert_released, save_pipeline
 from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
-from tsdsr.pipeline.upstream import upscale_like_upstream
+from tsdsr.pipeline.upstream import check_upstream_model, upscale_like_upstream
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,9 @@ def test_the_upstream_preset_is_for_sd3_and_whole_scales(
     image = Image.new("RGB", (8, 8))
     with pytest.raises(InvalidInputError, match="mini"):
         upscale_like_upstream(mini_pipe, image)
+    for name in ("sd21-base", "sd21", "flux2-klein"):
+        with pytest.raises(InvalidInputError, match=f"for SD3 models, not for '{name}'"):
+            check_upstream_model(SPECS[name])
     with pytest.raises(InvalidInputError, match="whole"):
         upscale_like_upstream(sd3_pipe, image, 2.5)
 

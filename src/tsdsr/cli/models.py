@@ -63,7 +63,8 @@ def info() -> None:
     models = Table("model", "native size", title="Models", title_justify="left")
     models.add_column("where from", overflow="fold")  # a hub id that is cut short is of no use
     for spec in SPECS.values():
-        source = "comes with the package" if spec.name in PACKAGED_MODELS else f"{spec.hub_id} + LoRA: tsdsr convert"
+        way = " + LoRA: tsdsr convert" if spec.released else ": tsdsr train"
+        source = "comes with the package" if spec.name in PACKAGED_MODELS else f"{spec.hub_id}{way}"
         models.add_row(spec.name, f"{spec.native_size} px", source)
     for table in (packages, engines, models):
         console.print(table)

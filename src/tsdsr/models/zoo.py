@@ -64,6 +64,7 @@ class ModelSpec:
         vae_lora_targets (tuple): the same for the autoencoder's encoder.
         text_parts (tuple): text encoders.
         hub_id (str | None): hub id under which the base model is published.
+        released (bool): whether the paper's authors publish a student's LoRA for it.
         licence (mapping): the base model's licence, in the fields of a model card on the hub.
         precision ("fp16" | "bf16"): precision in which pipelines and text embeddings are stored by default.
     """
@@ -85,6 +86,7 @@ class ModelSpec:
     vae_lora_targets: tuple[str, ...] = ()
     text_parts: tuple[TextPart, ...] = ()
     hub_id: str | None = None
+    released: bool = False
     licence: Mapping[str, str] = field(default_factory=_frozen)
     min_tile: int = 512
     tile_overlap: int = 96
@@ -200,7 +202,7 @@ _SD2_UNET = _frozen(
 )  # fmt: skip
 
 
-def _sd3(name: str, transformer: Mapping[str, Any], hub_id: str) -> ModelSpec:
+def _sd3(name: str, transformer: Mapping[str, Any], hub_id: str, released: bool = False) -> ModelSpec:
     return ModelSpec(
         name=name,
         process_path=_FLOW_MATCHING,
@@ -219,6 +221,7 @@ def _sd3(name: str, transformer: Mapping[str, Any], hub_id: str) -> ModelSpec:
         vae_lora_targets=_ENCODER_LORA,
         text_parts=SD3_TEXT,
         hub_id=hub_id,
+        released=released,
         licence=_frozen(
             license="other",
             license_name="stabilityai-ai-community",
@@ -301,7 +304,7 @@ SPECS: Mapping[str, ModelSpec] = MappingProxyType(
         spec.name: spec
         for spec in (
             MINI,
-            _sd3("sd3", _SD3_TRANSFORMER, "stabilityai/stable-diffusion-3-medium-diffusers"),
+            _sd3("sd3", _SD3_TRANSFORMER, "stabilityai/stable-diffusion-3-medium-diffusers", released=True),
             _sd3("sd35", _SD35_TRANSFORMER, "stabilityai/stable-diffusion-3.5-medium"),
             _sd3("sd35-large", _SD35_LARGE_TRANSFORMER, "stabilityai/stable-diffusion-3.5-large"),
             _FLUX2_KLEIN,

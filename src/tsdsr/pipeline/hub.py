@@ -152,8 +152,8 @@ def _check_kind(name: HubName, files: list[str]) -> None:
         raise ModelError(f"{name}: its {MODEL_INDEX} is not a valid pipeline index ({error!r})") from error
     if found != PIPELINE_CLASS:
         raise ModelError(
-            f"{name}: holds a {found}, not a one-step pipeline; make one from a base model and the released LoRA with "
-            f"'tsdsr convert'"
+            f"{name}: holds a {found}, not a one-step pipeline; make one from a base model with 'tsdsr train', or with "
+            f"'tsdsr convert' and a LoRA"
         )
 
 

@@ -63,10 +63,13 @@ def resolve_model(model: StrPath, revision: str | None = None) -> Path:
             raise InvalidInputError(f"{name}: only a model on the hub has revisions; leave out {revision!r}")
         return folder
     if name in SPECS:
-        raise ModelNotFoundError(
-            f"{name!r} is a base model, not a one-step student. Download {SPECS[name].hub_id} and the released LoRA, "
-            f"make a pipeline with 'tsdsr convert', and pass its folder"
+        hub_id = SPECS[name].hub_id
+        way = (
+            f"Download {hub_id} and the released LoRA, make a pipeline with 'tsdsr convert',"
+            if SPECS[name].released
+            else f"Download {hub_id}, train a student with 'tsdsr train student',"
         )
+        raise ModelNotFoundError(f"{name!r} is a base model, not a one-step student. {way} and pass its folder")
     on_hub = None if os.path.isabs(name) else parse_name(name)
     if on_hub is None:
         known = ", ".join(PACKAGED_MODELS)

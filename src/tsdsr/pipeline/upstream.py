@@ -37,7 +37,7 @@ def check_upstream_model(spec: ModelSpec) -> None:
     Raises:
         InvalidInputError: there is none.
     """
-    if spec.vae_scale_factor != 8 or spec.process.prediction != "v":
+    if "pooled_prompt_embeds" not in spec.prompt_shapes:
         raise InvalidInputError(f"the upstream preset exists for SD3 models, not for {spec.name!r}")
 
 
