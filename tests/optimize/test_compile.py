@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ import tsdsr.optimize.cuda_graphs as cuda_graphs
 from tsdsr.errors import MissingDependencyError
 from tsdsr.models.groupnorm import SharedGroupNorms
 from tsdsr.optimize.compile import compile_pipeline, require_compiler
-from tsdsr.optimize.cuda_graphs import GraphedFunction
+from tsdsr.optimize.cuda_graphs import CaptureSpace, GraphedFunction
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
 
@@ -26,20 +28,23 @@ def test_a_missing_compiler_is_named(mini_pipe: OneStepSRPipeline, monkeypatch: 
         require_compiler(torch.device("cuda"))
 
 
+SPACE = CaptureSpace.__new__(CaptureSpace)  # no GPU is needed to make it
+
+
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Pretend that networks on the CPU are on a GPU with a compiler; the list gets what is compiled."""
     found: list[Any] = []
     monkeypatch.setattr(compile_module, "require_compiler", lambda _: None)
     monkeypatch.setattr(OneStepSRPipeline, "device", torch.device("cuda"))
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(compile_module, "CaptureSpace", lambda device: device)
     monkeypatch.setattr(torch, "compile", lambda function: found.append(function) or function)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: found.append(module))
     monkeypatch.setattr(cuda_graphs, "capture", recorded)
     return found
 
 
-def recorded(call: Callable[[], Any], pool: Any) -> tuple[Callable[[], None], Any]:
+def recorded(call: Callable[[], Any], inputs: Sequence[Any], space: Any) -> tuple[Callable[[], None], Any]:
     """Stands for a capture: a replay calls again, and writes to the same memory."""
     result = call()
 
@@ -97,13 +102,13 @@ def test_while_an_image_is_tiled_networks_with_group_norms_are_not_replayed(
 def test_few_sizes_are_kept_and_none_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     failures: list[RuntimeError] = []
 
-    def capture(call: Callable[[], Any], pool: Any) -> tuple[Callable[[], None], Any]:
+    def capture(call: Callable[[], Any], inputs: Sequence[Any], space: Any) -> tuple[Callable[[], None], Any]:
         if failures:
             raise failures.pop()
-        return recorded(call, pool)
+        return recorded(call, inputs, space)
 
     monkeypatch.setattr(cuda_graphs, "capture", capture)
-    graphed = GraphedFunction(lambda x, by=2: x * by, lambda x: x)
+    graphed = GraphedFunction(lambda x, by=2: x * by, lambda x: x, SPACE)
     for length in range(1, cuda_graphs.KEPT + 3):
         assert graphed(torch.ones(length), by=3).sum() == 3 * length
     assert len(graphed._kept) == cuda_graphs.KEPT
@@ -116,13 +121,65 @@ def test_few_sizes_are_kept_and_none_without_memory(monkeypatch: pytest.MonkeyPa
 def test_what_cannot_be_captured_runs_without(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def capture(call: Callable[[], Any], pool: Any) -> tuple[Callable[[], None], Any]:
+    def capture(call: Callable[[], Any], inputs: Sequence[Any], space: Any) -> tuple[Callable[[], None], Any]:
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(cuda_graphs, "capture", capture)
-    graphed = GraphedFunction(lambda x: x + 1, lambda x: x)
+    graphed = GraphedFunction(lambda x: x + 1, lambda x: x, SPACE)
     assert [float(graphed(torch.full((1,), x))) for x in (1.0, 2.0)] == [2, 3]
     assert caplog.text.count("not permitted when stream is capturing") == 1
+
+
+def test_what_was_moved_from_the_gpu_is_not_replayed() -> None:
+    """A graph of work that is done on a CPU is empty, and would return the first result for ever."""
+    graphed = GraphedFunction(lambda x: x + 1, lambda x: x, SPACE)
+    assert [float(graphed(torch.full((1,), x))) for x in (1.0, 2.0)] == [2, 3]
+
+
+class Streams:
+    """Stands for torch.cuda: notes the device and the stream of each call."""
+
+    def __init__(self, fails: bool) -> None:
+        self.device, self.stream, self.fails = "cuda:0", "main", fails
+        self.calls: list[tuple[str, str]] = []
+
+    @contextmanager
+    def entered(self, name: str, value: str) -> Iterator[None]:
+        before = getattr(self, name)
+        setattr(self, name, value)
+        try:
+            yield
+        finally:
+            setattr(self, name, before)
+
+    @contextmanager
+    def graph(self, graph: Any, pool: Any, stream: str, capture_error_mode: str) -> Iterator[None]:
+        before, self.stream = self.stream, stream
+        yield
+        if self.fails:  # torch then leaves its stream the current one
+            raise RuntimeError("capture was invalidated")
+        self.stream = before
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_capture_takes_the_device_and_one_stream_of_its_space(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    """On the current device, or on a stream of its own, another GPU's kernels would run, and not be captured."""
+    cuda, wait = Streams(fails), type("Stream", (str,), {"wait_stream": lambda *_: None})
+    space = CaptureSpace.__new__(CaptureSpace)
+    space.device, space.pool, space.stream = "cuda:1", (0, 1), wait("side")  # type: ignore[assignment]
+    fakes = {
+        "current_stream": lambda _=None: wait(cuda.stream),
+        "device": lambda device: cuda.entered("device", device),
+        "stream": lambda stream: cuda.entered("stream", stream),
+        "graph": cuda.graph,
+        "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None),
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    with pytest.raises(RuntimeError, match="invalidated") if fails else nullcontext():
+        cuda_graphs.capture(lambda: cuda.calls.append((cuda.device, cuda.stream)), [3], space)
+    assert cuda.calls == [("cuda:1", "side")] * 3
+    assert cuda.stream == "main"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its modules

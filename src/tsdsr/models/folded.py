@@ -152,7 +152,8 @@ class FoldedUNet(FoldedNetwork):
 
     def forward(self, sample: Tensor) -> Tensor:
         """Latent (B, C, h, w) → native prediction, same shape."""
-        prediction: Tensor = self.unet(sample, self.config["timestep"], None, return_dict=False)[0]
+        time = torch.full((1,), self.config["timestep"], device=sample.device)  # a number would be copied from the host
+        prediction: Tensor = self.unet(sample, time, None, return_dict=False)[0]
         return prediction
 
 

@@ -182,9 +182,7 @@ class FoldedFlux2(FoldedNetwork):
     def forward(self, sample: Tensor) -> Tensor:
         """Map a latent (B, C, h, w) to the native prediction, same shape."""
         height, width = sample.shape[-2:]
-        # A tracer must see the computation, and its symbols must not be kept.
-        traced = torch.compiler.is_compiling() or type(sample) is not Tensor
-        rotation = (_rotation if traced else _kept_rotation)(*self._rotary, height, width, sample.device)
+        rotation = (_rotation if _recorded(sample) else _kept_rotation)(*self._rotary, height, width, sample.device)
         x, context = self.x_embedder(to_tokens(sample)), self.context(sample)
         for block in self.transformer_blocks:
             x, context = block(x, context, rotation)
@@ -201,6 +199,15 @@ def _rotation(
     positions = torch.cat([text_positions(tokens, device), image_positions(height, width, device)])
     found: Rotation = Flux2PosEmbed(theta, list(axes))(positions)
     return found
+
+
+def _recorded(sample: Tensor) -> bool:
+    """Whether a call is traced, or captured as a CUDA graph: then the computation of a rotation has to be part of it.
+
+    A tracer's symbols must not be kept, and a graph would go on reading a kept rotation after its memory is given away.
+    """
+    captured = sample.is_cuda and torch.cuda.is_current_stream_capturing()
+    return captured or torch.compiler.is_compiling() or type(sample) is not Tensor
 
 
 @lru_cache(maxsize=_SIZES)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tsdsr.errors import MissingDependencyError
-from tsdsr.optimize.cuda_graphs import GraphedFunction
+from tsdsr.optimize.cuda_graphs import CaptureSpace, GraphedFunction
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline, require_diffusers_pipeline
 
 
@@ -43,10 +43,10 @@ def compile_pipeline(pipe: OneStepSRPipeline) -> OneStepSRPipeline:
     require_diffusers_pipeline(pipe, "compile_pipeline")
     require_compiler(pipe.device)
     if pipe.device.type == "cuda":
-        pool = torch.cuda.graph_pool_handle()
+        space = CaptureSpace(pipe.device)
         halves = (getattr(pipe.vae, name, None) for name in ("encoder", "decoder"))
         for network in (pipe.denoiser, *(half for half in halves if half is not None)):
-            network.forward = GraphedFunction(_compiled_forward(network), network.forward, pool)
+            network.forward = GraphedFunction(_compiled_forward(network), network.forward, space)
     else:
         pipe.denoiser.compile(options={"freezing": True}, dynamic=False)
     return pipe

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -41,6 +41,20 @@ class Captured(NamedTuple):
     result: Any
 
 
+class CaptureSpace:
+    """Where graphs are captured that never run at the same time: the memory they share, and the stream of all captures.
+
+    One stream, because libraries keep a workspace for each, and because memory of a graph belongs to its stream.
+
+    Args:
+        device (torch.device): a GPU; it need not be the current one.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.pool = device, torch.cuda.graph_pool_handle()
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
 class GraphedFunction:
     """A function of tensors on a GPU that is captured once for each size, and replayed from then on.
 
@@ -48,12 +62,11 @@ class GraphedFunction:
         function (callable): its arguments are tensors and hashable values; it does not depend on anything else that
             changes, and does not read values of tensors.
         eager (callable): the same, neither compiled nor captured; :mod:`tsdsr.models.groupnorm` calls it.
-        pool (tuple | None): memory pool of graphs that never run at the same time, see
-            ``torch.cuda.graph_pool_handle``.
+        space (CaptureSpace): where its calls are captured.
     """
 
-    def __init__(self, function: Callable[..., Any], eager: Callable[..., Any], pool: Any = None) -> None:
-        self.function, self.eager, self.pool = function, eager, pool
+    def __init__(self, function: Callable[..., Any], eager: Callable[..., Any], space: CaptureSpace) -> None:
+        self.function, self.eager, self.space = function, eager, space
         self._kept: OrderedDict[Any, Captured | None] = OrderedDict()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -78,7 +91,7 @@ class GraphedFunction:
         self._kept[key] = captured
 
     def _captured(self, values: list[Any], names: tuple[str, ...]) -> Captured | None:
-        """Capture a call. Without enough memory, all graphs are dropped; if it cannot be captured, return None."""
+        """Capture a call. Without enough memory, all its graphs are dropped; if it cannot be captured, return None."""
         inputs = [v.clone() if isinstance(v, Tensor) else v for v in values]
         positional = len(inputs) - len(names)
 
@@ -86,9 +99,10 @@ class GraphedFunction:
             return self.function(*inputs[:positional], **dict(zip(names, inputs[positional:], strict=True)))
 
         try:
-            replay, result = capture(call, self.pool)
+            replay, result = capture(call, inputs, self.space)
         except RuntimeError as error:
-            if is_out_of_memory(error):
+            # The end of a capture may fail too, and then raises another error.
+            if any(found is not None and is_out_of_memory(found) for found in (error, error.__context__)):
                 self._kept.clear()
                 raise
             logger.warning("cannot be captured as a CUDA graph, and runs without: %s", first_line(error))
@@ -96,8 +110,13 @@ class GraphedFunction:
         return Captured(replay, inputs, result)
 
 
-def capture(call: Callable[[], Any], pool: Any) -> tuple[Callable[[], None], Any]:
+def capture(call: Callable[[], Any], inputs: Sequence[Any], space: CaptureSpace) -> tuple[Callable[[], None], Any]:
     """Capture a call without arguments as a CUDA graph, after calls that are not captured.
+
+    Args:
+        call (callable): computes the result.
+        inputs (sequence): what it reads: tensors and other values.
+        space (CaptureSpace): where to capture.
 
     Returns:
         tuple: what replays the graph, and the result that the graph writes.
@@ -105,13 +124,17 @@ def capture(call: Callable[[], Any], pool: Any) -> tuple[Callable[[], None], Any
     Raises:
         RuntimeError: the call does something that cannot be captured, or memory ran out.
     """
-    current, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(current)
-    with torch.cuda.stream(side):
-        for _ in range(_WARMUPS):
-            call()
-    current.wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-        result = call()
+    if any(value.device.type != "cuda" for value in inputs if isinstance(value, Tensor)):
+        raise RuntimeError("it was moved from the GPU")
+    current, side = torch.cuda.current_stream(space.device), space.stream
+    # Entering the current stream makes it the current one again: where the end of a capture fails, torch does not.
+    with torch.cuda.device(space.device), torch.cuda.stream(current):
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
+            for _ in range(_WARMUPS):
+                call()
+        current.wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=space.pool, stream=side, capture_error_mode="thread_local"):
+            result = call()
     return graph.replay, result
