@@ -3,7 +3,7 @@
     pip install '.[train,quantize]' pytest pytest-timeout scikit-image         # once, in an environment with CUDA
     python benchmarks/gpu.py -o gpu-results                # about six minutes on an H100; again: what is missing
     python benchmarks/gpu.py --only times --limit 540      # one group, with more time
-    python benchmarks/gpu.py --rehearse -o /tmp/rehearsal  # the same code on a CPU with tiny networks
+    python benchmarks/gpu.py --rehearse                    # the same code on a CPU with tiny networks
 
 No weights and no files are downloaded: `mini` is in the package, all other weights are random. A machine without
 internet gets the packages as wheels: `pip download -d wheels …` elsewhere, `pip install --no-index --find-links wheels
@@ -11,7 +11,8 @@ internet gets the packages as wheels: `pip download -d wheels …` elsewhere, `p
 
 Each part runs in a process of its own with a time limit, and writes its figures to FOLDER/PART.json as soon as it has
 them, and what it prints to FOLDER/PART.log. While one part runs, the next one imports what it needs. FOLDER/gpu.md
-holds all figures as tables, and the sentences of the documentation that they replace.
+holds all figures as tables, and the sentences of the documentation that they replace. Ctrl-C ends the running part and
+still writes the tables. The exit status is 0 once every part is complete and no test failed, else 1.
 """
 
 from __future__ import annotations
@@ -78,25 +79,46 @@ PARTS = (
 
 
 def load(folder: Path, part: Part) -> dict[str, Any]:
-    """Figures of a part so far; empty if there are none."""
+    """Figures of a part so far; empty if there are none, or the file is damaged."""
     with suppress(OSError, ValueError):
-        found: dict[str, Any] = json.loads((folder / f"{part.name}.json").read_text(encoding="utf-8"))
-        return found
+        found = json.loads((folder / f"{part.name}.json").read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
     return {}
 
 
-def run_part(part: Part, folder: Path, rehearse: bool) -> None:
-    """Measure one part in this process and store its figures as they come."""
-    import gpu_parts
+def store(folder: Path, part: Part, figures: Mapping[str, Any]) -> None:
+    """Write the figures of a part."""
+    write_text(folder / f"{part.name}.json", json.dumps(figures, indent=1) + "\n")
+
+
+def describe_run(rehearse: bool) -> dict[str, Any]:
+    """Where and how this process measures; figures of another kind of run are no figures of this one."""
     from tsdsr.machine import describe_machine, versions
 
+    return {"machine": describe_machine(), "versions": versions(), "rehearsal": rehearse}
+
+
+def of_this_run(part: Part, found: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
+    """Whether figures are from such a GPU, with these packages, and of a rehearsal if this is one."""
+    if any(found.get(key) != run[key] for key in ("versions", "rehearsal")):
+        return False
+    gpus: list[Any] = [about.get("machine", {}).get("gpus") for about in (found, run)]
+    return part.on_cpu or gpus[0] == gpus[1]
+
+
+def run_part(part: Part, folder: Path, rehearse: bool) -> None:
+    """Measure one part in this process and store its figures as they come, over those of a run that was cut off."""
+    import gpu_parts
+
     setting = gpu_parts.Setting(rehearse)
-    figures: dict[str, Any] = {"complete": False, "machine": describe_machine(), "versions": versions()}
+    figures = {**load(folder, part), **describe_run(rehearse), "complete": False}
 
     def found(**new: Any) -> None:
         figures.update(new)
-        write_text(folder / f"{part.name}.json", json.dumps(figures, indent=1) + "\n")
+        store(folder, part, figures)
 
+    found()
     started = time.perf_counter()
     try:
         with gpu_parts.rehearsed(setting):
@@ -139,9 +161,7 @@ class Process:
             wrong = f"stopped after {seconds:.0f} s"
         self.end()
         if wrong:
-            figures = {"complete": False, **load(self.folder, self.part)}
-            figures.setdefault("error", wrong)
-            write_text(self.folder / f"{self.part.name}.json", json.dumps(figures, indent=1) + "\n")
+            store(self.folder, self.part, {"error": wrong, **load(self.folder, self.part), "complete": False})
         return wrong
 
     def end(self) -> None:
@@ -190,12 +210,11 @@ def run_all(
     for _, process in beside:
         process.go()
     queue = [part for part in parts if not part.on_cpu]
-    following = start(queue[0]) if queue else None
+    current, following = None, start(queue[0]) if queue else None
     try:
         for number, part in enumerate(queue):
             current, following = following, None
             if deadline - time.monotonic() < 15:
-                following = current
                 say(f"no time left for {', '.join(rest.name for rest in queue[number:])}: run it again")
                 break
             if number + 1 < len(queue):
@@ -203,18 +222,19 @@ def run_all(
             begun = time.monotonic()
             current.go()
             wrong = current.wait(min(part.seconds, deadline - begun))
+            current = None
             say(f"{part.name}: {wrong or 'done'}, {time.monotonic() - begun:.0f} s")
         for begun, process in beside:
             limit = min(begun + process.part.seconds, max(deadline, time.monotonic() + 1))
             say(f"{process.part.name}: {process.wait(limit - time.monotonic()) or 'done'}")
     finally:
-        for process in (following, *(process for _, process in beside)):
+        for process in (current, following, *(process for _, process in beside)):
             if process is not None:
                 process.end()
 
 
-def missing(folder: Path, only: str | None, again: Mapping[str, Any]) -> list[Part]:
-    """Parts without complete figures from this machine and this version of the parts."""
+def missing(folder: Path, only: str | None, run: Mapping[str, Any]) -> list[Part]:
+    """Parts without complete figures of this run, see :func:`of_this_run`."""
     from tsdsr.recipes import describe_recipes
 
     recipes = describe_recipes()
@@ -222,44 +242,78 @@ def missing(folder: Path, only: str | None, again: Mapping[str, Any]) -> list[Pa
     def wanted(part: Part) -> bool:
         exists = part.arguments[0] in recipes or part.group != "training"
         found = load(folder, part)
-        same = found.get("machine", {}).get("gpus") == again.get("gpus") or part.on_cpu
-        return exists and only in (None, part.group) and not (found.get("complete") and same)
+        return exists and only in (None, part.group) and not (found.get("complete") and of_this_run(part, found, run))
 
     return [part for part in PARTS if wanted(part)]
 
 
+def forget(folder: Path, parts: Sequence[Part], run: Mapping[str, Any]) -> None:
+    """Remove the figures of other runs, and what went wrong before, from parts that are measured again."""
+    for part in parts:
+        found = load(folder, part)
+        if not of_this_run(part, found, run):
+            (folder / f"{part.name}.json").unlink(missing_ok=True)
+        elif found.pop("error", None) is not None:
+            store(folder, part, found)
+
+
+def usable(folder: Path, rehearse: bool) -> str:
+    """Create the folder; return why it cannot take the results, or ""."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"{folder} cannot be created: {error.strerror}"
+    if not os.access(folder, os.W_OK):
+        return f"{folder} cannot be written to"
+    found = (load(folder, part) for part in PARTS)
+    if rehearse and any(figures.get("rehearsal") is False for figures in found):
+        return f"{folder} holds figures of a GPU, which a rehearsal would replace: give another folder with -o"
+    return ""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, default=Path("gpu-results"), metavar="FOLDER")
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="gpu-results, or gpu-rehearsal")
     parser.add_argument("--only", choices=GROUPS)
     parser.add_argument("--limit", type=float, default=355, metavar="SECONDS", help="in all")
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, with tiny networks")
     parser.add_argument("--part", choices=[part.name for part in PARTS], help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     deadline = time.monotonic() + chosen.limit
-    folder: Path = chosen.output
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = chosen.output or Path("gpu-rehearsal" if chosen.rehearse else "gpu-results")
     if chosen.part is not None:
         import gpu_parts  # noqa: F401  (takes seconds; the part begins when told to)
 
-        sys.stdin.readline()
-        run_part(next(part for part in PARTS if part.name == chosen.part), folder, chosen.rehearse)
+        if sys.stdin.readline():  # else the run has ended meanwhile
+            run_part(next(part for part in PARTS if part.name == chosen.part), folder, chosen.rehearse)
         return
-    from tsdsr.machine import describe_machine
-
-    machine = describe_machine()
-    if not (machine.get("gpus") or chosen.rehearse):
+    if not chosen.limit > 0:
+        parser.error("--limit must be more than 0")
+    if wrong := usable(folder, chosen.rehearse):
+        parser.error(wrong)
+    run = describe_run(chosen.rehearse)
+    if not (run["machine"].get("gpus") or chosen.rehearse):
         parser.error("torch sees no CUDA device here; --rehearse runs on a CPU")
-    parts = missing(folder, chosen.only, machine)
+    parts = missing(folder, chosen.only, run)
+    forget(folder, parts, run)
 
     def start(part: Part) -> Process | Here:
         in_process = chosen.rehearse and not part.on_cpu
         return Here(part, folder) if in_process else Process(part, folder, chosen.rehearse)
 
-    run_all(parts, start, deadline)
-    text = report({part.name: load(folder, part) for part in PARTS}, chosen.rehearse)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the parts' processes as Ctrl-C does
+    with suppress(KeyboardInterrupt):
+        run_all(parts, start, deadline)
+    results = {part.name: load(folder, part) for part in PARTS}
+    for part in PARTS:
+        if "versions" in results[part.name] and not of_this_run(part, results[part.name], run):
+            results[part.name] = {}
+    text = report(results, chosen.rehearse)
     write_text(folder / "gpu.md", text)
     print(text)
+    failed = any(results[part.name].get("failed") for part in PARTS if chosen.only in (None, part.group))
+    if failed or missing(folder, chosen.only, run):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

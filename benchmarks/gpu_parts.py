@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import statistics
 import subprocess
 import sys
@@ -48,10 +49,10 @@ Found = Callable[..., None]
 ROOT = Path(__file__).resolve().parents[1]
 
 PEAKS = {
-    "H100 80GB HBM3": (989e12, 1979e12), "H200": (989e12, 1979e12), "A100": (312e12, None),
-    "L40S": (362e12, 733e12), "RTX 4090": (165e12, 330e12),
+    r"H100 80GB HBM3|G?H200( \d+GB)?": (989e12, 1979e12), r"A100[ -](SXM|PCIE|80GB).*": (312e12, None),
+    r"L40S": (362e12, 733e12), r"GeForce RTX 4090": (165e12, 330e12),
 }  # fmt: skip
-"""Part of a GPU's name → its peak, dense, in FLOP/s with 16 and with 8 bits and fp32 sums (vendor's tables)."""
+"""A GPU's name → its peak, dense, in FLOP/s with 16 and with 8 bits and fp32 sums (vendor's tables)."""
 
 MICRO_BATCH = {"sd3_paper": 8}
 """Images at a time of a recipe that is meant for several GPUs; other recipes say it themselves."""
@@ -108,6 +109,8 @@ def run_tests(setting: Setting, found: Found, chosen: str) -> None:
         report = Path(folder) / "junit.xml"
         options = ["-v", "-m", "cuda", "-k", chosen, "-p", "no:cacheprovider", f"--junitxml={report}"]
         code = subprocess.run([sys.executable, "-m", "pytest", *options, *map(str, files)], cwd=ROOT).returncode
+        if not report.exists():
+            raise RuntimeError(f"pytest ended with status {code} before any test; the log says why")
         suite = next(ElementTree.parse(report).getroot().iter("testsuite"))
         counts = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
         bad = [f"{case.get('classname')}.{case.get('name')}" for case in suite.iter("testcase")
@@ -161,14 +164,14 @@ def measure_tiles(setting: Setting, found: Found, model: str) -> None:
 
 def tile_memory(pipe: Any, edges: tuple[int, int]) -> dict[str, Any]:
     """Peak memory beyond the weights of results of two sizes, as bytes a pixel and a fixed part, and the table's."""
-    spec, held, peaks = pipe.spec, 0, []
-    for edge in edges:
-        if pipe.device.type == "cuda":
-            torch.cuda.empty_cache()
-            held = torch.cuda.memory_allocated()
+    spec, peaks = pipe.spec, []
+    held = torch.cuda.memory_allocated() if pipe.device.type == "cuda" else 0
+    for edge in (edges[0], *edges):  # the first call is for workspaces of libraries, which stay
+        pipe.array_device.release()
         with peak_memory(pipe.array_device) as peak:
             pipe.upscale(torch.rand(1, 3, edge // 4, edge // 4), 4.0, tile=None)
         peaks.append(peak[0] - held)
+    peaks = peaks[1:]
     pixel = (peaks[1] - peaks[0]) / (edges[1] ** 2 - edges[0] ** 2)
     return {
         "edges": list(edges), "peaks": peaks, "bytes_per_pixel": pixel, "fixed_bytes": peaks[0] - pixel * edges[0] ** 2,
@@ -227,8 +230,13 @@ def _between(a: Any, b: Any) -> float:
 
 def peak_speeds(device: torch.device) -> tuple[float, float | None] | None:
     """Peak FLOP/s in 16 and in 8 bits; None for an unknown device."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    return next((peaks for known, peaks in PEAKS.items() if known in name), None)
+    return peaks_of(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+
+
+def peaks_of(name: str) -> tuple[float, float | None] | None:
+    """The same by the GPU's name. A slice of a GPU (MIG), and variants with fewer or slower cores, are unknown."""
+    name = name.removeprefix("NVIDIA ")
+    return next((peaks for known, peaks in PEAKS.items() if "MIG" not in name and re.fullmatch(known, name)), None)
 
 
 def as_configured(recipe: str) -> StudentConfig:
