@@ -302,8 +302,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return Here(part, folder) if in_process else Process(part, folder, chosen.rehearse)
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the parts' processes as Ctrl-C does
-    with suppress(KeyboardInterrupt):
+    try:
         run_all(parts, start, deadline)
+    except KeyboardInterrupt:
+        print("interrupted: run it again for what is missing")
     results = {part.name: load(folder, part) for part in PARTS}
     for part in PARTS:
         if "versions" in results[part.name] and not of_this_run(part, results[part.name], run):
