@@ -235,3 +235,20 @@ def test_the_quickstart_says_how_to_train_and_what_that_needs() -> None:
     install = next(i for i, line in enumerate(lines) if "'.[train]'" in line)
     assert install < next(i for i, line in enumerate(lines) if line.startswith("tsdsr train"))
     assert "lpips" in extras()["train"]
+
+
+def test_the_figures_of_mini_are_the_same_on_every_page() -> None:
+    """Its model card's metadata and table, the README, and the page on evaluation."""
+    card = (ROOT / "src" / "tsdsr" / "weights" / "mini" / "README.md").read_text()
+    stored = re.findall(r"type: (\w+), value: ([\d.]+), name", card)
+    figures = [value.removeprefix("0") for _, value in stored]
+    assert [name for name, _ in stored] == ["psnr", "ssim", "lpips", "dists", "niqe"]
+
+    def row(text: str, name: str) -> list[str]:
+        (line,) = (line for line in text.splitlines() if line.lstrip().startswith(f"| {name} |"))
+        return re.findall(r"[| *](\d*\.\d+)(?= \[| \||\*)", line)
+
+    psnr, _, lpips, dists, niqe = figures
+    assert row(card, "**mini v4**") == figures
+    assert row((ROOT / "docs" / "evaluation.md").read_text(), "`mini` v4") == figures
+    assert row((ROOT / "README.md").read_text(), "**mini**")[:4] == [psnr, lpips, dists, niqe]
