@@ -27,6 +27,7 @@ from tests.conftest import (
     tiny_unet,
 )
 from tsdsr.errors import InvalidInputError, ModelError
+from tsdsr.models import folded_parts
 from tsdsr.models.adapters import new_lora
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.denoiser import as_denoiser
@@ -139,6 +140,30 @@ def test_another_time_or_prompt_is_refused(case: Case) -> None:
         denoiser(z, t, Conditioning(**other))
     with pytest.raises(InvalidInputError, match="cannot take another"):
         denoiser(z, t, Conditioning(labels=torch.zeros(1, dtype=torch.int64), prompt_embeds=torch.zeros(1, 3, 4)))
+
+
+def test_a_prompt_is_compared_again_only_when_it_was_changed(
+    sd3_pipe: OneStepSRPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold(sd3_pipe)
+    calls: list[Conditioning] = []
+    compute = folded_parts.prompt_signature
+    monkeypatch.setattr(folded_parts, "prompt_signature", lambda given: calls.append(given) or compute(given))
+    z = torch.rand(1, 16, 8, 8)
+    for _ in range(3):
+        sd3_pipe.denoise(z)
+    assert len(calls) == 1
+    sd3_pipe.prompt.prompt_embeds.mul_(2)
+    with pytest.raises(InvalidInputError, match="cannot take another"):
+        sd3_pipe.denoise(z)
+    sd3_pipe.prompt.prompt_embeds.div_(2)
+    with torch.inference_mode():
+        sd3_pipe.denoise(z)
+        given = sd3_pipe.prompt.conditioning().to("cpu", torch.float64)
+        as_denoiser(sd3_pipe.denoiser)(z, torch.full((1,), 1000.0), given)
+        given.prompt_embeds.zero_()  # type: ignore[union-attr]
+        with pytest.raises(InvalidInputError, match="cannot take another"):
+            as_denoiser(sd3_pipe.denoiser)(z, torch.full((1,), 1000.0), given)
 
 
 @pytest.mark.parametrize("name", ["mini_pipe", "sd3_pipe", "sd21_pipe", "flux2_pipe"])
