@@ -41,6 +41,7 @@ def test_an_image_without_a_text_has_the_fixed_prompt(tmp_path: Path, monkeypatc
         ("joint_attention_dim", 24, ""),
         ("joint_attention_dim", 32, "prompt_embeds is 24 wide, but the denoiser takes 32"),
         ("in_channels", 32, "the autoencoder has 16 latent channels, but the denoiser takes 32"),
+        ("num_single_layers", 24, "has num_single_layers=24, flux2-klein has 20; it is another base model"),
         ("guidance_embeds", True, "the denoiser takes the guidance as an input"),
     ],
 )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tsdsr.data.photographs import Photo, load_usable
 from tsdsr.data.shard_photos import ShardSource
 from tsdsr.data.sources import Source, name_hash, split_photos
-from tsdsr.errors import ConfigError
+from tsdsr.errors import ConfigError, WeightsError
 from tsdsr.files import StrPath, atomic_folder, atomic_path
 from tsdsr.models.adapters import attach_lora, new_lora, train_adapters, use_adapter
 from tsdsr.models.fixed_prompt import FixedPrompt
@@ -154,11 +154,25 @@ def make_prompts(config: RunConfig, files: RunFiles) -> Prompts:
     if files.cache is None or files.base is None:
         raise ConfigError(f"{spec.name} needs text embeddings: make them with 'tsdsr data cache', give them as --cache")
     prompts = CachedPrompts(files.cache, spec, files.base)
-    config_of_base = full_config(spec.denoiser_class, files.base / spec.denoiser_subfolder)
-    vae = empty_network(spec.vae_class, files.base / "vae")
-    fixed = FixedPrompt.from_conditioning(prompts.fixed())
-    check_settings(spec, config_of_base, vae, fixed, str(files.base))
+    _check_base(files.base, spec, prompts)
     return prompts
+
+
+def _check_base(base: Path, spec: ModelSpec, prompts: Prompts) -> None:
+    """Check that the parts of a base model fit together and to the embeddings; no weights are read.
+
+    A network with more blocks than the model's is another model's, and LoRA would leave some of its layers out.
+
+    Raises:
+        ModelNotFoundError, ModelError, WeightsError: they do not.
+    """
+    config = full_config(spec.denoiser_class, base / spec.denoiser_subfolder)
+    for name in ("num_layers", "num_single_layers"):
+        found, own = config.get(name, 0), spec.denoiser_config.get(name, 0)
+        if found > own:
+            raise WeightsError(f"{base}: has {name}={found}, {spec.name} has {own}; it is another base model")
+    vae, fixed = empty_network(spec.vae_class, base / "vae"), FixedPrompt.from_conditioning(prompts.fixed())
+    check_settings(spec, config, vae, fixed, str(base))
 
 
 def split_sources(
