@@ -191,6 +191,10 @@ def test_models_that_cannot_be_folded_are_refused_with_a_reason(sd3_pipe: OneSte
         fold(sd3_pipe)
     with pytest.raises(InvalidInputError, match="Linear cannot be folded"):
         fold_network(nn.Linear(2, 2), TIME, mini_prompt())
+    one_kind = tiny_flux2()
+    one_kind.single_transformer_blocks = nn.ModuleList()
+    with pytest.raises(InvalidInputError, match="blocks of two streams and blocks of one"):
+        fold_network(one_kind, TIME, flux2_prompt())
     unet = changed(tiny_unet(), resnet_time_scale_shift="scale_shift")
     with pytest.raises(InvalidInputError, match=r"resnets\.0"):
         fold_network(unet, TIME, sd2_prompt())

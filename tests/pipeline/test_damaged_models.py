@@ -179,6 +179,7 @@ def test_weights_of_another_architecture(folder: Path, sd21_pipe: OneStepSRPipel
         ("flux2_pipe", "denoiser", {"axes_dims_rope": [8, 8, 8, 8]}, "adds up to 32, but a head is 16 wide"),
         ("flux2_pipe", "denoiser", {"axes_dims_rope": [3, 5, 4, 4]}, "must be four even numbers"),
         ("flux2_pipe", "denoiser", {"rope_theta": -3}, "rope_theta must be a positive number"),
+        ("flux2_pipe", "denoiser", {"eps": "x"}, "eps must be a positive number, not 'x'"),
         ("flux2_pipe", "vae", {"patch_size": [1, 1]}, "bn.running_mean has shape"),
         ("flux2_pipe", "vae", {"batch_norm_eps": None}, "batch_norm_eps must be a number from 0 to 1, not None"),
         ("flux2_pipe", "vae", {"batch_norm_eps": -5.0}, "batch_norm_eps must be a number from 0 to 1, not -5.0"),
@@ -194,6 +195,26 @@ def test_wrong_settings_of_large_models(
     change_config(tmp_path / "model" / part, **values)
     with pytest.raises(WeightsError, match=message):
         load_diffusers_pipeline(tmp_path / "model", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("rope_theta", "rope_theta must be a positive number, not None"),
+        ("attention_head_dim", "but a head is None wide"),
+        ("joint_attention_dim", "prompt_embeds is 24 wide, but the denoiser takes None"),
+        ("eps", "eps must be a positive number, not None"),
+    ],
+)
+def test_missing_settings_of_a_folded_flux2(
+    flux2_pipe: OneStepSRPipeline, tmp_path: Path, missing: str, message: str
+) -> None:
+    fold(flux2_pipe)
+    network = {key: value for key, value in flux2_pipe.denoiser.config["network"].items() if key != missing}
+    save_pipeline(flux2_pipe, tmp_path / "folded", torch.float32)
+    change_config(tmp_path / "folded" / "denoiser", network=network)
+    with pytest.raises(WeightsError, match=message):
+        load_diffusers_pipeline(tmp_path / "folded", "cpu")
 
 
 def test_variances_of_flux2_that_are_none(flux2_pipe: OneStepSRPipeline, tmp_path: Path) -> None:

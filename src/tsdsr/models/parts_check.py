@@ -91,10 +91,8 @@ def check_prompt(spec: ModelSpec, config: Mapping[str, Any], prompt: FixedPrompt
         if field == "labels":
             if not 0 <= int(tensor) < int(config["num_prompts"]):
                 raise WeightsError(f"{where}: labels is {int(tensor)}, but the denoiser has {config['num_prompts']}")
-        elif tensor.shape[-1] != config[widths[field]]:
-            raise WeightsError(
-                f"{where}: {field} is {tensor.shape[-1]} wide, but the denoiser takes {config[widths[field]]}"
-            )
+        elif tensor.shape[-1] != (width := config.get(widths[field])):
+            raise WeightsError(f"{where}: {field} is {tensor.shape[-1]} wide, but the denoiser takes {width}")
 
 
 def _check_autoencoder(spec: ModelSpec, config: Mapping[str, Any], vae: Any, where: str) -> None:
@@ -113,7 +111,5 @@ def _check_autoencoder(spec: ModelSpec, config: Mapping[str, Any], vae: Any, whe
         raise WeightsError(
             f"{where}: a latent covers {factor!r} pixels in the autoencoder, {spec.vae_scale_factor} in {spec.name}"
         )
-    if channels != config["in_channels"]:
-        raise WeightsError(
-            f"{where}: the autoencoder has {channels} latent channels, but the denoiser takes {config['in_channels']}"
-        )
+    if channels != (taken := config.get("in_channels")):
+        raise WeightsError(f"{where}: the autoencoder has {channels} latent channels, but the denoiser takes {taken}")

@@ -28,8 +28,10 @@ def check_settings(config: Mapping[str, Any], path: Path) -> None:
             f"{path}: the network takes a guidance (guidance_embeds), as that of FLUX.2-dev does; only networks "
             "without are supported, such as that of FLUX.2-klein-base"
         )
-    if "axes_dims_rope" in config:
-        _check_positions(config["axes_dims_rope"], config["rope_theta"], config["attention_head_dim"], path)
+    if "axes_dims_rope" in config or "rope_theta" in config:
+        _check_positions(config.get("axes_dims_rope"), config.get("rope_theta"), config.get("attention_head_dim"), path)
+        if not _is_number(config.get("eps")) or not config["eps"] > 0:
+            raise WeightsError(f"{path}: eps must be a positive number, not {config.get('eps')!r}")
     epsilon = config.get("batch_norm_eps", 0.0)
     if not _is_number(epsilon) or not 0 <= epsilon < 1:
         raise WeightsError(f"{path}: batch_norm_eps must be a number from 0 to 1, not {epsilon!r}")
@@ -48,7 +50,7 @@ def check_statistics(network: nn.Module, folder: Path) -> None:
             raise WeightsError(f"{folder}: bn.running_var holds {least:g}, which is no variance; copy the model again")
 
 
-def _check_positions(axes: Any, theta: Any, width: int, path: Path) -> None:
+def _check_positions(axes: Any, theta: Any, width: Any, path: Path) -> None:
     """Check the parts of a head that the four axes of a position rotate, two values at a time."""
     if not isinstance(axes, list | tuple) or len(axes) != 4 or any(not _is_even(axis) for axis in axes):
         raise WeightsError(f"{path}: axes_dims_rope must be four even numbers, not {axes!r}")

@@ -181,6 +181,8 @@ def _fold_first_text(attn: Any, state: State, prefix: str, context: Tensor) -> N
 def _fold_flux2(network: Any, state: State, t: Tensor, prompt: Conditioning) -> dict[str, Any]:
     """Rewrite ``state`` from FLUX.2's transformer to :class:`FoldedFlux2` and return its remaining arguments."""
     tokens = Conditioning.require(prompt.prompt_embeds, "prompt_embeds")
+    if not (len(network.transformer_blocks) and len(network.single_transformer_blocks)):
+        raise InvalidInputError("folding needs a FLUX.2 with blocks of two streams and blocks of one")
     emb = F.silu(_in_float32(network.time_guidance_embed)(t / 1000 * 1000, None))
     context = _linear(network.context_embedder, tokens)
     image, text, single = (
