@@ -109,3 +109,19 @@ def test_mini_has_nothing_to_quantise(small: Path, tmp_path: Path) -> None:
     code, output = run("upscale", small, "-o", tmp_path / "out.png", "--quantize", "int8-dynamic")
     assert code == 2
     assert "nothing to quantise in MiniUNet" in output
+
+
+@pytest.mark.parametrize(
+    ("index", "content", "message"),
+    [
+        ("tsdsr.json", "{}", "is an exported model, which runs as it is"),
+        ("model_index.json", '{"_class_name": "Flux2KleinPipeline"}', "a multi-step base model"),
+    ],
+)
+def test_folders_that_cannot_be_folded(tmp_path: Path, index: str, content: str, message: str) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / index).write_text(content)
+    code, output = run("fold", tmp_path / "model", "-o", tmp_path / "folded")
+    assert code == 2
+    assert message in output
+    assert "is missing" not in output

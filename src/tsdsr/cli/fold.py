@@ -45,10 +45,11 @@ def fold(
         from tsdsr.devices import choose_dtype
         from tsdsr.models.network_folders import stored_dtype
         from tsdsr.pipeline.convert import save_pipeline
-        from tsdsr.pipeline.diffusers_loading import read_pipeline
+        from tsdsr.pipeline.diffusers_loading import check_pipeline_folder, read_pipeline
         from tsdsr.pipeline.model_files import resolve_model
 
         folder = resolve_model(model)
+        check_pipeline_folder(folder)
         kept = dtype is DtypeChoice.auto
         precision = stored_dtype(folder / "denoiser") if kept else choose_dtype(dtype.value, torch.device("cpu"))
         pipe = read_pipeline(folder, precision)

@@ -105,7 +105,10 @@ def check_pipeline_folder(folder: StrPath) -> tuple[ModelSpec, dict[str, type[Mo
     """
     folder = Path(folder)
     if is_exported(folder):
-        raise ModelError(f"{folder}: is an exported model; use tsdsr.load_exported or 'tsdsr upscale'")
+        raise ModelError(
+            f"{folder}: is an exported model, which runs as it is, with load_pipeline or 'tsdsr upscale'; to fold, "
+            f"quantise, compile or export, give the pipeline folder that it was made from"
+        )
     require_index(folder)
     index = folder / MODEL_INDEX
     try:
