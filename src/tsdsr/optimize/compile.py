@@ -15,6 +15,8 @@ from tsdsr.errors import MissingDependencyError
 from tsdsr.optimize.cuda_graphs import CaptureSpace, GraphedFunction
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline, require_diffusers_pipeline
 
+_VERSIONS = 64
+
 
 def compile_pipeline(pipe: OneStepSRPipeline) -> OneStepSRPipeline:
     """Compile, in place, the networks of a pipeline that become faster on its device.
@@ -56,6 +58,11 @@ def _compiled_forward(network: nn.Module) -> Callable[..., Any]:
     """Compile the blocks of a transformer in place, or the whole of another network; return what to call."""
     lists = [part for name, part in network.named_children() if name.endswith("transformer_blocks")]
     blocks = [block for part in lists if isinstance(part, nn.ModuleList) for block in part]
+    if blocks:
+        # Blocks that differ, batches and a second model share the code of one function, and torch's limit of 8 versions
+        # is what a folded FLUX.2 takes alone. Past the limit it runs without compiled code, and says so only in a log.
+        config = torch._dynamo.config
+        config.recompile_limit = max(config.recompile_limit, _VERSIONS)
     for block in blocks:
         block.compile()
     forward: Callable[..., Any] = network.forward
