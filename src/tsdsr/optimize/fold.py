@@ -183,7 +183,7 @@ def _fold_flux2(network: Any, state: State, t: Tensor, prompt: Conditioning) -> 
     tokens = Conditioning.require(prompt.prompt_embeds, "prompt_embeds")
     if not (len(network.transformer_blocks) and len(network.single_transformer_blocks)):
         raise InvalidInputError("folding needs a FLUX.2 with blocks of two streams and blocks of one")
-    emb = F.silu(_in_float32(network.time_guidance_embed)(t / 1000 * 1000, None))
+    emb = F.silu(_in_float32(network.time_guidance_embed)(t / 1000 * 1000, None))  # rounded as the network's call is
     context = _linear(network.context_embedder, tokens)
     image, text, single = (
         _linear(getattr(network, f"{name}_modulation{stream}").linear, emb).reshape(-1, 3, network.inner_dim)
