@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.conftest import tiny_flux2
 from tsdsr.errors import InvalidInputError, ModelNotFoundError, WeightsError
 from tsdsr.pipeline.convert import convert_released, copy_in, save_pipeline
 from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
@@ -31,6 +32,12 @@ def test_conversion_names_what_is_missing(reference: Path, tmp_path: Path) -> No
         convert_released(copy, tiny / "lora", tiny / "emb")
     with pytest.raises(InvalidInputError, match="mini"):
         convert_released(tiny, tiny / "lora", tiny / "emb", model="mini")
+
+
+def test_another_base_model_is_told_before_files_that_only_the_named_one_has(tmp_path: Path) -> None:
+    tiny_flux2().save_pretrained(tmp_path / "transformer")
+    with pytest.raises(WeightsError, match="describes a Flux2Transformer2DModel, not a SD3Transformer2DModel"):
+        convert_released(tmp_path, tmp_path, tmp_path, model="sd3")
 
 
 def test_an_existing_folder_is_not_overwritten(mini_pipe: OneStepSRPipeline, tmp_path: Path) -> None:

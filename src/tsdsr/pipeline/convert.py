@@ -49,10 +49,12 @@ def convert_released(
     spec, lora, embeddings = get_spec(model), Path(lora), Path(embeddings)
     if not spec.lora_targets:
         raise InvalidInputError(f"{model!r} has no released LoRA to convert")
+    folder = Path(base)
+    if folder.is_dir():  # first, because of another base model than `model` all files have other names
+        full_config(spec.denoiser_class, folder / spec.denoiser_subfolder)
     prompt = read_prompt(embeddings, spec)  # small files first, to fail before the large ones are read
     denoiser_lora = read_released_lora(lora / f"{spec.denoiser_subfolder}.safetensors")
     vae_lora = read_released_lora(lora / "vae.safetensors")
-    folder = Path(base)
     if not folder.is_dir():  # the text encoders, most of the download, are not needed
         name = parse_name(os.fspath(base))
         if name is None:
