@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import tiny_flux2, tiny_flux2_vae
-from tsdsr.errors import WeightsError
+from tsdsr.errors import ModelError
 from tsdsr.hashing import hash_text
 from tsdsr.models.conditioning import DEFAULT_PROMPT, NULL_PROMPT, Conditioning
 from tsdsr.models.zoo import MINI, get_spec
@@ -42,7 +42,7 @@ def test_an_image_without_a_text_has_the_fixed_prompt(tmp_path: Path, monkeypatc
         ("joint_attention_dim", 32, "prompt_embeds is 24 wide, but the denoiser takes 32"),
         ("in_channels", 32, "the autoencoder has 16 latent channels, but the denoiser takes 32"),
         ("num_single_layers", 24, "has num_single_layers=24, flux2-klein has 20; it is another base model"),
-        ("guidance_embeds", True, "the denoiser takes the guidance as an input"),
+        ("guidance_embeds", True, r"the network takes a guidance \(guidance_embeds\)"),
     ],
 )
 def test_a_base_whose_parts_do_not_fit_is_refused_before_weights_are_read(
@@ -65,5 +65,5 @@ def test_a_base_whose_parts_do_not_fit_is_refused_before_weights_are_read(
     if not message:
         assert isinstance(make_prompts(config, files), CachedPrompts)
         return
-    with pytest.raises(WeightsError, match=message):
+    with pytest.raises(ModelError, match=message):
         make_prompts(config, files)

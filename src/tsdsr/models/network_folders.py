@@ -69,10 +69,7 @@ def load_part(model_class: type[ModelMixin], folder: Path, dtype: torch.dtype = 
         WeightsError: configuration and weights do not fit, or a setting or weight is out of range.
         OutOfMemoryError: the weights do not fit into memory.
     """
-    config = read_config(folder)
-    _check_class(config, model_class.__name__, folder)
-    empty: Any = _empty_network(model_class, config, folder)
-    check_settings(empty.config, folder / CONFIG)
+    empty = empty_network(model_class, folder)
     if torch.get_default_device().type == "meta":
         return nn.Module.to(empty, dtype)
     with memory_reported(f"{folder}: out of memory while loading; free some, or load it in 16 bits"):
@@ -143,7 +140,10 @@ def empty_network(model_class: type[ModelMixin], folder: Path) -> nn.Module:
     """
     config = read_config(folder)
     _check_class(config, model_class.__name__, folder)
-    return _empty_network(model_class, config, folder)
+    network: Any = _empty_network(model_class, config, folder)
+    check_settings(network.config, folder / CONFIG)
+    empty: nn.Module = network
+    return empty
 
 
 def full_config(model_class: type[ModelMixin], folder: Path) -> Mapping[str, Any]:

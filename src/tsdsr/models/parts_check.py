@@ -44,7 +44,7 @@ def check_parts(spec: ModelSpec, denoiser: nn.Module, vae: nn.Module, prompt: Fi
     Raises:
         WeightsError: they do not.
     """
-    check_settings(spec, network_config(denoiser), vae, prompt, where)
+    check_configurations(spec, network_config(denoiser), vae, prompt, where)
     if isinstance(denoiser, FoldedNetwork):
         try:
             denoiser.require(torch.tensor([float(spec.timestep)]), prompt.conditioning())
@@ -52,7 +52,9 @@ def check_parts(spec: ModelSpec, denoiser: nn.Module, vae: nn.Module, prompt: Fi
             raise WeightsError(f"{where}: the folded denoiser does not fit the prompt ({error})") from error
 
 
-def check_settings(spec: ModelSpec, config: Mapping[str, Any], vae: nn.Module, prompt: FixedPrompt, where: str) -> None:
+def check_configurations(
+    spec: ModelSpec, config: Mapping[str, Any], vae: nn.Module, prompt: FixedPrompt, where: str
+) -> None:
     """Check that a denoiser of the given configuration fits to autoencoder, prompt and base model.
 
     Args:
@@ -64,10 +66,6 @@ def check_settings(spec: ModelSpec, config: Mapping[str, Any], vae: nn.Module, p
     Raises:
         WeightsError: it does not.
     """
-    if config.get("guidance_embeds") and not spec.denoiser_config.get("guidance_embeds"):
-        raise WeightsError(
-            f"{where}: the denoiser takes the guidance as an input, as FLUX.2-dev does, but {spec.name} does not"
-        )
     _check_autoencoder(spec, config, vae, where)
     check_prompt(spec, config, prompt, where)
 

@@ -25,7 +25,7 @@ from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.lora import RELEASED_PROMPT_FILES, read_released_lora, write_released_lora
 from tsdsr.models.mini import expand_network
 from tsdsr.models.network_folders import empty_network, full_config, load_part
-from tsdsr.models.parts_check import check_settings
+from tsdsr.models.parts_check import check_configurations
 from tsdsr.models.zoo import ModelSpec, get_spec
 from tsdsr.training.config import NetworkSettings, RunConfig, StudentConfig, TeacherConfig
 from tsdsr.training.latent_cache import TrueLatents, latent_cache
@@ -172,7 +172,7 @@ def _check_base(base: Path, spec: ModelSpec, prompts: Prompts) -> None:
         if found > own:
             raise WeightsError(f"{base}: has {name}={found}, {spec.name} has {own}; it is another base model")
     vae, fixed = empty_network(spec.vae_class, base / "vae"), FixedPrompt.from_conditioning(prompts.fixed())
-    check_settings(spec, config, vae, fixed, str(base))
+    check_configurations(spec, config, vae, fixed, str(base))
 
 
 def split_sources(
