@@ -3,7 +3,7 @@
     python benchmarks/fuzz_reader.py --files 12000
 
 Workers with limited memory and time read each file and write what they could read. If one crashes or exceeds the time
-limit, the parent keeps the file and starts another. `benchmarks/files.md` has the results.
+limit, the parent keeps the file and starts another. `docs/measurements/files.md` has the results.
 """
 
 from __future__ import annotations

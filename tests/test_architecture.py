@@ -228,7 +228,7 @@ def test_public_functions_are_documented() -> None:
 
 
 def test_the_architecture_page_lists_every_module() -> None:
-    tree = (ROOT / "docs" / "architecture.md").read_text().split("```")[1]
+    tree = (ROOT / "docs" / "contributing" / "architecture.md").read_text().split("```")[1]
     listed, folder = set(), ""
     for indent, name in re.findall(r"^( +)([\w/]+(?:\.py)?)", tree, re.MULTILINE):
         if len(indent) == 2:
@@ -237,11 +237,11 @@ def test_the_architecture_page_lists_every_module() -> None:
     modules = {str(path.relative_to(ROOT / "src" / "tsdsr")) for path in SOURCES if path.stem[:2] != "__"}
     commands = {name for name in modules if name.startswith("cli/")}
     difference = {name for name in listed if name.endswith(".py")} ^ ((modules - commands) | {"__init__.py"})
-    assert not difference, f"docs/architecture.md and src/tsdsr differ: {sorted(difference)}"
+    assert not difference, f"docs/contributing/architecture.md and src/tsdsr differ: {sorted(difference)}"
 
 
 def test_the_architecture_page_states_the_allowed_imports() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text()
+    text = (ROOT / "docs" / "contributing" / "architecture.md").read_text()
     rows = re.findall(r"^\| (`.*?) \| (.*?) \|$", text, re.MULTILINE)
     stated = {
         name: set(re.findall(r"`(\w+)`", allowed)) for names, allowed in rows for name in re.findall(r"`(\w+)`", names)

@@ -22,8 +22,7 @@ from tsdsr.pipeline.model_files import PACKAGED_MODELS
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
     [
-        *(ROOT / "docs").glob("*.md"),
-        *(ROOT / "benchmarks").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
         *(ROOT / "src" / "tsdsr").rglob("*.md"),
         *(ROOT / "integrations").rglob("*.md"),
@@ -89,7 +88,7 @@ def test_names_imported_in_the_docs_exist(page: Path) -> None:
 
 def test_the_equations_page_names_its_functions_and_tests() -> None:
     """Guards the check above against a page that it cannot read."""
-    text = (ROOT / "docs" / "equations.md").read_text()
+    text = (ROOT / "docs" / "explanation" / "equations.md").read_text()
     assert len(re.findall(r"`[\w./]+\.py::[\w.]+`", text)) >= 30
 
 
@@ -196,7 +195,7 @@ def test_extras_in_the_docs_exist(page: Path) -> None:
 
 
 def test_the_quickstart_lists_every_extra() -> None:
-    table = re.findall(r"^\| (`\w+`.*?) \|", (ROOT / "docs" / "quickstart.md").read_text(), re.MULTILINE)
+    table = re.findall(r"^\| (`\w+`.*?) \|", (ROOT / "docs" / "how-to" / "upscale.md").read_text(), re.MULTILINE)
     assert {name for row in table for name in re.findall(r"`(\w+)`", row)} == set(extras()) - {"all", "dev"}
 
 
@@ -231,7 +230,7 @@ def test_the_extra_all_and_make_install_bring_every_extra() -> None:
 
 
 def test_the_quickstart_says_how_to_train_and_what_that_needs() -> None:
-    lines = list(code_lines(ROOT / "docs" / "quickstart.md"))
+    lines = list(code_lines(ROOT / "docs" / "how-to" / "upscale.md"))
     install = next(i for i, line in enumerate(lines) if "'.[train]'" in line)
     assert install < next(i for i, line in enumerate(lines) if line.startswith("tsdsr train"))
     assert "lpips" in extras()["train"]
@@ -250,5 +249,5 @@ def test_the_figures_of_mini_are_the_same_on_every_page() -> None:
 
     psnr, _, lpips, dists, niqe = figures
     assert row(card, "**mini v4**") == figures
-    assert row((ROOT / "docs" / "evaluation.md").read_text(), "`mini` v4") == figures
+    assert row((ROOT / "docs" / "how-to" / "evaluate.md").read_text(), "`mini` v4") == figures
     assert row((ROOT / "README.md").read_text(), "**mini**")[:4] == [psnr, lpips, dists, niqe]

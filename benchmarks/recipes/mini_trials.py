@@ -1,4 +1,4 @@
-"""Recipes of runs of `mini` that were tried and not shipped; what came of them stands in ``benchmarks/mini.md``.
+"""Recipes of runs of `mini` that were tried and not shipped; what came of them stands in ``docs/measurements/mini.md``.
 
 tsdsr train student --recipe benchmarks/recipes/mini_trials.py:mini_fine --init V1 --photos PHOTOS -o RUN
 """
@@ -35,8 +35,8 @@ def mini_adversarial() -> StudentConfig:
 
     Half of the pairs keep v0's first-order degradation, the rest have the full recipe in a milder and a harsher form.
     The first phase gets used to them; then the discriminator joins. It looks at latents, and so at the place of every
-    pixel in the grid. What came of it stands in ``benchmarks/mini.md``: better on photographs that are degraded as in
-    training, grainy on RealSR.
+    pixel in the grid. What came of it stands in ``docs/measurements/mini.md``: better on photographs that are degraded
+    as in training, grainy on RealSR.
     """
     shared = TEXTURE_LOSSES | {"l1_weight": 1.0, "perceptual_weight": 0.75}
     return StudentConfig(
@@ -61,7 +61,7 @@ def mini_adversarial() -> StudentConfig:
 def mini_camera_tsd() -> StudentConfig:
     """A trial that is not shipped: as :func:`mini_camera`, with TSD and then DASM in the place of the adversary.
 
-    Clean, and less detailed than :func:`mini_v1`; the figures stand in ``benchmarks/mini.md``.
+    Clean, and less detailed than :func:`mini_v1`; the figures stand in ``docs/measurements/mini.md``.
     """
     shared = TEXTURE_LOSSES | {"fake_lr": (1e-4, 1e-4)}
     return StudentConfig(
@@ -77,8 +77,8 @@ def mini_fine() -> StudentConfig:
     """A trial that is not shipped: from :func:`mini_v1` (``--init``), a finer level, a lens that blurs more, no TSD.
 
     With lens, sensor and demosaicing a camera's pixel sees a Gaussian of 0.6 to 0.8 pixels, or 2.4 to 3.2 pixels of the
-    enlargement: the centre of what is drawn here. What came of it stands in ``benchmarks/mini.md``: better than v1 on
-    held-out photographs, worse on RealSR.
+    enlargement: the centre of what is drawn here. What came of it stands in ``docs/measurements/mini.md``: better than
+    v1 on held-out photographs, worse on RealSR.
     """
     return StudentConfig(
         phases=(Phase(steps=5600, lr=(3e-4, 1e-5), warmup=50, **DETAIL_LOSSES),),
@@ -105,7 +105,7 @@ def mini_twin() -> StudentConfig:
     """A trial that is not shipped: pairs as two lenses take them, the truth, too, through a sensor and developed.
 
     For ``--init`` with a later `mini`. Better LPIPS and DISTS on held-out photographs, worse on RealSR; see
-    ``benchmarks/mini.md``.
+    ``docs/measurements/mini.md``.
     """
     return StudentConfig(
         phases=(Phase(steps=2000, lr=(2e-4, 1e-5), warmup=50, **DETAIL_LOSSES),),

@@ -1,4 +1,4 @@
-"""``tsdsr data cache``, ``train`` and ``upscale`` with a tiny FLUX.2 klein, in the order of docs/open-weights.md."""
+"""``tsdsr data cache``, ``train`` and ``upscale`` with a tiny FLUX.2 klein, as in docs/how-to/open-weights.md."""
 
 from __future__ import annotations
 

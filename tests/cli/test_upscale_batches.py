@@ -59,7 +59,7 @@ def test_the_lines_of_the_quickstart_do_what_they_say(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Typed one after another, with this model in place of others, each line makes or skips its own results."""
-    page = (Path(__file__).parents[2] / "docs" / "quickstart.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "upscale.md").read_text()
     lines = [line.split("#")[0].split() for line in page.splitlines() if line.startswith("tsdsr upscale ")]
     assert len(lines) >= 5
     monkeypatch.chdir(tmp_path)

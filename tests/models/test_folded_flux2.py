@@ -101,7 +101,7 @@ def test_the_last_block_computes_no_output_of_the_text() -> None:
 
 
 def test_what_is_left_at_full_size() -> None:
-    """As docs/folding.md says."""
+    """As docs/explanation/folding.md says."""
     with torch.device("meta"):
         full = SPEC.make_denoiser()
     folded = fold_network(full, SPEC.timestep, default_conditioning(SPEC))

@@ -20,7 +20,7 @@ from tsdsr.serving.settings import ServeSettings
 
 schemathesis = pytest.importorskip("schemathesis", reason="needs the extra 'dev'")
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "serving.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "web-server.md"
 
 PICTURES = st.sampled_from([picture(), picture(9, 9, "JPEG"), picture(5, 7, mode="LA")])
 for kind in ("png", "jpeg", "webp", "tiff", "bmp", "avif", "heic", "jxl"):

@@ -79,14 +79,14 @@ def test_figures_need_a_students_run(photo_folder: Path, tmp_path: Path) -> None
 
 def test_the_example_of_the_docs_runs(photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the recipes made tiny; everything else as it is printed."""
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.S)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "how-to" / "train.md").read_text(), re.S)
     small = {"mini_teacher": TEACHER, "mini_student": plain()}
     monkeypatch.setattr("tsdsr.recipes.student_recipe", small.get)
     monkeypatch.setattr("tsdsr.recipes.teacher_recipe", small.get)
     monkeypatch.chdir(tmp_path)
     photo_folder.rename(tmp_path / "PHOTOS")
     names: dict[str, Any] = {}
-    exec(compile(block, "docs/training.md", "exec"), names)
+    exec(compile(block, "docs/how-to/train.md", "exec"), names)
     assert names["student"].is_dir()
     assert (tmp_path / "figures" / "figure5.png").is_file()
 

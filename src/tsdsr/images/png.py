@@ -47,7 +47,7 @@ def deflater(level: int) -> zlib._Compress:
     """Create a zlib compressor tuned for differences of neighbouring samples.
 
     Upscaled pictures contain few repetitions. Up to level 5 the compressor therefore searches for runs only, which is
-    up to five times as fast as zlib's default at level 4, at about the same size (benchmarks/files.md).
+    up to five times as fast as zlib's default at level 4, at about the same size (docs/measurements/files.md).
     """
     return zlib.compressobj(level, strategy=zlib.Z_RLE if level < 6 else zlib.Z_FILTERED)
 

@@ -130,7 +130,7 @@ def mini_v2() -> StudentConfig:
 def mini_teacher() -> TeacherConfig:
     """Teacher of `mini_v1` and `mini_student`: `mini`'s network with a learned skip, from scratch on sharp crops.
 
-    5,000 steps of 8 crops; ``benchmarks/training.md`` lists the expected losses.
+    5,000 steps of 8 crops; ``docs/measurements/training.md`` lists the expected losses.
     """
     return TeacherConfig(
         phases=(Schedule(steps=5000, batch_size=8, lr=(5e-4, 1e-5), warmup=200),),

@@ -1,4 +1,4 @@
-"""Errors of the HTTP interface as problem details (RFC 9457). The types are stable; docs/serving.md lists them."""
+"""Errors of the HTTP interface as problem details (RFC 9457). Types are stable; docs/reference/http.md lists them."""
 
 from __future__ import annotations
 

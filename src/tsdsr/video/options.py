@@ -9,7 +9,7 @@ from tsdsr.errors import InvalidInputError
 from tsdsr.field_checks import Between, Count, NonNegative, Positive, check_fields
 
 SEGMENT_FRAMES = 120
-"""Frames of a segment. A killed run loses at most one; each begins with a key frame, see benchmarks/video.md."""
+"""Frames of a segment. A killed run loses at most one; each begins with a key frame, see docs/measurements/video.md."""
 
 CodecName = Literal["h264", "hevc", "av1", "vp9", "ffv1", "prores"]
 
