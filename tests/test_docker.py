@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.test_docs import extras
+from tests.docs.pages import extras
 from tsdsr.cli.serve import parse_size
 
 ROOT = Path(__file__).resolve().parents[1]
