@@ -62,7 +62,7 @@ def _version(show: bool) -> None:
 @app.callback()
 def main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Restore and enlarge photographs with one step of a diffusion model."""
+    """Restore and enlarge photographs with a one-step diffusion model."""

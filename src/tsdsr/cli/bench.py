@@ -24,24 +24,28 @@ def bench(
         list[str],
         typer.Argument(
             metavar="MODEL[,OPTION...]",
-            help="'mini', a pipeline folder or hub id; 'random:sd3' and the like: full size, random weights; "
+            help="'mini', a pipeline folder or hub ID; 'random:sd3' and the like: full size, random weights; "
             "'released:sd3': the same as the released code runs it; 'peer:realesrgan', 'peer:general-x4v3'. Options "
             "of one model: engine=onnx, fast, dtype=bf16, device=cpu, threads=2, fold, quantize=int8, compile, eager.",
         ),
     ],
-    size: Annotated[int, typer.Option(min=1, help="Edge of the input in pixels.")] = 128,
-    scale: Annotated[float, typer.Option(help="Enlargement from 1 to 8.")] = 4.0,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs.")] = 5,
-    warmup: Annotated[int, typer.Option(min=0, help="Warm-up runs before, reported separately.")] = 1,
+    size: Annotated[int, typer.Option(min=1, help="Edge of the square input in pixels.")] = 128,
+    scale: Annotated[float, typer.Option(help="How many times larger the result is, from 1 to 8.")] = 4.0,
+    runs: Annotated[int, typer.Option(min=1, help="Number of timed runs.")] = 5,
+    warmup: Annotated[int, typer.Option(min=0, help="Number of warm-up runs, reported separately.")] = 1,
     device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …")] = "auto",
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the networks.")] = DtypeChoice.auto,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: torch's own choice.")] = None,
-    compile: Annotated[bool, typer.Option("--compile", help="Compile every model that has no 'eager'.")] = False,
-    json: Annotated[Path | None, typer.Option(help="Store all figures here.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads for PyTorch. Default: PyTorch's own choice.")
+    ] = None,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile every model, except those given with 'eager'.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option(help="File for all figures.")] = None,
 ) -> None:
-    """Time models on one image, part by part, with their peak memory.
+    """Time models on one image, part by part, and measure their peak memory.
 
-    Each model runs in its own process. Speed-ups are relative to the first model, round by round.
+    Each model runs in its own process, in turn with the others. Speed-ups are relative to the first model.
     """
     with errors_reported():
         if json is not None:

@@ -14,12 +14,13 @@ from tsdsr.files import require_writable_file
 from tsdsr.out_of_memory import memory_reported
 
 SOURCE_HELP = (
-    "[folder|div2k|flickr2k|lsdir|ffhq:]PATH[,limit=N][,weight=W]; a folder, an image, or a text file with a list."
+    "[folder|div2k|flickr2k|lsdir|ffhq:]PATH[,limit=N][,weight=W]. "
+    "PATH is a folder, an image, or a text file with a list."
 )
 
 SHARDS_HELP = (
-    "a folder of .tar files, one of them, or '…/{000..999}.tar', local or s3://, gs://, hf:// …; "
-    "each with [,limit=N][,weight=W]."
+    "a folder of .tar files, one .tar file, or '…/{000..999}.tar'; local, or at s3://, gs://, hf:// …; "
+    "optionally with [,limit=N][,weight=W]."
 )
 
 

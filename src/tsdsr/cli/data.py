@@ -35,7 +35,7 @@ class PresetChoice(str, Enum):
     stablesr = "stablesr"
 
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what another run left in the folder.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left in the folder.")]
 
 
 class Failures:
@@ -59,15 +59,17 @@ class Failures:
 def degrade(
     context: typer.Context,
     hq: Annotated[Path, typer.Argument(metavar="HQ", help="Folder of sharp images, or one image.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Gets lr/, hr/ and manifest.jsonl.")],
-    preset: Annotated[PresetChoice, typer.Option(help="Published settings.")] = PresetChoice.stablesr,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same set.")] = 0,
-    crop: Annotated[int | None, typer.Option(help="Edge of random crops; default whole images.")] = None,
-    count: Annotated[int | None, typer.Option(help="Number of pairs; default one per image.")] = None,
-    replay: Annotated[Path | None, typer.Option(help="Make the set of this manifest again instead.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder that receives lr/, hr/ and manifest.jsonl.")],
+    preset: Annotated[
+        PresetChoice, typer.Option(help="Published degradation settings to use.")
+    ] = PresetChoice.stablesr,
+    seed: Annotated[int, typer.Option(help="Seed of the degradations; the same seed gives the same set.")] = 0,
+    crop: Annotated[int | None, typer.Option(help="Edge of random crops in pixels. Default: whole images.")] = None,
+    count: Annotated[int | None, typer.Option(help="Number of pairs. Default: one for each image.")] = None,
+    replay: Annotated[Path | None, typer.Option(help="Recreate the set that this manifest describes.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Create a degraded test set and a manifest of its parameters. An interrupted run is resumed."""
+    """Create a degraded test set, and a manifest of its parameters. An interrupted run is resumed."""
     with errors_reported():
         from tsdsr.data.degradation_presets import PRESETS, check_drawing
         from tsdsr.data.sources import list_originals
@@ -108,10 +110,10 @@ def _refuse_beside_replay(context: typer.Context) -> None:
 @data_app.command()
 def shard(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the shards.")],
-    per_shard: Annotated[int, typer.Option(min=1, help="Images per shard.")] = 200,
-    prompts: Annotated[Path | None, typer.Option(help="Folder with a text file per image.")] = None,
-    min_side: Annotated[int, typer.Option(min=1, help="Leave out images with a shorter side.")] = 512,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the shards.")],
+    per_shard: Annotated[int, typer.Option(min=1, help="Number of images in a shard.")] = 200,
+    prompts: Annotated[Path | None, typer.Option(help="Folder with a text file for each image.")] = None,
+    min_side: Annotated[int, typer.Option(min=1, help="Leave out images whose shorter side has fewer pixels.")] = 512,
     overwrite: Overwrite = False,
 ) -> None:
     """Pack images and prompts into WebDataset shards. An interrupted run is resumed."""
@@ -136,10 +138,10 @@ def shard(
 @data_app.command()
 def caption(
     source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder that gets a text file per image.")],
-    model: Annotated[str, typer.Option(help="Hub id or folder of a captioning model: BLIP, Florence-2, Qwen-VL …")],
-    instruction: Annotated[str | None, typer.Option(help="What to ask, where the model takes instructions.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images per call.")] = 4,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder that receives a text file for each image.")],
+    model: Annotated[str, typer.Option(help="Hub ID or folder of a captioning model: BLIP, Florence-2, Qwen-VL …")],
+    instruction: Annotated[str | None, typer.Option(help="What to ask the model, if it takes instructions.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Number of images in a batch.")] = 4,
     device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda' …")] = "auto",
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the model.")] = DtypeChoice.auto,
     overwrite: Overwrite = False,
@@ -170,22 +172,29 @@ def caption(
 
 @data_app.command()
 def cache(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the cache.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the cache.")],
     base: Annotated[Path, typer.Option(help="Diffusers folder of the base model.")],
     source: Annotated[str | None, typer.Argument(help=SOURCE_HELP)] = None,
     shards: Annotated[list[str], typer.Option("--shards", help=f"Shards: {SHARDS_HELP} Repeatable.")] = [],  # noqa: B006
-    model: Annotated[str | None, typer.Option(help="Base model: sd3, sd35 …; default: the recipe's, or sd3.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="Folder with a text file per image; default none.")] = None,
-    text: Annotated[bool, typer.Option(help="Cache the fixed, the empty and the images' prompts.")] = True,
-    latents: Annotated[str | None, typer.Option(help="Cache the latents of this recipe's fixed crops.")] = None,
-    overrides: Annotated[list[str], typer.Option("--set", help="Change a setting of that recipe.")] = [],  # noqa: B006
-    t5: Annotated[bool, typer.Option(help="Run SD3's T5 encoder; without it zeros take its place.")] = True,
-    batch: Annotated[int, typer.Option(min=1, help="Prompts or crops per call.")] = 8,
+    model: Annotated[
+        str | None, typer.Option(help="Kind of base model: sd3, sd35 … Default: the recipe's, or sd3.")
+    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Folder with a text file for each image. Default: none.")] = None,
+    text: Annotated[
+        bool, typer.Option(help="Cache the embeddings of the fixed prompt, the empty prompt and the images' prompts.")
+    ] = True,
+    latents: Annotated[str | None, typer.Option(help="Also cache the latents of this recipe's fixed crops.")] = None,
+    overrides: Annotated[list[str], typer.Option("--set", help="Change a setting of that recipe. Repeatable.")] = [],  # noqa: B006
+    t5: Annotated[bool, typer.Option(help="Run SD3's T5 encoder; without it, its embeddings are zeros.")] = True,
+    batch: Annotated[int, typer.Option(min=1, help="Number of prompts or crops in a batch.")] = 8,
     device: Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda' …")] = "auto",
     dtype: Annotated[
-        DtypeChoice, typer.Option(help="Precision of text encoders and embeddings; 'auto' is fp16, bf16 for FLUX.2.")
+        DtypeChoice,
+        typer.Option(help="Precision of text encoders and embeddings; 'auto' is bf16 for FLUX.2 and fp16 otherwise."),
     ] = DtypeChoice.auto,
-    latents_dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the training run.")] = DtypeChoice.auto,
+    latents_dtype: Annotated[
+        DtypeChoice, typer.Option(help="Precision of the training run that will use the latents.")
+    ] = DtypeChoice.auto,
 ) -> None:
     """Cache text embeddings, and latents of fixed crops, for training. An interrupted run is resumed."""
     with errors_reported():

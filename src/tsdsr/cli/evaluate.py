@@ -19,32 +19,37 @@ if TYPE_CHECKING:
     from tsdsr.evaluation.results import Evaluation
     from tsdsr.evaluation.scorer import ScoringSettings
 
-Gt = Annotated[Path | None, typer.Option(help="Folder of true images; not needed by niqe, musiq, maniqa, clipiqa.")]
+Gt = Annotated[
+    Path | None, typer.Option(help="Folder of ground-truth images. niqe, musiq, maniqa and clipiqa do not need it.")
+]
 Metrics = Annotated[
     str | None,
-    typer.Option(help="Some of psnr,ssim,lpips,dists,fid,niqe,musiq,maniqa,clipiqa; default all that are possible."),
+    typer.Option(
+        help="Comma-separated choice of psnr,ssim,lpips,dists,fid,niqe,musiq,maniqa,clipiqa. Default: all possible."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda' …")]
-Border = Annotated[int, typer.Option(min=0, help="Pixels cropped on every side before PSNR and SSIM.")]
-Workers = Annotated[int, typer.Option(min=0, help="Scoring processes; they share the threads.")]
+Border = Annotated[int, typer.Option(min=0, help="Pixels to crop on every side before PSNR and SSIM.")]
+Workers = Annotated[int, typer.Option(min=0, help="Number of scoring processes. They share the threads.")]
 Suffixes = Annotated[
-    list[str] | None, typer.Option("--suffix", help="Ending of file stems that does not count; repeatable.")
+    list[str] | None, typer.Option("--suffix", help="Ending to ignore in file names, such as _x4. Repeatable.")
 ]
 Published = Annotated[
-    str | None, typer.Option("--published", "--compare", help="Print the paper's rows too: drealsr, realsr, div2k-val.")
+    str | None,
+    typer.Option("--published", "--compare", help="Also print the paper's rows for drealsr, realsr or div2k-val."),
 ]
-Json = Annotated[Path | None, typer.Option(help="Store all figures here.")]
-Html = Annotated[Path | None, typer.Option(help="Store a page to look at here: tables, bars, pictures side by side.")]
-Markdown = Annotated[Path | None, typer.Option(help="Store the table as Markdown here.")]
-Latex = Annotated[Path | None, typer.Option(help="Store the table as LaTeX (booktabs) here.")]
-Csv = Annotated[Path | None, typer.Option(help="Store the table as CSV here, with all digits and intervals.")]
+Json = Annotated[Path | None, typer.Option(help="File for all figures, per image too.")]
+Html = Annotated[Path | None, typer.Option(help="File for a page with tables, charts and pictures side by side.")]
+Markdown = Annotated[Path | None, typer.Option(help="File for the table in Markdown.")]
+Latex = Annotated[Path | None, typer.Option(help="File for the table in LaTeX (booktabs).")]
+Csv = Annotated[Path | None, typer.Option(help="File for the table in CSV, with all digits and intervals.")]
 
 
 def evaluate(
     pred: Annotated[Path, typer.Option(help="Folder of restored images.")],
     gt: Gt = None,
-    lr: Annotated[Path | None, typer.Option(help="Folder of the inputs, shown on the page.")] = None,
-    name: Annotated[str | None, typer.Option(help="Label of the row; default the folder's name.")] = None,
+    lr: Annotated[Path | None, typer.Option(help="Folder of the inputs, to show on the page.")] = None,
+    name: Annotated[str | None, typer.Option(help="Label of the row. Default: the folder's name.")] = None,
     metrics: Metrics = None,
     published: Published = None,
     json: Json = None,
@@ -59,8 +64,9 @@ def evaluate(
 ) -> None:
     """Score a folder of restored images as the papers do.
 
-    Files are matched by stem, ignoring common endings, or by path where stems repeat. Metrics with unavailable weights
-    are listed with the reason. Images that cannot be scored are named and left out; the exit status is then 1.
+    Files are matched by name without suffix, ignoring endings such as _x4, or by path where names repeat. A metric
+    whose weights are unavailable is listed with the reason. An image that cannot be scored is named and left out; the
+    exit status is then 1.
     """
     with errors_reported():
         from tsdsr.evaluation.published import comparison
@@ -93,15 +99,17 @@ def compare(
         list[str],
         typer.Argument(
             metavar="[NAME=]SYSTEM[,OPTION...]",
-            help="'mini', 'bicubic', 'lanczos', a pipeline folder or hub id, weights that spandrel loads (a state dict "
+            help="'mini', 'bicubic', 'lanczos', a pipeline folder or hub ID, weights that spandrel loads (a state dict "
             "in .pth, .safetensors), or a folder of ready outputs. Options of a pipeline: engine=onnx (or torch, "
             "openvino), fast.",
         ),
     ],
     lr: Annotated[Path, typer.Option(help="Folder of low-resolution images.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the outputs, one subfolder per system.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the outputs, one subfolder for each system.")
+    ],
     gt: Gt = None,
-    scale: Annotated[int, typer.Option(min=1, max=8, help="Enlargement.")] = 4,
+    scale: Annotated[int, typer.Option(min=1, max=8, help="How many times larger the results are.")] = 4,
     metrics: Metrics = None,
     published: Published = None,
     json: Json = None,
@@ -109,17 +117,19 @@ def compare(
     latex: Latex = None,
     csv: Csv = None,
     html: Html = None,
-    runs: Annotated[int, typer.Option(min=0, help="Warm runs; their median is the time. 0 measures none.")] = 5,
+    runs: Annotated[
+        int, typer.Option(min=0, help="Number of timed runs after warm-up; the median is reported. 0 skips timing.")
+    ] = 5,
     crop_border: Border = 0,
     suffix: Suffixes = None,
     workers: Workers = 0,
     device: Device = "auto",
-    dtype: Annotated[DtypeChoice, typer.Option(help="Precision of pipelines.")] = DtypeChoice.auto,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make all outputs again.")] = False,
+    dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the pipelines.")] = DtypeChoice.auto,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo all outputs.")] = False,
 ) -> None:
-    """Compare systems on the same images: quality, time, memory, size.
+    """Compare systems on the same images: quality, time, memory and size.
 
-    Outputs under -o are kept if they come from the same system, settings and input; others are made again.
+    Outputs in the folder of -o are reused if they come from the same system, settings and input.
     """
     with errors_reported():
         from tsdsr.evaluation.published import comparison

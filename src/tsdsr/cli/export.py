@@ -24,12 +24,12 @@ class StoredChoice(str, Enum):
 
 
 def export(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")],
-    to: Annotated[TargetChoice, typer.Option(help="The runtime.")] = TargetChoice.onnx,
-    model: Annotated[str, typer.Option(help="'mini', a pipeline folder or a hub id.")] = "mini",
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to create.")],
+    to: Annotated[TargetChoice, typer.Option(help="Runtime to export for.")] = TargetChoice.onnx,
+    model: Annotated[str, typer.Option(help="'mini', a pipeline folder or a hub ID.")] = "mini",
     dtype: Annotated[StoredChoice, typer.Option(help="Precision of the stored weights.")] = StoredChoice.fp32,
 ) -> None:
-    """Write a model for ONNX Runtime or OpenVINO. It has encoder, denoiser and decoder, for images of any size."""
+    """Export a model for ONNX Runtime or OpenVINO: encoder, denoiser and decoder, for images of any size."""
     with errors_reported():
         from tsdsr.files import require_new
 

@@ -13,27 +13,32 @@ from tsdsr.errors import require_torch
 
 
 def figures(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the figures.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the figures.")],
     run: Annotated[Path, typer.Option(help="Folder of a student's training run.")],
     photos: Annotated[
-        list[str] | None, typer.Option("--photos", help=f"The run's photographs, if moved: {SOURCE_HELP} Repeatable.")
+        list[str] | None,
+        typer.Option("--photos", help=f"The run's photographs, if they have moved: {SOURCE_HELP} Repeatable."),
     ] = None,
     shards: Annotated[
-        list[str] | None, typer.Option("--shards", help=f"The run's shards, if moved: {SHARDS_HELP} Repeatable.")
+        list[str] | None,
+        typer.Option("--shards", help=f"The run's shards, if they have moved: {SHARDS_HELP} Repeatable."),
     ] = None,
-    teacher: Annotated[Path | None, typer.Option(help="The run's teacher, if moved.")] = None,
-    init: Annotated[Path | None, typer.Option(help="Where the run's student started, if moved.")] = None,
-    base: Annotated[Path | None, typer.Option(help="The base model, if moved.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Text embeddings, if moved.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="Text files of the photographs, if moved.")] = None,
-    images: Annotated[int | None, typer.Option(min=1, help="Held-out photographs to measure on; default all.")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="The run's teacher, if it has moved.")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="The model that the run's student started from, if it has moved.")
+    ] = None,
+    base: Annotated[Path | None, typer.Option(help="The base model, if it has moved.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="The text embeddings, if they have moved.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="The photographs' text files, if they have moved.")] = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Number of held-out photographs to measure on. Default: all.")
+    ] = None,
     device: train.Device = "auto",
 ) -> None:
-    """Measure figures 3 and 5 of the paper for a run, as PNG and CSV.
+    """Reproduce figures 3 and 5 of the paper for a training run, as PNG and CSV.
 
-    Settings and files come from the run's checkpoint.
-
-    Figure 3: cosine between the teacher's direction and the true one. Figure 5: gap between teacher and fake network.
+    Figure 3 is the cosine between the teacher's direction and the true one, figure 5 the gap between the teacher and
+    the fake network. Settings and files come from the run's checkpoint.
     """
     with errors_reported():
         require_torch("measuring", "eval")

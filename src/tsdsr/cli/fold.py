@@ -25,15 +25,15 @@ class QuantizeChoice(str, Enum):
 
 
 def fold(
-    model: Annotated[str, typer.Argument(help="'mini', a pipeline folder or a hub id.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Pipeline folder to make.")],
+    model: Annotated[str, typer.Argument(help="'mini', a pipeline folder or a hub ID.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Pipeline folder to create.")],
     dtype: Annotated[
-        DtypeChoice, typer.Option(help="Precision of the stored weights; 'auto' keeps the model's.")
+        DtypeChoice, typer.Option(help="Precision of the stored weights; 'auto' keeps the model's own.")
     ] = DtypeChoice.auto,
 ) -> None:
-    """Fold what is constant for the fixed time and prompt. The model gets smaller and faster; its images stay the same.
+    """Precompute everything that depends only on the fixed time and prompt.
 
-    A folded model is for inference only.
+    The model becomes smaller and faster; its images stay the same. A folded model cannot be trained further.
     """
     with errors_reported():
         from tsdsr.files import require_new

@@ -12,7 +12,7 @@ from tsdsr.wording import counted
 
 
 def graph(
-    folder: Annotated[Path, typer.Argument(help="Pipeline folder of a 'mini'.")],
+    folder: Annotated[Path, typer.Argument(help="Pipeline folder of a 'mini' model.")],
     int8: Annotated[
         Path | None,
         typer.Option(
@@ -21,11 +21,11 @@ def graph(
             metavar="PICTURES",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the graphs that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing graphs.")] = False,
 ) -> None:
-    """Write the graph of a 'mini' for ONNX Runtime beside its weights.
+    """Write the ONNX Runtime graph of a 'mini' model next to its weights.
 
-    The graph refers to the weights and holds no copy of them. Make it again when the weights change.
+    The graph refers to the weights and does not copy them. Write it again when the weights change.
     """
     with errors_reported():
         from tsdsr.errors import InvalidInputError

@@ -13,15 +13,15 @@ from tsdsr.errors import MissingDependencyError, install_extra, require_torch
 
 
 def convert(
-    base: Annotated[str, typer.Option(help="Diffusers folder or hub id of the base model.")],
+    base: Annotated[str, typer.Option(help="Diffusers folder or hub ID of the base model.")],
     lora: Annotated[Path, typer.Option(help="Folder with transformer.safetensors and vae.safetensors.")],
     embeddings: Annotated[Path, typer.Option(help="Folder with prompt_embeds.pt and, for SD3, pool_embeds.pt.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Pipeline folder to make.")],
-    model: Annotated[str, typer.Option(help="Which base model it is: sd3, flux2-klein, sd21-base …")] = "sd3",
+    output: Annotated[Path, typer.Option("-o", "--output", help="Pipeline folder to create.")],
+    model: Annotated[str, typer.Option(help="Kind of base model: sd3, flux2-klein, sd21-base …")] = "sd3",
     dtype: Annotated[
-        DtypeChoice, typer.Option(help="Precision of the stored weights; 'auto' is fp16, bf16 for FLUX.2.")
+        DtypeChoice, typer.Option(help="Precision of the stored weights; 'auto' is bf16 for FLUX.2 and fp16 otherwise.")
     ] = DtypeChoice.auto,
-    fold: Annotated[bool, typer.Option("--fold", help="Also fold it, as 'tsdsr fold' does.")] = False,
+    fold: Annotated[bool, typer.Option("--fold", help="Fold the result, as 'tsdsr fold' does.")] = False,
 ) -> None:
     """Merge a base model and the released LoRA into a pipeline folder."""
     with errors_reported():
@@ -45,7 +45,7 @@ def convert(
 
 
 def info() -> None:
-    """Print versions, engines and models."""
+    """Show versions, engines and models."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -22,16 +22,18 @@ def create(
     folder: Folder,
     systems: Annotated[list[str], typer.Argument(metavar="NAME=FOLDER", help="Restorations to compare.")],
     lr: Annotated[Path, typer.Option(help="Folder of low-resolution images.")],
-    gt: Annotated[Path, typer.Option(help="Folder of true images; subfolders are categories.")],
-    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Which restoration is best?",
-    categories: Annotated[Path | None, typer.Option(help="CSV or TSV of two columns: image, category.")] = None,
-    shown: Annotated[int | None, typer.Option(min=2, help="Restorations on a page; default all, up to 9.")] = None,
-    per_voter: Annotated[int | None, typer.Option(min=1, help="Images a voter is asked about; default all.")] = None,
+    gt: Annotated[Path, typer.Option(help="Folder of ground-truth images; its subfolders are categories.")],
+    title: Annotated[str, typer.Option(help="Heading of the page for voters.")] = "Which restoration is best?",
+    categories: Annotated[Path | None, typer.Option(help="CSV or TSV file with two columns: image, category.")] = None,
+    shown: Annotated[
+        int | None, typer.Option(min=2, help="How many restorations a page shows. Default: all, up to 9.")
+    ] = None,
+    per_voter: Annotated[int | None, typer.Option(min=1, help="How many images each voter sees. Default: all.")] = None,
     suffix: Annotated[
-        list[str] | None, typer.Option("--suffix", help="Ending of file stems that does not count; repeatable.")
+        list[str] | None, typer.Option("--suffix", help="Ending to ignore in file names, such as _x4. Repeatable.")
     ] = None,
 ) -> None:
-    """Create a study. Images are matched by stem and copied into its folder."""
+    """Create a study. Images are matched by name without suffix, and copied into its folder."""
     with errors_reported():
         from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES
         from tsdsr.study.create import create_study
@@ -63,10 +65,10 @@ def create(
 @study_app.command()
 def serve(
     folder: Folder,
-    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is every network.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 means every network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
 ) -> None:
-    """Serve the page until interrupted; votes are kept across restarts."""
+    """Serve the page for voters until interrupted. Votes survive a restart."""
     with errors_reported():
         from contextlib import suppress
 
@@ -79,10 +81,10 @@ def serve(
 @study_app.command()
 def export(
     folder: Folder,
-    csv: Annotated[Path | None, typer.Option(help="Store a row per vote here.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Store systems, images and votes here.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="File for the votes, a row for each.")] = None,
+    json: Annotated[Path | None, typer.Option(help="File for systems, images and votes.")] = None,
 ) -> None:
-    """Write the votes to files; also works while the study is served."""
+    """Write the votes to files. This also works while the study is being served."""
     with errors_reported():
         from tsdsr.files import write_text
         from tsdsr.study.definition import VOTES, Study
@@ -103,11 +105,11 @@ def export(
 @study_app.command()
 def report(
     folder: Folder,
-    json: Annotated[Path | None, typer.Option(help="Store all figures here.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Store the tables as Markdown here.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Store the approval rates as bars here, PNG.")] = None,
+    json: Annotated[Path | None, typer.Option(help="File for all figures.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="File for the tables in Markdown.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="PNG file for a chart of the approval rates.")] = None,
 ) -> None:
-    """Report approval rates by category and a Bradley-Terry ranking. Both have 95 % intervals."""
+    """Report approval rates by category and a Bradley-Terry ranking, both with 95 % intervals."""
     with errors_reported():
         from rich.console import Console
 

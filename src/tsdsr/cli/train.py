@@ -19,7 +19,7 @@ from tsdsr.wording import counted
 if TYPE_CHECKING:
     from tsdsr.training.config import RunConfig
 
-train_app = typer.Typer(help="Train models.", no_args_is_help=True)
+train_app = typer.Typer(help="Train teachers and students.", no_args_is_help=True)
 
 
 class TrackerChoice(str, Enum):
@@ -38,27 +38,33 @@ Photos = Annotated[list[str], typer.Option("--photos", help=f"Photographs: {SOUR
 Shards = Annotated[
     list[str], typer.Option("--shards", help=f"Photographs in WebDataset shards: {SHARDS_HELP} Repeatable.")
 ]
-Output = Annotated[Path, typer.Option("-o", "--output", help="Run folder; an interrupted run there is resumed.")]
-Base = Annotated[Path | None, typer.Option(help="Diffusers folder of the base model; mini has none.")]
-Cache = Annotated[Path | None, typer.Option(help="Text embeddings made by 'tsdsr data cache'; mini needs none.")]
-PromptFolder = Annotated[Path | None, typer.Option("--prompts", help="Text files made by 'tsdsr data caption'.")]
-Overrides = Annotated[
-    list[str], typer.Option("--set", help="Change a setting of the recipe: phases.0.steps=100. Repeatable.")
+Output = Annotated[Path, typer.Option("-o", "--output", help="Folder of the run. An interrupted run in it is resumed.")]
+Base = Annotated[Path | None, typer.Option(help="Diffusers folder of the base model. Not for mini.")]
+Cache = Annotated[Path | None, typer.Option(help="Text embeddings made by 'tsdsr data cache'. Not for mini.")]
+PromptFolder = Annotated[
+    Path | None, typer.Option("--prompts", help="Folder of text files made by 'tsdsr data caption'.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print settings and sizes, train nothing.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", help="Change a setting of the recipe, such as phases.0.steps=100. Repeatable.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print settings and sizes without training.")]
 Gpus = Annotated[
     int | None,
-    typer.Option(min=1, help="With --dry-run: memory and operations of each of so many GPUs; takes a minute."),
+    typer.Option(
+        min=1, help="With --dry-run: estimate memory and operations on each of this many GPUs. Takes a minute."
+    ),
 ]
-Device = Annotated[str, typer.Option(help="'auto', 'cpu' or 'cuda'. For several start 'torchrun -m tsdsr train …'.")]
-Dtype = Annotated[DtypeChoice, typer.Option(help="Autocast precision; 'auto' keeps that of an interrupted run.")]
-Workers = Annotated[int, typer.Option(min=0, help="Data loading processes.")]
-Until = Annotated[int | None, typer.Option(min=0, help="Stop after this many steps in all.")]
+Device = Annotated[
+    str, typer.Option(help="'auto', 'cpu' or 'cuda'. For several GPUs, start 'torchrun -m tsdsr train …'.")
+]
+Dtype = Annotated[DtypeChoice, typer.Option(help="Precision of autocast; 'auto' keeps that of an interrupted run.")]
+Workers = Annotated[int, typer.Option(min=0, help="Number of processes that load data.")]
+Until = Annotated[int | None, typer.Option(min=0, help="Stop when the run has made this many steps.")]
 Shard = Annotated[
     ShardChoice | None,
-    typer.Option(help="Split networks over the processes of torchrun: 'full', or 'offload' to host memory as well."),
+    typer.Option(help="Split the networks over torchrun's processes: 'full', or 'offload' to also use host memory."),
 ]
-Tracker = Annotated[TrackerChoice, typer.Option(help="Where figures go besides log.jsonl.")]
+Tracker = Annotated[TrackerChoice, typer.Option(help="Where to log figures besides log.jsonl.")]
 
 
 @contextmanager
@@ -91,9 +97,11 @@ def student(
     output: Output,
     photos: Photos = [],  # noqa: B006  (typer needs the list as default)
     shards: Shards = [],  # noqa: B006
-    recipe: Annotated[str, typer.Option(help="A student's recipe, or FILE.py:FUNCTION.")] = "mini_student",
-    teacher: Annotated[Path | None, typer.Option(help="What 'tsdsr train teacher' made: folder or LoRA file.")] = None,
-    init: Annotated[Path | None, typer.Option(help="Where the student starts: pipeline or LoRA folder.")] = None,
+    recipe: Annotated[str, typer.Option(help="Recipe for a student, or FILE.py:FUNCTION.")] = "mini_student",
+    teacher: Annotated[Path | None, typer.Option(help="Folder or LoRA file made by 'tsdsr train teacher'.")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Pipeline folder or LoRA folder that the student starts from.")
+    ] = None,
     base: Base = None,
     cache: Cache = None,
     prompts: PromptFolder = None,
@@ -107,7 +115,7 @@ def student(
     dry_run: DryRun = False,
     gpus: Gpus = None,
 ) -> None:
-    """Train a one-step student and store it as a pipeline folder."""
+    """Train a one-step student, and store it as a pipeline folder."""
     with errors_reported(), _interruption_reported():
         _check_dry_run(gpus, dry_run)
         _check_before_torch(photos, shards, output, dry_run)
@@ -131,8 +139,8 @@ def teacher(
     output: Output,
     photos: Photos = [],  # noqa: B006  (typer needs the list as default)
     shards: Shards = [],  # noqa: B006
-    recipe: Annotated[str, typer.Option(help="A teacher's recipe, or FILE.py:FUNCTION.")] = "mini_teacher",
-    init: Annotated[Path | None, typer.Option(help="A teacher to continue from: folder or LoRA file.")] = None,
+    recipe: Annotated[str, typer.Option(help="Recipe for a teacher, or FILE.py:FUNCTION.")] = "mini_teacher",
+    init: Annotated[Path | None, typer.Option(help="Folder or LoRA file of a teacher to continue from.")] = None,
     base: Base = None,
     cache: Cache = None,
     prompts: PromptFolder = None,
@@ -146,7 +154,7 @@ def teacher(
     dry_run: DryRun = False,
     gpus: Gpus = None,
 ) -> None:
-    """Train a teacher with the diffusion loss on sharp images. It is a network for mini, a LoRA for base models."""
+    """Train a teacher on sharp images with the diffusion loss: a network for mini, a LoRA for other models."""
     with errors_reported(), _interruption_reported():
         _check_dry_run(gpus, dry_run)
         _check_before_torch(photos, shards, output, dry_run)
@@ -167,12 +175,14 @@ def teacher(
 
 @train_app.command()
 def average(
-    first: Annotated[str, typer.Argument(help="'mini', a pipeline folder or a hub id.")],
-    second: Annotated[str, typer.Argument(help="Another with the same networks, usually trained from the first.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Pipeline folder to make.")],
-    share: Annotated[float, typer.Option(min=0, max=1, help="Share of the second in the mean.")] = 0.5,
+    first: Annotated[str, typer.Argument(help="'mini', a pipeline folder or a hub ID.")],
+    second: Annotated[
+        str, typer.Argument(help="Another model with the same networks, usually trained from the first.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Pipeline folder to create.")],
+    share: Annotated[float, typer.Option(min=0, max=1, help="Weight of the second model in the mean.")] = 0.5,
 ) -> None:
-    """Store the mean of the weights of two students."""
+    """Average the weights of two students."""
     with errors_reported():
         from tsdsr.files import require_new
 

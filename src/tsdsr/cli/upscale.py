@@ -73,8 +73,8 @@ def upscale(
 ) -> None:
     """Restore and enlarge images.
 
-    Results that are there already, made from the same picture with the same settings, are skipped. If a file fails, it
-    is reported, the others continue, and the exit status is 1.
+    A result that was already made from the same picture with the same settings is skipped. A file that fails is
+    reported and the others continue; the exit status is then 1.
     """
     started, counts = time.perf_counter(), Counter[str]()
     jobs: list[Job] = []

@@ -52,73 +52,97 @@ class IccChoice(str, Enum):
 
 
 Inputs = Annotated[
-    list[str], typer.Argument(metavar="INPUT", help="Image files, folders or patterns; '-' is the standard input.")
+    list[str], typer.Argument(metavar="INPUT", help="Image files, folders or patterns; '-' reads from standard input.")
 ]
 Output = Annotated[
     str,
-    typer.Option("-o", "--output", help="Output folder, or file for a single input file; '-' is the standard output."),
+    typer.Option("-o", "--output", help="Output folder, or a file for a single input; '-' writes to standard output."),
 ]
-Model = Annotated[str, typer.Option(help="'mini', a pipeline or exported folder, or a hub id: OWNER/NAME[@REVISION].")]
-Scale = Annotated[float, typer.Option(help="Enlargement from 1 to 8, fractions allowed.")]
-Target = Annotated[str | None, typer.Option(metavar="WxH", help="Size of the result instead of a scale; see --fit.")]
+Model = Annotated[
+    str, typer.Option(help="'mini', a pipeline folder, an exported folder, or a hub ID: OWNER/NAME[@REVISION].")
+]
+Scale = Annotated[float, typer.Option(help="How many times larger the result is, from 1 to 8. Fractions are allowed.")]
+Target = Annotated[
+    str | None, typer.Option(metavar="WxH", help="Size of the result in pixels, instead of a scale. See --fit.")
+]
 Fit = Annotated[
     FitChoice,
-    typer.Option(help="'contain' keeps the aspect and stays within WxH, 'cover' fills it and crops, or 'stretch'."),
+    typer.Option(
+        help="With --target: 'contain' stays within WxH, 'cover' fills it and crops the rest, 'stretch' distorts."
+    ),
 ]
-ColorFixOption = Annotated[ColorFixChoice, typer.Option(help="How colours are aligned.")]
+ColorFixOption = Annotated[ColorFixChoice, typer.Option(help="How colours are matched to the input.")]
 Steady = Annotated[
     float,
     typer.Option(
         min=0,
         max=0.95,
-        help="Less flicker: share of the detail that still areas take from the frame before, 0 to 0.95.",
+        help="Reduce flicker: share of detail (0 to 0.95) that still areas keep from the previous frame.",
     ),
 ]
-Detail = Annotated[float, typer.Option(min=0, max=1, help="0 faithful … 1 detailed, as trained.")]
-TileOption = Annotated[str, typer.Option(help="'auto', 'off' or the edge of a tile in output pixels.")]
-TileBatch = Annotated[int, typer.Option(min=1, help="Tiles processed together.")]
-EngineOption = Annotated[EngineChoice, typer.Option(help="What runs the model; 'auto' takes the fastest one here.")]
+Detail = Annotated[
+    float, typer.Option(min=0, max=1, help="From 0, faithful, to 1, as detailed as the model was trained to be.")
+]
+TileOption = Annotated[str, typer.Option(help="'auto', 'off', or the edge of a tile in output pixels.")]
+TileBatch = Annotated[int, typer.Option(min=1, help="How many tiles are processed at once.")]
+EngineOption = Annotated[
+    EngineChoice, typer.Option(help="Runtime for the model; 'auto' takes the fastest one installed.")
+]
 Provider = Annotated[
     str,
     typer.Option(
-        help="Of ONNX Runtime: 'auto', 'cpu', 'cuda', 'tensorrt', 'coreml', 'directml', 'webgpu' or 'openvino'; "
-        "'tsdsr info' lists those that are here."
+        help="Hardware for ONNX Runtime: 'auto', 'cpu', 'cuda', 'tensorrt', 'coreml', 'directml', 'webgpu' or "
+        "'openvino'. 'tsdsr info' lists what is available."
     ),
 ]
-Fast = Annotated[bool, typer.Option("--fast", help="8-bit arithmetic for mini, on processors with VNNI.")]
-Device = Annotated[str, typer.Option(help="Of PyTorch: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …; OpenVINO has 'gpu'.")]
+Fast = Annotated[bool, typer.Option("--fast", help="Run mini in 8-bit arithmetic. Needs a processor with VNNI.")]
+Device = Annotated[
+    str, typer.Option(help="Device for PyTorch: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' …; for OpenVINO also 'gpu'.")
+]
 Dtype = Annotated[DtypeChoice, typer.Option(help="Precision of the network.")]
 Compile = Annotated[
-    bool, typer.Option("--compile", help="Compile the networks: slow to start, worth it for many images.")
+    bool, typer.Option("--compile", help="Compile the networks. This takes long to start and pays off for many images.")
 ]
 Quantize = Annotated[
-    QuantizeChoice | None, typer.Option(help="Run large models in 8 bits (needs the extra 'quantize').")
+    QuantizeChoice | None, typer.Option(help="Run large models in 8 bits. Needs the extra 'quantize'.")
 ]
-Seed = Annotated[int | None, typer.Option(help="Sample the encoder's posterior with this seed, 0 to 2**64 - 1.")]
-Format = Annotated[str | None, typer.Option(help="png, jpg, webp, tiff, bmp, avif, heic or jxl; default the input's.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        help="Draw from the encoder's distribution with this seed, 0 to 2**64 - 1, instead of using its mean."
+    ),
+]
+Format = Annotated[str | None, typer.Option(help="png, jpg, webp, tiff, bmp, avif, heic or jxl. Default: the input's.")]
 Quality = Annotated[
-    int | None, typer.Option(help="Of JPEG, WebP and JPEG XL (default 95), AVIF and HEIC (default 90), 1 to 100.")
+    int | None,
+    typer.Option(help="Quality from 1 to 100. Default: 95 for JPEG, WebP and JPEG XL, 90 for AVIF and HEIC."),
 ]
-Subsampling = Annotated[SubsamplingChoice, typer.Option(help="Of colour in JPEG, AVIF and HEIC; 444 keeps it all.")]
-Lossless = Annotated[bool, typer.Option("--lossless", help="WebP and JPEG XL without loss.")]
-Compression = Annotated[int, typer.Option(help="Of PNG and TIFF, 0 (fast) to 9 (small); never loses.")]
-Icc = Annotated[IccChoice, typer.Option(help="'keep' colours and profile, or convert to 'srgb', HDR too.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
-MaxPixels = Annotated[int, typer.Option(min=1, help="Refuse inputs with more pixels.")]
+Subsampling = Annotated[
+    SubsamplingChoice, typer.Option(help="Chroma subsampling of JPEG, AVIF and HEIC; 444 keeps full colour resolution.")
+]
+Lossless = Annotated[bool, typer.Option("--lossless", help="Write WebP and JPEG XL without loss.")]
+Compression = Annotated[
+    int, typer.Option(help="Effort for PNG and TIFF, from 0 (fast) to 9 (small). Both are always lossless.")
+]
+Icc = Annotated[IccChoice, typer.Option(help="'keep' colours and profile, or convert them, HDR included, to 'srgb'.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
+MaxPixels = Annotated[int, typer.Option(min=1, help="Refuse inputs with more pixels than this.")]
 Preset = Annotated[PresetChoice, typer.Option(help="'upstream' reproduces the released code (SD3).")]
 
 On = Annotated[
     str | None,
     typer.Option(
         metavar="ray[=ADDRESS]",
-        help="Restore on a Ray cluster: at an address, the job's, or a new one here. INPUT and --output may be URLs.",
+        help="Restore on a Ray cluster: the one at ADDRESS, the job's own, or a new one on this machine. INPUT and "
+        "--output may then be URLs.",
     ),
 ]
 Actors = Annotated[
-    str | None, typer.Option(metavar="MIN[:MAX]", help="Processes of the cluster, one model each; default what fits.")
+    str | None,
+    typer.Option(metavar="MIN[:MAX]", help="Actors on the cluster, each with its own model. Default: as many as fit."),
 ]
-ActorCpus = Annotated[float | None, typer.Option(help="CPUs of an actor; default 1.")]
-ActorGpus = Annotated[float | None, typer.Option(help="GPUs of an actor, such as 1 or 0.25; default 0.")]
+ActorCpus = Annotated[float | None, typer.Option(help="CPUs for each actor. Default: 1.")]
+ActorGpus = Annotated[float | None, typer.Option(help="GPUs for each actor, such as 1 or 0.25. Default: 0.")]
 
 
 def parse_target(text: str | None) -> tuple[int, int] | None:

@@ -31,8 +31,10 @@ class CodecChoice(str, Enum):
 
 
 def video(
-    source: Annotated[str, typer.Argument(metavar="VIDEO", help="A video file in any format that libav reads.")],
-    output: Annotated[str, typer.Option("-o", "--output", help="The result: .mp4, .m4v, .mov, .mkv or .webm.")],
+    source: Annotated[
+        str, typer.Argument(metavar="VIDEO", help="A video file, in any format that FFmpeg's libraries read.")
+    ],
+    output: Annotated[str, typer.Option("-o", "--output", help="File of the result: .mp4, .m4v, .mov, .mkv or .webm.")],
     model: given.Model = "mini",
     scale: given.Scale = 4.0,
     target: given.Target = None,
@@ -40,31 +42,29 @@ def video(
     color_fix: given.ColorFixOption = ColorFixChoice.wavelet,
     detail: given.Detail = 1.0,
     steady: given.Steady = 0.0,
-    deinterlace: Annotated[
-        bool, typer.Option("--deinterlace", help="Make progressive frames of interlaced ones first.")
-    ] = False,
+    deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Deinterlace the frames first.")] = False,
     codec: Annotated[
         CodecChoice | None,
-        typer.Option(help="Default: h264, hevc above 8 bits, av1 in .webm; ffv1 loses nothing."),
+        typer.Option(help="Default: h264, hevc above 8 bits, av1 in .webm. ffv1 is lossless."),
     ] = None,
     crf: Annotated[
         float | None,
         typer.Option(
-            help="Quality, lower is better: default 18 (h264), 20 (hevc), 26 (av1), 24 (vp9); 0: no loss (not av1)."
+            help="Lower is better. Default: 18 (h264), 20 (hevc), 26 (av1), 24 (vp9). 0 is lossless, except for av1."
         ),
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Speed of the encoder: 'ultrafast' to 'placebo' (h264, hevc), 0 (slow) to 13 (av1), 8 (vp9)."
+            help="Speed of the encoder: 'ultrafast' to 'placebo' (h264, hevc), 0 (slow) to 13 (av1) or 8 (vp9)."
         ),
     ] = None,
     pix_fmt: Annotated[
-        str | None, typer.Option(help="Pixel format, such as yuv420p10le; default the source's.")
+        str | None, typer.Option(help="Pixel format, such as yuv420p10le. Default: the source's.")
     ] = None,
-    begin: Annotated[float | None, typer.Option("--from", help="Begin at this second.")] = None,
-    end: Annotated[float | None, typer.Option("--to", help="End at this second.")] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="Restore at most this many frames.")] = None,
+    begin: Annotated[float | None, typer.Option("--from", help="Start at this second.")] = None,
+    end: Annotated[float | None, typer.Option("--to", help="Stop at this second.")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Restore no more than this many frames.")] = None,
     tile: given.TileOption = "auto",
     tile_batch: given.TileBatch = 1,
     engine: given.EngineOption = EngineChoice.auto,
@@ -77,8 +77,8 @@ def video(
 ) -> None:
     """Restore and enlarge a video.
 
-    Sound, subtitles, chapters, time stamps, rotation and colours are kept. An interrupted command continues where it
-    was: give it again. Frames of a folder are restored by 'tsdsr upscale'.
+    Sound, subtitles, chapters, time stamps, rotation and colours are kept. To continue after an interruption, repeat
+    the command. For a folder of frames, use 'tsdsr upscale'.
     """
     with errors_reported():
         from tsdsr.pipeline.model_files import local_folder, resolve_model
