@@ -21,7 +21,7 @@ def test_extras_in_the_docs_exist(page: Path) -> None:
 
 def test_the_quickstart_lists_every_extra() -> None:
     table = re.findall(r"^\| (`\w+`.*?) \|", (ROOT / "docs" / "how-to" / "upscale.md").read_text(), re.MULTILINE)
-    assert {name for row in table for name in re.findall(r"`(\w+)`", row)} == set(extras()) - {"all", "dev"}
+    assert {name for row in table for name in re.findall(r"`(\w+)`", row)} == set(extras()) - {"all", "dev", "docs"}
 
 
 def test_extras_in_error_messages_exist() -> None:
@@ -38,8 +38,8 @@ def test_extras_in_error_messages_exist() -> None:
 def test_the_extra_all_and_make_install_bring_every_extra() -> None:
     """``make install`` installs the extra ``dev``."""
     found = extras()
-    assert set(re.findall(r"\w+", found["all"])) - {"tsdsr"} == set(found) - {"all", "dev"}
-    assert '"tsdsr[all]"' in found["dev"]
+    assert set(re.findall(r"\w+", found["all"])) - {"tsdsr"} == set(found) - {"all", "dev", "docs"}
+    assert '"tsdsr[all,docs]"' in found["dev"]
     assert '--editable ".[dev]"' in (ROOT / "Makefile").read_text()
 
 
