@@ -272,6 +272,8 @@ def test_functions_for_users_take_strings_as_paths() -> None:
         "runtimes.export": ("export_pipeline",),
         "study.create": ("create_study",),
         "study.server": ("serve",),
+        "study.sheet_votes": ("read_sheet_votes",),
+        "study.sheets": ("write_sheets",),
         "study.votes": ("read_votes",),
         "training.encoder_cache": ("cache_prompts",),
         "training.latent_cache": ("cache_latents",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,14 @@ from tsdsr.errors import InvalidInputError
 from tsdsr.wording import counted
 
 study_app = typer.Typer(no_args_is_help=True, help="Ask people which restoration is best, blind.")
+
+
+class SheetFormat(str, Enum):
+    """Formats of sheets."""
+
+    png = "png"
+    webp = "webp"
+
 
 Folder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.")]
 
@@ -38,15 +47,13 @@ def create(
         from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES
         from tsdsr.study.create import create_study
 
-        named = [_named(text) for text in systems]
-        if len(dict(named)) < len(named):
-            raise InvalidInputError("two systems have the same name; give each its own with NAME=FOLDER")
+        named = _named_folders(systems)
         with ProgressBars() as bars:
             made = create_study(
                 folder,
                 lr,
                 gt,
-                dict(named),
+                named,
                 title=title,
                 categories=categories,
                 shown=shown,
@@ -135,6 +142,83 @@ def report(
     for path in (json, markdown, figure):
         if path is not None:
             typer.echo(f"written to {path}")
+
+
+@study_app.command()
+def sheets(
+    folder: Annotated[Path, typer.Argument(metavar="SHEETS", help="New folder for the sheets.")],
+    systems: Annotated[list[str], typer.Argument(metavar="NAME=FOLDER", help="The two restorations to compare.")],
+    lr: Annotated[Path, typer.Option(help="Folder of low-resolution images.")],
+    key: Annotated[Path, typer.Option(help="New JSON file that says which is which; not for voters.")],
+    gt: Annotated[Path | None, typer.Option(help="Folder of true images, shown as well.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Images shown, drawn at random; default all.")] = None,
+    window: Annotated[int, typer.Option(min=32, help="Side of what is shown of an image, in pixels.")] = 256,
+    rows: Annotated[int, typer.Option(min=1, help="Images on a sheet.")] = 4,
+    seed: Annotated[int | None, typer.Option(min=0, help="Draws the same sheets again; default random.")] = None,
+    image_format: Annotated[SheetFormat, typer.Option("--format", help="Both are lossless.")] = SheetFormat.png,
+    suffix: Annotated[
+        list[str] | None, typer.Option("--suffix", help="Ending of file stems that does not count; repeatable.")
+    ] = None,
+) -> None:
+    """Make pictures for blind votes without a server: rows of input, two restorations and truth."""
+    with errors_reported():
+        from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES
+        from tsdsr.study.sheets import write_sheets
+
+        require_report_file("--key", key)
+        with ProgressBars() as bars:
+            made = write_sheets(
+                folder,
+                key,
+                _named_folders(systems),
+                lr,
+                gt,
+                count=count,
+                window=window,
+                per_sheet=rows,
+                seed=seed,
+                image_format=image_format.value,
+                suffixes=suffix or DEFAULT_SUFFIXES,
+                on_image=lambda done, total: bars.report("rows", done, total),
+            )
+    number = len({row.sheet for row in made.rows})
+    typer.echo(f"{counted(len(made.rows), 'row')} on {counted(number, 'sheet')} in {folder}; the key is {key}")
+
+
+@study_app.command()
+def tally(
+    key: Annotated[Path, typer.Argument(metavar="KEY", help="Key that 'tsdsr study sheets' wrote.")],
+    votes: Annotated[list[Path], typer.Argument(metavar="VOTES", help="A file for each voter: 1 or 2 for every row.")],
+    json: Annotated[Path | None, typer.Option(help="Store all figures here.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Store the table as Markdown here.")] = None,
+) -> None:
+    """Count votes on sheets, with 95 % intervals."""
+    with errors_reported():
+        from rich.console import Console
+
+        from tsdsr.files import write_text
+        from tsdsr.study.sheet_key import SheetKey
+        from tsdsr.study.sheet_votes import sheet_report, to_markdown, to_rich
+
+        for option, given in (("--json", json), ("--markdown", markdown)):
+            if given is not None:
+                require_report_file(option, given)
+        found = sheet_report(SheetKey.load(key), votes)
+        if json is not None:
+            found.save(json)
+        if markdown is not None:
+            write_text(markdown, to_markdown(found) + "\n")
+        Console().print(to_rich(found))
+    for path in (json, markdown):
+        if path is not None:
+            typer.echo(f"written to {path}")
+
+
+def _named_folders(texts: list[str]) -> dict[str, Path]:
+    named = [_named(text) for text in texts]
+    if len(dict(named)) < len(named):
+        raise InvalidInputError("two systems have the same name; give each its own with NAME=FOLDER")
+    return dict(named)
 
 
 def _named(text: str) -> tuple[str, Path]:

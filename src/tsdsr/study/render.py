@@ -68,17 +68,22 @@ def to_markdown(report: StudyReport) -> str:
 def notes(report: StudyReport) -> list[str]:
     """Return notes on the number of votes, the share of each position, and the meaning of the intervals."""
     shares = ", ".join(f"{100 * n / report.votes:.0f}" for n in report.positions)
-    unit = (
-        "whole sessions resampled"
-        if report.by_session
-        else f"single votes resampled, as resampling sessions takes {MIN_SESSIONS} voters; too narrow if the "
-        "votes of one voter are alike"
-    )
     return [
         f"{counted(report.voters, 'voter')}, {counted(report.votes, 'vote')} on {counted(report.images, 'image')}. "
         f"Share of votes by position on the page, %: {shares}.",
-        f"Intervals: {unit}; for rates no narrower than Wilson's. They are for other voters and the same images.",
+        f"Intervals: {interval_note(report.by_session)}. They are for other voters and the same images.",
     ]
+
+
+def interval_note(by_session: bool) -> str:
+    """Return what :func:`tsdsr.study.statistics.approval_interval` resamples, for a note."""
+    unit = (
+        "whole sessions resampled"
+        if by_session
+        else f"single votes resampled, as resampling sessions takes {MIN_SESSIONS} voters; too narrow if the "
+        "votes of one voter are alike"
+    )
+    return f"{unit}; for rates no narrower than Wilson's"
 
 
 def write_figure(report: StudyReport, path: StrPath) -> None:
@@ -129,7 +134,7 @@ def _plain(name: str) -> str:
 def _cell(report: StudyReport, group: str, system: str) -> tuple[str, str]:
     """Format the rate and the interval."""
     found = report.approvals[group].get(system)
-    return (ABSENT, "") if found is None else (f"{100 * found.rate:.1f}", _between(found.interval))
+    return (ABSENT, "") if found is None else (f"{100 * found.rate:.1f}", between(found.interval))
 
 
 def _highest(report: StudyReport, group: str) -> set[str]:
@@ -138,11 +143,12 @@ def _highest(report: StudyReport, group: str) -> set[str]:
 
 
 def _ranking_cells(row: Strength) -> tuple[str, ...]:
-    value = (row.system, f"{100 * row.value:.1f}", _between(row.interval))
+    value = (row.system, f"{100 * row.value:.1f}", between(row.interval))
     if row.over_next is None or row.over_next_interval is None:
         return (*value, "", "")
-    return (*value, f"{100 * row.over_next:.1f}", _between(row.over_next_interval))
+    return (*value, f"{100 * row.over_next:.1f}", between(row.over_next_interval))
 
 
-def _between(bounds: Interval) -> str:
+def between(bounds: Interval) -> str:
+    """Format an interval of shares in percent."""
     return "[" + ", ".join(f"{100 * bound:.1f}" for bound in bounds) + "]"

@@ -1,0 +1,222 @@
+"""Votes on blind sheets: reading them, and how often each system was chosen."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tsdsr.errors import DatasetError
+from tsdsr.evaluation.terminal import FittedTable, Lines, printable
+from tsdsr.files import StrPath, write_text
+from tsdsr.study.render import between, interval_note
+from tsdsr.study.sheet_key import SheetKey
+from tsdsr.study.statistics import MIN_SESSIONS, Interval, approval_interval, tally, wilson
+from tsdsr.study.votes import Vote
+from tsdsr.wording import counted
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+EVERYBODY = "all voters"
+NO_VOTE = ("", "-")
+"""Answers that are no vote."""
+
+
+@dataclass(frozen=True)
+class Wins:
+    """Choices of one voter, or of all.
+
+    Attributes:
+        voter (str): name of the voter, or :data:`EVERYBODY`.
+        chosen (tuple of int): how often each of the two systems was chosen.
+        share (float): share of the first system.
+        interval (tuple): 95 % interval of ``share``: Wilson's for a voter, that of :func:`approval_interval` for all.
+    """
+
+    voter: str
+    chosen: tuple[int, int]
+    share: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class SheetReport:
+    """Results of votes on sheets.
+
+    Attributes:
+        systems (tuple of str): the two systems.
+        images (int): number of images voted on.
+        voters (tuple of Wins): results of each voter.
+        everybody (Wins): results of all votes.
+        left_share (float): share of votes for column 1.
+        by_session (bool): whether the interval of all votes resamples voters instead of single votes.
+    """
+
+    systems: tuple[str, str]
+    images: int
+    voters: tuple[Wins, ...]
+    everybody: Wins
+    left_share: float
+    by_session: bool
+
+    def save(self, path: Path) -> None:
+        """Write the report as JSON. The write is atomic."""
+        write_text(path, json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n")
+
+
+def sheet_report(key: SheetKey, files: Sequence[StrPath]) -> SheetReport:
+    """Count the votes of some files; see :func:`read_sheet_votes`.
+
+    Raises:
+        DatasetError: There are no votes, one cannot be read, is for a row that the sheets do not have, or a voter
+            appears in two files.
+        MissingDependencyError: scipy is not installed.
+    """
+    voters: dict[str, list[Vote]] = {}
+    for path in files:
+        for voter, choices in read_sheet_votes(path).items():
+            if voter in voters:
+                raise DatasetError(
+                    f"{path}: voter {voter!r} is in another file as well; each voter has one set of votes"
+                )
+            voters[voter] = [_vote(key, len(voters), row, choice, path) for row, choice in choices.items()]
+    votes = [vote for some in voters.values() for vote in some]
+    if not votes:
+        raise DatasetError("there are no votes yet")
+    by_session = sum(map(bool, voters.values())) >= MIN_SESSIONS
+    first, second = key.systems
+    everybody = _wins(EVERYBODY, votes, key.systems, approval_interval(tally(votes, key.systems, by_session), 0))
+    found = []
+    for voter, some in voters.items():
+        if some:
+            chosen = sum(vote.choice == first for vote in some)
+            found.append(_wins(voter, some, key.systems, wilson(chosen, len(some))))
+    left = sum(vote.position == 1 for vote in votes) / len(votes)
+    images = len({vote.image for vote in votes})
+    return SheetReport((first, second), images, tuple(found), everybody, left, by_session)
+
+
+def _vote(key: SheetKey, session: int, row: int, choice: int, path: StrPath) -> Vote:
+    if not 1 <= row <= len(key.rows):
+        raise DatasetError(f"{path}: votes on row {row}; the sheets of this key have rows 1 to {len(key.rows)}")
+    order = key.rows[row - 1].order
+    return Vote(session, str(row), order, order[choice - 1])
+
+
+def _wins(voter: str, votes: Sequence[Vote], systems: tuple[str, str], interval: Interval) -> Wins:
+    first, second = (sum(vote.choice == name for vote in votes) for name in systems)
+    return Wins(voter, (first, second), first / len(votes), interval)
+
+
+def read_sheet_votes(path: StrPath) -> dict[str, dict[int, int]]:
+    """Read a file of votes: voter → number of the row → 1 or 2.
+
+    Three forms, told apart by the suffix:
+
+    - ``.csv`` and ``.tsv``: columns ``row`` and ``choice``, and ``voter`` where the file has several voters;
+    - ``.json``: ``{"1": 2, "2": 1}``, or such an object for each voter, ``{"anna": {"1": 2}}``;
+    - anything else: a line for each row, in order, with 1 or 2, or with two numbers, the row and the choice. Lines
+      that begin with ``#`` do not count.
+
+    ``-``, null or nothing is no vote. A file without names has one voter, who is called as the file is.
+
+    Raises:
+        DatasetError: The file cannot be read, a choice is neither 1 nor 2, or a row appears twice.
+    """
+    path = Path(path)
+    readers = {".csv": _from_table, ".tsv": _from_table, ".json": _from_json}
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        cells = list(readers.get(path.suffix.lower(), _from_lines)(text, path))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DatasetError(f"{path}: votes cannot be read ({error})") from error
+    found: dict[str, dict[int, int]] = {}
+    for voter, row, choice in cells:
+        choices = found.setdefault(printable(voter), {})
+        if choice in NO_VOTE:
+            continue
+        if not row.isdecimal() or choice not in ("1", "2"):
+            raise DatasetError(f"{path}: row {row!r}, choice {choice!r}; a row is a number, a choice 1 or 2")
+        if int(row) in choices:
+            raise DatasetError(f"{path}: two votes of {voter} on row {row}")
+        choices[int(row)] = int(choice)
+    return found
+
+
+Cells = Iterator[tuple[str, str, str]]
+
+
+def _from_lines(text: str, path: Path) -> Cells:
+    lines = [line.split() for line in text.replace(",", " ").splitlines() if not line.lstrip().startswith("#")]
+    while lines and not lines[-1]:
+        lines.pop()
+    for number, words in enumerate(lines, 1):
+        if len(words) > 2:
+            raise ValueError(f"line {number}: {' '.join(words)}; give a choice, or a row and a choice")
+        yield path.stem, words[0] if len(words) == 2 else str(number), words[-1] if words else ""
+
+
+def _from_table(text: str, path: Path) -> Cells:
+    rows = csv.DictReader(io.StringIO(text), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    if not {"row", "choice"} <= set(rows.fieldnames or ()):
+        raise ValueError("the first line must name the columns row and choice")
+    for row in rows:
+        yield ((row.get("voter") or path.stem).strip(), (row["row"] or "").strip(), (row["choice"] or "").strip())
+
+
+def _from_json(text: str, path: Path) -> Cells:
+    data: Any = json.loads(text)
+    if not isinstance(data, dict):
+        raise ValueError("it must hold an object")
+    voters: Mapping[str, Any] = data if all(isinstance(value, dict) for value in data.values()) else {path.stem: data}
+    for voter, choices in voters.items():
+        for row, choice in choices.items():
+            yield voter, row, "" if choice is None else str(choice)
+
+
+def to_rich(report: SheetReport) -> Group:
+    """Render a report for the terminal."""
+    from rich.console import Group
+    from rich.markup import escape
+
+    rows = [[escape(cell) for cell in row] for row in _cells(report)]
+    table = FittedTable(rows[0], rows[1:], title="Votes", sections=[len(report.voters)])
+    return Group(table, Lines(_notes(report)))
+
+
+def to_markdown(report: SheetReport) -> str:
+    """Render the table and the notes as Markdown."""
+    head, *rows = _cells(report)
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n\n".join([table, *_notes(report)])
+
+
+def _cells(report: SheetReport) -> list[list[str]]:
+    first, second = report.systems
+    rows = [["", f"for {first}", f"for {second}", f"{first}, %", "95 % interval"]]
+    for wins in (*report.voters, report.everybody):
+        rows.append([wins.voter, *map(str, wins.chosen), f"{100 * wins.share:.1f}", between(wins.interval)])
+    return rows
+
+
+def _notes(report: SheetReport) -> list[str]:
+    low, high = report.everybody.interval
+    first, second = report.systems
+    if low <= 0.5 <= high:
+        verdict = f"The interval of all voters contains 50 %: these votes do not tell {first} and {second} apart."
+    else:
+        verdict = f"The interval of all voters lies on one side of 50 %: {first if low > 0.5 else second} is preferred."
+    votes = sum(report.everybody.chosen)
+    return [
+        verdict,
+        f"{counted(len(report.voters), 'voter')}, {counted(votes, 'vote')} on {counted(report.images, 'image')}. "
+        f"Column 1 was chosen in {100 * report.left_share:.0f} %.",
+        f"Interval of all voters: {interval_note(report.by_session)}. That of one voter is Wilson's.",
+    ]

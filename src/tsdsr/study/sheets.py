@@ -1,0 +1,212 @@
+"""Sheets for blind votes: pictures with rows of the input, two restorations in random order, and the truth.
+
+They need no server: send the pictures to voters, who answer 1 or 2 for every row. A key, kept apart, says which
+restoration stood where; :mod:`tsdsr.study.sheet_votes` counts the answers.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from tsdsr.errors import DatasetError, ImageError, InvalidInputError, MissingDependencyError
+from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES, check_sizes, match_folders
+from tsdsr.evaluation.terminal import printable
+from tsdsr.files import StrPath, as_path, atomic_folder, require_new
+from tsdsr.images.reading import read_rgb
+from tsdsr.study.sheet_key import SheetKey, SheetRow
+from tsdsr.wording import counted
+
+Pixels = NDArray[np.uint8]
+Box = tuple[int, int, int, int]
+
+_DRAWN = 8  # windows of an image, of which the most detailed is shown
+_GAP, _HEAD = 8, 30  # pixels between windows, and of the line of text above them
+_LEAST_WINDOW = 32
+_BACKGROUND, _TEXT = (64, 64, 64), (255, 255, 255)
+_MOST_SIDE = 16383  # of a WebP file
+
+
+def write_sheets(
+    folder: StrPath,
+    key: StrPath,
+    systems: Mapping[str, StrPath],
+    lr: StrPath,
+    gt: StrPath | None = None,
+    *,
+    count: int | None = None,
+    window: int = 256,
+    per_sheet: int = 4,
+    seed: int | None = None,
+    image_format: Literal["png", "webp"] = "png",
+    suffixes: Sequence[str] = DEFAULT_SUFFIXES,
+    on_image: Callable[[int, int], None] | None = None,
+) -> SheetKey:
+    """Write sheets that compare two folders of restorations, and their key. Images are matched by stem.
+
+    A row shows one window of an image. Of eight windows drawn at random it is the one with most detail, in the truth
+    or, without it, in the input; the restorations have no influence.
+
+    Args:
+        folder (str | PathLike): new folder for the sheets, ``sheet-01.png`` and so on, lossless.
+        key (str | PathLike): new JSON file for the key, outside ``folder``.
+        systems (mapping): two names → folders of restorations.
+        lr (str | PathLike): folder of low-resolution images, shown enlarged (bicubic).
+        gt (str | PathLike | None): folder of ground-truth images; their size is that of the restorations.
+        count (int | None): number of images, drawn at random; default all.
+        window (int): side of the windows in pixels, at least 32; smaller images are shown whole.
+        per_sheet (int): rows on a sheet.
+        seed (int | None): seed of every draw; default a random one, stored in the key.
+        image_format (str): "png" or "webp".
+        suffixes (sequence of str): stem endings to ignore.
+        on_image (callable | None): called with (finished, total) images.
+
+    Raises:
+        InvalidInputError: An output exists, a folder is missing or empty, or a number is out of range.
+        DatasetError: Files are unmatched, differ in size, or cannot be decoded; nothing is written.
+    """
+    folder, key = require_new(folder), require_new(key)
+    if folder.resolve() in key.resolve().parents:
+        raise InvalidInputError(f"{key}: lies among the sheets, where voters see it; give a place outside {folder}")
+    if len(systems) != 2:
+        raise InvalidInputError(f"sheets compare two systems, got {len(systems)}")
+    matched = _matched(systems, lr, gt, suffixes)
+    count = len(matched) if count is None else count
+    if not 1 <= count <= len(matched):
+        raise InvalidInputError(f"1 to {counted(len(matched), 'image')} can be shown, not {count}")
+    if per_sheet < 1 or window < _LEAST_WINDOW:
+        raise InvalidInputError(f"a sheet has at least 1 row, a window {_LEAST_WINDOW} pixels: {per_sheet}, {window}")
+    layout = _Layout(3 if gt is None else 4, per_sheet, window)
+
+    seed = secrets.randbits(31) if seed is None else seed
+    rng = np.random.default_rng(seed)
+    chosen = [matched[k] for k in rng.permutation(len(matched))[:count]]
+    first, second = map(printable, systems)
+    with atomic_folder(folder) as temporary:
+        rows = _draw_sheets(temporary, layout, chosen, tuple(systems), image_format, rng, on_image)
+        made = SheetKey((first, second), seed, tuple(rows))
+        made.save(key)
+    return made
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Places on a sheet, in pixels.
+
+    Attributes:
+        columns (int): windows in a row.
+        per_sheet (int): rows on a sheet.
+        window (int): side of a window.
+    """
+
+    columns: int
+    per_sheet: int
+    window: int
+
+    def __post_init__(self) -> None:
+        longest = max(self.left(self.columns), self.top(self.per_sheet))
+        if longest > _MOST_SIDE:
+            raise InvalidInputError(f"a sheet would have a side of {longest} pixels; {_MOST_SIDE} are possible")
+
+    def left(self, column: int) -> int:
+        return _GAP + column * (self.window + _GAP)
+
+    def top(self, place: int) -> int:
+        return place * (_HEAD + self.window + _GAP)
+
+    def blank(self, rows: int) -> Image.Image:
+        return Image.new("RGB", (self.left(self.columns), self.top(rows)), _BACKGROUND)
+
+
+def _matched(
+    systems: Mapping[str, StrPath], lr: StrPath, gt: StrPath | None, suffixes: Sequence[str]
+) -> list[tuple[str, dict[str, Path]]]:
+    """Match the images; keys of the files are "input", "truth" and "=NAME" for each system."""
+    folders = {f"={name}": as_path(folder, name) for name, folder in systems.items()}
+    if gt is not None:
+        folders["truth"] = as_path(gt, "gt")
+    first, *others = folders
+    matched = match_folders({**folders, "input": as_path(lr, "lr")}, suffixes)
+    check_sizes([(files[first], files[other]) for _, files in matched for other in others])
+    return matched
+
+
+def _draw_sheets(
+    folder: Path,
+    layout: _Layout,
+    chosen: Sequence[tuple[str, dict[str, Path]]],
+    systems: tuple[str, ...],
+    image_format: str,
+    rng: np.random.Generator,
+    on_image: Callable[[int, int], None] | None,
+) -> list[SheetRow]:
+    """Draw and store all sheets; return what stands in their rows."""
+    rows: list[SheetRow] = []
+    for start in range(0, len(chosen), layout.per_sheet):
+        images = chosen[start : start + layout.per_sheet]
+        name = f"sheet-{start // layout.per_sheet + 1:02d}.{image_format}"
+        sheet = layout.blank(len(images))
+        for place, (stem, files) in enumerate(images):
+            left, right = systems if rng.random() < 0.5 else systems[::-1]
+            box = _draw_row(layout, sheet, place, start + place + 1, files, (left, right), rng)
+            rows.append(SheetRow(printable(stem), name, (printable(left), printable(right)), box))
+            if on_image is not None:
+                on_image(len(rows), len(chosen))
+        sheet.save(folder / name, lossless=True)  # PNG always is
+    return rows
+
+
+def _draw_row(
+    layout: _Layout,
+    sheet: Image.Image,
+    place: int,
+    number: int,
+    files: Mapping[str, Path],
+    order: tuple[str, str],
+    rng: np.random.Generator,
+) -> Box:
+    """Draw a row with its labels; return its window."""
+    restored = [_decoded(files[f"={name}"]) for name in order]
+    truth = [_decoded(files["truth"])] if "truth" in files else []
+    low = Image.fromarray(_decoded(files["input"]))
+    height, width = restored[0].shape[:2]
+    enlarged = np.asarray(low.resize((width, height), Image.Resampling.BICUBIC))
+    box = _detailed_window(truth[0] if truth else enlarged, layout.window, rng)
+    x, y, w, h = box
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
+    top = layout.top(place)
+    labels = (f"row {number}: input", "1", "2", "truth")
+    for column, pixels in enumerate((enlarged, *restored, *truth)):
+        left = layout.left(column)
+        draw.text((left, top + 7), labels[column], _TEXT, font)
+        sheet.paste(Image.fromarray(pixels[y : y + h, x : x + w]), (left, top + _HEAD))
+    return box
+
+
+def _detailed_window(pixels: Pixels, side: int, rng: np.random.Generator) -> Box:
+    """Draw windows of an image (H, W, 3) and return the one whose neighbouring pixels differ most."""
+    height, width = pixels.shape[:2]
+    w, h = min(side, width), min(side, height)
+    grey = pixels.astype(np.float32).mean(-1)
+    best, found = -1.0, (0, 0, w, h)
+    for _ in range(_DRAWN):
+        x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+        part = grey[y : y + h, x : x + w]
+        detail = float(np.abs(np.diff(part, axis=0)).sum() + np.abs(np.diff(part, axis=1)).sum())
+        if detail > best:
+            best, found = detail, (x, y, w, h)
+    return found
+
+
+def _decoded(path: Path) -> Pixels:
+    try:
+        return read_rgb(path)
+    except (ImageError, MissingDependencyError) as error:
+        raise DatasetError(f"{error}; no sheets were made") from error

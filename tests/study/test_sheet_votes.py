@@ -1,0 +1,103 @@
+"""Votes on blind sheets: the three forms of files, counts and intervals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.study.test_cli import runner
+from tsdsr.cli import app
+from tsdsr.errors import DatasetError
+from tsdsr.study.sheet_key import SheetKey, SheetRow
+from tsdsr.study.sheet_votes import read_sheet_votes, sheet_report
+from tsdsr.study.statistics import wilson
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> SheetKey:
+    """Ten rows; "new" stands in column 1 of the odd ones."""
+    orders = (("new", "old"), ("old", "new"))
+    rows = tuple(SheetRow(f"image{k}", "sheet-01.png", orders[k % 2], (0, 0, 9, 9)) for k in range(10))
+    made = SheetKey(("new", "old"), 0, rows)
+    made.save(tmp_path / "key.json")
+    assert SheetKey.load(tmp_path / "key.json") == made
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("anna.txt", "# my votes\n1\n2\n-\n1\n\n"),
+        ("anna.txt", "4, 1\n1 1\n2 2\n"),
+        ("anna.csv", "row,choice\n1,1\n2,2\n3,\n4,1\n"),
+        ("votes.tsv", "voter\trow\tchoice\nanna\t1\t1\nanna\t2\t2\nanna\t4\t1\n"),
+        ("anna.json", '{"1": 1, "2": "2", "3": null, "4": 1}'),
+        ("votes.json", '{"anna": {"1": 1, "2": 2, "4": 1}}'),
+    ],
+)
+def test_every_form_of_votes_is_read(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert read_sheet_votes(tmp_path / name) == {"anna": {1: 1, 2: 2, 4: 1}}
+
+
+def test_votes_are_counted_for_systems(key: SheetKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anna always votes for "new", Ben always for column 1."""
+    monkeypatch.setenv("COLUMNS", "120")
+    (tmp_path / "anna.txt").write_text("1\n2\n" * 5)
+    (tmp_path / "ben.txt").write_text("1\n" * 10)
+    files = [str(tmp_path / name) for name in ("anna.txt", "ben.txt")]
+    reports = {"--json": tmp_path / "r.json", "--markdown": tmp_path / "r.md"}
+    options = [part for option, path in reports.items() for part in (option, str(path))]
+    result = runner.invoke(app, ["study", "tally", str(tmp_path / "key.json"), *files, *options])
+    assert result.exit_code == 0, result.output
+    assert "on one side of 50 %: new is preferred" in result.output
+    assert "Column 1 was chosen in 75 %" in result.output
+    found = json.loads(reports["--json"].read_text())
+    assert [row["chosen"] for row in found["voters"]] == [[10, 0], [5, 5]]
+    assert [row["interval"] for row in found["voters"]] == [list(wilson(10, 10)), list(wilson(5, 10))]
+    assert found["everybody"]["chosen"] == [15, 5]
+    low, high = wilson(15, 20)
+    assert found["everybody"]["interval"][0] <= low < high <= found["everybody"]["interval"][1]
+    assert "| ben | 5 | 5 | 50.0 | [23.7, 76.3] |" in reports["--markdown"].read_text()
+
+
+def test_five_voters_are_resampled_whole(key: SheetKey, tmp_path: Path) -> None:
+    """Voters who agree with themselves but not with each other make the interval wider than single votes do."""
+    votes = {f"voter{k}": {str(row + 1): 1 + (row + k) % 2 for row in range(10)} for k in range(6)}
+    (tmp_path / "votes.json").write_text(json.dumps(votes))
+    report = sheet_report(key, [tmp_path / "votes.json"])
+    assert (report.by_session, report.everybody.chosen) == (True, (30, 30))
+    low, high = wilson(30, 60)
+    assert report.everybody.interval[0] < low - 0.1
+    assert report.everybody.interval[1] > high + 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", "1\n3\n", "row '2', choice '3'"),
+        ("a.txt", "1 1\n1 2\n", "two votes of a on row 1"),
+        ("a.txt", "1 1 1\n", "line 1: 1 1 1"),
+        ("a.txt", "11 1\n", "rows 1 to 10"),
+        ("a.txt", "-\n", "no votes yet"),
+        ("a.csv", "1,1\n", "columns row and choice"),
+        ("a.json", "[1]", "must hold an object"),
+        ("a.json", "{", "votes cannot be read"),
+        ("none.txt", None, "votes cannot be read"),
+    ],
+)
+def test_votes_that_cannot_count_are_refused(
+    key: SheetKey, tmp_path: Path, name: str, text: str | None, message: str
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DatasetError, match=message):
+        sheet_report(key, [tmp_path / name])
+
+
+def test_a_voter_counts_once(key: SheetKey, tmp_path: Path) -> None:
+    (tmp_path / "anna.txt").write_text("1\n")
+    with pytest.raises(DatasetError, match="'anna' is in another file"):
+        sheet_report(key, [tmp_path / "anna.txt", tmp_path / "anna.txt"])

@@ -1,0 +1,132 @@
+"""Blind sheets: what stands where, windows, and refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.study.conftest import STEMS, TINTS
+from tests.study.test_cli import runner
+from tsdsr.cli import app
+from tsdsr.errors import DatasetError, InvalidInputError
+from tsdsr.study.sheet_key import SheetKey
+from tsdsr.study.sheets import _GAP, _HEAD, write_sheets
+
+SIDE = 32
+
+
+def window(sheet: Image.Image, place: int, column: int) -> NDArray[np.uint8]:
+    """A window of 32x32 by row of the sheet and column."""
+    left, top = _GAP + column * (SIDE + _GAP), place * (_HEAD + SIDE + _GAP) + _HEAD
+    return np.asarray(sheet.crop((left, top, left + SIDE, top + SIDE)))
+
+
+@pytest.fixture
+def arguments(folders: dict[str, Path], tmp_path: Path) -> list[str]:
+    systems = [f"{name}={folders[name]}" for name in ("alpha", "beta")]
+    given = ["--lr", str(folders["lr"]), "--gt", str(folders["gt"]), "--key", str(tmp_path / "key.json")]
+    return ["study", "sheets", str(tmp_path / "sheets"), *systems, *given, "--window", "32", "--rows", "3"]
+
+
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_the_key_says_what_the_sheets_show(
+    arguments: list[str], folders: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    result = runner.invoke(app, [*arguments, "--seed", "3", "--format", kind])
+    assert result.exit_code == 0, result.output
+    assert "4 rows on 2 sheets" in result.output
+    assert sorted(p.name for p in (tmp_path / "sheets").iterdir()) == [f"sheet-01.{kind}", f"sheet-02.{kind}"]
+    key = SheetKey.load(tmp_path / "key.json")
+    assert sorted(row.image for row in key.rows) == sorted(STEMS)
+    assert {row.order for row in key.rows} == {("alpha", "beta"), ("beta", "alpha")}
+    for number, row in enumerate(key.rows):
+        with Image.open(tmp_path / "sheets" / row.sheet) as sheet:
+            assert not sheet.getexif()
+            found = [window(sheet, number % 3, column) for column in range(4)]
+        x, y, w, h = row.box
+        assert (w, h) == (SIDE, SIDE)
+        for pixels, name in zip(found[1:], (*row.order, "gt"), strict=True):
+            with Image.open(folders[name] / f"{row.image}.png") as whole:
+                assert np.array_equal(pixels, np.asarray(whole)[y : y + h, x : x + w])
+        with Image.open(folders["lr"] / f"{row.image}.png") as low:
+            enlarged = low.resize((64, 48), Image.Resampling.BICUBIC)
+        assert np.array_equal(found[0], np.asarray(enlarged)[y : y + h, x : x + w])
+
+
+def test_the_window_lies_where_the_truth_has_detail(folders: dict[str, Path], tmp_path: Path) -> None:
+    pixels = np.full((48, 400, 3), 90, np.uint8)
+    pixels[:, 200:] = np.random.default_rng(0).integers(0, 256, (48, 200, 3))
+    for name in ("gt", "alpha", "beta"):
+        Image.fromarray(pixels if name == "gt" else pixels[:, ::-1]).save(folders[name] / "cat.png")
+    key = write_sheets(
+        tmp_path / "s", tmp_path / "k.json", {n: folders[n] for n in ("alpha", "beta")}, folders["lr"], folders["gt"],
+        window=SIDE, seed=0,
+    )  # fmt: skip
+    (left,) = (row.box[0] for row in key.rows if row.image == "cat")
+    assert left >= 200
+
+
+def test_seed_truth_and_small_images(folders: dict[str, Path], tmp_path: Path) -> None:
+    systems = {name: folders[name] for name in ("alpha", "beta")}
+    first = write_sheets(tmp_path / "1", tmp_path / "1.json", systems, folders["lr"], count=2, window=128)
+    again = write_sheets(
+        tmp_path / "2", tmp_path / "2.json", systems, folders["lr"], count=2, window=128, seed=first.seed
+    )
+    assert again == first
+    assert (tmp_path / "1" / "sheet-01.png").read_bytes() == (tmp_path / "2" / "sheet-01.png").read_bytes()
+    assert [row.box for row in first.rows] == [(0, 0, 64, 48)] * 2
+    with Image.open(tmp_path / "1" / "sheet-01.png") as sheet:
+        assert sheet.width == 3 * 128 + 4 * _GAP
+
+
+def test_mistakes_are_explained(arguments: list[str], folders: dict[str, Path], tmp_path: Path) -> None:
+    sheets = Path(arguments[2])
+    for typed, message in (
+        ([*arguments[:4], *arguments[5:]], "compare two systems, got 1"),
+        ([*arguments[:4], *arguments[3:]], "same name"),
+        ([*arguments, "--count", "5"], "1 to 4 images can be shown, not 5"),
+        ([*arguments, "--key", str(sheets / "key.json")], "lies among the sheets"),
+        ([*arguments, "--key", "key.png"], "--key key.png: is the name of a picture"),
+        ([*arguments, "--rows", "1000"], "16383 are possible"),
+        ([*arguments, "--lr", str(tmp_path / "none")], "none"),
+    ):
+        result = runner.invoke(app, typed)
+        assert (result.exit_code, message in result.output, sheets.exists()) == (2, True, False), result.output
+    systems = {name: folders[name] for name in TINTS if name != "gamma"}
+    for output in ("taken", "taken.json"):
+        (tmp_path / output).touch()
+        outputs = [tmp_path / (output if output == "taken" else "free"), tmp_path / "taken.json"]
+        with pytest.raises(InvalidInputError, match=f"{output}: exists already"):
+            write_sheets(*outputs, systems, folders["lr"])
+    (folders["beta"] / "cat.png").write_bytes(b"no picture")
+    with pytest.raises(DatasetError, match=r"cat\.png.*no sheets were made"):
+        write_sheets(sheets, tmp_path / "key.json", systems, folders["lr"])
+    (folders["beta"] / "cat.png").unlink()
+    with pytest.raises(DatasetError, match="beta lacks cat"):
+        write_sheets(sheets, tmp_path / "key.json", systems, folders["lr"])
+    Image.new("RGB", (9, 9)).save(folders["beta"] / "cat.png")
+    with pytest.raises(DatasetError, match="1 of 8 pairs differ in size"):
+        write_sheets(sheets, tmp_path / "key.json", systems, folders["lr"], folders["gt"])
+    assert not list(tmp_path.glob("*key.json"))
+    assert not sheets.exists()
+
+
+def test_a_damaged_key_is_refused(arguments: list[str], tmp_path: Path) -> None:
+    assert runner.invoke(app, arguments).exit_code == 0
+    path = tmp_path / "key.json"
+    data = json.loads(path.read_text())
+    for change, message in (
+        ({"format": 9}, "format 9 cannot be read"),
+        ({"rows": data["rows"][1:]}, "not the key of blind sheets .*row 1"),
+        ({"systems": ["alpha", "gamma"]}, "not the key of blind sheets .*row 1"),
+    ):
+        path.write_text(json.dumps({**data, **change}))
+        with pytest.raises(DatasetError, match=message):
+            SheetKey.load(path)
+    with pytest.raises(DatasetError, match="`tsdsr study sheets` writes the key"):
+        SheetKey.load(tmp_path / "none.json")
