@@ -15,6 +15,9 @@ from tsdsr.pipeline.model_files import PACKAGED_MODELS
 MADE_BY_TSDSR = {"--model", "--teacher", "--init", "--cache", "--prompts", "--replay", "--run"}
 """Options whose values are made by a command."""
 
+STUDY_MAKES = ("create", "sheets")
+"""Commands of ``tsdsr study`` that make what the others use."""
+
 
 def options_of(words: list[str]) -> list[tuple[str, str]]:
     """Return pairs of option and value."""
@@ -55,15 +58,15 @@ def test_what_commands_in_the_docs_use_exists_by_then(page: Path) -> None:
     for words in typed_commands(page):
         used = [(name, value.rstrip("/")) for name, value in options_of(words) if name in MADE_BY_TSDSR]
         used += [("model", words[1])] if words[0] == "fold" else []
-        used += [("study", words[2].rstrip("/"))] if words[0] == "study" and words[1] != "create" else []
+        used += [("study", words[2].rstrip("/"))] if words[0] == "study" and words[1] not in STUDY_MAKES else []
         for name, value in used:
             known = value in PACKAGED_MODELS or (words[0] in ("convert", "data") and value in SPECS)
             hub = words[:2] == ["data", "caption"] and re.fullmatch(r"[\w.-]+/[\w.-]+", value)
             earlier = any(value == place or value.startswith(f"{place}/") for place in made)
             if not (known or hub or earlier or re.fullmatch(r"[A-Z0-9_]+", value)):
                 wrong.append(f"{' '.join(words)}: {name} {value}")
-        made += [value.rstrip("/") for name, value in options_of(words) if name in ("-o", "--output")]
-        made += [words[2].rstrip("/")] if words[:2] == ["study", "create"] else []
+        made += [value.rstrip("/") for name, value in options_of(words) if name in ("-o", "--output", "--key")]
+        made += [words[2].rstrip("/")] if words[0] == "study" and words[1] in STUDY_MAKES else []
     assert wrong == []
 
 
