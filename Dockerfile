@@ -1,4 +1,4 @@
-# The web server of tsdsr: a page and an HTTP interface. See docs/how-to/web-server.md.
+# The web server of tsdsr: a page and an HTTP interface. See docs/how-to/http-service.md.
 #
 #   docker build -t tsdsr .                          CPU, ONNX Runtime
 #   docker build -t tsdsr:cuda --target cuda .       NVIDIA GPUs, PyTorch; run it with --gpus all

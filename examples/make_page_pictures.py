@@ -1,4 +1,4 @@
-"""Create the example of the web page and the picture of the page in docs/how-to/web-server.md.
+"""Create the example of the web page and the picture of the page in docs/how-to/web-page.md.
 
     python examples/make_page_pictures.py
 
