@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[tuple[str, str], ...], ...] = (
 """Rows from top to bottom: (package, what it is for)."""
 
 _WIDTH, _ROW, _GAP = 900, 58, 8
-_FILLS = ("#3b3f8f", "#4a56a6", "#5a6dbb", "#6c85cc", "#829ddb", "#9ab4e6", "#b5caef", "#d9e2f3")
+_FILLS = ("#3b3f8f", "#4a56a6", "#5a6dbb", "#5f78c6", "#9bb3e8", "#adc3ef", "#c3d5f5", "#dfe8f7")
 
 
 def draw() -> str:
@@ -42,7 +42,7 @@ def draw() -> str:
     ]
     for row, boxes in enumerate(LAYERS):
         width = (_WIDTH - _GAP * (len(boxes) + 1)) / len(boxes)
-        ink = "#ffffff" if row < 5 else "#1b1f3b"
+        ink = "#ffffff" if row < 4 else "#1b1f3b"
         for column, (name, purpose) in enumerate(boxes):
             x, y = _GAP + column * (width + _GAP), _GAP + row * (_ROW + _GAP)
             middle = x + width / 2

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -251,6 +253,32 @@ def test_the_architecture_page_states_the_allowed_imports() -> None:
     }
     shared = " ".join(text.split()).partition("may also import these modules:")[2].partition(".")[0]
     assert set(re.findall(r"`(\w+)`", shared)) == EVERYONES
+
+
+def test_the_picture_of_the_packages_agrees_with_the_allowed_imports() -> None:
+    """A package imports from lower rows only, and the picture in the docs is the one that the script draws."""
+    path = ROOT / "examples" / "make_package_picture.py"
+    script: dict[str, Any] = runpy.run_path(str(path))
+    row_of = {name: row for row, boxes in enumerate(script["LAYERS"]) for name, _ in boxes}
+    packages = {name: allowed for name, allowed in MAY_IMPORT.items() if name not in EVERYONES | {"__main__"}}
+    assert set(packages) == set(row_of) - {script["LAYERS"][-1][0][0]}
+    for name, allowed in packages.items():
+        assert all(row_of[name] < row_of[other] for other in allowed), name
+    assert (ROOT / "docs" / "images" / "packages.svg").read_text(encoding="utf-8") == script["draw"]()
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    stated = {
+        "pyproject.toml": r'^version = "(.+)"$',
+        "integrations/comfyui/pyproject.toml": r'^version = "(.+)"$',
+        "CITATION.cff": r"^version: (.+)$",
+        "CHANGELOG.md": r"^## (\S+) \(\d{4}-\d\d-\d\d\)$",
+        "web/package.json": r'^  "version": "(.+)",$',
+    }
+    for name, pattern in stated.items():
+        found = re.search(pattern, (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+        assert found is not None, name
+        assert found[1] == tsdsr.__version__, name
 
 
 def test_functions_for_users_take_strings_as_paths() -> None:

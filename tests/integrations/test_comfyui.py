@@ -222,5 +222,5 @@ def test_example_workflows_fit_the_nodes(pack: Pack, path: Path) -> None:
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is part of Python from 3.11")
 def test_the_pack_brings_no_torch_of_its_own() -> None:
     config = tomllib.loads((PACK / "pyproject.toml").read_text(encoding="utf-8"))
-    assert config["project"]["dependencies"] == ["tsdsr>=0.1.0"]
+    assert config["project"]["dependencies"] == ["tsdsr>=0.2.0"]
     assert set(config["tool"]["comfy"]) == {"PublisherId", "DisplayName", "requires-comfyui"}
