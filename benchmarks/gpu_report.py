@@ -14,7 +14,7 @@ REPLACED = (
     ("sd3", "docs/how-to/speed.md", "No figure of this page comes from a GPU yet."),
     ("sd3", "docs/measurements/full-size.md", "Compiling on a GPU has not been measured."),
     ("sd3-fp8", "docs/measurements/quantization.md", "`fp8` has not been run, because no Hopper GPU was available."),
-    ("train-sd3_24gb", "docs/how-to/train.md", "Whether it fits in 24 GB has not been tried."),
+    ("train-sd3_24gb", "docs/measurements/training-cost.md", "Whether it fits in 24 GB has not been tried."),
     ("train-sd3_24gb", "docs/measurements/training.md", "the time gained on a GPU was not measured"),
 )
 """Part whose figures replace a sentence, the file, and the sentence."""

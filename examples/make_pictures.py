@@ -38,7 +38,7 @@ def main() -> None:
     to_image(torch.cat([bicubic, separator, restored], dim=-1)[0]).save(
         HERE / "before_after.jpg", quality=92, subsampling=0, optimize=True
     )
-    degradation_sheet().save(HERE / "degradations.jpg", quality=88, optimize=True)
+    degradation_sheet().save(HERE.parent / "docs" / "images" / "degradations.webp", quality=80, method=6)
 
 
 def degradation_sheet(edge: int = 192, draws: int = 4) -> Image.Image:

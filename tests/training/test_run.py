@@ -84,7 +84,7 @@ def test_the_example_of_the_docs_runs(photo_folder: Path, tmp_path: Path, monkey
     monkeypatch.setattr("tsdsr.recipes.student_recipe", small.get)
     monkeypatch.setattr("tsdsr.recipes.teacher_recipe", small.get)
     monkeypatch.chdir(tmp_path)
-    photo_folder.rename(tmp_path / "PHOTOS")
+    photo_folder.rename(tmp_path / "photos")
     names: dict[str, Any] = {}
     exec(compile(block, "docs/how-to/train.md", "exec"), names)
     assert names["student"].is_dir()

@@ -1,0 +1,83 @@
+"""Tables of the reference that stand in pages with other text are those of the code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tests.docs.pages import ROOT
+from tsdsr.data.camera import CameraDegradation
+from tsdsr.data.degradation_presets import PRESETS, DegradationSettings, StageSettings
+from tsdsr.data.first_order import FirstOrderDegradation
+from tsdsr.evaluation.metrics import METRICS
+
+PAGES = ROOT / "docs" / "reference"
+
+
+def table(*rows: Sequence[str]) -> str:
+    """Return a table in Markdown; the first row is its head."""
+    head, *body = ("| " + " | ".join(row) + " |" for row in rows)
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
+
+
+def shown(value: Any) -> str:
+    """Return a range, several numbers, or one value as the pages write them."""
+    if not isinstance(value, tuple):
+        return f"{value:g}"
+    if all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    return " to ".join(f"{v:g}" for v in value) if len(value) == 2 else ", ".join(f"{v:g}" for v in value)
+
+
+def kernels_and_stage(stage: StageSettings) -> dict[str, Any]:
+    return {
+        "blur: probability": stage.blur_prob,
+        "blur: sigma along each axis, pixels": stage.kernels.sigma,
+        "blur: β of the generalised Gaussian": stage.kernels.beta_generalized,
+        "blur: β of the plateau": stage.kernels.beta_plateau,
+        "resize: up, down, not": stage.resize_prob,
+        "resize: factor": stage.resize_range,
+        "noise: Gaussian rather than Poisson": stage.gaussian_prob,
+        "noise: sigma of the Gaussian, in 1/255": stage.gaussian_sigma,
+        "noise: strength of the Poisson": stage.poisson_scale,
+        "noise: the same in all channels": stage.grey_prob,
+        "JPEG: quality": stage.jpeg_quality,
+    }
+
+
+def test_the_presets() -> None:
+    rows: list[Sequence[str]] = [("order", "parameter", "`realesrgan`, `osediff`", "`stablesr`")]
+    strong, mild = PRESETS["osediff"], PRESETS["stablesr"]
+    for name in ("first", "second"):
+        pair = [kernels_and_stage(getattr(preset, name)) for preset in (strong, mild)]
+        rows += [(name, label, shown(value), shown(pair[1][label])) for label, value in pair[0].items()]
+    assert table(*rows) in (PAGES / "degradation.md").read_text()
+
+
+def test_what_the_presets_have_in_common() -> None:
+    """The page says these once, in prose."""
+    for name, preset in PRESETS.items():
+        plain = DegradationSettings(first=preset.first, second=preset.second)
+        assert (preset.final_sinc_prob, preset.scale, preset.antialias) == (0.8, 4, plain.antialias)
+        assert preset.sharpen_target == (name != "osediff")
+        for stage in (preset.first, preset.second):
+            assert (stage.kernels.sinc_prob, stage.kernels.sizes) == (0.1, (7, 21))
+            assert stage.kernels.kind_prob == (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
+    assert PRESETS["realesrgan"].first == PRESETS["osediff"].first
+
+
+@pytest.mark.parametrize("degradation", [FirstOrderDegradation(), CameraDegradation()], ids=lambda d: type(d).__name__)
+def test_the_defaults_of_the_other_degradations(degradation: object) -> None:
+    rows = [(f"`{name}`", shown(value)) for name, value in vars(degradation).items()]
+    text = (PAGES / "degradation.md").read_text()
+    missing = [row for row in rows if f"| {row[0]} | {row[1]} |" not in text]
+    assert missing == []
+
+
+def test_the_metrics() -> None:
+    rows: list[Sequence[str]] = [("`--metrics`", "pyiqa", "better", "variant")]
+    for name, spec in METRICS.items():
+        rows.append((f"`{name}`", f"`{spec.pyiqa_name}`", "↑" if spec.higher_is_better else "↓", spec.variant))
+    assert table(*rows) in (PAGES / "metrics.md").read_text()
