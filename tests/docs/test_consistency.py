@@ -19,8 +19,8 @@ def test_extras_in_the_docs_exist(page: Path) -> None:
     assert set(named) <= set(extras())
 
 
-def test_the_quickstart_lists_every_extra() -> None:
-    table = re.findall(r"^\| (`\w+`.*?) \|", (ROOT / "docs" / "how-to" / "upscale.md").read_text(), re.MULTILINE)
+def test_the_page_on_installing_lists_every_extra() -> None:
+    table = re.findall(r"^\| (`\w+`.*?) \|", (ROOT / "docs" / "how-to" / "install.md").read_text(), re.MULTILINE)
     assert {name for row in table for name in re.findall(r"`(\w+)`", row)} == set(extras()) - {"all", "dev", "docs"}
 
 
@@ -43,8 +43,8 @@ def test_the_extra_all_and_make_install_bring_every_extra() -> None:
     assert '--editable ".[dev]"' in (ROOT / "Makefile").read_text()
 
 
-def test_the_quickstart_says_how_to_train_and_what_that_needs() -> None:
-    lines = list(code_lines(ROOT / "docs" / "how-to" / "upscale.md"))
+def test_the_page_on_training_says_what_that_needs() -> None:
+    lines = list(code_lines(ROOT / "docs" / "how-to" / "train.md"))
     install = next(i for i, line in enumerate(lines) if "'.[train]'" in line)
     assert install < next(i for i, line in enumerate(lines) if line.startswith("tsdsr train"))
     assert "lpips" in extras()["train"]
