@@ -1,13 +1,17 @@
-"""Create the old photograph of the tutorial docs/tutorials/restore-a-photograph.md, and the tutorial's pictures.
+"""Create the pictures of the tutorials, and the old photograph of docs/tutorials/restore-a-photograph.md.
 
     python examples/make_tutorial_pictures.py
 
 scikit-image's photographer (CC0, by Lav Varshney) is toned and degraded to a small scan with a fixed seed. The packaged
-`mini` restores it as a reader of the tutorial does.
+`mini` restores it as a reader of the tutorial does. The sheet of docs/tutorials/publish-a-comparison.md comes from the
+commands of that page, on photographs of scikit-image (CC0 and public domain).
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +32,7 @@ DEGRADATION = FirstOrderDegradation(
 PERSON = (0, 60, 600, 620)
 """What the tutorial shows of the restored photograph, in its pixels; and below, where detail is most visible."""
 FACE = (190, 90, 510, 330)
+COMPARED = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "rocket")
 
 
 def main() -> None:
@@ -40,6 +45,24 @@ def main() -> None:
     side_by_side(before.crop(PERSON), restored.crop(PERSON)).save(IMAGES / "old-photo.webp", quality=82, method=6)
     pair = side_by_side(restored.crop(FACE), calm.crop(FACE))
     pair.save(IMAGES / "old-photo-detail.webp", quality=82, method=6)
+    with tempfile.TemporaryDirectory() as folder, Image.open(blind_sheet(Path(folder))) as sheet:
+        sheet.save(IMAGES / "blind-sheet.webp", quality=75, method=6)
+
+
+def blind_sheet(folder: Path) -> Path:
+    """Make the second sheet of docs/tutorials/publish-a-comparison.md in a folder."""
+    (folder / "originals").mkdir()
+    for name in COMPARED:
+        photograph = Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
+        photograph.save(folder / "originals" / f"{name}.png")
+    for command in (
+        "data degrade originals -o test --crop 256",
+        "compare mini bicubic --lr test/lr --gt test/hr -o compared --metrics psnr --dtype fp32 --runs 0",
+        "study sheets sheets mini=compared/mini bicubic=compared/bicubic --lr test/lr --gt test/hr --key key.json"
+        " --seed 1",
+    ):
+        subprocess.run([sys.executable, "-m", "tsdsr", *command.split()], cwd=folder, check=True)
+    return folder / "sheets" / "sheet-02.png"
 
 
 def toned(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from tests.study.test_cli import runner
 from tsdsr.cli import app
 from tsdsr.errors import DatasetError
 from tsdsr.study.sheet_key import SheetKey, SheetRow
-from tsdsr.study.sheet_votes import read_sheet_votes, sheet_report
+from tsdsr.study.sheet_votes import read_sheet_votes, sheet_report, to_markdown
 from tsdsr.study.statistics import wilson
 
 
@@ -58,9 +58,16 @@ def test_votes_are_counted_for_systems(key: SheetKey, tmp_path: Path, monkeypatc
     assert [row["chosen"] for row in found["voters"]] == [[10, 0], [5, 5]]
     assert [row["interval"] for row in found["voters"]] == [list(wilson(10, 10)), list(wilson(5, 10))]
     assert found["everybody"]["chosen"] == [15, 5]
-    low, high = wilson(15, 20)
-    assert found["everybody"]["interval"][0] <= low < high <= found["everybody"]["interval"][1]
+    assert found["everybody"]["interval"] == list(wilson(15, 20))
     assert "| ben | 5 | 5 | 50.0 | [23.7, 76.3] |" in reports["--markdown"].read_text()
+
+
+def test_one_voter_has_one_row(key: SheetKey, tmp_path: Path) -> None:
+    (tmp_path / "anna.txt").write_text("1\n2\n-\n1\n2\n1\n1\n")
+    text = to_markdown(sheet_report(key, [tmp_path / "anna.txt"]))
+    assert "| anna | 3 | 3 | 50.0 | [18.8, 81.2] |" in text
+    assert "all voters" not in text
+    assert "contains 50 %: these votes do not tell new and old apart" in text
 
 
 def test_five_voters_are_resampled_whole(key: SheetKey, tmp_path: Path) -> None:

@@ -68,22 +68,17 @@ def to_markdown(report: StudyReport) -> str:
 def notes(report: StudyReport) -> list[str]:
     """Return notes on the number of votes, the share of each position, and the meaning of the intervals."""
     shares = ", ".join(f"{100 * n / report.votes:.0f}" for n in report.positions)
-    return [
-        f"{counted(report.voters, 'voter')}, {counted(report.votes, 'vote')} on {counted(report.images, 'image')}. "
-        f"Share of votes by position on the page, %: {shares}.",
-        f"Intervals: {interval_note(report.by_session)}. They are for other voters and the same images.",
-    ]
-
-
-def interval_note(by_session: bool) -> str:
-    """Return what :func:`tsdsr.study.statistics.approval_interval` resamples, for a note."""
     unit = (
         "whole sessions resampled"
-        if by_session
+        if report.by_session
         else f"single votes resampled, as resampling sessions takes {MIN_SESSIONS} voters; too narrow if the "
         "votes of one voter are alike"
     )
-    return f"{unit}; for rates no narrower than Wilson's"
+    return [
+        f"{counted(report.voters, 'voter')}, {counted(report.votes, 'vote')} on {counted(report.images, 'image')}. "
+        f"Share of votes by position on the page, %: {shares}.",
+        f"Intervals: {unit}; for rates no narrower than Wilson's. They are for other voters and the same images.",
+    ]
 
 
 def write_figure(report: StudyReport, path: StrPath) -> None:

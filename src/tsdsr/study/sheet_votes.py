@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tsdsr.errors import DatasetError
 from tsdsr.evaluation.terminal import FittedTable, Lines, printable
 from tsdsr.files import StrPath, write_text
-from tsdsr.study.render import between, interval_note
+from tsdsr.study.render import between
 from tsdsr.study.sheet_key import SheetKey
 from tsdsr.study.statistics import MIN_SESSIONS, Interval, approval_interval, tally, wilson
 from tsdsr.study.votes import Vote
@@ -36,7 +36,7 @@ class Wins:
         voter (str): name of the voter, or :data:`EVERYBODY`.
         chosen (tuple of int): how often each of the two systems was chosen.
         share (float): share of the first system.
-        interval (tuple): 95 % interval of ``share``: Wilson's for a voter, that of :func:`approval_interval` for all.
+        interval (tuple): 95 % interval of ``share``: Wilson's, or for five voters or more :func:`approval_interval`.
     """
 
     voter: str
@@ -91,12 +91,11 @@ def sheet_report(key: SheetKey, files: Sequence[StrPath]) -> SheetReport:
         raise DatasetError("there are no votes yet")
     by_session = sum(map(bool, voters.values())) >= MIN_SESSIONS
     first, second = key.systems
-    everybody = _wins(EVERYBODY, votes, key.systems, approval_interval(tally(votes, key.systems, by_session), 0))
-    found = []
-    for voter, some in voters.items():
-        if some:
-            chosen = sum(vote.choice == first for vote in some)
-            found.append(_wins(voter, some, key.systems, wilson(chosen, len(some))))
+    found = [_wins(voter, some, key.systems) for voter, some in voters.items() if some]
+    everybody = _wins(EVERYBODY, votes, key.systems)
+    if by_session:
+        resampled = approval_interval(tally(votes, key.systems, by_session=True), 0)
+        everybody = dataclasses.replace(everybody, interval=resampled)
     left = sum(vote.position == 1 for vote in votes) / len(votes)
     images = len({vote.image for vote in votes})
     return SheetReport((first, second), images, tuple(found), everybody, left, by_session)
@@ -109,9 +108,9 @@ def _vote(key: SheetKey, session: int, row: int, choice: int, path: StrPath) -> 
     return Vote(session, str(row), order, order[choice - 1])
 
 
-def _wins(voter: str, votes: Sequence[Vote], systems: tuple[str, str], interval: Interval) -> Wins:
+def _wins(voter: str, votes: Sequence[Vote], systems: tuple[str, str]) -> Wins:
     first, second = (sum(vote.choice == name for vote in votes) for name in systems)
-    return Wins(voter, (first, second), first / len(votes), interval)
+    return Wins(voter, (first, second), first / len(votes), wilson(first, len(votes)))
 
 
 def read_sheet_votes(path: StrPath) -> dict[str, dict[int, int]]:
@@ -201,7 +200,7 @@ def to_markdown(report: SheetReport) -> str:
 def _cells(report: SheetReport) -> list[list[str]]:
     first, second = report.systems
     rows = [["", f"for {first}", f"for {second}", f"{first}, %", "95 % interval"]]
-    for wins in (*report.voters, report.everybody):
+    for wins in (*report.voters, *([report.everybody] if len(report.voters) > 1 else [])):
         rows.append([wins.voter, *map(str, wins.chosen), f"{100 * wins.share:.1f}", between(wins.interval)])
     return rows
 
@@ -209,14 +208,21 @@ def _cells(report: SheetReport) -> list[list[str]]:
 def _notes(report: SheetReport) -> list[str]:
     low, high = report.everybody.interval
     first, second = report.systems
+    alone = len(report.voters) == 1
+    whose = "The interval" if alone else "The interval of all voters"
     if low <= 0.5 <= high:
-        verdict = f"The interval of all voters contains 50 %: these votes do not tell {first} and {second} apart."
+        verdict = f"{whose} contains 50 %: these votes do not tell {first} and {second} apart."
     else:
-        verdict = f"The interval of all voters lies on one side of 50 %: {first if low > 0.5 else second} is preferred."
+        verdict = f"{whose} lies on one side of 50 %: {first if low > 0.5 else second} is preferred."
+    if report.by_session:
+        how = "Intervals are Wilson's; for all voters, widened by resampling whole voters."
+    else:
+        limit = "" if alone else "; that of all voters is too narrow if the votes of one voter are alike"
+        how = f"Intervals are Wilson's, for independent votes{limit}."
     votes = sum(report.everybody.chosen)
     return [
         verdict,
         f"{counted(len(report.voters), 'voter')}, {counted(votes, 'vote')} on {counted(report.images, 'image')}. "
         f"Column 1 was chosen in {100 * report.left_share:.0f} %.",
-        f"Interval of all voters: {interval_note(report.by_session)}. That of one voter is Wilson's.",
+        how,
     ]
