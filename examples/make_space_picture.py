@@ -24,6 +24,7 @@ def main() -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     sys.path.insert(0, str(ROOT / "integrations" / "space"))
     import app
+
     from tsdsr import load_pipeline
 
     space = app.build(load_pipeline("mini", engine="onnx"))

@@ -38,7 +38,6 @@ async def main() -> None:
             await check_page(comfy.url, [WORKFLOW], arguments.browser, base / "pictures")
         with Image.open(base / "pictures" / f"{WORKFLOW.stem}.png") as shown:
             shown.convert("RGB").save(PICTURE, quality=84, method=6)
-            shown.save("/tmp/ifk/comfy_new.png")
 
 
 if __name__ == "__main__":
