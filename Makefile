@@ -96,11 +96,10 @@ web:
 	cd web && npm ci && npm run build
 
 docs: $(DOCS_INSTALLED)
-	$(DOCS)/zensical build --strict
-	@echo "open site/index.html"
+	$(DOCS)/python -m docs_tools.build
 
 docs-serve: $(DOCS_INSTALLED)
-	$(DOCS)/zensical serve
+	$(DOCS)/python -m zensical serve
 
 clean:
 	rm -rf .venv .venv-light .venv-space .venv-docs .cache site web/node_modules web/dist
