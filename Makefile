@@ -26,7 +26,7 @@ DOCS := .venv-docs/$(SCRIPTS)
 DOCS_INSTALLED := .venv-docs/.installed
 WEIGHTS := .venv/metric-weights
 
-.PHONY: demo test test-full test-light test-space install light lint web docs docs-serve clean
+.PHONY: demo test test-full test-light test-space install light lint web docs docs-serve reference clean
 
 install: $(INSTALLED)
 
@@ -97,6 +97,10 @@ web:
 
 docs: $(DOCS_INSTALLED)
 	$(DOCS)/python -m docs_tools.build
+
+# Pages of the reference that are made from the code; the settings of recipes need torch.
+reference: install
+	$(BIN)/python -m docs_tools.reference
 
 docs-serve: $(DOCS_INSTALLED)
 	$(DOCS)/python -m zensical serve

@@ -65,7 +65,7 @@ def build(config: Path) -> list[str]:
     return faults
 
 
-def navigation_faults(nav: list[dict[str, Any]], docs: Path) -> Iterator[str]:
+def navigation_faults(nav: list[Any], docs: Path) -> Iterator[str]:
     """Yield a sentence for each page that is in the navigation or in ``docs`` only, or twice in the navigation."""
     named = list(named_pages(nav))
     present = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
@@ -77,10 +77,10 @@ def navigation_faults(nav: list[dict[str, Any]], docs: Path) -> Iterator[str]:
         yield f"{page} is not in the navigation of zensical.toml"
 
 
-def named_pages(nav: list[dict[str, Any]]) -> Iterator[str]:
+def named_pages(nav: list[Any]) -> Iterator[str]:
     """Yield the pages of a navigation in their order."""
     for entry in nav:
-        for value in entry.values():
+        for value in entry.values() if isinstance(entry, dict) else [entry]:
             if isinstance(value, str):
                 yield value
             else:

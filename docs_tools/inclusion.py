@@ -1,6 +1,6 @@
-"""Files from outside docs/ as part of a page: ``<!-- include: CHANGELOG.md -->``, a path from the root of the repository.
+"""Files from outside docs/ as part of a page: ``<!-- include: CHANGELOG.md -->``.
 
-A comment shows nothing on GitHub, where the file itself can be read.
+The path starts at the root of the repository. A comment shows nothing on GitHub, where the file itself can be read.
 """
 
 from __future__ import annotations

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs_tools.reference import command_line, models
+from docs_tools.reference import command_line, models, recipes, settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def all_pages() -> dict[str, str]:
     """Return all generated pages: path below docs/ → text."""
-    return command_line.pages() | models.pages()
+    return command_line.pages() | models.pages() | recipes.pages() | settings.pages()
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 from typer.models import ArgumentInfo, OptionInfo
@@ -49,6 +49,7 @@ class Parameter:
         names: of an option, such as ``-o`` and ``--output``; of an argument its placeholder.
         is_option: whether it is an option.
         is_flag: whether it takes no value.
+        several: whether it takes several values.
         required: whether it must be given.
         values: what it takes, as Markdown.
         default: as Markdown; empty if there is none.
@@ -58,6 +59,7 @@ class Parameter:
     names: tuple[str, ...]
     is_option: bool
     is_flag: bool
+    several: bool
     required: bool
     values: str
     default: str
@@ -100,16 +102,21 @@ def read_parameters(function: Callable[..., object]) -> Iterator[Parameter]:
     """Yield the arguments and options of the function of a command."""
     hints = get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
-        kind, *extras = get_args(hints[name])
-        info = next(extra for extra in extras if isinstance(extra, OptionInfo | ArgumentInfo))
+        kind, *extras = get_args(hints[name]) if get_origin(hints[name]) is Annotated else (hints[name],)
+        if kind is typer.Context:
+            continue
         default = parameter.default
+        bare = ArgumentInfo() if default is inspect.Parameter.empty else OptionInfo()
+        info = next((extra for extra in extras if isinstance(extra, OptionInfo | ArgumentInfo)), bare)
         option = isinstance(info, OptionInfo)
         flag = option and kind is bool
-        names = tuple(d for d in info.param_decls or () if d.startswith("-")) or (f"--{name.replace('_', '-')}",)
+        declared = [text for text in (info.default, *(info.param_decls or ())) if isinstance(text, str)]
+        names = tuple(text for text in declared if text.startswith("-")) or (f"--{name.replace('_', '-')}",)
         yield Parameter(
             names=names if option else (info.metavar or name.upper(),),
             is_option=option,
             is_flag=flag,
+            several=get_origin(kind) is list,
             required=default is inspect.Parameter.empty,
             values="" if flag else _values(kind, info),
             default=_default(default),
@@ -135,7 +142,7 @@ def _values(kind: Any, info: OptionInfo | ArgumentInfo) -> str:
         text = code(info.metavar)
     else:
         text = " ".join(filter(None, (KINDS[kind], _range(info))))
-    return f"{text}; repeatable" if several and isinstance(info, OptionInfo) else text
+    return f"{text}; repeatable" if several and "epeatable" not in (info.help or "") else text
 
 
 def _range(info: OptionInfo | ArgumentInfo) -> str:
@@ -145,7 +152,7 @@ def _range(info: OptionInfo | ArgumentInfo) -> str:
 
 
 def _default(default: Any) -> str:
-    if default in (inspect.Parameter.empty, None, False) or default == []:
+    if default is inspect.Parameter.empty or default is None or default is False or default == []:
         return ""
     return code(default.value if isinstance(default, Enum) else default)
 
@@ -160,15 +167,12 @@ def _usage(name: str, function: Callable[..., object]) -> str:
     parameters = list(read_parameters(function))
     arguments = [p for p in parameters if not p.is_option]
     options = [p for p in parameters if p.is_option]
-    hints = get_type_hints(function)
-    many = {(p.names[0]) for p, n in zip(parameters, hints, strict=False) if get_origin(hints[n]) is list}
-    words = [p.names[0] + ("…" if p.names[0] in many else "") for p in arguments]
-    words += [f"{p.names[0]} {_placeholder(p)}" for p in options if p.required]
+    words = [p.names[0] + ("…" if p.several else "") for p in arguments]
+    words += [f"{p.names[-1]} {_placeholder(p)}" for p in options if p.required]
     words += ["[OPTIONS]"] if any(not p.required for p in options) else []
     parts = [f"```text\n{' '.join(['tsdsr', name, *words])}\n```\n"]
     if arguments:
-        rows = [(code(p.names[0]), p.values if p.values != code(p.names[0]) else "text", p.text) for p in arguments]
-        parts.append(table(("Argument", "Value", "Meaning"), rows))
+        parts.append(table(("Argument", "Meaning"), [(code(p.names[0]), p.text) for p in arguments]))
     if options:
         rows = [
             (
@@ -190,8 +194,8 @@ def _placeholder(parameter: Parameter) -> str:
 
 OVERVIEW = """# Command line
 
-`tsdsr` runs everything from a terminal. Each command prints its own help: `tsdsr COMMAND --help`, or `-h`.
-`tsdsr --version` prints the version. `python -m tsdsr` is the same as `tsdsr`.
+`tsdsr` runs everything from a terminal. Every command prints its help with `--help` or `-h`. `tsdsr --version` prints
+the version. `python -m tsdsr` is the same as `tsdsr`.
 
 ## Commands
 
@@ -202,7 +206,7 @@ OVERVIEW = """# Command line
 | --- | --- |
 | 0 | Everything worked. What was skipped because its result exists counts as done. |
 | 1 | A file failed, or the machine did: no space, no permission. The other files are done. |
-| 2 | The arguments are wrong, or a model or folder that they name is not there. Nothing was changed. |
+| 2 | The arguments are wrong, or a model or folder that they name is not there. |
 | 128 + number | A signal ended the command: 130 after Ctrl+C, 143 after SIGTERM. Temporary files are removed. |
 | 141 | The program that read standard output went away. |
 

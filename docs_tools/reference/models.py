@@ -8,7 +8,8 @@ from tsdsr.models.zoo import SPECS, ModelSpec
 INTRODUCTION = """# Base models
 
 These are the values of `--model` of `tsdsr convert`, of `networks.model` in a [recipe](recipes.md), and the keys of
-`tsdsr.SPECS`. Only `mini` comes with the package. The others need the extra `torch` and the weights of their base model.
+`tsdsr.SPECS`. Only `mini` comes with the package. The others need the extra `torch` and the weights of their base
+model.
 
 """
 
@@ -29,10 +30,10 @@ def pages() -> dict[str, str]:
                 ", ".join(part.kind for part in s.text_parts) or "none", _process(s), f"{s.timestep:g}")
                for s in specs]),
         "\n## Sizes\n\n"
-        "Larger images than the native size are restored in tiles. Memory is that of a tile in float32; 16 bits need half"
-        " of the part that grows with the tile.\n\n",
-        table(("Name", "Pixels per latent position", "Sides are multiples of", "Native size", "Smallest tile", "Overlap",
-               "Memory of a tile"),
+        "Larger images than the native size are restored in tiles. Memory is that of a tile in float32; in 16 bits,\n"
+        "the part that grows with the tile is half as large.\n\n",
+        table(("Name", "Pixels per latent position", "Sides are multiples of", "Native size", "Smallest tile",
+               "Overlap", "Memory of a tile"),
               [(code(s.name), f"{s.vae_scale_factor}", f"{s.size_multiple}", f"{s.native_size}", f"{s.min_tile}",
                 f"{s.tile_overlap}", f"{s.fixed_tile_bytes / 1e6:,.0f} MB + {s.tile_bytes:,.0f} bytes per pixel")
                for s in specs]),

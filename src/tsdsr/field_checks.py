@@ -74,7 +74,7 @@ def check_fields(settings: Any) -> None:
         value = getattr(settings, name)
         if not _fits(kind, value):
             hint = "; in Python, write a list as a tuple" if isinstance(value, list) and tuple in _origins(kind) else ""
-            raise ConfigError(f"{name} must be {_describe(kind)}, got {shown(value)}{hint}")
+            raise ConfigError(f"{name} must be {describe_kind(kind)}, got {shown(value)}{hint}")
 
 
 def shown(value: Any) -> str:
@@ -162,7 +162,8 @@ def _fits(kind: Any, value: Any) -> bool:
     return isinstance(value, kind)
 
 
-def _describe(kind: Any) -> str:
+def describe_kind(kind: Any) -> str:
+    """Describe in words what values an annotation allows."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
         name = "a whole number" if parts[0] is int else "a finite number"
@@ -170,11 +171,11 @@ def _describe(kind: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(repr(choice) for choice in parts)
     if origin in (Union, types.UnionType):
-        return " or ".join(_describe(part) for part in parts)
+        return " or ".join(describe_kind(part) for part in parts)
     if origin is tuple and parts[-1] is Ellipsis:
-        return f"a list, each {_describe(parts[0])}"
+        return f"a list, each {describe_kind(parts[0])}"
     if origin is tuple:
-        each = [f"each {_describe(parts[0])}"] if len(set(parts)) == 1 else [_describe(part) for part in parts]
+        each = [f"each {describe_kind(parts[0])}"] if len(set(parts)) == 1 else [describe_kind(part) for part in parts]
         return f"a list of {len(parts)}: {'; '.join(each)}"
     if origin in (dict, Mapping):
         return "a group of named values"

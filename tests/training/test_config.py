@@ -14,7 +14,8 @@ from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.errors import ConfigError
 from tsdsr.pipeline.model_files import resolve_model
 from tsdsr.recipes import RECIPES, get_recipe, student_recipe, teacher_recipe
-from tsdsr.training.config import NetworkSettings, Phase, Schedule, TSDSettings, config_from_json, value_at
+from tsdsr.training.config import NetworkSettings, Phase, Schedule, TSDSettings, value_at
+from tsdsr.training.stored_config import config_from_json
 from tsdsr.training.weight_memory import estimate_memory, networks_without_storage
 
 TRIALS = Path(__file__).parents[2] / "benchmarks" / "recipes" / "mini_trials.py"

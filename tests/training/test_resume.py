@@ -25,8 +25,8 @@ from tests.training.tiny import (
 )
 from tsdsr.errors import TrainingError
 from tsdsr.training.checkpoint import load_checkpoint_facts
-from tsdsr.training.config import config_from_json
 from tsdsr.training.provenance import require_same_settings
+from tsdsr.training.stored_config import config_from_json
 from tsdsr.training.student import StudentTrainer
 
 ROOT = Path(__file__).parents[2]

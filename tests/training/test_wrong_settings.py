@@ -17,8 +17,9 @@ from tsdsr.data.first_order import FirstOrderDegradation
 from tsdsr.errors import ConfigError
 from tsdsr.field_checks import _hints
 from tsdsr.recipes import student_recipe, teacher_recipe
-from tsdsr.training.config import NetworkSettings, TSDSettings, config_from_json
+from tsdsr.training.config import NetworkSettings, TSDSettings
 from tsdsr.training.overrides import apply_overrides
+from tsdsr.training.stored_config import config_from_json
 from tsdsr.training.weight_memory import networks_without_storage
 
 STUDENT, TEACHER = student_recipe("mini_student"), teacher_recipe("mini_teacher")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union
 from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.diffusion.losses import Omega, Space
 from tsdsr.errors import ConfigError
-from tsdsr.field_checks import Between, Count, CountOrZero, NonNegative, Positive, Seed, check_fields, from_plain
+from tsdsr.field_checks import Between, Count, CountOrZero, NonNegative, Positive, Seed, check_fields
 from tsdsr.models.zoo import SPECS, get_spec
 from tsdsr.training.network_arguments import check_network_arguments
 from tsdsr.wording import counted
@@ -79,14 +79,17 @@ class TSDSettings:
     """Target score distillation in one phase (eqs. 3 to 6).
 
     Attributes:
-        lambda_vsd, lambda_tsm (Ramp): weights of eqs. 3 and 4.
+        lambda_vsd (Ramp): weight of VSD, eq. 3.
+        lambda_tsm (Ramp): weight of TSM, eq. 4.
         guidance (float): classifier-free guidance scale of teacher and fake in the residuals; 1 means no guidance.
-        first (Ramp), last (Ramp): range of start positions of a walk, out of 1000 from noise to clean.
+        first (Ramp): first start position of a walk, out of 1000 from noise to clean.
+        last (Ramp): last start position of a walk.
         points (int): number of points N of the walk; 1 is plain TSD, more is DASM.
         step_size (float): step s between points, in positions.
         shift (int): maximum random shift, in positions, of every point but the first.
         later_weight (float): weight of every point but the first, whose weight is 1.
-        omega ("sigma2" | "one" | "snr"), space ("native" | "eps"): see :mod:`tsdsr.diffusion.losses`.
+        omega ("sigma2" | "one" | "snr"): weight of a time, see :func:`~tsdsr.diffusion.losses.omega`.
+        space ("native" | "eps"): in which predictions are compared, see :func:`~tsdsr.diffusion.losses.in_space`.
         batched (bool): compute all predictions of a network at a point in one pass. Otherwise use one latent and one
             prompt per pass, which needs less memory.
     """
@@ -120,8 +123,10 @@ class Phase(Schedule):
     """A phase of student training with one set of losses (eqs. 7 and 8).
 
     Attributes:
-        fake_lr, discriminator_lr (tuple): learning rates of the other roles, scheduled like ``lr``.
-        gamma_rec, gamma_reg (Ramp): weights of reconstruction and of TSD.
+        fake_lr (tuple): learning rate of the fake network, scheduled like ``lr``.
+        discriminator_lr (tuple): learning rate of the discriminator, scheduled like ``lr``.
+        gamma_rec (Ramp): weight of the reconstruction losses.
+        gamma_reg (Ramp): weight of TSD.
         perceptual_weight (Ramp): weight of LPIPS; 0 disables it.
         latent_mse_weight (Ramp): weight of the latent MSE.
         l1_weight (Ramp): weight of the pixel L1 term, which is not in the paper.
@@ -222,13 +227,16 @@ class RunConfig:
         networks (NetworkSettings): networks to train.
         accumulation (int): micro-batches per step.
         ema_decay (float): decay of the exponential moving average of weights that is validated and stored.
-        betas (tuple), weight_decay (float): AdamW parameters.
+        betas (tuple): decay rates of AdamW's moments.
+        weight_decay (float): weight decay of AdamW.
         max_grad_norm (float): norm to which each role's gradients are clipped.
         max_skipped (int): maximum number of consecutive steps skipped for a non-finite loss or gradient.
         seed (int): seed of all random numbers, below 2**32.
         validation_share (float): share of photographs held out for validation.
         validation_crop (int): edge of the validation crops, one per held-out photograph.
-        validate_every, checkpoint_every, log_every (int): interval in steps.
+        validate_every (int): steps between validations.
+        checkpoint_every (int): steps between checkpoints.
+        log_every (int): steps between lines of the log.
     """
 
     phases: tuple[Schedule, ...]
@@ -276,7 +284,7 @@ class RunConfig:
         raise ConfigError(f"step {step} lies beyond the last phase")
 
     def to_json(self) -> str:
-        """Return the settings as JSON, as stored in checkpoints; see :func:`config_from_json`."""
+        """Return the settings as JSON, as :mod:`tsdsr.training.stored_config` reads them."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
 
@@ -331,20 +339,3 @@ class TeacherConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_size("crops.size", self.crops.size)
-
-
-def settings_from_json(text: str) -> dict[str, Any]:
-    """Parse settings written by :meth:`RunConfig.to_json`, as JSON values; add those that older versions lack."""
-    settings: dict[str, Any] = json.loads(text)
-    settings.get("pairs", settings).get("crops", {}).setdefault("fixed", 0)
-    return settings
-
-
-def config_from_json(text: str) -> StudentConfig | TeacherConfig:
-    """Parse settings written by :meth:`RunConfig.to_json`.
-
-    Raises:
-        ConfigError: the settings are from another version or contradict each other.
-    """
-    config: StudentConfig | TeacherConfig = from_plain(StudentConfig | TeacherConfig, settings_from_json(text))
-    return config

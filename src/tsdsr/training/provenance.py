@@ -16,8 +16,9 @@ from tsdsr.data.sources import Source
 from tsdsr.errors import TrainingError
 from tsdsr.hashing import fingerprint_file, fingerprint_folder, hash_text
 from tsdsr.models.zoo import get_spec
-from tsdsr.training.config import NetworkSettings, settings_from_json
+from tsdsr.training.config import NetworkSettings
 from tsdsr.training.samples import TrainingData
+from tsdsr.training.stored_config import settings_from_json
 
 FORMAT = 5
 """Version of the checkpoint format. Format 4 can be read too."""

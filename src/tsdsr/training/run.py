@@ -30,7 +30,7 @@ from tsdsr.training.build import (
     training_data,
 )
 from tsdsr.training.checkpoint import load_checkpoint_facts
-from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig, config_from_json
+from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig
 from tsdsr.training.failures import lost_process_explained
 from tsdsr.training.launch import check_launch
 from tsdsr.training.networks import build_networks
@@ -42,6 +42,7 @@ from tsdsr.training.results import store_student, store_trained_teacher
 from tsdsr.training.run_log import TrackerName, make_accelerator
 from tsdsr.training.sharding import ShardMode
 from tsdsr.training.start_checks import as_run_files, check_files, check_options, check_start
+from tsdsr.training.stored_config import config_from_json
 from tsdsr.training.student import StudentTrainer
 from tsdsr.training.teacher import TeacherTrainer
 from tsdsr.training.weight_memory import networks_without_storage
