@@ -41,7 +41,8 @@ class WalkPoint(NamedTuple):
 
     Attributes:
         t (Tensor): time of each sample, shape (B,).
-        z_hat_t, z_hq_t (Tensor): noisy latents at ``t``, shape (B, C, h, w).
+        z_hat_t (Tensor): the student's noisy latents at ``t``, shape (B, C, h, w).
+        z_hq_t (Tensor): the true images' noisy latents at ``t``, same shape.
         predictions (Predictions): network predictions at ``t``.
     """
 
@@ -72,7 +73,8 @@ def guided(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
     """Apply classifier-free guidance (Ho and Salimans 2022): ``u + scale (c - u)``.
 
     Args:
-        conditional, unconditional (Tensor): predictions ``c`` and ``u`` of one shape.
+        conditional (Tensor): prediction ``c``.
+        unconditional (Tensor): prediction ``u``, same shape.
         scale (float): guidance scale; 1 gives the conditional prediction, 0 the unconditional one.
     """
     return torch.lerp(unconditional, conditional, scale)
@@ -149,7 +151,8 @@ def tsd_gradient(
         process (NoiseProcess): noising process, used for ``omega`` and to convert predictions.
         walk (iterable of WalkPoint): points to compare: one for plain TSD, several for DASM.
         step_weights (sequence of float): ``w_k``, at least one per point; extra weights are ignored.
-        lambda_vsd, lambda_tsm (float): weights of eqs. 3 and 4.
+        lambda_vsd (float): weight of eq. 3.
+        lambda_tsm (float): weight of eq. 4.
         omega_kind (str): see :func:`omega`.
         space ("native" | "eps"): space in which predictions are compared. The direction of VSD does not depend on it,
             that of TSM does. For flow matching ``d_eps = (1 - sigma) (d_v + z_hat - z_hq)``: comparing velocities
@@ -251,10 +254,13 @@ def reconstruction_loss(
     ``w_p LPIPS(x_hat, x_hq) + w_z MSE(z_hat, z_hq) + w_1 |x_hat - x_hq|``
 
     Args:
-        x_hat, x_hq (Tensor): restored and HQ images (B, 3, H, W) in [0, 1]; ``x_hat`` may overshoot.
-        z_hat, z_hq (Tensor): their latents.
+        x_hat (Tensor): restored images (B, 3, H, W), nominally in [0, 1].
+        x_hq (Tensor): true images, same shape, in [0, 1].
+        z_hat (Tensor): latents of the restored images.
+        z_hq (Tensor): latents of the true images.
         perceptual (callable | None): maps two batches in [0, 1] to a scalar distance; None omits the term.
-        perceptual_weight, latent_mse_weight (float): ``w_p`` and ``w_z``; 1 in the paper, 0 in its second phase.
+        perceptual_weight (float): ``w_p``; 1 in the paper.
+        latent_mse_weight (float): ``w_z``; 1 in the first phase of the paper, 0 in its second.
         l1_weight (float): ``w_1``; 0 in the paper.
     """
     zero = x_hat.new_zeros(())

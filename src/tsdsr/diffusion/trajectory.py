@@ -58,7 +58,9 @@ def paired_walk(
     Args:
         process (NoiseProcess): noising process, used to add noise and to step.
         predict (callable): see :data:`Predict`.
-        z_hat, z_hq, noise (Tensor): clean latents and noise, shape (B, C, h, w).
+        z_hat (Tensor): clean latents of the student, shape (B, C, h, w).
+        z_hq (Tensor): clean latents of the true images, same shape.
+        noise (Tensor): standard normal noise, same shape.
         times (Tensor): time of each point and sample, shape (N, B).
 
     Yields:

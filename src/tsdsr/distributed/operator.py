@@ -54,17 +54,18 @@ def restore(
     divides large ones. If a process dies, its block is done again, file by file; a file that kills its process twice
     is reported as "killed". An existing output is replaced.
 
+    The arguments that are not listed here are those of :func:`tsdsr.upscale_file`.
+
     Args:
         dataset (Dataset): has the columns "input" and "output", URLs of fsspec or absolute paths that every machine
             sees; the suffix of the output is its format. Other columns are ignored. Of two rows with one output, one
             result is lost.
         model (str | PathLike): "mini", a folder that every machine has at this path, or a hub id.
-        scale, device, dtype, engine, provider, fast, seed, icc, max_pixels, write_options, options: see
-            :func:`tsdsr.upscale_file`.
         restorer (callable | None): in place of a model: a function of a module that returns a function from
             :class:`~tsdsr.images.picture.Picture` to the restored one. It is called once in each process.
         actors (tuple): smallest and largest number of processes; None is as many as the cluster has room for.
-        actor_cpus, actor_gpus (float): what each of them takes of the cluster.
+        actor_cpus (float): CPUs that each of them takes of the cluster.
+        actor_gpus (float): GPUs that each of them takes, such as 0.25.
 
     Returns:
         Dataset: a row for each picture, with the columns of :data:`tsdsr.distributed.records.STATUS`.

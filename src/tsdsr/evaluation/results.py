@@ -42,7 +42,8 @@ class Cost:
         seconds (float): median over the warm runs, from image in memory to image in memory.
         seconds_network (float | None): the same without the autoencoder; None for systems without one.
         runs (int): number of warm runs.
-        device, dtype (str): device and precision.
+        device (str): device of the system.
+        dtype (str): its precision.
         input_size (tuple): width and height of the input image.
         parameters (int): number of parameters.
         peak_memory (int | None): peak memory of the process (CPU) or the allocator (CUDA) in bytes; None if unknown.

@@ -26,7 +26,8 @@ class System:
         network (callable | None): image → seconds spent in the network, without the autoencoder; None for systems
             without an autoencoder.
         parameters (int): number of parameters.
-        device, dtype (str): device and precision.
+        device (str): device of the system.
+        dtype (str): its precision.
         made_from (mapping | None): what the outputs depend on besides the input, as JSON values: the kind of system,
             the hash of its weights, its settings. None if that is unknown; its outputs are then never reused.
     """

@@ -28,7 +28,8 @@ def average_pipelines(first: StrPath, second: StrPath, share: float = 0.5) -> On
     The mean keeps what both have learned only if one was trained from the other, or both from a third.
 
     Args:
-        first, second (str | PathLike): "mini", folders or hub ids, of the same networks and the same prompt.
+        first (str | PathLike): "mini", a folder or a hub id.
+        second (str | PathLike): another model with the same networks and the same prompt.
         share (float): share of the second in the mean, in [0, 1].
 
     Returns:

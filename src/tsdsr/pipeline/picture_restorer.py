@@ -76,7 +76,9 @@ def picture_restorer(
     Args:
         pipe (SRPipeline): a loaded pipeline.
         options (RestoreOptions): how to restore pictures.
-        seed, icc, on_tile: see :func:`~tsdsr.runtimes.upscale_file.upscale_file`; every picture has the same seed.
+        seed (int | None): sample the latent with this seed, the same for every picture; None uses the mode.
+        icc ("keep" | "srgb"): keep colours and profile, or convert to sRGB.
+        on_tile (callable | None): called with (finished, total) tiles.
         steady (SteadyDetail | None): takes flicker from pictures that are frames in order.
     """
 

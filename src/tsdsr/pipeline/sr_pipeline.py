@@ -123,6 +123,8 @@ class SRPipeline(ABC):
     ) -> SROutput:
         """Restore and enlarge.
 
+        The arguments that are not listed here are those of :class:`~tsdsr.pipeline.options.RestoreOptions`.
+
         Args:
             image: image or list of images of one kind; sizes in a list may differ.
 
@@ -130,7 +132,6 @@ class SRPipeline(ABC):
                   onto white (:func:`~tsdsr.runtimes.upscale_file.upscale_file` keeps it);
                 * ndarray (h, w, C), C = 1 or 3: uint8, uint16, or float32 in [0, 1];
                 * torch tensor (B, 3, h, w) or (3, h, w), floating point in [0, 1].
-            scale, target_size, fit, color_fix, detail, tile, tile_overlap, tile_batch: see :class:`RestoreOptions`.
             generator (int | numpy.random.Generator | torch.Generator | None): a seed, or a generator that draws one, to
                 sample the latent from the encoder's posterior; None uses the mode and is deterministic. The noise does
                 not depend on the tiles.
@@ -170,11 +171,10 @@ class SRPipeline(ABC):
 
         Besides input and result, this needs the model's working memory for one tile, and one row of tiles along the
         shorter side. A result larger than half of the free RAM is a ``numpy.memmap`` of a temporary file that is
-        deleted with the array.
+        deleted with the array. The arguments that are not listed here are those of a call of the pipeline.
 
         Args:
             pixels (ndarray): (h, w, C), C = 1 or 3; uint8, uint16, or float32 in [0, 1]. The model sees grey as RGB.
-            scale, generator, on_tile, options: as in :meth:`__call__`.
 
         Returns:
             ndarray: (H, W, C) of the same dtype, rounded once.

@@ -22,7 +22,8 @@ class Approval:
     """Approval of one system.
 
     Attributes:
-        chosen, shown (int): how often the system was chosen and shown.
+        chosen (int): how often the system was chosen.
+        shown (int): how often it was shown.
         rate (float): ``chosen / shown``.
         interval (tuple): 95 % interval of the rate.
     """
@@ -59,7 +60,9 @@ class StudyReport:
     Attributes:
         title (str): title of the study.
         systems (tuple of str): system names, in the study's order.
-        voters, votes, images (int): number of sessions that voted, of votes, and of images voted on.
+        voters (int): number of sessions that voted.
+        votes (int): number of votes.
+        images (int): number of images voted on.
         groups (tuple of str): categories, then :data:`OVERALL`, in which every vote has equal weight.
         approvals (mapping): group → system → :class:`Approval`; systems that were not shown in a group are absent.
         ranking (tuple of Strength): systems from strongest to weakest.

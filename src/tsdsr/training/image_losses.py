@@ -79,7 +79,8 @@ def grid_loss(x_hat: Tensor, x_hq: Tensor, period: int, relative: bool = False) 
     Content is not aligned with a grid and averages out.
 
     Args:
-        x_hat, x_hq (Tensor): images (B, C, H, W), sides multiples of ``period``.
+        x_hat (Tensor): restored images (B, C, H, W), sides multiples of ``period``.
+        x_hq (Tensor): true images, same shape.
         period (int): edge of a block in pixels, a multiple of 4; its divisors are covered too.
         relative (bool): average over each image separately, because grids differ between images and cancel in their
             mean. Use only residual detail finer than about half a period, which contains least content. Divide it by

@@ -131,11 +131,11 @@ def train_teacher(
 ) -> Path:
     """Train a teacher with the diffusion loss on sharp images: a network for `mini`, a LoRA for base models.
 
+    The arguments that are not listed here are those of :func:`train_student`.
+
     Args:
         config (TeacherConfig): a recipe of :mod:`tsdsr.recipes`, or your own.
         init: a teacher to continue from: folder or LoRA file.
-        photos, output, shards, base, cache, prompts, device, dtype, workers, until, tracker, shard: see
-            :func:`train_student`.
 
     Returns:
         Path: a folder or a LoRA file, for ``teacher`` of :func:`train_student`.
@@ -178,12 +178,12 @@ def measure_figures(
     """Measure figures 3 and 5 of the paper for a student's run, and write them as PNG and CSV.
 
     Figure 3: cosine between the teacher's direction and the true one. Figure 5: gap between teacher and fake network.
-    Settings, precision and the paths of all files come from the run's newest checkpoint.
+    Settings, precision and the paths of all files come from the run's newest checkpoint. ``photos``, ``shards``,
+    ``teacher``, ``init``, ``base``, ``cache`` and ``prompts`` are new paths, for files that have been moved.
 
     Args:
         run: folder of the student's run, finished or not.
         output: folder of the figures.
-        photos, shards, teacher, init, base, cache, prompts: new paths, if these have been moved.
         images (int | None): number of held-out photographs to use; None uses all.
         device: device to compute on.
         on_image (callable | None): called with the number of finished images.

@@ -24,7 +24,8 @@ def weave_loss(x_hat: Tensor, x_hq: Tensor) -> Tensor:
     has to be invented, so luma is weighted by ``w``, the truth's :func:`smoothness`; chroma counts everywhere.
 
     Args:
-        x_hat, x_hq (Tensor): images (B, 3, H, W) in [0, 1], sides above 4.
+        x_hat (Tensor): restored images (B, 3, H, W) in [0, 1], sides above 4.
+        x_hq (Tensor): true images, same shape.
 
     Returns:
         Tensor: scalar.

@@ -28,7 +28,8 @@ class VideoOptions:
         deinterlace (bool): turn interlaced frames into progressive ones, at the same rate.
         steady (float): share of the previous frame's detail that still areas keep, from 0 to 0.95; see
             :mod:`tsdsr.pipeline.steady`.
-        start, stop (float | None): the part to restore, in seconds from the beginning of the video.
+        start (float | None): where the part to restore begins, in seconds from the beginning of the video.
+        stop (float | None): where it ends, in seconds from the beginning of the video.
         frames (int | None): largest number of frames to restore.
         segment_frames (int): frames of a segment, the unit in which an interrupted run continues.
 

@@ -82,11 +82,12 @@ def upscale_video(
     container allows. Frames are streamed: memory does not depend on the length. Finished segments lie in a hidden
     folder beside the target until the video is complete; the same call continues after an interruption.
 
+    The arguments that are not listed here are those of :func:`tsdsr.upscale_file`.
+
     Args:
         source (str | PathLike): a video in any format that libav reads.
         target (str | PathLike): the result: .mp4, .m4v, .mov, .mkv or .webm.
         model: as for :func:`tsdsr.upscale_file`. Earlier segments are reused if it is given by name or folder.
-        scale, device, dtype, engine, provider, fast, seed, options: as for :func:`tsdsr.upscale_file`.
         video_options (VideoOptions | None): codec, quality, part, deinterlacing, steadiness.
         overwrite (bool): replace a result, whatever it was made from.
         on_frame (callable | None): called with (finished, expected) frames.
