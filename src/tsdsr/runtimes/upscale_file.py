@@ -49,9 +49,7 @@ def upscale_file(
 
     Metadata, transparency, grey and 16 bits are kept as far as the target's format supports them. An existing target is
     replaced. A hidden file beside it records what it was made from, so that a later ``tsdsr upscale`` knows it.
-
-    ``device``, ``dtype``, ``engine``, ``provider`` and ``fast`` say how to load a model, see
-    :func:`tsdsr.load_pipeline`.
+    The arguments that are not listed here are those of :func:`tsdsr.load_pipeline`.
 
     Args:
         source (str | PathLike): PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or JPEG XL, or a pipe that yields one.
