@@ -63,7 +63,7 @@ def test_what_commands_in_the_docs_use_exists_by_then(page: Path) -> None:
             known = value in PACKAGED_MODELS or (words[0] in ("convert", "data") and value in SPECS)
             hub = words[:2] == ["data", "caption"] and re.fullmatch(r"[\w.-]+/[\w.-]+", value)
             earlier = any(value == place or value.startswith(f"{place}/") for place in made)
-            if not (known or hub or earlier or re.fullmatch(r"[A-Z0-9_]+", value)):
+            if not (known or hub or earlier or re.fullmatch(r"[A-Z0-9_]+(/[A-Z0-9_]+)?", value)):
                 wrong.append(f"{' '.join(words)}: {name} {value}")
         made += [value.rstrip("/") for name, value in options_of(words) if name in ("-o", "--output", "--key")]
         made += [words[2].rstrip("/")] if words[0] == "study" and words[1] in STUDY_MAKES else []

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import tempfile
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from tsdsr.pipeline.model_files import resolve_model
 ROOT = PACK.parents[1]
 WORKFLOW = PACK / "example_workflows" / "Enlarge a photograph.json"
 PICTURE = ROOT / "docs" / "images" / "comfyui.webp"
+NODES = (110, 95, 1340, 786)
+"""Left, top, right and bottom of the nodes on the page, in pixels."""
 
 
 async def main() -> None:
@@ -34,10 +37,13 @@ async def main() -> None:
         base = Path(temporary)
         make_base(base, resolve_model("mini"))
         Image.open(ROOT / "examples" / "astronaut_lq.png").convert("RGB").save(base / "input" / "example.png")
+        settings = base / "user" / "default" / "comfy.settings.json"
+        settings.parent.mkdir()
+        settings.write_text(json.dumps({"Comfy.Minimap.Visible": False}))  # it would lie over the picture
         async with running(arguments.checkout.resolve(), base, arguments.port) as comfy:
             await check_page(comfy.url, [WORKFLOW], arguments.browser, base / "pictures")
         with Image.open(base / "pictures" / f"{WORKFLOW.stem}.png") as shown:
-            shown.convert("RGB").save(PICTURE, quality=84, method=6)
+            shown.convert("RGB").crop(NODES).save(PICTURE, quality=84, method=6)
 
 
 if __name__ == "__main__":
