@@ -21,6 +21,8 @@ _QUEUE = """() => new Promise((done, failed) => {
         if (Object.keys(window.app.lastNodeErrors ?? {}).length) done('refused');
     });
 })"""
+_SHOWN = """() => window.app.graph.nodes.filter(node => node.type === 'SaveImage')
+    .every(node => node.imgs?.length && node.imgs.every(image => image.complete))"""
 
 
 async def check_page(url: str, workflows: list[Path], browser: Path, pictures: Path | None) -> list[str]:
@@ -53,6 +55,7 @@ async def check_page(url: str, workflows: list[Path], browser: Path, pictures: P
             assert not found["missing"], f"{path.name}: unknown nodes {found['missing']}"
             ended = await page.evaluate(_QUEUE)
             assert ended == "success", f"{path.name}: {ended}"
+            await page.wait_for_function(_SHOWN)
             await _photograph(page, pictures, path.stem)
             lines.append(f"{path.name}: {found['links']} links, ran to its end")
         await chromium.close()
