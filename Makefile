@@ -66,7 +66,7 @@ $(WEIGHTS): | $(INSTALLED)
 	$(BIN)/python -m tests.metric_weights $@ || echo "no metric weights: the tests of real metrics may skip"
 
 demo: $(LIGHT_INSTALLED)
-	$(LIGHT)/tsdsr upscale examples/astronaut_lq.png -o $(OUT)/astronaut_x4.png --overwrite
+	$(LIGHT)/tsdsr upscale examples/old_photo.jpg -o $(OUT)/old_photo_x4.png --overwrite
 
 # What one core can do comes before what needs all, and linting if it is asked for too, so that --jobs=2 does it two at a
 # time. The output of the last is seen while it runs.
