@@ -6,10 +6,14 @@ below ``[values]``. A key that is a unit or ends in one, as ``total_s``, gives i
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "benchmarks" / "records"
 ABOUT = ("title", "script", "command", "hardware", "versions", "recorded")
 """What a record says besides its values."""
+
+
+BASE = "base"
+"""Unit of constants: seconds, bytes, pixels, shares of one."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,15 @@ def read_record(name: str) -> dict[str, Any]:
 
 @cache
 def values_of(name: str) -> tuple[Value, ...]:
-    """Return the values of a source: ``NAME`` or ``NAME.KEY`` of a record, ``code.NAME``, or ``published.TABLE``."""
+    """Return the values of a source.
+
+    Args:
+        name (str): ``NAME`` or ``NAME.KEY`` of a record, ``code.NAME``, ``published.TABLE``, or a constant or defaults
+            of a class, ``tsdsr.module:NAME`` or ``folder/file.py:NAME``.
+    """
+    place, _, constant = name.partition(":")
+    if constant:
+        return tuple(_flat(_constant(place, constant), BASE))
     kind, _, rest = name.partition(".")
     if kind == "published":
         return tuple(_published(int(rest)))
@@ -66,6 +82,8 @@ def _flat(found: Any, unit: str) -> Iterator[Value]:
     from tests.docs.figures import UNITS
 
     names = {**{name: name for name in UNITS}, "seconds": "s", "mb": "MB", "gb": "GB"}
+    if is_dataclass(found) and not isinstance(found, type):
+        found = vars(found)
     if isinstance(found, Mapping):
         for key, below in found.items():
             ending = max((u for u in names if key == u or key.endswith(f"_{u}")), key=len, default="")
@@ -73,10 +91,23 @@ def _flat(found: Any, unit: str) -> Iterator[Value]:
     elif isinstance(found, list | tuple):
         for below in found:
             yield from _flat(below, unit)
-    elif isinstance(found, str):
-        yield Value(found)
-    else:
-        yield Value(found, unit)
+    elif isinstance(found, timedelta):
+        yield Value(found.total_seconds(), unit)
+    elif isinstance(found, int | float | str) and not isinstance(found, bool):
+        yield Value(found, unit if isinstance(found, int | float) else "")
+
+
+def _constant(place: str, name: str) -> Any:
+    """Return a constant, or the numbers among the defaults of a class; a file is parsed, not imported."""
+    if place.endswith(".py"):
+        for node in ast.parse((ROOT / place).read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+                return ast.literal_eval(node.value)
+        raise LookupError(f"{place} has no constant {name}")
+    found = importlib.import_module(place)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return list(vars(found).values()) if isinstance(found, type) else found
 
 
 def _published(table: int) -> Iterator[Value]:
@@ -129,29 +160,15 @@ def mini() -> Mapping[str, Any]:
 
 
 @from_code
-def serving() -> Mapping[str, Any]:
-    """Defaults of the web server."""
-    from tsdsr.serving.settings import ServeSettings
-
-    found = ServeSettings()
-    seconds = ("timeout", "read_timeout", "upload_timeout", "result_seconds", "stop_seconds")
-    return {
-        **{f"{name}_s": getattr(found, name) for name in seconds},
-        **{f"{name}_MB": getattr(found, name) / 1e6 for name in ("max_upload_bytes", "max_disk_bytes")},
-        **{f"{name}_M": getattr(found, name) / 1e6 for name in ("max_pixels", "max_result_pixels")},
-    }
-
-
-@from_code
-def zoo() -> Mapping[str, Any]:
-    """The table of base models: shares of the step, memory of tiles."""
+def prompts() -> Mapping[str, Any]:
+    """Bytes of a stored prompt of SD3 and of FLUX.2 klein in 16 bits, and of one for each of many photographs."""
     from tsdsr.models.zoo import SPECS
 
-    return {
-        "faithful_strength": [spec.faithful_strength for spec in SPECS.values()],
-        "tile_bytes": [spec.tile_bytes for spec in SPECS.values()],
-        "fixed_tile_MB": [spec.fixed_tile_bytes / 1e6 for spec in SPECS.values()],
-    }
+    sd3, klein = SPECS["sd3"], math.prod(SPECS["flux2-klein"].prompt_shapes["prompt_embeds"]) * 2
+    (pooled,), (_, width) = sd3.prompt_shapes["pooled_prompt_embeds"], sd3.prompt_shapes["prompt_embeds"]
+    clip, _, t5 = (part.max_length for part in sd3.text_parts)  # the two of CLIP are as wide as their pooled vectors
+    stored = 2 * (clip * pooled + t5 * width + pooled)
+    return {"MB": [stored / 1e6, klein / 1e6], "GB": [10_000 * klein / 1e9, 85_000 * klein / 1e9]}
 
 
 @from_code

@@ -8,6 +8,7 @@ a metric's name. A comment on its own line names their source, up to the next he
 
     <!-- figures: bench-mini, votes.percent -->          records: benchmarks/records/bench-mini.toml, a key of another
     <!-- figures: code.mini, published.1 -->             the code, a table of the paper: tests/docs/figure_sources.py
+    <!-- figures: tsdsr.storage:TRIES -->                a constant, or the defaults of a class
     <!-- figures: serve-load; settings: 30 s, 5 % -->    numbers that the reader chooses or that limit something
     <!-- figures: none (examples) -->                    no number below is a figure, and why
     <!-- figures of this page: … -->                     the same for every section without a comment of its own
@@ -23,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.docs.figure_sources import Value, values_of
+from tests.docs.figure_sources import BASE, Value, values_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +40,8 @@ UNITS: dict[str, tuple[str, float]] = {
 
 SPELT = {
     "second": "s", "seconds": "s", "sec": "s", "minute": "min", "minutes": "min", "hour": "h", "hours": "h",
-    "day": "days", "KB": "kB", "%": "percent", "×": "times", "times": "times", "times as": "times",
+    "day": "days", "KB": "kB", "%": "percent", "×": "times",
+    **{f"times {following}": "times" for following in ("as", "the", "more", "fewer", "less")},
     "million": "M", "billion": "B", "grey levels": "levels", "levels": "levels",
     "TFLOP/s": "TFLOP", "GFLOP/s": "GFLOP", "TFLOPS": "TFLOP",
     **{f"{what}/s": "per_s" for what in ("pairs", "pictures", "photographs", "rows", "images", "frames")},
@@ -48,9 +50,9 @@ SPELT = {
 }  # fmt: skip
 
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.\d+|\d+)(?:e-?\d+)?"
-_NAMES = sorted({*UNITS, *SPELT} - {"percent", "votes", "per_s"}, key=len, reverse=True)
+_NAMES = sorted({*UNITS, *SPELT} - {"percent", "votes", "per_s", "times"}, key=len, reverse=True)
 _UNIT = "|".join(re.escape(name) for name in _NAMES)
-_BEFORE = r"(?<![\w.,/^×⁻])"
+_BEFORE = r"(?<![\w.,/^×⁻-])"
 _LIST = rf"(?:{_NUMBER}, (?=(?:{_NUMBER}, )*{_NUMBER} and ))*{_NUMBER}(?:(?: to | and | or |–| → ){_NUMBER})*"
 WITH_UNIT = re.compile(rf"{_BEFORE}(?P<numbers>{_LIST})[ \n\u00a0]?(?P<unit>{_UNIT})(?![\w²³/-]|(?<=×) ?\d)")
 VOTES = re.compile(rf"{_BEFORE}(?P<numbers>\d+(?:(?:, | and )\d+)*) of (?P<all>\d+)(?![\d.]|[ \n]*(?:{_UNIT})\b)")
@@ -99,7 +101,9 @@ class Figure:
         if self.unit == "votes":
             return False
         number = value.number
-        if self.unit:
+        if value.unit == BASE:
+            number /= 0.01 if self.unit == "percent" else UNITS[self.unit][1] if self.unit else 1
+        elif self.unit:
             if value.unit not in UNITS or UNITS[value.unit][0] != UNITS[self.unit][0]:
                 return False
             number *= UNITS[value.unit][1] / UNITS[self.unit][1]
@@ -133,6 +137,7 @@ def _readable(text: str) -> str:
     """Leave out what is not prose: code, formulas, addresses, comments, emphasis."""
     text = re.sub(r"(`+).+?\1", _blank, text, flags=re.DOTALL)
     text = re.sub(r"\$[^$\n]+\$", _blank, text)
+    text = re.sub(r"!\[[^\]]*\]|\b(?:Python|torch|Diffusion|[Vv]ersion) \d[\d.]*", _blank, text)
     text = re.sub(r"\]\([^)]*\)", lambda m: "]" + "\n" * m[0].count("\n"), text)
     text = re.sub(r"<[^>]*>|https?://\S+", _blank, text)
     return re.sub(r"\*+|\\", "", text)
@@ -228,9 +233,10 @@ def _in_row(head: list[str], cells: list[str]) -> list[tuple[int, str, str]]:
 
 
 def pages() -> list[Path]:
-    """Return the pages whose figures are checked."""
+    """Return the pages whose figures are checked; generated ones are the code's own words."""
     docs = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "src" / "tsdsr").rglob("*.md")]
-    return sorted([*docs, *(ROOT / "integrations").rglob("*.md"), ROOT / "README.md"])
+    found = [*docs, *(ROOT / "integrations").rglob("*.md"), ROOT / "README.md"]
+    return sorted(page for page in found if not page.read_text().startswith('<!-- Made by "make reference"'))
 
 
 def sources_of(page: Path) -> list[str]:

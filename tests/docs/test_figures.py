@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.docs import figure_sources
-from tests.docs.figures import Value, figures_of, pages, sources_of
+from tests.docs.figures import ROOT, Value, figures_of, pages, sources_of
 
 pytest.importorskip("tomllib", reason="Python 3.10 cannot read records")
 
-MARKED = ("measurements",)
-"""Folders whose pages name the sources of their figures."""
 
 FIXTURE = """title = "a run"
 script = "Makefile"
@@ -35,7 +34,6 @@ def test_every_figure_has_a_source_that_agrees() -> None:
         f"{figure.page}:{figure.line}: {figure} "
         + (f"is not in {', '.join(figure.source.names)}" if figure.source else "has no source")
         for page in pages()
-        if page.parent.name in MARKED
         for figure in figures_of(page)
         if not figure.found_in
     ]
@@ -47,6 +45,19 @@ def test_every_record_is_complete_and_used() -> None:
     records = figure_sources.record_names()
     assert [fault for name in records for fault in figure_sources.faults_of_record(name)] == []
     assert [name for name in records if name not in used] == []
+
+
+def test_every_picture_names_the_script_that_makes_it() -> None:
+    """The paragraph below a picture names a script, and the script names the file."""
+    wrong = []
+    for page in pages():
+        for name, caption in re.findall(
+            r"!\[[^\]]*\]\(([^)\s]+)\)\s*\n\s*\n(.*?)(?:\n\s*\n|\Z)", page.read_text(), re.DOTALL
+        ):
+            scripts = [ROOT / script for script in re.findall(r"`(?:python )?([\w/]+\.py)`", caption)]
+            if not any(script.is_file() and Path(name).stem in script.read_text() for script in scripts):
+                wrong.append(f"{page.name}: {name}")
+    assert wrong == []
 
 
 @pytest.fixture
@@ -142,9 +153,15 @@ def test_an_incomplete_record_is_reported(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_code_is_a_source() -> None:
-    assert Value(200.0, "MB") in figure_sources.values_of("code.serving")
     assert any(
         value.unit == "GFLOP" and round(float(value.number), 1) == 52.2
         for value in figure_sources.values_of("code.mini")
     )
     assert Value(24.81) in figure_sources.values_of("published.1")
+
+
+def test_constants_are_sources(check) -> None:
+    text = "200 MB, 3600 s, 1 h, 150 MB and 24 million pixels"
+    source = "tsdsr.serving.settings:ServeSettings, tsdsr.serving.base64_pictures:MOST_JSON_BYTES"
+    assert check(f"<!-- figures: {source} -->\n\n{text}\n") == ["3: 24 M"]
+    assert check(f"<!-- figures: {source}, integrations/space/app.py:MAX_INPUT_PIXELS -->\n\n{text}\n") == []
