@@ -1,11 +1,12 @@
-"""Create the figures of docs/explanation/dasm.md and method.md: what teacher and fake network say along a walk.
+r"""Create the figures of docs/explanation/dasm.md and method.md: what teacher and fake network say along a walk.
 
-    tsdsr train teacher --recipe mini_teacher --photos PHOTOS -o TEACHER --dtype bf16
+    tsdsr train teacher --recipe mini_teacher --photos PHOTOS -o TEACHER --dtype bf16 \
+        --set phases.0.steps=3000 --set phases.0.batch_size=4 --until 2000
     python examples/make_dasm_pictures.py --teacher TEACHER/teacher --photos PHOTOS
 
 The student is the packaged `mini`. The fake network starts as a copy of the teacher and is trained on the student's
 latents of PHOTOS (eq. 9). Everything drawn and measured is of photographs of scikit-image (CC0 and public domain),
-degraded with a fixed seed. Prints the measurements.
+degraded with a fixed seed. Prints the measurements. The fake network is kept beside the teacher for the next time.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ def main() -> None:
     parser.add_argument("--student", default="mini")
     parser.add_argument("--photos", action="append", required=True, help="what the fake network is trained on")
     parser.add_argument("--fake-steps", type=int, default=250)
-    parser.add_argument("--fake", type=Path, default=Path("fake.safetensors"), help="where the fake network is kept")
     arguments = parser.parse_args()
     roles = Roles.load(arguments.teacher, arguments.student)
-    roles.fake = trained_fake(roles, arguments.photos, arguments.fake_steps, arguments.fake)
+    roles.fake = trained_fake(
+        roles, arguments.photos, arguments.fake_steps, arguments.teacher.parent / "fake.safetensors"
+    )
     count_weights()
     with torch.no_grad():
         _, z_hat, z_hq = latents(roles)

@@ -1,7 +1,9 @@
-"""Create the pictures of docs/explanation/one-step.md: a teacher with 1 to 20 steps, the student, and a regression.
+r"""Create the pictures of docs/explanation/one-step.md: a teacher with 1 to 20 steps, the student, and a regression.
 
-    tsdsr train teacher --recipe mini_teacher --photos PHOTOS -o TEACHER --dtype bf16
-    tsdsr train student --recipe mini_v0 --init src/tsdsr/weights/mini --photos PHOTOS -o L1 --until 400
+    tsdsr train teacher --recipe mini_teacher --photos PHOTOS -o TEACHER --dtype bf16 \
+        --set phases.0.steps=3000 --set phases.0.batch_size=4 --until 2000
+    tsdsr train student --recipe mini_v0 --init src/tsdsr/weights/mini --photos PHOTOS -o L1 --dtype bf16 \
+        --set phases.0.batch_size=4 --set "phases.0.lr=[3e-4,1e-4]" --set ema_decay=0.98 --until 400
     python examples/make_one_step_pictures.py --teacher TEACHER/teacher --regression L1/pipeline-00000400
 
 The teacher knows no low-quality image, so it starts from the enlarged one with noise added, and removes that noise in
