@@ -32,7 +32,7 @@ def bind(host: str, port: int) -> socket.socket:
         # Python adds the address to the reason, which the message has already.
         reason = str(getattr(error, "strerror", None) or error).partition(" (while attempting")[0]
         raise InvalidInputError(
-            f"cannot listen at {host}, port {port} ({reason}); choose others with --host and --port"
+            f"cannot listen on {host}, port {port} ({reason}); choose others with --host and --port"
         ) from error
 
 

@@ -155,7 +155,7 @@ def test_a_pickle_with_code_is_refused_without_advice_to_run_it(pairs: Path, nam
 @pytest.mark.parametrize("name", ["net.pt2", "net.onnx", "net.bin", "hr/1.png"])
 def test_a_file_that_is_no_system_is_not_looked_for_on_the_hub(pairs: Path, name: str) -> None:
     (pairs / name).touch()
-    with pytest.raises(InvalidInputError, match=f"^{name}: is no file of weights; these end in"):
+    with pytest.raises(InvalidInputError, match=f"^{name}: is not a weight file; weight files end in"):
         open_system(f"X={name}", 4, "cpu", "fp32")
 
 

@@ -160,7 +160,7 @@ def test_cache_text_and_latents(photo_folder: Path, tmp_path: Path) -> None:
         (["--shards", "SHARDS", "--no-text"], "nothing to cache"),
         (["--shards", "SHARDS", "--prompts", "PHOTOS"], "--prompts has no effect"),
         (["--shards", "SHARDS,wieght=2"], "unknown option 'wieght=2'; known: limit, weight"),
-        (["PHOTOS", "--latents", "sd3_paper"], "sd3_paper cuts fresh crops; say how many"),
+        (["PHOTOS", "--latents", "sd3_paper"], "sd3_paper cuts fresh crops; set how many"),
         (["PHOTOS", "--latents", "mini_smoke", "--set", "pairs.crops.fixed=2"], "mini has no autoencoder"),
         (["PHOTOS", "--latents", "sd21", "--set", "pairs.crops.fixed=2", "--model", "sd3"], "leave out --model"),
     ],

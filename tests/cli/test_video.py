@@ -18,7 +18,10 @@ def test_a_video_from_file_to_file(tmp_path: Path) -> None:
     assert "1 frame restored" in output
     assert len(frames_of(target)) == 1
     code, output = run("video", clip, "-o", target, "--scale", 1, "--frames", 1, "--codec", "ffv1")
-    assert (code, output) == (0, f"{target}: is there already, made from the same; nothing to do\n")
+    assert (code, output) == (
+        0,
+        f"{target}: exists already, made from the same video with the same settings; nothing to do\n",
+    )
     code, output = run("video", clip, "-o", target, "--scale", 2)
     assert (code, "--overwrite replaces it" in output) == (2, True)
 

@@ -101,7 +101,7 @@ def test_errors_say_what_is_wrong(photo_folder: Path, tmp_path: Path) -> None:
     other = json.loads(header)
     other["settings"]["scale"] = 3
     (tmp_path / "other.jsonl").write_text(f"{json.dumps(other)}\n{line}\n")
-    with pytest.raises(DatasetError, match="no preset"):
+    with pytest.raises(DatasetError, match="not a preset"):
         read_manifest(tmp_path / "other.jsonl")
 
 

@@ -92,7 +92,7 @@ def test_incomplete_weights_are_named() -> None:
     weights = load_file(PACKAGED)
     del weights["conv_out.bias"]
     register()
-    with pytest.raises(WeightsError, match=r"no complete file of mini.*conv_out\.bias"):
+    with pytest.raises(WeightsError, match=r"not a complete file of mini.*conv_out\.bias"):
         spandrel.ModelLoader().load_from_state_dict(weights)
 
 

@@ -113,7 +113,7 @@ def test_a_file_that_is_no_safetensors(released: Path) -> None:
         ("prompt_embeds", torch.randn(1, 6, 7), "prompt_embeds is 7 wide, but the denoiser takes"),
         ("pool_embeds", torch.randn(1, 7), "pooled_prompt_embeds is 7 wide, but the denoiser takes"),
         ("prompt_embeds", torch.full((1, 6, 32), float("nan")), "prompt_embeds contains values that are not finite"),
-        ("prompt_embeds", torch.zeros(1, 0, 32), "which is no single prompt"),
+        ("prompt_embeds", torch.zeros(1, 0, 32), "which is not a single prompt"),
         ("prompt_embeds", torch.zeros(2, 6, 32), "expected one prompt"),
         ("pool_embeds", {"a": torch.zeros(1, 24)}, "expected one tensor, found dict"),
     ],

@@ -60,7 +60,7 @@ def fill(value: float) -> Callable[[State], object]:
     [
         (lambda state: state.pop("conv_out.bias"), "conv_out.bias is missing"),
         (lambda state: [state.pop(key) for key in list(state)[:4]], "and 3 more tensors are missing"),
-        (lambda state: state.update(extra=torch.zeros(1)), "extra has no place in MiniUNet"),
+        (lambda state: state.update(extra=torch.zeros(1)), "extra is not part of MiniUNet"),
         (lambda state: state.update({"conv_in.weight": torch.zeros(8, 48, 1, 1)}), "conv_in.weight has shape"),
         (cast(torch.int8), "conv_in.weight is stored as int8, not as float32"),
         (cast(torch.uint8), "conv_in.weight is stored as uint8"),
@@ -172,7 +172,7 @@ def test_weights_of_another_architecture(folder: Path, sd21_pipe: OneStepSRPipel
     [
         ("sd3_pipe", "denoiser", {"joint_attention_dim": 16}, "context_embedder"),
         ("sd3_pipe", "denoiser", {"num_layers": 3}, "and 27 more tensors are missing"),
-        ("sd3_pipe", "denoiser", {"attention_head_dim": "8"}, "describes no SD3Transformer2DModel"),
+        ("sd3_pipe", "denoiser", {"attention_head_dim": "8"}, "does not describe a SD3Transformer2DModel"),
         ("sd3_pipe", "vae", {"latent_channels": 4}, "shape"),
         ("flux2_pipe", "denoiser", {"num_single_layers": 3}, "and 3 more tensors are missing"),
         ("flux2_pipe", "denoiser", {"joint_attention_dim": 16}, "context_embedder"),
@@ -183,8 +183,8 @@ def test_weights_of_another_architecture(folder: Path, sd21_pipe: OneStepSRPipel
         ("flux2_pipe", "vae", {"patch_size": [1, 1]}, "bn.running_mean has shape"),
         ("flux2_pipe", "vae", {"batch_norm_eps": None}, "batch_norm_eps must be a number from 0 to 1, not None"),
         ("flux2_pipe", "vae", {"batch_norm_eps": -5.0}, "batch_norm_eps must be a number from 0 to 1, not -5.0"),
-        ("sd21_pipe", "denoiser", {"norm_num_groups": 3}, "describes no UNet2DConditionModel"),
-        ("sd21_pipe", "denoiser", {"act_fn": "nope"}, "describes no UNet2DConditionModel"),
+        ("sd21_pipe", "denoiser", {"norm_num_groups": 3}, "does not describe a UNet2DConditionModel"),
+        ("sd21_pipe", "denoiser", {"act_fn": "nope"}, "does not describe a UNet2DConditionModel"),
         ("sd21_pipe", "vae", {"scaling_factor": -1.0}, "scaling_factor must be a positive number"),
     ],
 )
@@ -220,7 +220,7 @@ def test_missing_settings_of_a_folded_flux2(
 def test_variances_of_flux2_that_are_none(flux2_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
     flux2_pipe.vae.bn.running_var[3] = -1
     save_pipeline(flux2_pipe, tmp_path / "model", torch.float32)
-    with pytest.raises(WeightsError, match=r"vae: bn.running_var holds -1, which is no variance"):
+    with pytest.raises(WeightsError, match=r"vae: bn.running_var holds -1, which is not a variance"):
         load_diffusers_pipeline(tmp_path / "model", "cpu")
 
 
@@ -238,7 +238,7 @@ def test_two_prompts(flux2_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
     save_pipeline(flux2_pipe, tmp_path / "model", torch.float32)
     change_config(tmp_path / "model" / "prompt", shapes={"prompt_embeds": [2, 5, 24]})
     change_weights(tmp_path / "model" / "prompt", lambda state: state.update(prompt_embeds=torch.ones(2, 5, 24)))
-    with pytest.raises(WeightsError, match=r"shape \(2, 5, 24\), which is no single prompt"):
+    with pytest.raises(WeightsError, match=r"shape \(2, 5, 24\), which is not a single prompt"):
         load_diffusers_pipeline(tmp_path / "model", "cpu")
 
 

@@ -55,9 +55,9 @@ def test_damage_is_named(tmp_path: Path) -> None:
     for change, message in (
         ({"channels": [64, 128, 200]}, "has shape"),
         ({"encoder_blocks": [3, 3, 8]}, "missing"),
-        ({"encoder_blocks": [3, 3, 6]}, "has no place in MiniNetwork"),
-        ({"foo": 1}, "'foo' is no setting of MiniNetwork"),
-        ({"channels": "wide"}, "describes no MiniNetwork"),
+        ({"encoder_blocks": [3, 3, 6]}, "is not part of MiniNetwork"),
+        ({"foo": 1}, "'foo' is not a setting of MiniNetwork"),
+        ({"channels": "wide"}, "does not describe a MiniNetwork"),
         ({"_class_name": "UNet2DConditionModel"}, "describes a UNet2DConditionModel, not a MiniUNet"),
     ):
         config.write_text(json.dumps({**values, **change}))

@@ -179,7 +179,7 @@ def test_mistakes_and_damage_are_named(tmp_path: Path, monkeypatch: pytest.Monke
     nan = tensors["conv_in.bias"].clone().fill_(float("nan"))
     for changed, message in (
         ({k: v for k, v in tensors.items() if k != "down.0.bias"}, "down.0.bias is missing"),
-        ({**tensors, "extra": torch.zeros(1)}, "extra has no place"),
+        ({**tensors, "extra": torch.zeros(1)}, "extra is not part of"),
         ({**tensors, "conv_in.bias": torch.zeros(9)}, r"conv_in.bias has shape \(9,\), but the config asks for \(8,\)"),
         ({**tensors, "conv_in.bias": torch.zeros(8, dtype=torch.int8)}, "is stored as I8, not as F32, F16, BF16"),
         ({**tensors, "conv_in.bias": nan}, "conv_in.bias contains values that are not finite"),
@@ -190,7 +190,7 @@ def test_mistakes_and_damage_are_named(tmp_path: Path, monkeypatch: pytest.Monke
     save_file(tensors, weights)
     for name, value in (("channels", []), ("embed_dim", "wide"), ("width", 3), ("_class_name", "UNet2DModel")):
         config.write_text(json.dumps(settings | {name: value}))
-        with pytest.raises(WeightsError, match="describes"):
+        with pytest.raises(WeightsError, match="does not describe"):
             write_graph(folder)
     config.write_text(json.dumps(settings))
     save_file({"labels": torch.tensor([2])}, folder / "prompt" / WEIGHTS)

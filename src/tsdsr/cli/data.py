@@ -271,7 +271,9 @@ def _recipe_of_latents(name: str, overrides: list[str], model: str | None) -> Ru
     recipe = apply_overrides(get_recipe(name), overrides)
     setting = "pairs.crops.fixed" if hasattr(recipe, "pairs") else "crops.fixed"
     if not crops_of(recipe).fixed:
-        raise ConfigError(f"{name} cuts fresh crops; say how many of a photograph are fixed with --set {setting}=N")
+        raise ConfigError(
+            f"{name} cuts fresh crops; set how many crops of each photograph are fixed with --set {setting}=N"
+        )
     if recipe.networks.lora_rank is None:
         raise ConfigError(f"{name}: {recipe.networks.model} has no autoencoder whose latents could be cached")
     if model not in (None, recipe.networks.model):

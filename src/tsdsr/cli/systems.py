@@ -47,7 +47,9 @@ def open_system(text: str, scale: int, device: str, dtype: str) -> System:
     elif path.suffix.lower() in PEER_SUFFIXES:
         system = load_peer(path, scale, device, name=label or None)
     elif path.is_file():
-        raise InvalidInputError(f"{value}: is no file of weights; these end in {', '.join(sorted(PEER_SUFFIXES))}")
+        raise InvalidInputError(
+            f"{value}: is not a weight file; weight files end in {', '.join(sorted(PEER_SUFFIXES))}"
+        )
     else:
         system = _pipeline_system(value, scale, device, dtype, label, engine, fast)
     return dataclasses.replace(system, name=label) if label else system

@@ -97,7 +97,7 @@ def video(
         )
         job = _plan(source, output, restore, options, fit, model, dtype, seed, engine, fast, overwrite)
         if job.finished:
-            typer.echo(f"{output}: is there already, made from the same; nothing to do")
+            typer.echo(f"{output}: exists already, made from the same video with the same settings; nothing to do")
             return
         from tsdsr.runtimes.open_model import load_pipeline
 

@@ -66,7 +66,7 @@ def list_photos(folder: StrPath, leave_out: Iterable[StrPath] = ()) -> list[Path
     """
     folder = as_path(folder, "photographs")
     if not folder.is_dir():
-        raise InvalidInputError(f"{folder}: no photographs, as there is no such folder")
+        raise InvalidInputError(f"{folder}: no such folder, so there are no photographs")
     listing = list_images(folder, leave_out)
     left_out = describe_skipped(listing.skipped)
     if not listing.images:

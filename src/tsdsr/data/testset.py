@@ -337,7 +337,7 @@ def read_manifest(path: StrPath) -> tuple[DegradationSettings, list[PairItem]]:
     for settings in PRESETS.values():
         if json.loads(json.dumps(dataclasses.asdict(settings))) == stored:
             return settings, items
-    raise DatasetError(f"{path}: was made with settings that are no preset of this version")
+    raise DatasetError(f"{path}: was made with settings that are not a preset of this version")
 
 
 def _save(x: Tensor, path: Path) -> None:

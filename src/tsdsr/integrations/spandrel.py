@@ -115,7 +115,7 @@ class MiniArchitecture(Architecture[MiniUpscaler]):
             )
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
-            raise WeightsError(f"this is no complete file of mini; copy it again ({reason})") from error
+            raise WeightsError(f"this is not a complete file of mini; copy it again ({reason})") from error
 
 
 def is_mini(state_dict: Mapping[str, Any]) -> bool:

@@ -65,7 +65,9 @@ def attach_lora(model: nn.Module, state: Mapping[str, Tensor], adapter: str) -> 
     _in_float32(model, adapter)
     result = set_peft_model_state_dict(model, dict(state), adapter)
     if result.unexpected_keys:
-        raise WeightsError(f"the LoRA does not fit {type(model).__name__}: {result.unexpected_keys[0]!r} has no place")
+        raise WeightsError(
+            f"the LoRA does not fit {type(model).__name__}: it has no module for {result.unexpected_keys[0]!r}"
+        )
 
 
 def _inject(model: nn.Module, config: LoraConfig, adapter: str) -> None:

@@ -50,7 +50,7 @@ class MiniLatents:
         if patch != cls.patch:
             raise WeightsError(f"{path}: patch_size is {patch!r}, not {cls.patch} as in mini")
         if not isinstance(scaling, int | float) or scaling <= 0:
-            raise WeightsError(f"{path}: scaling_factor is {scaling!r}, no positive number")
+            raise WeightsError(f"{path}: scaling_factor is {scaling!r}, not a positive number")
         return cls(patch, float(scaling))
 
 
@@ -68,7 +68,7 @@ def prompt_label(folder: Path, prompts: int) -> int:
     stored = read_header(path).get("labels")
     labels = np.zeros(0) if stored is None else read_array(path, stored)
     if labels.size != 1 or not 0 <= labels.item() < prompts:
-        raise WeightsError(f"{path}: holds no index of one of the {prompts} prompts")
+        raise WeightsError(f"{path}: does not hold the index of one of the {prompts} prompts")
     return int(labels.item())
 
 

@@ -240,14 +240,14 @@ def _empty(
         known = inspect.signature(network_class.__init__).parameters
         for name in config:
             if not name.startswith("_") and name not in known:
-                raise WeightsError(f"{path}: {name!r} is no setting of {network_class.__name__}")
+                raise WeightsError(f"{path}: {name!r} is not a setting of {network_class.__name__}")
     try:
         with torch.device("meta"):
             return build()
     except MemoryError:
         raise
     except Exception as error:  # the constructors check little, so a wrong value raises almost anything
-        raise WeightsError(f"{path}: describes no {network_class.__name__} ({first_line(error)})") from error
+        raise WeightsError(f"{path}: does not describe a {network_class.__name__} ({first_line(error)})") from error
 
 
 @contextmanager
@@ -281,7 +281,7 @@ def _check_tensors(network: nn.Module, stored: dict[str, StoredTensor], folder: 
         raise WeightsError(f"{folder}: {_some(missing)} missing; these weights do not belong to this {name}")
     for key, tensor in sorted(stored.items()):
         if key not in wanted:
-            raise WeightsError(f"{tensor.file}: {key} has no place in {name}; do the weights belong to this config?")
+            raise WeightsError(f"{tensor.file}: {key} is not part of {name}; do the weights belong to this config?")
         if tensor.shape != tuple(wanted[key].shape):
             raise WeightsError(
                 f"{tensor.file}: {key} has shape {tensor.shape}, but the config asks for {tuple(wanted[key].shape)}"

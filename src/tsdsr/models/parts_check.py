@@ -85,7 +85,7 @@ def check_prompt(spec: ModelSpec, config: Mapping[str, Any], prompt: FixedPrompt
     widths = _WIDTHS.get(spec.denoiser_class.__name__, {})
     for field, tensor in tensors.items():
         if tensor.ndim != len(spec.prompt_shapes[field]) + 1 or len(tensor) != 1 or not tensor.numel():
-            raise WeightsError(f"{where}: {field} has shape {tuple(tensor.shape)}, which is no single prompt")
+            raise WeightsError(f"{where}: {field} has shape {tuple(tensor.shape)}, which is not a single prompt")
         if field == "labels":
             if not 0 <= int(tensor) < int(config["num_prompts"]):
                 raise WeightsError(f"{where}: labels is {int(tensor)}, but the denoiser has {config['num_prompts']}")

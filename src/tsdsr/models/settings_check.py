@@ -47,7 +47,9 @@ def check_statistics(network: nn.Module, folder: Path) -> None:
     if isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None:
         least = float(norm.running_var.min())
         if least < 0 or least + norm.eps <= 0:
-            raise WeightsError(f"{folder}: bn.running_var holds {least:g}, which is no variance; copy the model again")
+            raise WeightsError(
+                f"{folder}: bn.running_var holds {least:g}, which is not a variance; copy the model again"
+            )
 
 
 def _check_positions(axes: Any, theta: Any, width: Any, path: Path) -> None:

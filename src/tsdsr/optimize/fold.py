@@ -115,7 +115,7 @@ def fold_network(network: Any, timestep: float, prompt: Conditioning) -> FoldedN
     if any(".lora_A." in key or ".base_layer." in key for key in state):
         raise InvalidInputError("the network carries LoRA adapters: merge them before folding")
     if any(type(parameter) is not nn.Parameter for parameter in network.parameters()):
-        raise InvalidInputError("the network is quantised: fold first, quantise then")
+        raise InvalidInputError("the network is quantised: fold it first, then quantise it")
     device, signature = next(iter(state.values())).device, prompt_signature(prompt)
     prompt = prompt.to(device, torch.float32)
     folded_class, fold_state = _KINDS[kind]
@@ -235,7 +235,7 @@ def _fold_unet(network: Any, state: State, t: Tensor, prompt: Conditioning) -> d
     for name, module in network.named_modules():
         if isinstance(module, ResnetBlock2D):
             if module.time_embedding_norm != "default" or module.skip_time_act:
-                raise InvalidInputError(f"{name} takes its time embedding in a way that folding does not know")
+                raise InvalidInputError(f"{name} uses its time embedding in a way that folding does not support")
             added = _linear(module.time_emb_proj, module.nonlinearity(emb))[0]
             state[f"{name}.conv1.bias"] = module.conv1.bias.float() + added
             _drop(state, f"{name}.time_emb_proj.")

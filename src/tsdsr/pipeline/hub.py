@@ -141,7 +141,7 @@ def _check_kind(name: HubName, files: list[str]) -> None:
         return
     if MODEL_INDEX not in files:
         raise ModelNotFoundError(
-            f"{name}: is on the hub, but holds no {MODEL_INDEX} and no {EXPORT_INDEX}, so it is no model of tsdsr; "
+            f"{name}: is on the hub, but holds no {MODEL_INDEX} and no {EXPORT_INDEX}, so it is not a model for tsdsr; "
             f"'tsdsr push' uploads one"
         )
     hub = _require_hub(f"{name}:")
@@ -313,7 +313,7 @@ def _push_errors(name: HubName) -> Iterator[None]:
                 f"{name}: the hub refuses the upload{said}; the access token needs the right to write there"
             ) from error
         if isinstance(error, hub.errors.HFValidationError):
-            raise InvalidInputError(f"{name}: is no name of a model on the hub{said}") from error
+            raise InvalidInputError(f"{name}: is not a valid name of a model on the hub{said}") from error
         if isinstance(error, hub.errors.OfflineModeIsEnabled):
             raise HubError(f"{name}: HF_HUB_OFFLINE is set; unset it to upload") from error
         if (status is not None and status < 500) or isinstance(error, ValueError):

@@ -64,7 +64,7 @@ def read_shape(folder: Path) -> tuple[MiniShape, bool]:
         given = asdict(MiniShape()) | {name: value for name, value in values.items() if not name.startswith("_")}
         return from_plain(MiniShape, given, "network"), kind == "FoldedMini"
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path}: describes no network of mini ({error})") from error
+        raise WeightsError(f"{path}: does not describe a network of mini ({error})") from error
 
 
 class Weights:
@@ -111,9 +111,7 @@ class Weights:
     def require_all_used(self) -> None:
         """Raise WeightsError if a tensor has no place in the network."""
         if self._unused:
-            raise WeightsError(
-                f"{self.path}: {min(self._unused)} has no place in the network that the config describes"
-            )
+            raise WeightsError(f"{self.path}: {min(self._unused)} is not part of the network that the config describes")
 
 
 class Fixed(Protocol):

@@ -234,7 +234,7 @@ def _moved_files_explained(run: Path) -> Iterator[None]:
             f"--{change.partition(':')[0]}".replace("photographs", "photos or --shards") for change in error.changed
         )
         raise TrainingError(
-            f"{run}: its files have changed ({'; '.join(error.changed)}); say with {options} where the run's own lie"
+            f"{run}: its files have changed ({'; '.join(error.changed)}); give the run's own files with {options}"
         ) from error
     except (DatasetError, InvalidInputError) as error:
         raise type(error)(f"{error} (if files of the run were moved, say where: --photos, --teacher …)") from error
