@@ -194,7 +194,7 @@ def test_mistakes_and_damage_are_named(tmp_path: Path, monkeypatch: pytest.Monke
             write_graph(folder)
     config.write_text(json.dumps(settings))
     save_file({"labels": torch.tensor([2])}, folder / "prompt" / WEIGHTS)
-    with pytest.raises(WeightsError, match="no index of one of the 2 prompts"):
+    with pytest.raises(WeightsError, match="not hold the index of one of the 2 prompts"):
         write_graph(folder)
     assert not (folder / MINI_GRAPH).exists()
     monkeypatch.setitem(sys.modules, "onnx", None)
