@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,12 @@ import tomli
 import zensical
 
 from docs_tools.built_pages import link_faults
+
+
+NESTED = re.compile(r" {1,3}([-*]|\d+\.) ")
+ITEM = re.compile(r"([-*]|1\.) ")
+PARAGRAPH = re.compile(r"[^\s\-*#|<>\d]")
+"""Beginnings of lines: of an item in a list within a list, of an item, of a paragraph."""
 
 
 class Warnings(logging.Handler):
@@ -48,7 +55,7 @@ def build(config: Path) -> list[str]:
     """
     settings = tomli.loads(config.read_text("utf-8"))["project"]
     docs, site = config.parent / settings["docs_dir"], config.parent / settings["site_dir"]
-    faults = list(navigation_faults(settings["nav"], docs))
+    faults = [*navigation_faults(settings["nav"], docs), *list_faults(docs)]
     warnings = Warnings()
     logging.getLogger().addHandler(warnings)
     try:
@@ -75,6 +82,20 @@ def navigation_faults(nav: list[Any], docs: Path) -> Iterator[str]:
         yield f"{page} is in the navigation and does not exist"
     for page in sorted(present - set(named)):
         yield f"{page} is not in the navigation of zensical.toml"
+
+
+def list_faults(docs: Path) -> Iterator[str]:
+    """Yield a sentence for each list that GitHub shows and the site does not: Python-Markdown wants more space."""
+    for path in sorted(docs.rglob("*.md")):
+        fenced, before = False, ""
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            fenced ^= line.lstrip().startswith("```")
+            where = f"{path.relative_to(docs).as_posix()}:{number}"
+            if not fenced and NESTED.match(line):
+                yield f"{where}: indent a list within a list by four spaces"
+            elif not fenced and ITEM.match(line) and PARAGRAPH.match(before):
+                yield f"{where}: leave a line free before a list"
+            before = line
 
 
 def named_pages(nav: list[Any]) -> Iterator[str]:

@@ -1,0 +1,177 @@
+"""The site: its build finds every planted fault; its pages load nothing from elsewhere and are accessible."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serving.in_browser import DESK, PHONE, axe_violations
+
+pytest.importorskip("zensical", reason="needs the extra 'docs'")
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = '''"""A module."""
+
+
+def double(number: float) -> float:
+    """Double a number.
+
+    Args:
+        number (float): what to double.
+    """
+    return 2 * number
+'''
+PAGES = {
+    "index.md": "# Home\n\n[A page](page.md#section), $x^2$.\n\n![a picture](picture.png)\n\n::: little.double\n",
+    "page.md": "# Page\n\n## Section\n\n<!-- include: OUTSIDE.md -->\n",
+}
+CHECKED = [
+    "index.html",
+    "explanation/method.html",
+    "how-to/upscale.html",
+    "reference/command-line/upscale.html",
+    "reference/python/upscaling.html",
+]
+
+
+def build(project: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "docs_tools.build", "--config", str(project / "zensical.toml")]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+
+
+def make_project(folder: Path) -> Path:
+    """Create a site of two pages with the configuration of the real one."""
+    text = (ROOT / "zensical.toml").read_text("utf-8")
+    nav = 'nav = [{ "Home" = "index.md" }, { "Page" = "page.md" }]\n'
+    (folder / "zensical.toml").write_text(re.sub(r"nav = \[\n.*?\n\]\n", nav, text, flags=re.DOTALL))
+    shutil.copytree(ROOT / "docs" / "assets", folder / "docs" / "assets")
+    (folder / "docs" / "picture.png").write_bytes(b"")
+    (folder / "src").mkdir()
+    (folder / "src" / "little.py").write_text(MODULE)
+    (folder / "OUTSIDE.md").write_text("# Title\n\nFrom outside: [the page](docs/index.md).\n")
+    for name, content in PAGES.items():
+        (folder / "docs" / name).write_text(content)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real site, built into a folder of its own."""
+    project = tmp_path_factory.mktemp("site")
+    shutil.copytree(ROOT / "docs", project / "docs")
+    for name in ("zensical.toml", "CHANGELOG.md", "src"):
+        (project / name).symlink_to(ROOT / name)
+    found = build(project)
+    assert found.returncode == 0, found.stderr + found.stdout
+    return project / "site"
+
+
+def test_the_strict_build_of_the_site_succeeds_and_equations_are_mathml(site: Path) -> None:
+    page = (site / "explanation" / "method.html").read_text("utf-8")
+    assert "<math" in page
+    assert "$$" not in page
+    assert "<autoref" not in "".join(path.read_text("utf-8") for path in site.rglob("*.html"))
+
+
+def test_every_public_name_has_an_entry_in_the_python_reference(site: Path) -> None:
+    import tsdsr
+
+    pages = "".join(path.read_text("utf-8") for path in (site / "reference" / "python").glob("*.html"))
+    missing = [name for name in tsdsr.__all__ if f'id="tsdsr.{name}"' not in pages]
+    assert set(missing) <= {"__version__", "FlowMatching", "NoiseProcess", "VariancePreserving"} | set(losses())
+    assert all(f'id="{module}.{name}"' in pages for name in missing for module in (defined_in(name),) if module)
+
+
+def losses() -> list[str]:
+    import tsdsr.diffusion.losses
+
+    return [name for name in dir(tsdsr.diffusion.losses) if not name.startswith("_")]
+
+
+def defined_in(name: str) -> str:
+    import tsdsr
+
+    return getattr(getattr(tsdsr, name), "__module__", "")
+
+
+@pytest.mark.parametrize("device", [DESK, PHONE], ids=["desk", "phone"])
+def test_pages_load_nothing_from_elsewhere_and_are_accessible(site: Path, browser: Any, device: dict[str, Any]) -> None:
+    """Opened from the disk, without a server."""
+    requests: list[str] = []
+    errors: list[str] = []
+    with browser.new_context(**device, color_scheme="light" if device is DESK else "dark") as context:
+        page = context.new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        for name in CHECKED:
+            page.goto((site / name).as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+            if name in CHECKED[:3]:
+                assert axe_violations(page) == [], name
+    assert len(requests) > len(CHECKED)
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert errors == []
+
+
+def test_a_site_without_faults_is_built(tmp_path: Path) -> None:
+    """Guards the tests below, which plant faults in it."""
+    found = build(make_project(tmp_path))
+    assert found.returncode == 0, found.stderr + found.stdout
+    assert "Open" in found.stdout
+    page = (tmp_path / "site" / "page.html").read_text("utf-8")
+    assert 'From outside: <a href="index.html">the page</a>' in page
+    assert "<math" in (tmp_path / "site" / "index.html").read_text("utf-8")
+
+
+def test_the_build_fails_on_every_planted_fault(tmp_path: Path) -> None:
+    docs = make_project(tmp_path) / "docs"
+    (docs / "lost.md").write_text("# Lost\n")
+    (docs / "index.md").write_text(
+        "# Home\n\n[a](gone.md) [b](page.md#gone) <a href='far.html'>c</a>\n\n![d](gone.png)\n\n"
+        "A paragraph.\n- a list\n  - in it\n\n::: little.double\n"
+    )
+    (tmp_path / "src" / "little.py").write_text(MODULE.replace("number (float)", "number, other (float)"))
+    config = (tmp_path / "zensical.toml").read_text("utf-8")
+    (tmp_path / "zensical.toml").write_text(config.replace('"page.md" }', '"page.md" }, { "X" = "absent.md" }'))
+    found = build(tmp_path)
+    assert found.returncode == 1
+    for fault in (
+        "index.html: gone.html does not exist",
+        "index.html: page.html#gone: there is no such heading",
+        "index.html: far.html does not exist",
+        "index.html: gone.png does not exist",
+        "lost.md is not in the navigation",
+        "absent.md is in the navigation and does not exist",
+        "Parameter 'number, other' does not appear in the function signature",
+        "index.md:8: leave a line free before a list",
+        "index.md:9: indent a list within a list by four spaces",
+    ):
+        assert fault in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("$\\unheardof{x}$", "is no command that the site can show"),
+        ("<!-- include: ABSENT.md -->", "ABSENT.md"),
+        ("::: little.absent", "little.absent"),
+    ],
+    ids=["equation", "included file", "object"],
+)
+def test_the_build_fails_on_what_a_page_cannot_show(tmp_path: Path, text: str, fault: str) -> None:
+    (make_project(tmp_path) / "docs" / "page.md").write_text(f"# Page\n\n## Section\n\n{text}\n")
+    found = build(tmp_path)
+    assert found.returncode == 1
+    assert fault in found.stderr, found.stderr
+
+
+def test_the_search_index_has_the_pages(site: Path) -> None:
+    items = json.loads((site / "search.json").read_text("utf-8"))["items"]
+    assert any(item["location"].startswith("reference/recipes.html") for item in items)
