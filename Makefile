@@ -68,9 +68,9 @@ $(WEIGHTS): | $(INSTALLED)
 demo: $(LIGHT_INSTALLED)
 	$(LIGHT)/tsdsr upscale examples/old_photo.jpg -o $(OUT)/old_photo_x4.png --overwrite
 
-# What one core can do comes before what needs all, and linting if it is asked for too, so that --jobs=2 does it two at a
-# time. The output of the last is seen while it runs.
-test: test-light test-space install $(filter lint,$(MAKECMDGOALS))
+# What one core can do comes before what needs all, and linting and the site if they are asked for too, so that --jobs=2
+# does it two at a time. The output of the last is seen while it runs.
+test: test-light test-space install $(filter lint docs,$(MAKECMDGOALS))
 	$(MAKE) --no-print-directory $(if $(filter output-sync,$(.FEATURES)),--output-sync=none) test-full
 
 # Without the conftest.py of the other tests, which needs torch.

@@ -20,7 +20,6 @@ import zensical
 
 from docs_tools.built_pages import link_faults
 
-
 NESTED = re.compile(r" {1,3}([-*]|\d+\.) ")
 ITEM = re.compile(r"([-*]|1\.) ")
 PARAGRAPH = re.compile(r"[^\s\-*#|<>\d]")
@@ -59,12 +58,14 @@ def build(config: Path) -> list[str]:
     warnings = Warnings()
     logging.getLogger().addHandler(warnings)
     try:
-        zensical.build(str(config.resolve()), {"strict": True, "clean": True})
+        zensical.build(str(config.absolute()), {"strict": True, "clean": True})
     except Exception as error:  # Zensical wraps what an extension raises in its own classes
         faults.append(str(error))
     finally:
         logging.getLogger().removeHandler(warnings)
     faults += [*warnings.messages, *link_faults(site)]
+    if not (site / "index.html").is_file():
+        faults.append(f"{site / 'index.html'} was not made")
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     if not faults:

@@ -41,7 +41,7 @@ def makeExtension(**settings: Any) -> EquationsExtension:  # noqa: N802
 
 def format_fence(source: str, language: str, class_name: str, options: Any, md: Markdown, **_: Any) -> str:
     """Turn the text of a fence into MathML on its own line."""
-    return f'<div class="equation">{to_mathml(source, "block")}</div>'
+    return f'<div class="equation" tabindex="0">{to_mathml(source, "block")}</div>'
 
 
 def to_mathml(latex: str, display: str) -> str:

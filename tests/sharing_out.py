@@ -6,13 +6,14 @@ from xdist.scheduler import LoadScopeScheduling
 
 WHOLE_FILES = {
     "tests/distributed/test_cluster.py",
+    "tests/docs/test_site.py",
     "tests/runtimes/test_export.py",
     "tests/training/test_restarts.py",
     "tests/training/test_sharding.py",
     "tests/training/test_shards.py",
     "tests/web/test_page.py",
 }
-"""Files with a cluster, an export or a run that takes seconds, made once if one process has all of their tests."""
+"""Files with a cluster, a site, an export or a run of seconds, made once if one process has all of their tests."""
 
 
 class SharingOut(LoadScopeScheduling):
