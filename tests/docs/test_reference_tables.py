@@ -30,13 +30,13 @@ def kernels_and_stage(stage: StageSettings) -> dict[str, Any]:
         "blur: probability": stage.blur_prob,
         "blur: sigma along each axis, pixels": stage.kernels.sigma,
         "blur: β of the generalised Gaussian": stage.kernels.beta_generalized,
-        "blur: β of the plateau": stage.kernels.beta_plateau,
-        "resize: up, down, not": stage.resize_prob,
+        "blur: β of the plateau kernel": stage.kernels.beta_plateau,
+        "resize: probability of up, down, none": stage.resize_prob,
         "resize: factor": stage.resize_range,
-        "noise: Gaussian rather than Poisson": stage.gaussian_prob,
+        "noise: probability of Gaussian instead of Poisson": stage.gaussian_prob,
         "noise: sigma of the Gaussian, in 1/255": stage.gaussian_sigma,
         "noise: strength of the Poisson": stage.poisson_scale,
-        "noise: the same in all channels": stage.grey_prob,
+        "noise: probability of the same in all channels": stage.grey_prob,
         "JPEG: quality": stage.jpeg_quality,
     }
 

@@ -56,7 +56,7 @@ _SPECS = (
     ),
     MetricSpec("lpips", "LPIPS", "lpips", "full", False, 4, "AlexNet, version 0.1, RGB", min_side=31),
     MetricSpec("dists", "DISTS", "dists", "full", False, 4, "VGG16, RGB"),
-    MetricSpec("fid", "FID", "fid", "set", False, 2, "Inception v3, restored against true images, clean mode"),
+    MetricSpec("fid", "FID", "fid", "set", False, 2, "Inception v3, results against ground truth, clean mode"),
     MetricSpec("niqe", "NIQE", "niqe", "none", False, 4, "Y of YIQ, blocks of 96 pixels", min_side=96),
     MetricSpec("musiq", "MUSIQ", "musiq", "none", True, 2, "trained on KonIQ-10k"),
     MetricSpec("maniqa", "MANIQA", "maniqa-pipal", "none", True, 4, "trained on PIPAL"),
