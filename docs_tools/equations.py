@@ -20,7 +20,7 @@ INLINE = r"(?<![\\$\w])\$(?![\s$])([^$\n]+?(?:\n[^$\n]+?)?)(?<![\s\\])\$(?![\d$]
 class InlineEquation(InlineProcessor):
     """Turn ``$…$`` into MathML."""
 
-    def handleMatch(self, match: re.Match[str], data: str) -> tuple[str, int, int]:  # type: ignore[override]  # noqa: N802
+    def handleMatch(self, match: re.Match[str], data: str) -> tuple[str, int, int]:  # noqa: N802
         """Return a placeholder of the MathML, and what it replaces."""
         stored = self.md.htmlStash.store(to_mathml(match[1], "inline"))
         return stored, match.start(0), match.end(0)
@@ -54,7 +54,7 @@ def to_mathml(latex: str, display: str) -> str:
     Raises:
         ValueError: the converter does not know a command.
     """
-    mathml = latex2mathml.converter.convert(" ".join(latex.split()), display=display)
+    mathml: str = latex2mathml.converter.convert(" ".join(latex.split()), display=display)
     if unknown := re.search(r"\\[A-Za-z]+", html.unescape(mathml)):
         raise ValueError(f"{unknown[0]} is no command that the site can show, in the equation {latex.strip()}")
     return mathml

@@ -176,7 +176,9 @@ def test_files_and_functions_stay_readable() -> None:
     """350 lines a file, 60 a function; the signature of a command lists its options and does not count."""
     long = []
     for path in (
-        p for folder in ("src", "tests", "benchmarks", "examples") for p in sorted((ROOT / folder).rglob("*.py"))
+        p
+        for folder in ("src", "tests", "benchmarks", "examples", "docs_tools")
+        for p in sorted((ROOT / folder).rglob("*.py"))
     ):
         text = path.read_text()
         if len(text.splitlines()) > 350:

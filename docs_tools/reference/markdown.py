@@ -41,5 +41,6 @@ def docstring(text: str) -> str:
 
 def value(setting: Any) -> str:
     """Return the value of a setting as ``--set`` takes it, as code."""
-    plain = dataclasses.asdict(setting) if dataclasses.is_dataclass(setting) else setting
+    whole = dataclasses.is_dataclass(setting) and not isinstance(setting, type)
+    plain = dataclasses.asdict(setting) if whole else setting
     return code(json.dumps(plain, ensure_ascii=False))

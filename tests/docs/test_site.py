@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -170,6 +169,10 @@ def test_the_build_fails_on_what_a_page_cannot_show(tmp_path: Path, text: str, f
     assert fault in found.stderr, found.stderr
 
 
-def test_the_search_index_has_the_pages(site: Path) -> None:
-    items = json.loads((site / "search.json").read_text("utf-8"))["items"]
-    assert any(item["location"].startswith("reference/recipes.html") for item in items)
+def test_pages_opened_from_the_disk_can_be_searched(site: Path, browser: Any) -> None:
+    with browser.new_context(**DESK) as context:
+        page = context.new_page()
+        page.goto((site / "index.html").as_uri())
+        page.keyboard.press("Control+k")
+        page.get_by_placeholder("Search").fill("mini_smoke_teacher")
+        page.locator("a[href*='reference/recipes.html']").filter(has_text="mini_smoke_teacher").first.wait_for()
