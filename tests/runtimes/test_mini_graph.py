@@ -190,7 +190,7 @@ def test_mistakes_and_damage_are_named(tmp_path: Path, monkeypatch: pytest.Monke
     save_file(tensors, weights)
     for name, value in (("channels", []), ("embed_dim", "wide"), ("width", 3), ("_class_name", "UNet2DModel")):
         config.write_text(json.dumps(settings | {name: value}))
-        with pytest.raises(WeightsError, match="describes a |does not describe a "):
+        with pytest.raises(WeightsError, match=r"describes a |does not describe a "):
             write_graph(folder)
     config.write_text(json.dumps(settings))
     save_file({"labels": torch.tensor([2])}, folder / "prompt" / WEIGHTS)
