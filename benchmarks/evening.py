@@ -2,9 +2,9 @@
 
     python benchmarks/evening.py --photos PHOTOS [--dtype bf16]
 
-Each phase of `mini_teacher` and `mini_student` is trained for 2 steps and then for some more; the difference counts, so
-that loading does not. Processor time is the sum of all threads. With OMP_NUM_THREADS=1 it is what a free core takes,
-also on a busy machine. Validation, which takes little, is left out.
+Each phase of `mini_teacher`, `mini_v0` and `mini_v1` is trained for 2 steps and then for some more. The difference
+counts, so that loading does not. Processor time is the sum of all threads. With OMP_NUM_THREADS=1 it is what a free
+core takes, also on a busy machine. Validation, which takes little, is left out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ from tsdsr.machine import describe_machine, versions
 from tsdsr.recipes import get_recipe
 
 FEW = 2
-PHASES = (("teacher", "mini_teacher", 0), ("student", "mini_student", 0), ("student", "mini_student", 1))
+PHASES = (
+    ("teacher", "mini_teacher", 0),
+    ("student", "mini_v0", 0),
+    ("student", "mini_v0", 1),
+    ("student", "mini_v1", 0),
+)
 NEVER = 1_000_000
 
 
@@ -56,7 +61,9 @@ def seconds_of_a_step(
         *("--set", f"validate_every={NEVER}", "--set", f"checkpoint_every={NEVER}"),
     ]
     if role == "student":
-        command += ["--teacher", folder / "mini_teacher-0" / "teacher", "--set", "monitor_every=0"]
+        command += ["--set", "monitor_every=0"]
+    if recipe == "mini_v1":
+        command += ["--teacher", folder / "mini_teacher-0" / "teacher"]
     for before in range(number):
         command += ["--set", f"phases.{before}.steps=1", "--set", f"phases.{before}.warmup=0"]
     first, more = (timed([*command, "--until", str(number + steps)]) for steps in (FEW, FEW + args.steps))

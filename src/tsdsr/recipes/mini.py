@@ -143,6 +143,9 @@ def mini_teacher() -> TeacherConfig:
 def mini_student() -> StudentConfig:
     """`mini` with the paper's two phases of distillation, training all weights.
 
+    Start it from a student that restores already, as `mini_v0` makes (``--init``). From the teacher's own weights its
+    losses grew from the first steps.
+
     Differences from the paper: all weights are trained, so learning rates are higher. Pixel L1 replaces the latent MSE,
     which is also a pixel loss in a lossless latent space. There is no guidance, because the teacher has only one
     prompt. Residuals are small without guidance, so TSD has ten times the weight, which makes it about as strong as L1.
