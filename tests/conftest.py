@@ -75,7 +75,12 @@ def _no_process_left() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with the released code's outputs on a tiny model, see tests/reference/README.md."""
-    folder = shutil.copytree(REFERENCE, tmp_path_factory.mktemp("reference") / "reference")
+    return complete_reference(tmp_path_factory.mktemp("reference") / "reference")
+
+
+def complete_reference(folder: Path) -> Path:
+    """Copy tests/reference to a new folder, with the constant that its transformer lacks."""
+    shutil.copytree(REFERENCE, folder)
     transformer = folder / "tiny_sd3" / "transformer"
     weights = transformer / "diffusion_pytorch_model.safetensors"
     made = SD3Transformer2DModel.from_config(SD3Transformer2DModel.load_config(transformer))
