@@ -11,11 +11,11 @@ GOAL_MS, GOAL_RATIO = 12.0, 6.0
 """Goal: one result of 512² by full-size SD3, and that many times the speed of the released way."""
 
 REPLACED = (
-    ("sd3", "docs/how-to/speed.md", "No figure of this page comes from a GPU yet."),
+    ("sd3", "docs/how-to/speed.md", "No figure on this page comes from a GPU yet."),
     ("sd3", "docs/measurements/full-size.md", "Compiling on a GPU has not been measured."),
     ("sd3-fp8", "docs/measurements/quantization.md", "`fp8` has not been run, because no Hopper GPU was available."),
-    ("train-sd3_24gb", "docs/measurements/training-cost.md", "Whether it fits in 24 GB has not been tried."),
-    ("train-sd3_24gb", "docs/measurements/training.md", "the time gained on a GPU was not measured"),
+    ("train-sd3_24gb", "docs/measurements/training-cost.md", "Nobody has tried yet whether the run fits in 24 GB."),
+    ("train-sd3_24gb", "docs/measurements/training.md", "the gain on a GPU was not measured"),
 )
 """Part whose figures replace a sentence, the file, and the sentence."""
 
