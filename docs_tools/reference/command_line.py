@@ -17,7 +17,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-from docs_tools.reference.markdown import code, made_from, prose, table
+from docs_tools.reference.markdown import code, made_from, prose, settings_table, table
 from tsdsr.cli import app
 
 FOLDER = "reference/command-line"
@@ -183,7 +183,7 @@ def _usage(name: str, function: Callable[..., object]) -> str:
             )
             for p in options
         ]
-        parts.append(table(("Option", "Value", "Default", "Meaning"), rows))
+        parts.append(settings_table("Option", rows))
     return "\n".join(parts)
 
 

@@ -23,6 +23,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
 
 
+def settings_table(kind: str, rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of settings: name, value, default, meaning. On a phone the site shows each row as a paragraph.
+
+    Args:
+        kind: what the first column names, such as ``Option``.
+        rows: cells as Markdown on one line.
+    """
+    return f'<div class="settings" markdown>\n\n{table((kind, "Value", "Default", "Meaning"), rows)}\n</div>\n'
+
+
 def code(text: object) -> str:
     """Return a text as code, also one with backticks or bars in it."""
     return f"`` {text} ``" if "`" in str(text) else f"`{text}`"

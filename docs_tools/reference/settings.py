@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 import griffe
 
-from docs_tools.reference.markdown import code, docstring, made_from, prose, table, value
+from docs_tools.reference.markdown import code, docstring, made_from, prose, settings_table, value
 from tsdsr.field_checks import describe_kind
 from tsdsr.training.config import StudentConfig, TeacherConfig
 
@@ -67,7 +67,7 @@ def _introduction(kind: type) -> str:
 
 
 def _table(kind: type) -> str:
-    return table(("Setting", "Value", "Default", "Meaning"), _rows(kind))
+    return settings_table("Setting", _rows(kind))
 
 
 def _rows(kind: type) -> Iterator[tuple[str, str, str, str]]:

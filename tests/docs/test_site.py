@@ -117,6 +117,20 @@ def test_pages_load_nothing_from_elsewhere_and_are_accessible(site: Path, browse
     assert errors == []
 
 
+def test_options_are_readable_on_a_phone(site: Path, browser: Any) -> None:
+    """A row is a paragraph within the width of the screen, and the name of an option stays on one line."""
+    with browser.new_context(**PHONE) as context:
+        page = context.new_page()
+        page.goto((site / "reference" / "command-line" / "upscale.html").as_uri())
+        width = page.evaluate("innerWidth")
+        row = page.locator(".settings tr", has_text="--subsampling")
+        name, meaning = row.locator("td").first, row.locator("td").last
+        assert meaning.bounding_box()["y"] > name.bounding_box()["y"]
+        assert meaning.bounding_box()["x"] + meaning.bounding_box()["width"] <= width
+        for code in page.locator("article p code, article td code").all():
+            assert code.evaluate("element => element.getClientRects().length") == 1, code.inner_text()
+
+
 def test_a_site_without_faults_is_built(tmp_path: Path) -> None:
     """Guards the tests below, which plant faults in it."""
     found = build(make_project(tmp_path))
