@@ -76,7 +76,9 @@ def _rows(kind: type) -> Iterator[tuple[str, str, str, str]]:
         if field.name not in texts:
             raise ValueError(f"{kind.__name__}.{field.name}: its docstring has no line of its own")
         meaning = texts[field.name]
-        yield code(field.name), values(hints[field.name]), default(field), meaning[:1].upper() + meaning[1:]
+        required = field.default is field.default_factory is dataclasses.MISSING
+        name = code(field.name) + (" (required)" if required else "")
+        yield name, values(hints[field.name]), default(field), meaning[:1].upper() + meaning[1:]
 
 
 def values(kind: Any) -> str:
@@ -93,7 +95,7 @@ def values(kind: Any) -> str:
 
 
 def default(field: dataclasses.Field[Any]) -> str:
-    """Return the default of a field as Markdown."""
+    """Return the default of a field as Markdown; empty if there is none."""
     if field.default is not dataclasses.MISSING:
         return value(field.default) if not dataclasses.is_dataclass(field.default) else "its own defaults"
     if field.default_factory is not dataclasses.MISSING:
@@ -103,4 +105,4 @@ def default(field: dataclasses.Field[Any]) -> str:
             if dataclasses.is_dataclass(made)
             else value(made)
         )
-    return "required"
+    return ""
