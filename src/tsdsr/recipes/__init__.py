@@ -1,4 +1,4 @@
-"""Training recipes as functions. Each states what it reproduces and the expected scores."""
+"""Training recipes as functions. Each says what it reproduces and which scores to expect."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def get_recipe(name: str) -> RunConfig:
     """Return the configuration of a recipe.
 
     Args:
-        name (str): key of :data:`RECIPES`, or ``FILE.py:FUNCTION`` for your own recipe: a function without arguments
+        name (str): key of :data:`RECIPES`, or ``FILE.py:FUNCTION`` for your own: a function without arguments
             that returns a :class:`~tsdsr.training.config.StudentConfig` or ``TeacherConfig``. The file is executed.
 
     Raises:

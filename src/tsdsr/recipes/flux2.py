@@ -21,9 +21,9 @@ FAKE_TARGETS = (
 def flux2_klein() -> StudentConfig:
     """TSD-SR on FLUX.2-klein-base-4B with `sd3_paper`'s settings; not run to its end, so no scores are expected yet.
 
-    Differences from the paper: guidance is 4 instead of 7.5, because it is what this base is sampled with by default,
-    in 50 steps, as SD3 is with 7. The base is not distilled, so guidance is the real one, with the empty prompt. The
-    fake's LoRA also covers the blocks of one stream, which SD3 does not have.
+    Differences from the paper: guidance is 4 instead of 7.5, because 4 is this base model's default for sampling in
+    50 steps, as 7 is SD3's. The base model is not distilled, so guidance uses the empty prompt as usual. The fake
+    network's LoRA also covers the single-stream blocks, which SD3 does not have.
     """
     config = sd3_paper()
     guided = with_tsd(guidance=4.0)
@@ -34,19 +34,19 @@ def flux2_klein() -> StudentConfig:
 
 
 def flux2_klein_24gb() -> StudentConfig:
-    """`flux2_klein` for one GPU with 24 GB: micro-batches of 1, one prompt and one latent per pass; the same result.
+    """`flux2_klein` for one GPU with 24 GB: micro-batches of 1, one prompt and one latent per pass, the same result.
 
-    Memory in GB, counted by ``--dry-run --gpus 1``: frozen weights 8.19, transformer in bf16 and autoencoder, shared by
-    all roles; LoRA of student and fake with gradients, moments and average 3.30; activations at 512x512 3.33; together
-    14.8.
+    ``--dry-run --gpus 1`` counts 14.8 GB of memory: 8.19 for the frozen weights that all networks share (transformer
+    in bf16, autoencoder), 3.30 for the LoRA of student and fake network with gradients, moments and average, and
+    3.33 for activations at 512x512.
     """
     return one_at_a_time(flux2_klein())
 
 
 def flux2_klein_teacher() -> TeacherConfig:
-    """Teacher LoRA of rank 64 on FLUX.2-klein-base-4B, as `sd3_teacher`, with logit-normal times.
+    """`sd3_teacher` for FLUX.2-klein-base-4B: a LoRA of rank 64, with logit-normal times.
 
-    On a GPU with 24 GB add ``--set accumulation=16``.
+    On a GPU with 24 GB, add ``--set accumulation=16``.
     """
     config = sd3_teacher()
     return dataclasses.replace(config, networks=dataclasses.replace(config.networks, model=_MODEL))

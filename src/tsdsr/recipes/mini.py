@@ -68,7 +68,7 @@ def camera_pairs(camera: FirstOrderDegradation = CAMERA) -> PairSettings:
 def mini_camera() -> StudentConfig:
     """Second run of the shipped `mini`, from `mini_v0` (``--init``): camera degradation and a weak adversarial loss.
 
-    Its students have more texture, but bead artefacts along strong edges, which :func:`mini_v1` removes.
+    Its students have more texture, but also bead artefacts along strong edges, which :func:`mini_v1` removes.
     """
     return StudentConfig(
         phases=(
@@ -117,7 +117,7 @@ DETAIL_LOSSES: dict[str, Any] = TEXTURE_LOSSES | {
 def mini_v2() -> StudentConfig:
     """Fourth run of the shipped `mini`, from `mini_v1` (``--init``): a few steps to remove grids, without TSD.
 
-    Deliberately short: longer runs still improved on held-out photographs but got worse on RealSR.
+    It is deliberately short: longer runs still improved on held-out photographs but got worse on RealSR.
     """
     losses = DETAIL_LOSSES | {"grid_weight": 1.0}
     return StudentConfig(
@@ -174,7 +174,7 @@ def mini_student() -> StudentConfig:
 
 
 def mini_smoke() -> StudentConfig:
-    """First run to try: two steps of a tiny network in seconds, to check an installation; the result is not usable."""
+    """Check an installation: two steps of a tiny network, in seconds. The result is not usable."""
     return StudentConfig(
         phases=(
             Phase(steps=1, batch_size=2, lr=(1e-3, 1e-3), l1_weight=1.0),
@@ -189,7 +189,7 @@ def mini_smoke() -> StudentConfig:
 
 
 def mini_smoke_teacher() -> TeacherConfig:
-    """Two steps of a tiny teacher, to check an installation; the result is not usable."""
+    """Check an installation: two steps of a tiny teacher. The result is not usable."""
     return TeacherConfig(
         phases=(Schedule(steps=2, batch_size=2, lr=(1e-3, 1e-3)),),
         networks=NetworkSettings(config=_TINY),

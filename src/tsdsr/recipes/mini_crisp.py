@@ -37,7 +37,7 @@ _CROPS = CropSettings(size=128, shrink_prob=0.6, min_shrink=0.5, enlarge_prob=0.
 
 
 def harder_pairs(*others: tuple[float, AnyDegradation]) -> PairSettings:
-    """Pairs with more blur and JPEG than v3's; truths come from photographs as they are or shrunk."""
+    """Pairs with more blur and JPEG than v3's. The ground truth is cut from original or shrunk photographs."""
     return PairSettings(
         crops=_CROPS,
         degradation=FirstOrderDegradation(blur_sigma=(0.2, 4.0), jpeg_quality=(30, 95)),
@@ -59,9 +59,9 @@ def _crisp_run(*phases: Phase, pairs: PairSettings, size: int, seed: int, valida
 
 
 def mini_crisp() -> StudentConfig:
-    """Seventh run of the shipped `mini`, from `mini_v3` (``--init``): sharpened truths, no adversary, no weave.
+    """Seventh run of the shipped `mini`, from `mini_v3` (``--init``): sharpened ground truth, no adversary, no weave.
 
-    L1 against sharpened truths, faint VGG features, the term against weave from the start.
+    The losses are L1 against sharpened ground truth, VGG features with a small weight, and the loss on weave.
     """
     losses = CLEAN_LOSSES | {"perceptual_weight": 0.02, "perceptual_crop": 96, "sharpen_truth": 1.0}
     return _crisp_run(
@@ -81,7 +81,7 @@ def _damaged_pairs() -> PairSettings:
 def mini_crisp_second_order() -> StudentConfig:
     """Eighth run of the shipped `mini`, from `mini_crisp` (``--init``): more damage, then a weak adversary.
 
-    55 % of the pairs have the full second-order degradation. The adversary joins at step 2,000; the next run removes
+    55 % of the pairs have the full second-order degradation. The adversary starts at step 2,000. The next run removes
     the dots that it draws.
     """
     losses = CLEAN_LOSSES | {
@@ -108,7 +108,7 @@ def mini_crisp_second_order() -> StudentConfig:
 def mini_crisp_halved_sharpening() -> StudentConfig:
     """Ninth run of the shipped `mini`, from `mini_crisp_second_order` (``--init``): fewer halos, dots and grids.
 
-    Truths are sharpened half as much, the term against grids weighs twice as much; there is no adversary.
+    The ground truth is sharpened half as much, the loss on grids has twice the weight, and there is no adversary.
     """
     losses = CLEAN_LOSSES | {
         "perceptual_weight": 0.04,
@@ -129,8 +129,8 @@ def mini_crisp_halved_sharpening() -> StudentConfig:
 def mini_crisp_strong_blur() -> StudentConfig:
     """Last run of the shipped `mini`, from `mini_crisp_halved_sharpening` (``--init``): twice as much strong blur.
 
-    The term against grids weighs more again, VGG features a little more. The shipped weights are the mean of its result
-    and `mini_v3`'s, half and half.
+    The loss on grids gets more weight again, and VGG features slightly more. The shipped weights are the equal mean of
+    its result and `mini_v3`'s.
     """
     losses = CLEAN_LOSSES | {
         "perceptual_weight": 0.045,

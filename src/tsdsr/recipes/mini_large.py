@@ -52,7 +52,7 @@ def mini_large() -> StudentConfig:
 def mini_v3() -> StudentConfig:
     """Sixth run of the shipped `mini`, from `mini_large` (``--init``): adversarial loss on latents, then DASM.
 
-    v3's weights, from which v4's training starts, are those of step 1,500 of 1,530.
+    v3 has the weights of step 1,500 of 1,530. v4's training starts from them.
     """
     losses = LARGE_LOSSES | {"batch_size": 32, "fake_lr": (1e-4, 1e-4), "discriminator_lr": (2e-4, 1e-4)}
     return large_run(

@@ -60,8 +60,9 @@ def sd3_gradual() -> StudentConfig:
 def sd3_24gb() -> StudentConfig:
     """`sd3_paper` for one GPU with 24 GB: micro-batches of 1, one prompt and one latent per pass.
 
-    Memory in GB, see `docs/measurements/training-cost.md`: frozen weights 4.43, transformer in bf16 and autoencoder,
-    shared by all roles; LoRA of student and fake with gradients, moments and average 2.43; the rest is activations.
+    Memory in GB (see `docs/measurements/training-cost.md`): 4.43 for the frozen weights that all networks share
+    (transformer in bf16, autoencoder), 2.43 for the LoRA of student and fake network with gradients, moments and
+    average. The rest is activations.
     """
     return one_at_a_time(sd3_paper())
 
