@@ -81,7 +81,7 @@ class ImageWriteError(ImageError, FileWriteError):
 
 
 class VideoError(TSDSRError):
-    """A video cannot be read, or what is in it cannot be restored."""
+    """A video cannot be read, or its content cannot be restored."""
 
 
 class DatasetError(TSDSRError):
@@ -93,7 +93,7 @@ class ModelError(TSDSRError):
 
 
 class ModelNotFoundError(ModelError):
-    """There is no model with this name, folder or hub id."""
+    """No model has this name, folder or hub ID."""
 
 
 class GatedModelError(ModelError):

@@ -124,8 +124,8 @@ class Crop(NamedTuple):
 class CropDataset(Dataset[Tensor]):
     """Dataset of random high-quality crops (3, size, size) in [0, 1]. Item ``i`` depends only on ``(seed, i)``.
 
-    Damaged or too small images are detected on the fly: they are reported once, skipped and counted, and too many of
-    them are an error. After a skipped image, another one is drawn with the item's own generator.
+    Damaged or too small images are reported once, skipped and counted. Too many of them are an error. After a skipped
+    image, another one is drawn with the item's own generator.
 
     Args:
         sources (sequence of PhotoSource): images, mixed by weight.

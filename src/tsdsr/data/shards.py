@@ -37,8 +37,8 @@ def write_shards(
 ) -> Iterator[Path]:
     """Pack image files, unchanged, into ``000000.tar``, ``000001.tar``, … and write the index at the end.
 
-    Each image is decoded once as a check. Shards that are there are kept if they hold exactly these samples, so that an
-    interrupted run can be repeated. At the end, the folder holds the shards of the index and no others.
+    Each image is decoded once as a check. Existing shards are kept if they contain exactly these samples, so that an
+    interrupted run can be repeated. At the end, the folder contains only the shards of the index.
 
     Args:
         images (iterable of Path): image files.
@@ -47,16 +47,16 @@ def write_shards(
         per_shard (int): number of samples per shard.
         prompts (str | PathLike | None): folder with one text file per key; an image without one has no prompt.
         min_side (int): images with a shorter side are left out.
-        overwrite (bool): replace shards that hold something else.
+        overwrite (bool): replace shards with other content.
         on_failure (callable): called with a message for each image that cannot be read; it is left out.
-        on_image (callable): called with the numbers of checked images and of all images.
+        on_image (callable): called with the number of checked images and the number of all images.
 
     Yields:
         Path: each shard when it is complete.
 
     Raises:
         InvalidInputError: Two images share a key, or a folder is missing or cannot be written.
-        DatasetError: No image can be used, no image has a prompt, or the folder holds other shards.
+        DatasetError: No image can be used, no image has a prompt, or the folder contains other shards.
         FileWriteError: A shard cannot be written.
     """
     output = require_writable_folder(output)

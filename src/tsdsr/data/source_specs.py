@@ -51,8 +51,8 @@ class SourceSpec:
 def parse_source(spec: StrPath) -> SourceSpec:
     """Parse ``[LAYOUT:]PATH[,limit=N][,weight=W]``.
 
-    Commas, colons and equals signs in paths need no escapes: a path that exists as typed is taken as it is, and options
-    are read from the end. If an option is given twice, the last one counts.
+    Commas, colons and equals signs in paths need no escaping. A path that exists as typed is used literally, and
+    options are read from the end. If an option is given twice, the last one counts.
 
     Raises:
         InvalidInputError: the path is empty, or an option is unknown or out of range.

@@ -80,7 +80,7 @@ def list_photos(folder: StrPath, leave_out: Iterable[StrPath] = ()) -> list[Path
 def list_originals(folder: StrPath, leave_out: Iterable[StrPath] = ()) -> list[Path]:
     """List as :func:`list_photos`, without results that this package wrote below the folder.
 
-    A folder that holds nothing but results stands for these.
+    If a folder contains nothing but results, these are listed.
 
     Args:
         folder, leave_out: see :func:`list_photos`.
@@ -102,7 +102,7 @@ def open_source(spec: StrPath) -> Source:
 
     Examples: ``photos``, ``a.jpg``, ``div2k:/data/DIV2K``, ``ffhq:/data/FFHQ,limit=10000,weight=0.5``. The path is a
     folder, an image file, or a text file with a list, see :func:`read_list`. ``limit`` keeps the first N images in
-    sorted order. Commas and colons in paths: see :func:`~tsdsr.data.source_specs.parse_source`.
+    sorted order. For commas and colons in paths, see :func:`~tsdsr.data.source_specs.parse_source`.
 
     Raises:
         InvalidInputError: The specification is invalid, or there are no images.

@@ -192,15 +192,15 @@ def write_test_set(
 ) -> Iterator[str]:
     """Write the manifest, then ``lr/NAME.png`` and ``hr/NAME.png`` of each item.
 
-    Pairs that are there are kept if the manifest beside them describes exactly these items and their records show them
-    unchanged, so that an interrupted run can be repeated. At the end, the folder holds the manifest's pairs only.
+    Existing pairs are kept if the manifest describes exactly these items and their records show them unchanged, so that
+    an interrupted run can be repeated. At the end, the folder contains only the manifest's pairs.
 
     Args:
         root (str | PathLike): folder of the sharp images.
         items (iterable of PairItem): see :func:`plan_test_set` and :func:`read_manifest`.
         settings (DegradationSettings): degradation settings.
         output (str | PathLike): folder of the test set.
-        overwrite (bool): remove the test set that is there and make all pairs again.
+        overwrite (bool): remove an existing test set and make all pairs again.
         on_failure (callable | None): called for each pair that cannot be made; it is left out of the manifest.
 
     Yields:

@@ -39,9 +39,9 @@ def compare(
 ) -> Evaluation:
     """Run, time and score systems on the same images.
 
-    Outputs are written to ``output/NAME/IMAGE.png``, with a record of what made each. An output is kept only if its
-    record agrees with the system, its settings and its input, so the same command resumes an interrupted comparison. An
-    image on which a system fails is left out for all systems and named in the result.
+    Outputs are written to ``output/NAME/IMAGE.png``, each with a record of what made it. An output is kept only if its
+    record matches the system, its settings and its input, so the same call resumes an interrupted comparison. An image
+    on which a system fails is left out for all systems and named in the result.
 
     Args:
         systems (sequence of System): systems, in the order of the table.
@@ -50,17 +50,17 @@ def compare(
         output (str | PathLike): folder for outputs.
         settings (ScoringSettings): metrics and how to compute them.
         suffixes (sequence of str): stem endings to ignore.
-        scale (int | None): upscaling factor; given, sizes are checked before anything is run.
+        scale (int | None): scale; if given, sizes are checked before anything runs.
         runs (int): number of warm runs; the time is their median. 0 skips the cost measurement.
-        overwrite (bool): make all outputs again, also those without a record.
+        overwrite (bool): make all outputs again, including those without a record.
         on_image (callable | None): called with (step, finished images, total images).
-        on_note (callable | None): called with sentences: metrics that are unavailable, outputs that are made again.
+        on_note (callable | None): called with sentences about unavailable metrics and outputs that are made again.
 
     Returns:
         Evaluation: scores, with the cost of every system that was run.
 
     Raises:
-        InvalidInputError: Names repeat, an output exists that no record tells of, or a folder cannot be used.
+        InvalidInputError: Names repeat, an output without a record exists, or a folder cannot be used.
         DatasetError, MetricUnavailableError: As :func:`tsdsr.evaluation.scoring.evaluate`.
         TSDSRError: A system fails on every image; the message names both.
     """

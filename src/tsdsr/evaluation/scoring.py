@@ -40,7 +40,7 @@ def evaluate(
     on_image: Callable[[int, int], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Evaluation:
-    """Score folders of restored images.
+    """Score folders of results.
 
     Args:
         systems (mapping): name → folder of outputs.
@@ -80,7 +80,7 @@ def score_matched(
 ) -> Evaluation:
     """Score matched images.
 
-    An image that cannot be read is left out, and one for which a metric cannot be computed is left out of that metric,
+    An image that cannot be read is left out. An image for which a metric cannot be computed is left out of that metric
     for all systems, so that their means are over the same images.
 
     Args:
@@ -169,7 +169,7 @@ def report_unavailable(scorer: Scorer, on_note: Callable[[str], None] | None) ->
 def named_folders(
     systems: Mapping[str, StrPath | None], gt: StrPath | None, lr: StrPath | None, settings: ScoringSettings
 ) -> dict[str, Path]:
-    """Return all folders by label, without those of systems whose outputs are yet to be made (None).
+    """Return all folders by label, except those of systems that have not run yet (None).
 
     Ground truth and inputs have reserved labels that no system may use.
 

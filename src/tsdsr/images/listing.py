@@ -58,8 +58,8 @@ def list_images(
 ) -> Listing:
     """List the image files below a folder. Every command lists folders with this function.
 
-    A file is an image if its suffix is in :data:`~tsdsr.images.formats.FORMATS`; broken links are listed,
-    so that reading reports them. Hidden and system files and folders are skipped.
+    A file is an image if its suffix is in :data:`~tsdsr.images.formats.FORMATS`. Broken links are listed, so that
+    reading reports them. Hidden and system files and folders are skipped.
 
     Args:
         folder (str | PathLike): the folder; its own name may be hidden.

@@ -25,7 +25,7 @@ class Metadata:
         icc (bytes | None): the ICC profile of the pixel values; None means sRGB, unless ``hdr`` is set.
         xmp (bytes | None): the XMP packet.
         dpi (tuple | None): horizontal and vertical pixels per inch.
-        hdr (ColorSpace | None): the space of pixel values with high dynamic range (PQ or HLG), which no result holds:
+        hdr (ColorSpace | None): the colour space of high dynamic range values (PQ or HLG). No result can store them;
             :func:`tsdsr.images.icc.to_srgb` converts them.
     """
 
@@ -92,7 +92,7 @@ class Picture:
         return int(np.iinfo(self.pixels.dtype).max)
 
     def check_range(self) -> None:
-        """Check that the values are those of a standard display, which models and formats expect.
+        """Check that the values have standard dynamic range, which models and formats expect.
 
         Raises:
             ImageReadError: The picture has high dynamic range.

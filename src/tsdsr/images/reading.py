@@ -69,9 +69,9 @@ def read_rgb(path: StrPath) -> NDArray[np.uint8]:
     """Decode a file to 8-bit RGB, the form that training, scoring and reports use.
 
     16 bits are rounded, grey is repeated, transparency is flattened onto white, and the EXIF orientation is applied.
-    Pixel values are used as stored. An ICC profile, or what else a file declares about its colours, is not applied,
-    because the usual test sets are scored without it. Only CMYK, LAB and YCbCr images, which are not RGB, are
-    converted. High dynamic range (PQ, HLG) is refused.
+    Pixel values are used as stored. An ICC profile, or any other declaration of colours, is not applied, because the
+    usual test sets are scored without it. Only CMYK, LAB and YCbCr images are converted, because they are not RGB. High
+    dynamic range (PQ, HLG) is refused.
 
     Args:
         path (str | PathLike): as :func:`read_picture`.

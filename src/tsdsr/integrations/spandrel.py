@@ -57,10 +57,10 @@ _NAMES = (
 
 
 def register(registry: ArchRegistry = MAIN_REGISTRY) -> None:
-    """Teach spandrel the architecture of `mini`. A second call changes nothing.
+    """Add the architecture of `mini` to spandrel. A second call changes nothing.
 
     Args:
-        registry (spandrel.ArchRegistry): default: the one that every ``ModelLoader`` uses.
+        registry (spandrel.ArchRegistry): registry to extend; default: the one that every ``ModelLoader`` uses.
     """
     registry.add(ArchSupport.from_architecture(MiniArchitecture()), ignore_duplicates=True)
 
@@ -80,7 +80,8 @@ class MiniUpscaler(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Restore and enlarge images (B, 3, h, w) in [0, 1], to (B, 3, 4 h, 4 w) of the same dtype.
 
-        Latents and images are float32 within, whatever the dtype of the weights. Large images are tiled by free memory.
+        Internally, latents and images are float32, whatever the dtype of the weights. Large images are tiled by free
+        memory.
         """
         return self._pipe.upscale(image, SCALE).to(image.dtype)
 

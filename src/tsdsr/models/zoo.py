@@ -47,7 +47,7 @@ class ModelSpec:
         timestep (float): the student's fixed time ``T``.
         vae_scale_factor (int): pixels per latent position of the denoiser along each axis.
         size_multiple (int): image sides must be multiples of this number of pixels.
-        native_size (int): edge in pixels of the images the student works best on; larger images are tiled.
+        native_size (int): edge in pixels of the images that the student works best on; larger images are tiled.
         min_tile (int): smallest tile edge in pixels; tiles may shrink to it to cover an image evenly. This costs a
             local network nothing; the other networks keep their native size.
         tile_overlap (int): overlap in pixels at which tile borders are invisible.
@@ -63,7 +63,7 @@ class ModelSpec:
         lora_targets (tuple): suffixes of the module names that carry LoRA in the released layout.
         vae_lora_targets (tuple): the same for the autoencoder's encoder.
         text_parts (tuple): text encoders.
-        hub_id (str | None): hub id under which the base model is published.
+        hub_id (str | None): hub ID under which the base model is published.
         released (bool): whether the paper's authors publish a student's LoRA for it.
         licence (mapping): the base model's licence, in the fields of a model card on the hub.
         precision ("fp16" | "bf16"): precision in which pipelines and text embeddings are stored by default.

@@ -21,16 +21,15 @@ _VERSIONS = 64
 def compile_pipeline(pipe: OneStepSRPipeline) -> OneStepSRPipeline:
     """Compile, in place, the networks of a pipeline that become faster on its device.
 
-    On a GPU, the denoiser, encoder and decoder are compiled, and each is captured as a CUDA graph. The blocks of a
-    transformer are compiled one by one: they are alike, so the code of the first serves nearly all. On a CPU, only the
-    denoiser is compiled, with its weights frozen and packed, which takes their size in memory once more. The
-    autoencoder is not compiled on a CPU, because inductor's code for it is slower than eager convolutions and group
-    norms.
+    On a GPU, denoiser, encoder and decoder are compiled, and each is captured as a CUDA graph. The blocks of a
+    transformer are compiled one by one: they are alike, so the code of the first works for nearly all. On a CPU, only
+    the denoiser is compiled. Its weights are frozen and packed, which takes as much memory again. The autoencoder is
+    not compiled on a CPU, because inductor's code for it is slower than eager convolutions and group norms.
 
-    The first image takes longer, by seconds to minutes. On a CPU so does that of every new tile size; on a GPU that of
-    the second, whose code then serves all sizes, and a graph is captured for each, which takes moments. Networks with
-    group norms run as they are while an image is tiled, because their statistics are the image's. Do not move, cast or
-    train the pipeline afterwards.
+    The first image takes seconds to minutes longer. On a CPU, so does the first image of every new tile size. On a GPU,
+    so does the first image of the second tile size, whose code then works for all sizes. Capturing a graph for each
+    further size takes moments. While an image is tiled, networks with group norms run uncompiled, because their
+    statistics are the image's. Do not move, cast or train the pipeline afterwards.
 
     Args:
         pipe (OneStepSRPipeline): pipeline on its final device.

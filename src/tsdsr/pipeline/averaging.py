@@ -25,10 +25,10 @@ _AVERAGED = ("denoiser", "vae")
 def average_pipelines(first: StrPath, second: StrPath, share: float = 0.5) -> OneStepSRPipeline:
     """Average denoiser and autoencoder of two pipelines, weight by weight.
 
-    The mean keeps what both have learned only if one was trained from the other, or both from a third.
+    The mean keeps what both have learned only if one was trained from the other, or both from the same third model.
 
     Args:
-        first (str | PathLike): "mini", a folder or a hub id.
+        first (str | PathLike): "mini", a folder or a hub ID.
         second (str | PathLike): another model with the same networks and the same prompt.
         share (float): share of the second in the mean, in [0, 1].
 

@@ -32,7 +32,7 @@ def convert_released(
     """Build a pipeline from the released layout, with LoRA merged in float32 and without text encoders.
 
     Args:
-        base: diffusers folder or hub id of the base model.
+        base: diffusers folder or hub ID of the base model.
         lora: folder with ``transformer.safetensors`` (``unet.safetensors`` for SD2) and ``vae.safetensors``.
         embeddings: folder with ``prompt_embeds.pt`` and, for SD3, ``pool_embeds.pt`` (or ``.safetensors``).
         model (str): the base model, a key of :data:`tsdsr.models.zoo.SPECS`.

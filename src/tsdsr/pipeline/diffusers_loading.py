@@ -1,4 +1,4 @@
-"""Load a diffusers pipeline by name, folder or hub id, with errors that name the remedy."""
+"""Load a diffusers pipeline by name, folder or hub ID, with errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def load_diffusers_pipeline(
 ) -> OneStepSRPipeline:
     """Load a pipeline of any base model with diffusers and move it to a device.
 
-    Folding, quantising, compiling and exporting start from it. For restoring, :func:`tsdsr.load_pipeline` chooses what
-    starts and runs fastest.
+    Folding, quantising, compiling and exporting need it. For restoring, use :func:`tsdsr.load_pipeline`, which chooses
+    the fastest engine.
 
     Args:
-        model: "mini" (comes with the package), a folder made by ``save_pretrained`` or ``tsdsr convert``, or a hub id.
+        model: "mini" (comes with the package), a folder made by ``save_pretrained`` or ``tsdsr convert``, or a hub ID.
         device: "auto" selects CUDA, then Apple's MPS, then the CPU.
         dtype: "auto", "fp32", "fp16", "bf16" or a torch dtype; see :func:`choose_dtype`.
 

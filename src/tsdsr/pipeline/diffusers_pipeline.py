@@ -59,7 +59,7 @@ class OneStepSRPipeline(TorchPipeline, DiffusionPipeline):
 
     @property
     def networks(self) -> list[nn.Module]:
-        """The networks, which lie on :attr:`device`."""
+        """The networks, which are on :attr:`device`."""
         return [part for part in self.components.values() if isinstance(part, nn.Module)]
 
     def _compute_device(self) -> torch.device:
@@ -73,7 +73,7 @@ class OneStepSRPipeline(TorchPipeline, DiffusionPipeline):
         return dtype
 
     def to(self, *args: Any, **kwargs: Any) -> OneStepSRPipeline:
-        """Move or cast the networks, as in diffusers. float16 on a CPU is no reason for a warning: it runs, slowly."""
+        """Move or cast the networks, as in diffusers. float16 on a CPU gives no warning: it works, but slowly."""
         moved: OneStepSRPipeline = DiffusionPipeline.to(self, *args, **{"silence_dtype_warnings": True, **kwargs})
         return moved
 

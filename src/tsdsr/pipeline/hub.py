@@ -169,22 +169,21 @@ def push_folder(
     """Upload a pipeline folder or an exported folder to the hub, in one commit.
 
     Repository and branch are created if missing. Model files of the repository that this model does not have are
-    deleted; other files stay. Without a ``README.md`` in the folder, a model card is written for the hub.
+    deleted; other files stay. Without a ``README.md`` in the folder, a model card is written.
 
     Args:
         folder (str | PathLike): the model.
         repo_id (str): "owner/name".
         private (bool | None): whether a new repository is private; None is the owner's default.
         revision (str | None): branch to commit to; None is the main branch.
-        token (str | None): access token with the right to write; default: the one of ``hf auth login``, or
-            ``HF_TOKEN``.
+        token (str | None): access token with write permission; default: the one of ``hf auth login``, or ``HF_TOKEN``.
         commit_message (str | None): what changed.
 
     Returns:
         str: address of the commit.
 
     Raises:
-        InvalidInputError: ``repo_id`` is not "owner/name", or ``private`` is wanted and the repository is public.
+        InvalidInputError: ``repo_id`` is not "owner/name", or ``private`` is set but the repository is public.
         ModelNotFoundError: the folder holds no model.
         GatedModelError: not logged in.
         HubError: the hub refuses the upload, or cannot be reached.

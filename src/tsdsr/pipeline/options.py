@@ -1,6 +1,6 @@
 """Options of a restoration and the size of the result.
 
-They are checked before a model is loaded. Importing torch takes seconds, so this module does without.
+They are checked before a model is loaded. This module does not import torch, which takes seconds.
 """
 
 from __future__ import annotations
@@ -44,15 +44,16 @@ class RestoreOptions:
     Attributes:
         scale (float): enlargement from 1 to 8, fractional allowed. Sides are rounded to whole pixels.
         target_size (tuple | None): width and height of the result instead of ``scale``; both sides grow by 1 to 8.
-        fit ("contain" | "cover" | "stretch"): how to meet a target of another aspect. "contain" keeps the aspect and
-            stays within the target; "cover" fills it and crops what is over, centrally; "stretch" distorts.
-        color_fix ("wavelet" | "adain" | "none"): how to align low frequencies and colour with the input. With
-            both, flat and grey areas of the input stay flat and grey; "none" gives what the model made.
+        fit ("contain" | "cover" | "stretch"): what to do if the target has another aspect ratio. "contain" stays within
+            the target; "cover" fills it and crops the excess equally on both sides; "stretch" distorts.
+        color_fix ("wavelet" | "adain" | "none"): how to match low frequencies and colour to the input. With "wavelet"
+            and "adain", flat and grey areas of the input stay flat and grey. "none" leaves the model's output
+            unchanged.
         detail (float): share of the step to take, from 0 (most faithful) to 1 (the model as trained), see
             :meth:`tsdsr.models.zoo.ModelSpec.strength`.
-        tile (int | "auto" | None): largest edge of a tile in pixels of the result, rounded down to a multiple
-            the model needs. "auto" tiles results above the model's native area or the free memory; None tiles only
-            when memory runs out.
+        tile (int | "auto" | None): largest edge of a tile in pixels of the result, rounded down to a multiple the model
+            needs. "auto" tiles results that exceed the model's native area or the free memory; None tiles only when
+            memory runs out.
         tile_overlap (int | None): overlap of neighbouring tiles in pixels; default: the model's.
         tile_batch (int): tiles processed together.
 

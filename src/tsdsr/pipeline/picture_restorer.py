@@ -38,7 +38,7 @@ def check_model(
     """Check what can be known without loading a model: its smallest tile, and whether it can sample.
 
     Args:
-        model (str | PathLike): name, folder or hub id.
+        model (str | PathLike): name, folder or hub ID.
         options (RestoreOptions): how pictures are to be restored.
         seed (int | None): seed for sampling.
         engine (str): see :func:`tsdsr.load_pipeline`.
@@ -79,7 +79,7 @@ def picture_restorer(
         seed (int | None): sample the latent with this seed, the same for every picture; None uses the mode.
         icc ("keep" | "srgb"): keep colours and profile, or convert to sRGB.
         on_tile (callable | None): called with (finished, total) tiles.
-        steady (SteadyDetail | None): takes flicker from pictures that are frames in order.
+        steady (SteadyDetail | None): removes flicker, if the pictures are consecutive frames.
     """
 
     generator = None if seed is None else int(seed)

@@ -69,7 +69,7 @@ class SRPipeline(ABC):
 
     @property
     def thread_safe(self) -> bool:
-        """Whether several threads may restore pictures at the same time; a subclass that allows it says so."""
+        """Whether several threads may restore pictures at the same time. Subclasses that allow it override this."""
         return False
 
     @property
@@ -80,7 +80,7 @@ class SRPipeline(ABC):
     @property
     @abstractmethod
     def array_device(self) -> ArrayDevice:
-        """Where the model's inputs and outputs lie, and where the image is blended and aligned."""
+        """Where the model's inputs and outputs are, and where the image is blended and its colours are matched."""
 
     @property
     @abstractmethod
@@ -93,7 +93,7 @@ class SRPipeline(ABC):
 
         Args:
             x (array): sides are multiples of the model's ``size_multiple``.
-            noise (callable | None): gives the noise of a draw from the posterior; None takes the posterior's mode.
+            noise (callable | None): gives the noise of a draw from the posterior; None uses the posterior's mode.
         """
 
     @abstractmethod
@@ -199,9 +199,9 @@ class SRPipeline(ABC):
     ) -> str:
         """Upload the model to the hub; ``load_pipeline(repo_id)`` loads it from there.
 
-        What is uploaded is the folder that the model was loaded from: configuration, weights as safetensors, graphs
-        and model card. A :class:`~tsdsr.pipeline.diffusers_pipeline.OneStepSRPipeline` whose networks changed since
-        (folding, training), or that was loaded otherwise, is stored first, in its present precision.
+        This uploads the folder that the model was loaded from: configuration, weights as safetensors, graphs and model
+        card. A :class:`~tsdsr.pipeline.diffusers_pipeline.OneStepSRPipeline` whose networks have changed (by folding or
+        training), or that was loaded in another way, is first stored in its current precision.
 
         Args: see :func:`~tsdsr.pipeline.hub.push_folder`.
 

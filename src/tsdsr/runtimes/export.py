@@ -38,7 +38,7 @@ def export_pipeline(pipe: OneStepSRPipeline, output: StrPath, backend: Backend =
         tuple of GraphInfo: the size of each graph as ONNX.
 
     Raises:
-        InvalidInputError: ``pipe`` is no diffusers pipeline, ``output`` exists, the backend is unknown, or the
+        InvalidInputError: ``pipe`` is not a diffusers pipeline, ``output`` exists, the backend is unknown, or the
             precision cannot be exported.
         MissingDependencyError: the exporter's packages are missing.
     """

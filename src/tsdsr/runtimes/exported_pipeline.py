@@ -25,9 +25,9 @@ class ExportedPipeline(SRPipeline):
     """An exported model, on numpy arrays; see :func:`load_exported`.
 
     Args:
-        encoder (callable): image in [-1, 1] → latent, not scaled; one sample per call, as all graphs.
+        encoder (callable): image in [-1, 1] → unscaled latent; one sample per call, as for all graphs.
         denoiser (callable): scaled latent ``z_lq`` → ``z_hat``.
-        decoder (callable): latent, not scaled → image.
+        decoder (callable): unscaled latent → image.
         scaling_factor (float): scaling factor of the latents.
         spec (ModelSpec): the base model.
         dtype ("fp32" | "fp16" | "bf16"): precision of the runtime; inputs and outputs are float32.

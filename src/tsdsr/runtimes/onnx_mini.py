@@ -48,7 +48,7 @@ class OnnxMini(SRPipeline):
         return self.provider in (None, *THREAD_SAFE)
 
     def encode(self, x: np.ndarray, noise: Noise | None = None) -> np.ndarray:
-        """Encode images; mini's latents are exact, so there is nothing to sample. See :meth:`SRPipeline.encode`."""
+        """Encode images, see :meth:`SRPipeline.encode`. The latents are exact, so there is nothing to sample."""
         with stage("encode"):
             latents: np.ndarray = self.latents.encode(x)
         return latents
@@ -71,8 +71,8 @@ def load_onnx_mini(folder: Path, provider: str = "auto", threads: int | None = N
         provider (str): execution provider, see :func:`~tsdsr.runtimes.providers.choose_provider`. If its first tile
             differs from the CPU's, or it fails, the CPU is used instead.
         threads (int | None): CPU threads; default: one per core.
-        fast (bool): compute with 8-bit integers, in half the time; pictures change by a few grey levels at most. Needs
-            a processor with VNNI, and the graph of ``tsdsr graph --int8``, which the packaged `mini` has.
+        fast (bool): compute with 8-bit integers, in half the time; results change by a few grey levels at most. Needs a
+            processor with VNNI, and the graph of ``tsdsr graph --int8``, which the packaged `mini` has.
 
     Raises:
         ModelNotFoundError, WeightsError, ModelError: it cannot be loaded.

@@ -71,22 +71,22 @@ def load_pipeline(
         device: "auto", or a device of torch ("cpu", "cuda", "cuda:1", "mps") or OpenVINO ("cpu", "gpu", "npu").
         dtype: "auto", "fp32", "fp16" or "bf16"; see :func:`~tsdsr.devices.choose_dtype`. ONNX Runtime computes in the
             precision of the graph, float32 for `mini`.
-        engine ("auto" | "onnx" | "torch" | "openvino"): what runs the model. "auto" takes an exported folder's own
-            engine, and torch for models without a graph. For `mini` it takes torch if that is installed, a GPU or
-            hardware for bfloat16 makes it faster, and there is enough to do; else ONNX Runtime.
-        provider (str): execution provider of ONNX Runtime; "auto" takes the best one that is there.
+        engine ("auto" | "onnx" | "torch" | "openvino"): what runs the model. "auto" uses an exported folder's own
+            engine, and torch for models without a graph. For `mini`, it uses torch if torch is installed, a GPU or
+            bfloat16 hardware makes it faster, and the job is large enough. Otherwise it uses ONNX Runtime.
+        provider (str): execution provider of ONNX Runtime; "auto" uses the best available one.
         fast (bool): run `mini` in 8-bit integers, with ONNX Runtime on a processor that has VNNI.
         threads (int | None): CPU threads of ONNX Runtime and OpenVINO; default: one per core.
-        pixels (int | None): pixels of all results to make, if known; a small job does not wait for torch's import.
+        pixels (int | None): pixels of all results, if known; a small job then does not wait for torch's import.
         cache (str | PathLike | None): folder of cached exports; default: ``$TSDSR_CACHE``, then ``~/.cache/tsdsr``.
-        say (callable): called with a message when an export begins.
+        say (callable): called with a message when an export starts.
         revision (str | None): branch, tag or commit of a model on the hub; None is the main branch.
 
     Returns:
         SRPipeline: call it as ``load_pipeline()(image, scale=4).images``.
 
     Raises:
-        InvalidInputError: unknown engine, or an argument or a model that is not for this engine.
+        InvalidInputError: unknown engine, or an argument or model that this engine does not support.
         ModelNotFoundError: the model does not exist.
         GatedModelError: the hub requires an accepted licence or a login.
         WeightsError: configuration and weights do not match, or a weight is not finite.
@@ -149,12 +149,13 @@ def choose_engine(
     pixels: int | None = None,
     fast: bool = False,
 ) -> Chosen:
-    """Return the engine that :func:`load_pipeline` takes for the model in ``folder``.
+    """Return the engine that :func:`load_pipeline` uses for the model in ``folder``.
 
-    The model is not loaded. torch is imported before it is chosen for its speed, because an installation can be broken.
+    The model is not loaded. Before torch is chosen for its speed, it is imported, because its installation can be
+    broken.
 
     Raises:
-        InvalidInputError: unknown engine, or one that does not go with the model, the provider or ``fast``.
+        InvalidInputError: unknown engine, or one that does not support the model, the provider or ``fast``.
     """
     if engine not in ENGINES:
         raise InvalidInputError(f"unknown engine {engine!r}; choose from {', '.join(ENGINES)}")

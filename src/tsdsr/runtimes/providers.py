@@ -1,7 +1,7 @@
 """ONNX Runtime: its execution providers, and a watch over what they compute.
 
-An execution provider is ONNX Runtime's word for a kind of hardware with its libraries. Which ones are there depends on
-the installed package (``onnxruntime-gpu``, ``onnxruntime-directml`` …) and on plug-ins beside it
+An execution provider is ONNX Runtime's term for a kind of hardware with its libraries. Which ones are available depends
+on the installed package (``onnxruntime-gpu``, ``onnxruntime-directml`` …) and on plug-ins beside it
 (``onnxruntime-ep-webgpu`` …). Their arithmetic differs, and a driver can be wrong: a provider that fails, gives values
 that are not finite, or a first tile unlike the CPU's, is replaced by the CPU with one warning.
 """
@@ -60,7 +60,7 @@ _NUMBERED = ("cuda", "tensorrt", "directml")
 
 
 def available_providers() -> tuple[str, ...]:
-    """Return the names of the providers that can be used here, in order of preference; the last one is "cpu".
+    """Return the names of the available providers, in order of preference. The last one is "cpu".
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
@@ -71,7 +71,7 @@ def available_providers() -> tuple[str, ...]:
 
 
 def choose_provider(provider: str = "auto") -> tuple[str, str]:
-    """Return the name and the device number ("" for the default) of the provider to use.
+    """Return the name of the provider to use, and its device number ("" for the default).
 
     Args:
         provider (str): "auto", a name in :data:`PROVIDERS`, or "cuda:1", "tensorrt:1", "directml:1" for another device.

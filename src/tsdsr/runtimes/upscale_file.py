@@ -48,14 +48,14 @@ def upscale_file(
     """Restore and enlarge one image file, as ``tsdsr upscale`` does.
 
     Metadata, transparency, grey and 16 bits are kept as far as the target's format supports them. An existing target is
-    replaced. A hidden file beside it records what it was made from, so that a later ``tsdsr upscale`` knows it.
-    The arguments that are not listed here are those of :func:`tsdsr.load_pipeline`.
+    replaced. A hidden file next to it records what it was made from, so that ``tsdsr upscale`` recognises it later. The
+    arguments that are not listed here are those of :func:`tsdsr.load_pipeline`.
 
     Args:
         source (str | PathLike): PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or JPEG XL, or a pipe that yields one.
         target (str | PathLike): the result; its suffix determines the format. Missing folders are created.
         scale (float): enlargement from 1 to 8.
-        model: an argument of :func:`tsdsr.load_pipeline`, loaded for this call, or, for several files, a pipeline.
+        model: as for :func:`tsdsr.load_pipeline`, loaded for this call; for several files, a pipeline.
         seed (int | None): sample the latent from the encoder's posterior with this seed; None uses the mode.
         icc ("keep" | "srgb"): keep colours and profile, or convert to sRGB, which also tone-maps PQ and HLG.
         max_pixels (int | None): inputs with more pixels are rejected; None accepts any.

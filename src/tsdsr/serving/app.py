@@ -36,14 +36,14 @@ _TEXT = ("text/", "application/json", "application/javascript", "application/man
 
 
 def create_app(pipe: SRPipeline, settings: ServeSettings | None = None) -> FastAPI:
-    """Make the web application. Its queue works while the application's lifespan lasts.
+    """Create the web application. Its queue runs during the application's lifespan.
 
     Args:
         pipe (SRPipeline): the model, see :func:`tsdsr.load_pipeline`.
         settings (ServeSettings | None): limits and security.
 
     Raises:
-        InvalidInputError: the settings ask for several workers, and the model restores one picture at a time.
+        InvalidInputError: the settings ask for several workers, but the model restores one picture at a time.
         FileWriteError: the folder for temporary files cannot be written.
     """
     settings, metrics, sessions = settings or ServeSettings(), Metrics(), Sessions()

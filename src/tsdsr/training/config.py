@@ -81,15 +81,16 @@ class TSDSettings:
     Attributes:
         lambda_vsd (Ramp): weight of VSD, eq. 3.
         lambda_tsm (Ramp): weight of TSM, eq. 4.
-        guidance (float): classifier-free guidance scale of teacher and fake in the residuals; 1 means no guidance.
+        guidance (float): classifier-free guidance scale of teacher and fake network in the residuals; 1 means no
+            guidance.
         first (Ramp): first start position of a walk, out of 1000 from noise to clean.
         last (Ramp): last start position of a walk.
-        points (int): number of points N of the walk; 1 is plain TSD, more is DASM.
+        points (int): number of points N of the walk; 1 is plain TSD, more than 1 is DASM.
         step_size (float): step s between points, in positions.
         shift (int): maximum random shift, in positions, of every point but the first.
         later_weight (float): weight of every point but the first, whose weight is 1.
         omega ("sigma2" | "one" | "snr"): weight of a time, see :func:`~tsdsr.diffusion.losses.omega`.
-        space ("native" | "eps"): in which predictions are compared, see :func:`~tsdsr.diffusion.losses.in_space`.
+        space ("native" | "eps"): space in which predictions are compared, see :func:`~tsdsr.diffusion.losses.in_space`.
         batched (bool): compute all predictions of a network at a point in one pass. Otherwise use one latent and one
             prompt per pass, which needs less memory.
     """
@@ -132,14 +133,14 @@ class Phase(Schedule):
         l1_weight (Ramp): weight of the pixel L1 term, which is not in the paper.
         perceptual_crop (int | None): edge of a random square to compute LPIPS on instead of the whole crop, for speed.
         perceptual (tuple): perceptual distances, one per step in turn: "lpips", "dists", "vgg" (raw features).
-        sharpen_truth (float): weight of an unsharp mask on the ground truth of all losses on images; TSD, the latent
-            MSE and the discriminator get the truth as it is. 0 disables it; Real-ESRGAN uses 0.5.
+        sharpen_truth (float): weight of an unsharp mask on the ground truth for all losses on images. TSD, the latent
+            MSE and the discriminator get the unchanged ground truth. 0 disables it; Real-ESRGAN uses 0.5.
         grid_weight (Ramp): weight of the loss on grid artefacts, which is not in the paper.
         grid_relative (bool): compute that loss per image and relative to the local strength of the residual, see
             :func:`~tsdsr.training.image_losses.grid_loss`.
-        weave_weight (Ramp): weight of the loss on patterns of single pixels and on coloured fringes, see
+        weave_weight (Ramp): weight of the loss on single-pixel patterns and coloured fringes, see
             :func:`~tsdsr.training.weave.weave_loss`.
-        tsd (TSDSettings | None): None trains with reconstruction losses only and needs no teacher.
+        tsd (TSDSettings | None): settings of TSD; None trains with reconstruction losses only and needs no teacher.
         adversarial_weight (Ramp): weight of the adversarial loss, which is not in the paper.
         adversary ("features" | "latent" | "pixel"): input of the discriminator: the fake network's features, or the
             latents or the decoded images, which need no teacher. The same in all phases of a run.
@@ -187,8 +188,8 @@ class NetworkSettings:
 
     Attributes:
         model (str): key of :data:`tsdsr.models.zoo.SPECS`.
-        config (dict): network arguments that differ from those of ``model`` or of the network a student starts from,
-            which is enlarged accordingly. Only where no base model is loaded.
+        config (dict): network arguments that differ from those of ``model``, or from those of the network that a
+            student starts from, which is then enlarged. Only for models that load no base model.
         lora_rank (int | None): rank of every LoRA; None trains all weights (`mini`).
         fake_targets (tuple): name suffixes of the modules that carry the fake network's LoRA.
         base_precision ("fp32" | "bf16" | "fp16"): precision of frozen base weights; LoRA stays in fp32.

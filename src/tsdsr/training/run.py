@@ -71,21 +71,21 @@ def train_student(
 
     Args:
         config (StudentConfig): a recipe of :mod:`tsdsr.recipes`, or your own.
-        photos: one or several sources as :func:`tsdsr.data.sources.open_source` takes them; None with shards only.
+        photos: one or several sources, see :func:`tsdsr.data.sources.open_source`; None with shards only.
         output: run folder, for checkpoints, log, validation images and the result.
-        shards: one or several sources as :func:`tsdsr.data.shard_index.open_shards` takes them.
+        shards: one or several sources, see :func:`tsdsr.data.shard_index.open_shards`.
         teacher: output of :func:`train_teacher`; required by recipes with target score distillation on `mini`.
         init: pipeline folder (`mini`) or folder of LoRA files to start from; default: the teacher, else base or random.
         base: diffusers folder of the base model; `mini` has none.
         cache: text embeddings made by ``tsdsr data cache``; `mini` needs none.
         prompts: folder of text files, one per photograph.
         device: "auto", "cpu", "cuda" …
-        dtype: autocast precision, "fp32", "bf16" or "fp16". "auto" keeps that of the run; a new run takes the recipe's
-            ``base_precision`` if it is not fp32, else the best of the device.
+        dtype: autocast precision, "fp32", "bf16" or "fp16". "auto" keeps the precision of the run. A new run uses the
+            recipe's ``base_precision`` if that is not fp32, otherwise the device's best precision.
         workers (int): data loading processes.
         until (int | None): stop after this many steps in total; None trains to the end.
         tracker: destination of metrics besides ``log.jsonl``: "tensorboard", "wandb", "trackio" or "none".
-        shard: "full" splits the networks over the processes of ``torchrun``, "offload" into host memory.
+        shard: "full" splits the networks across the processes of ``torchrun``; "offload" keeps them in host memory.
 
     Returns:
         Path: ``output/pipeline-<step>``. A LoRA student is also stored in the released layout, ``output/lora-<step>``.

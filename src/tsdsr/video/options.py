@@ -16,22 +16,22 @@ CodecName = Literal["h264", "hevc", "av1", "vp9", "ffv1", "prores"]
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """How a restored video is made, beside the restoration of its frames.
+    """How a restored video is encoded, and which part of it is restored.
 
     Attributes:
-        codec (str | None): "h264", "hevc", "av1", "vp9", "ffv1" (lossless) or "prores"; None takes the container's
+        codec (str | None): "h264", "hevc", "av1", "vp9", "ffv1" (lossless) or "prores"; None uses the container's
             default for the source's bit depth.
         crf (float | None): constant rate factor, lower is better; 0 is lossless with h264, hevc and vp9.
         preset (str | None): speed of the encoder: "ultrafast" to "placebo" for h264 and hevc, "0" (slow) to "13" for
             av1, "0" to "8" for vp9.
-        pixel_format (str | None): name in libav, such as "yuv444p10le"; None takes the closest to the source's.
-        deinterlace (bool): turn interlaced frames into progressive ones, at the same rate.
+        pixel_format (str | None): name in libav, such as "yuv444p10le"; None uses the closest to the source's.
+        deinterlace (bool): convert interlaced frames to progressive ones, at the same rate.
         steady (float): share of the previous frame's detail that still areas keep, from 0 to 0.95; see
             :mod:`tsdsr.pipeline.steady`.
         start (float | None): where the part to restore begins, in seconds from the beginning of the video.
-        stop (float | None): where it ends, in seconds from the beginning of the video.
+        stop (float | None): where that part ends, in seconds from the beginning of the video.
         frames (int | None): largest number of frames to restore.
-        segment_frames (int): frames of a segment, the unit in which an interrupted run continues.
+        segment_frames (int): frames per segment; an interrupted run continues after the last complete segment.
 
     Raises:
         InvalidInputError: a value is out of range.

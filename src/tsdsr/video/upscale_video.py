@@ -46,10 +46,10 @@ class VideoResult:
 
     Attributes:
         frames (int): number of frames in the result.
-        reused (int): how many of them an interrupted run had made.
-        damaged (tuple of float): times in seconds of frames that could not be decoded; each shows the one before.
-        notices (tuple of str): what was converted, left out or assumed.
-        finished (bool): the result was there already, made from the same; nothing was done.
+        reused (int): how many of them come from an interrupted run.
+        damaged (tuple of float): times in seconds of frames that could not be decoded; each repeats the frame before.
+        notices (tuple of str): what was converted, dropped or assumed.
+        finished (bool): a complete result from the same source and settings already existed, so nothing was done.
     """
 
     frames: int = 0
@@ -78,9 +78,9 @@ def upscale_video(
 ) -> VideoResult:
     """Restore and enlarge a video, as ``tsdsr video`` does.
 
-    Sound, subtitles, chapters, tags, time stamps, rotation, pixel aspect and colour codes are kept as far as the
-    container allows. Frames are streamed: memory does not depend on the length. Finished segments lie in a hidden
-    folder beside the target until the video is complete; the same call continues after an interruption.
+    Sound, subtitles, chapters, tags, time stamps, rotation, pixel aspect ratio and colour codes are kept as far as the
+    container allows. Frames are streamed, so memory does not depend on the length. Finished segments stay in a hidden
+    folder next to the target until the video is complete. After an interruption, the same call continues.
 
     The arguments that are not listed here are those of :func:`tsdsr.upscale_file`.
 
