@@ -1,6 +1,7 @@
 r"""Sphinx roles in docstrings as links of the site: an extension of griffe, which reads the docstrings.
 
-``:class:`Name``` becomes a link where ``Name`` has an entry on a page, else plain code; ``:math:`x``` becomes ``$x$``.
+``:class:`Name``` becomes a link where ``Name`` has an entry on a page, else plain code. ``:math:`x``` becomes ``$x$``.
+The ``::`` before an indented block goes: Markdown needs none.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 import griffe
 
 ROLE = re.compile(r":(?:class|func|mod|meth|attr|data|exc):`(~?)([\w.]+)`")
+LITERAL = re.compile(r"^::\n|(?<=\w)::$", re.MULTILINE)
 MATH = re.compile(r":math:`([^`]+)`")
 
 
@@ -27,6 +29,7 @@ class SphinxRoles(griffe.Extension):
             return f'<autoref optional identifier="{full_path(obj, match[2])}"><code>{name}</code></autoref>'
 
         text = MATH.sub(lambda match: f"${' '.join(match[1].split())}$", obj.docstring.value)
+        text = LITERAL.sub(lambda match: "" if match[0].endswith("\n") else ":", text)
         obj.docstring.value = ROLE.sub(link, text)
 
 

@@ -12,7 +12,7 @@
     │   ├── ImageReadError                  missing, not an image, or truncated
     │   ├── ImageTooLargeError              more pixels than the safety limit
     │   └── ImageWriteError                 the result cannot be written; also a FileWriteError
-    ├── VideoError                      a video cannot be read, or what is in it cannot be restored
+    ├── VideoError                          a video cannot be read, or what is in it cannot be restored
     ├── DatasetError                        dataset files are missing, unpaired or corrupt
     ├── ModelError                          a model cannot be used
     │   ├── ModelNotFoundError              no such name, folder or hub id

@@ -20,7 +20,7 @@ MODULE = '''"""A module."""
 
 
 def double(number: float) -> float:
-    """Double a number.
+    """Double a number; see :func:`double`, :func:`~little.secret` and :math:`2 x`.
 
     Args:
         number (float): what to double.
@@ -138,7 +138,9 @@ def test_a_site_without_faults_is_built(tmp_path: Path) -> None:
     assert "Open" in found.stdout
     page = (tmp_path / "site" / "page.html").read_text("utf-8")
     assert 'From outside: <a href="index.html">the page</a>' in page
-    assert "<math" in (tmp_path / "site" / "index.html").read_text("utf-8")
+    home = (tmp_path / "site" / "index.html").read_text("utf-8")
+    assert home.count("<math") == 2
+    assert re.search(r'href="#little.double"><code>double</code></a>, <span [^>]*><code>secret</code></span>', home)
 
 
 def test_the_build_fails_on_every_planted_fault(tmp_path: Path) -> None:
