@@ -1,10 +1,10 @@
-"""Create the example input, the README's before/after picture and the sheet of degradations from scikit-image photos.
+"""Create the small example photograph and the sheet of degradations from photographs of scikit-image.
 
     python examples/make_pictures.py
 
-NASA's portrait of Eileen Collins (public domain) is degraded by the project's own recipe with a fixed seed, then
-restored by the packaged `mini`. For each preset of the second-order recipe, the sheet shows the target and four
-degraded versions of the portrait and of two CC0 photographs.
+NASA's portrait of Eileen Collins (public domain) is degraded by the project's own recipe with a fixed seed. For each preset
+of the second-order recipe, the sheet shows the target and four degraded versions of the portrait and of two CC0
+photographs.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ import skimage.data
 import torch
 from PIL import Image
 
-from tsdsr import load_pipeline
 from tsdsr.data.degradation_presets import PRESETS
 from tsdsr.data.first_order import FirstOrderDegradation
 from tsdsr.data.second_order import SecondOrderDegradation
 from tsdsr.pixels import to_tensor, to_uint8
-from tsdsr.resize import upsample_bicubic
 
 HERE = Path(__file__).parent
 DEGRADATION = FirstOrderDegradation(
@@ -32,12 +30,6 @@ DEGRADATION = FirstOrderDegradation(
 def main() -> None:
     lq = DEGRADATION(to_tensor(skimage.data.astronaut()), (128, 128), np.random.default_rng(0))
     to_image(lq).save(HERE / "astronaut_lq.png", optimize=True)
-    restored = load_pipeline("mini", "cpu", "fp32")(lq).images
-    bicubic = upsample_bicubic(lq[None], (512, 512))
-    separator = torch.ones(1, 3, 512, 8)
-    to_image(torch.cat([bicubic, separator, restored], dim=-1)[0]).save(
-        HERE / "before_after.jpg", quality=92, subsampling=0, optimize=True
-    )
     degradation_sheet().save(HERE.parent / "docs" / "images" / "degradations.webp", quality=80, method=6)
 
 
