@@ -2,8 +2,8 @@
 
     python examples/make_pictures.py
 
-NASA's portrait of Eileen Collins (public domain) is degraded by the project's own recipe with a fixed seed. For each preset
-of the second-order recipe, the sheet shows the target and four degraded versions of the portrait and of two CC0
+NASA's portrait of Eileen Collins (public domain) is degraded by the project's own recipe with a fixed seed. For each
+preset of the second-order recipe, the sheet shows the target and four degraded versions of the portrait and of two CC0
 photographs.
 """
 
