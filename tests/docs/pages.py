@@ -38,6 +38,16 @@ class Block:
     line: int
     text: str
 
+    @property
+    def start_line(self) -> int:
+        """Number of the line with the opening fence."""
+        return self.line - 1
+
+    @property
+    def end_line(self) -> int:
+        """Number of the line with the closing fence."""
+        return self.line + self.text.count("\n")
+
 
 def blocks_of(page: Path) -> list[Block]:
     """Return the fenced blocks of a page in their order, without the indentation of lists."""

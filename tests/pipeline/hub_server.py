@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
+from unittest import mock
 from urllib.parse import unquote, urlsplit
 
 import yaml
@@ -103,6 +106,13 @@ class HubServer(ThreadingHTTPServer):
             self.shutdown()
             self.server_close()
 
+    def publish(self, folder: Path, repo_id: str = "someone/mini", branch: str = "main") -> Repo:
+        """Commit the files of a folder to a repository, which is made if there is none."""
+        repo = self.repos.setdefault(repo_id, Repo())
+        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        repo.commit(branch, files, "published")
+        return repo
+
     def downloads(self) -> list[str]:
         """Return the paths of the files that were downloaded."""
         found = [re.match(r"GET /[^/]+/[^/]+/resolve/[^/]+/(.*)", line) for line in self.requests]
@@ -110,6 +120,27 @@ class HubServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no error."""
+
+
+@contextmanager
+def hub_in_use(folder: Path) -> Iterator[HubServer]:
+    """Run a hub that this process and those it starts use, with an empty cache in a folder, and a user logged in."""
+    from huggingface_hub import constants
+
+    server = HubServer()
+    environment = {
+        "HF_TOKEN": TOKEN, "HF_ENDPOINT": server.url, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1",
+    }  # fmt: skip
+    changes = {
+        "ENDPOINT": server.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_CACHE": str(folder / "cache"),
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "HF_TOKEN_PATH": str(folder / "token"),
+    }
+    with server.running(), mock.patch.multiple(constants, **changes), mock.patch.dict(os.environ, environment):
+        yield server
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.cli.command import run
 from tests.logs import own_records
-from tests.pipeline.hub_server import READER, TOKEN, HubServer, Repo
+from tests.pipeline.hub_server import READER, TOKEN, HubServer, Repo, hub_in_use
 from tsdsr import load_pipeline
 from tsdsr.errors import GatedModelError, HubError, InvalidInputError, ModelError, ModelNotFoundError
 from tsdsr.pipeline.hub import fetch_model, parse_name, push_folder
@@ -32,28 +32,10 @@ WEIGHTS = OWN[1]
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+def hub(tmp_path: Path) -> Iterator[HubServer]:
     """A running hub, an empty cache, and a user who is logged in."""
-    server = HubServer()
-    for name, value in {
-        "ENDPOINT": server.url,
-        "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
-        "HF_HUB_CACHE": str(tmp_path / "cache"),
-        "HF_HUB_OFFLINE": False,
-        "HF_HUB_DISABLE_XET": True,
-        "HF_TOKEN_PATH": str(tmp_path / "token"),
-    }.items():
-        monkeypatch.setattr(constants, name, value)
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    with server.running():
+    with hub_in_use(tmp_path) as server:
         yield server
-
-
-def publish(hub: HubServer, folder: Path = MINI, repo_id: str = "someone/mini", branch: str = "main") -> Repo:
-    repo = hub.repos.setdefault(repo_id, Repo())
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    repo.commit(branch, files, "published")
-    return repo
 
 
 def test_a_model_goes_up_and_comes_back(hub: HubServer) -> None:
@@ -74,11 +56,10 @@ def test_a_model_goes_up_and_comes_back(hub: HubServer) -> None:
 
 def test_the_command_uses_the_same_hub(hub: HubServer, tmp_path: Path) -> None:
     """In a process of its own, with nothing but the environment's variables."""
-    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
 
     def tsdsr(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "tsdsr", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env={**environment, **extra}, cwd=tmp_path)
+        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **extra}, cwd=tmp_path)
 
     pushed = tsdsr("push", str(MINI), "someone/mini", "--private", "--revision", "v3", "--message", "third")
     repo = hub.repos["someone/mini"]
@@ -95,7 +76,7 @@ def test_the_command_uses_the_same_hub(hub: HubServer, tmp_path: Path) -> None:
 
 
 def test_only_files_of_the_model_are_downloaded(hub: HubServer) -> None:
-    files = publish(hub).commits[hub.repos["someone/mini"].refs["main"]]
+    files = hub.publish(MINI).commits[hub.repos["someone/mini"].refs["main"]]
     strangers = [
         "pytorch_model.bin",
         "denoiser/diffusion_pytorch_model.bin",
@@ -130,7 +111,7 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(hub: HubServer, tmp_path: Path
 
 
 def test_a_push_replaces_the_model_and_leaves_other_files(hub: HubServer, tmp_path: Path) -> None:
-    files = publish(hub).commits[hub.repos["someone/mini"].refs["main"]]
+    files = hub.publish(MINI).commits[hub.repos["someone/mini"].refs["main"]]
     files["examples/photo.jpg"] = b"\xff\xd8"
     folder = Path(shutil.copytree(MINI, tmp_path / "new"))
     (folder / "denoiser" / "model.int8.onnx").unlink()
@@ -149,7 +130,7 @@ def test_a_push_replaces_the_model_and_leaves_other_files(hub: HubServer, tmp_pa
 def test_without_a_connection_the_cached_revision_is_used_and_named(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    commit = publish(hub).refs["main"]
+    commit = hub.publish(MINI).refs["main"]
     first = resolve_model("someone/mini")
     assert not own_records(caplog)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -169,7 +150,7 @@ def test_without_a_connection_the_cached_revision_is_used_and_named(
 
 
 def test_nothing_listens(hub: HubServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    publish(hub)
+    hub.publish(MINI)
     first = resolve_model("someone/mini")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert resolve_model("someone/mini") == first
@@ -181,7 +162,7 @@ def test_nothing_listens(hub: HubServer, monkeypatch: pytest.MonkeyPatch, caplog
 
 
 def test_an_interrupted_download_resumes(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(hub)
+    hub.publish(MINI)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1_000_000)
     hub.cut = 5_500_000
     folder = resolve_model("someone/mini")
@@ -190,13 +171,13 @@ def test_an_interrupted_download_resumes(hub: HubServer, monkeypatch: pytest.Mon
 
 
 def test_a_gated_model_says_what_to_do(hub: HubServer) -> None:
-    publish(hub).gated = True
+    hub.publish(MINI).gated = True
     with pytest.raises(GatedModelError, match=r"someone/mini is gated: accept its licence .* run 'hf auth login'"):
         load_pipeline("someone/mini")
 
 
 def test_unknown_and_private_models(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(hub).private = True
+    hub.publish(MINI).private = True
     monkeypatch.setenv("HF_TOKEN", READER)
     for name in ("someone/mini", "no/such"):
         with pytest.raises(ModelNotFoundError, match=f"{name}: no such folder here and no such model on the hub"):
@@ -232,7 +213,7 @@ def test_refused_uploads(hub: HubServer, tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(GatedModelError, match="not logged in to the hub; run 'hf auth login', or set HF_TOKEN"):
         push_folder(MINI, "someone/mini")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    publish(hub)
+    hub.publish(MINI)
     with pytest.raises(InvalidInputError, match="exists and is public"):
         push_folder(MINI, "someone/mini", private=True)
     folder = Path(shutil.copytree(MINI, tmp_path / "model"))
