@@ -80,7 +80,7 @@ class Engine(ABC):
         self.roles: dict[str, RoleOptimizer] = {}
         self.step, self.skipped = 0, 0
         self.checkpoints = RunCheckpoints(self.output, accelerator)
-        self._stop = StopRequest(lambda: self.run_log.note("stopping after this step; Ctrl-C again stops at once"))
+        self._stop = StopRequest(lambda: self.run_log.note("stopping after this step; Ctrl+C again stops at once"))
         self._stopping = False  # agreed by all processes
         self.ema: EMAModel | None = None
         self._made_from: dict[str, str] | None = None
