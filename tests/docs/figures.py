@@ -4,7 +4,8 @@
     python -m tests.docs.figures            # a table: page and line, figure, source; exit status 1 with figures amiss
 
 A figure is a number that was measured or that the code determines: a number with a unit, a decimal in a table or beside
-a metric's name. A comment on its own line names their source, up to the next heading or comment:
+a metric's name. Where a source is named, so is every decimal, and, where it is a record, every cell of a table that holds
+a number only. A comment on its own line names the source, up to the next heading or comment:
 
     <!-- figures: bench-mini, votes.percent -->          records: benchmarks/records/bench-mini.toml, a key of another
     <!-- figures: code.mini, published.1 -->             the code, a table of the paper: tests/docs/figure_sources.py
@@ -137,7 +138,7 @@ def _readable(text: str) -> str:
     """Leave out what is not prose: code, formulas, addresses, comments, emphasis."""
     text = re.sub(r"(`+).+?\1", _blank, text, flags=re.DOTALL)
     text = re.sub(r"\$[^$\n]+\$", _blank, text)
-    text = re.sub(r"!\[[^\]]*\]|\b(?:Python|torch|Diffusion|[Vv]ersion) \d[\d.]*", _blank, text)
+    text = re.sub(r"!\[[^\]]*\]|\b(?:Python|torch|Diffusion|ONNX Runtime|PyAV|[Vv]ersion) \d[\d.]*(?: to \d[\d.]*)?", _blank, text)
     text = re.sub(r"\]\([^)]*\)", lambda m: "]" + "\n" * m[0].count("\n"), text)
     text = re.sub(r"<[^>]*>|https?://\S+", _blank, text)
     return re.sub(r"\*+|\\", "", text)
@@ -162,11 +163,11 @@ def _figures(text: str, name: str) -> Iterator[Figure]:
             continue
         if not block.lstrip().startswith("|"):
             head = []
-            found = _in_prose(_readable(block))
+            found = _in_prose(_readable(block), decimals=source is not None and bool(source.names))
         else:
             cells = _cells(block)
             head = head or cells
-            found = [] if set(block) <= set("|-: ") else _in_row(head, cells)
+            found = [] if set(block) <= set("|-: ") else _in_row(head, cells, counts=_names_a_record(source))
         if source is None or not source.none:
             for offset, number, unit in found:
                 yield Figure(name, line + offset, number, unit, source)
@@ -198,12 +199,17 @@ def _cells(row: str) -> list[str]:
     return [_readable(cell.strip()) for cell in row.strip().strip("|").split("|")]
 
 
-def _in_prose(text: str) -> list[tuple[int, str, str]]:
-    """Return line, number and unit of the figures in a text."""
+def _names_a_record(source: Source | None) -> bool:
+    """Whether a source is a record, not the code or a constant."""
+    return source is not None and any(not re.match(r"code\.|published\.|\w+\.[\w.]+:", name) for name in source.names)
+
+
+def _in_prose(text: str, decimals: bool) -> list[tuple[int, str, str]]:
+    """Return line, number and unit of the figures in a text; ``decimals`` counts every number with a point."""
     found = [*_with_units(text)]
     rest = WITH_UNIT.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), text)
-    for match in IN_PROSE.finditer(rest):
-        found.append((rest.count("\n", 0, match.start()), match["number"] or match[0], ""))
+    for match in (DECIMAL if decimals else IN_PROSE).finditer(rest):
+        found.append((rest.count("\n", 0, match.start()), match.groupdict().get("number") or match[0], ""))
     return found
 
 
@@ -216,8 +222,11 @@ def _with_units(text: str) -> Iterator[tuple[int, str, str]]:
             yield text.count("\n", 0, match.start()), f"{number} of {match['all']}", "votes"
 
 
-def _in_row(head: list[str], cells: list[str]) -> list[tuple[int, str, str]]:
-    """Return the figures of a row of a table; a column's head may give the unit of its numbers."""
+def _in_row(head: list[str], cells: list[str], counts: bool) -> list[tuple[int, str, str]]:
+    """Return the figures of a row of a table; a column's head may give the unit of its numbers.
+
+    ``counts`` includes whole numbers that have a cell to themselves, behind the first column.
+    """
     found = []
     for place, cell in enumerate(cells):
         found += [*_with_units(cell)]
@@ -227,6 +236,8 @@ def _in_row(head: list[str], cells: list[str]) -> list[tuple[int, str, str]]:
         if match and place:
             unit = SPELT.get(match[1], match[1])
             found += [(0, number, unit) for number in re.findall(rf"{_BEFORE}{_NUMBER}(?![\w.]*\d)", rest)]
+        elif counts and place and re.fullmatch(r"\d[\d,]*", rest.strip()):
+            found.append((0, rest.strip(), ""))
         else:
             found += [(0, m[0], "") for m in DECIMAL.finditer(rest)]
     return found

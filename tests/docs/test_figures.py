@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs import figure_sources
-from tests.docs.figures import ROOT, Value, figures_of, pages, sources_of
+from tests.docs.figures import ROOT, Figure, Value, figures_of, pages, sources_of
 
 pytest.importorskip("tomllib", reason="Python 3.10 cannot read records")
 
@@ -30,15 +30,25 @@ plain = 4.36
 """
 
 
+HELP = (
+    "Correct the page or the record in benchmarks/records, or name a source in a comment <!-- figures: … --> above; "
+    "docs/contributing/documentation.md says how."
+)
+
+
 def test_every_figure_has_a_source_that_agrees() -> None:
     wrong = [
-        f"{figure.page}:{figure.line}: {figure} "
-        + (f"is not in {', '.join(figure.source.names)}" if figure.source else "has no source")
+        f"{figure.page}:{figure.line}: {figure} {amiss(figure)}"
         for page in pages()
         for figure in figures_of(page)
         if not figure.found_in
     ]
-    assert wrong == []
+    assert wrong == [], "\n" + "\n".join([*wrong, HELP])
+
+
+def amiss(figure: Figure) -> str:
+    """What is wrong with a figure that is not found."""
+    return f"is not in {', '.join(figure.source.names) or 'the settings'}" if figure.source else "has no source"
 
 
 def test_every_record_is_complete_and_used() -> None:

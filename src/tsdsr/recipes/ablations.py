@@ -1,4 +1,4 @@
-"""The paper's ablations as changes to a recipe: removed losses (table 4), N and s of the walk (table 6)."""
+"""Ablations as changes to a recipe: without a part of the loss (table 4 and more), N and s of the walk (table 6)."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ ABLATIONS: Mapping[str, Callable[[Phase], Phase]] = MappingProxyType(
         **{f"dasm_{n}x{s}": _walk(n, s) for n, s in ((2, 50), (8, 50), (4, 25), (4, 100))},
     }
 )
-"""Change of every phase, by name: without TSM, without VSD, without DASM (table 4), reconstruction losses only, and
-``dasm_NxS`` (table 6; 4x50 is the recipe itself)."""
+"""Change of every phase, by name: without TSM or DASM (table 4), without VSD, with reconstruction losses only (neither is
+in the paper), and ``dasm_NxS`` (table 6; 4x50 is the recipe itself)."""
 
 
 DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
     {
         "no_tsm": "without TSM (table 4)",
-        "no_vsd": "without VSD (table 4)",
+        "no_vsd": "without VSD (not in the paper)",
         "no_dasm": "without DASM (table 4)",
-        "no_tsd": "with reconstruction losses only (table 4)",
+        "no_tsd": "with reconstruction losses only (not in the paper)",
         **{f"dasm_{n}x{s}": f"with N = {n}, s = {s} (table 6)" for n, s in ((2, 50), (8, 50), (4, 25), (4, 100))},
     }
 )
