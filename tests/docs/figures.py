@@ -138,7 +138,7 @@ def _readable(text: str) -> str:
     """Leave out what is not prose: code, formulas, addresses, comments, emphasis."""
     text = re.sub(r"(`+).+?\1", _blank, text, flags=re.DOTALL)
     text = re.sub(r"\$[^$\n]+\$", _blank, text)
-    text = re.sub(r"!\[[^\]]*\]|\b(?:Python|torch|Diffusion|ONNX Runtime|PyAV|[Vv]ersion) \d[\d.]*(?: to \d[\d.]*)?", _blank, text)
+    text = re.sub(r"!\[[^\]]*\]|\b(?:Python|torch|Diffusion|ONNX Runtime|PyAV|[Vv]ersion)\s\d[\d.]*(?:\sto\s\d[\d.]*)?", _blank, text)
     text = re.sub(r"\]\([^)]*\)", lambda m: "]" + "\n" * m[0].count("\n"), text)
     text = re.sub(r"<[^>]*>|https?://\S+", _blank, text)
     return re.sub(r"\*+|\\", "", text)
