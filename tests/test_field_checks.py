@@ -78,7 +78,9 @@ def fields(test: Any) -> list[Any]:
 
 def test_every_settings_class_occurs_in_a_recipe_or_has_defaults() -> None:
     for settings in CLASSES:
-        assert settings in EXAMPLES or settings(), f"{settings.__name__}: give its fields defaults, or use it in a recipe"
+        assert settings in EXAMPLES or settings(), (
+            f"{settings.__name__}: give its fields defaults, or use it in a recipe"
+        )
     assert len(CLASSES) > 10
 
 

@@ -136,6 +136,24 @@ def faults_of_record(name: str) -> list[str]:
 
 
 @from_code
+def deciding_votes() -> Mapping[str, Any]:
+    """How many of N votes for one side it takes until Wilson's interval leaves out 50 %."""
+    from tsdsr.study.statistics import wilson
+
+    return {f"of_{n}": next(k for k in range(n) if wilson(k, n)[0] > 0.5) for n in (8, 10, 30, 100, 400)}
+
+
+@from_code
+def steps() -> Mapping[str, Any]:
+    """Steps of the recipes that one tutorial trains."""
+    from tsdsr.recipes import get_recipe
+
+    return {
+        name: sum(phase.steps for phase in get_recipe(name).phases) for name in ("mini_teacher", "mini_v0", "mini_v1")
+    }
+
+
+@from_code
 def mini() -> Mapping[str, Any]:
     """The packaged model: parameters, bytes of its files, operations for a result of 512×512, lossless latents."""
     import torch

@@ -4,8 +4,8 @@
     python -m tests.docs.figures            # a table: page and line, figure, source; exit status 1 with figures amiss
 
 A figure is a number that was measured or that the code determines: a number with a unit, a decimal in a table or beside
-a metric's name. Where a source is named, so is every decimal, and, where it is a record, every cell of a table that holds
-a number only. A comment on its own line names the source, up to the next heading or comment:
+a metric's name. Where a source is named, so is every decimal, and where it is a record, every cell of a table that is a
+number only. A comment on its own line names the source, up to the next heading or comment:
 
     <!-- figures: bench-mini, votes.percent -->          records: benchmarks/records/bench-mini.toml, a key of another
     <!-- figures: code.mini, published.1 -->             the code, a table of the paper: tests/docs/figure_sources.py
@@ -138,7 +138,11 @@ def _readable(text: str) -> str:
     """Leave out what is not prose: code, formulas, addresses, comments, emphasis."""
     text = re.sub(r"(`+).+?\1", _blank, text, flags=re.DOTALL)
     text = re.sub(r"\$[^$\n]+\$", _blank, text)
-    text = re.sub(r"!\[[^\]]*\]|\b(?:Python|torch|Diffusion|ONNX Runtime|PyAV|[Vv]ersion)\s\d[\d.]*(?:\sto\s\d[\d.]*)?", _blank, text)
+    text = re.sub(
+        r"!\[[^\]]*\]|\b(?:Python|torch|Diffusion|ONNX Runtime|PyAV|[Vv]ersion)\s\d[\d.]*(?:\sto\s\d[\d.]*)?",
+        _blank,
+        text,
+    )
     text = re.sub(r"\]\([^)]*\)", lambda m: "]" + "\n" * m[0].count("\n"), text)
     text = re.sub(r"<[^>]*>|https?://\S+", _blank, text)
     return re.sub(r"\*+|\\", "", text)
@@ -200,8 +204,8 @@ def _cells(row: str) -> list[str]:
 
 
 def _names_a_record(source: Source | None) -> bool:
-    """Whether a source is a record, not the code or a constant."""
-    return source is not None and any(not re.match(r"code\.|published\.|\w+\.[\w.]+:", name) for name in source.names)
+    """Whether a source is a record, not a table of the paper or a constant."""
+    return source is not None and not all(":" in name or name.startswith("published.") for name in source.names)
 
 
 def _in_prose(text: str, decimals: bool) -> list[tuple[int, str, str]]:

@@ -123,6 +123,8 @@ def test_right_figures_pass(check, right: str) -> None:
         ("It is 4.36 times as fast.", "4.36 times"),
         ("- It is 13× as fast", "13 times"),
         ("5 % of it", "5 percent"),
+        ("It falls from 4.36 to 4.35, on average.", "4.35"),
+        ("| a | pictures |\n|---|---|\n| mini | 37 |", "37"),
     ],
 )
 def test_planted_wrong_figures_are_found(check, wrong: str, named: str) -> None:

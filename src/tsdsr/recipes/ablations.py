@@ -39,8 +39,8 @@ ABLATIONS: Mapping[str, Callable[[Phase], Phase]] = MappingProxyType(
         **{f"dasm_{n}x{s}": _walk(n, s) for n, s in ((2, 50), (8, 50), (4, 25), (4, 100))},
     }
 )
-"""Change of every phase, by name: without TSM or DASM (table 4), without VSD, with reconstruction losses only (neither is
-in the paper), and ``dasm_NxS`` (table 6; 4x50 is the recipe itself)."""
+"""Change of every phase, by name: without TSM or DASM (table 4), without VSD or any TSD (not in the paper), and
+``dasm_NxS`` (table 6; 4x50 is the recipe itself)."""
 
 
 DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
