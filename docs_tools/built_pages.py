@@ -46,6 +46,7 @@ def link_faults(site: Path) -> Iterator[str]:
     Args:
         site: folder of the built site.
     """
+    site = site.resolve()
     pages = {path: read_page(path) for path in sorted(site.rglob("*.html")) if path.name != "404.html"}
     for path, page in pages.items():
         for target in dict.fromkeys(page.targets):
@@ -54,7 +55,9 @@ def link_faults(site: Path) -> Iterator[str]:
                 continue
             file = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             file = file / "index.html" if file.is_dir() else file
-            if not file.is_file():
+            if not file.is_relative_to(site):
+                yield f"{path.relative_to(site)}: {target} leads out of docs/; name the file in backticks instead"
+            elif not file.is_file():
                 yield f"{path.relative_to(site)}: {target} does not exist"
             elif parts.fragment and file in pages and unquote(parts.fragment) not in pages[file].anchors:
                 yield f"{path.relative_to(site)}: {target}: there is no such heading"

@@ -52,8 +52,11 @@ def to_mathml(latex: str, display: str) -> str:
         display: "inline" or "block".
 
     Raises:
-        ValueError: the converter does not know a command.
+        ValueError: a brace has no partner, or the converter does not know a command.
     """
+    braces = re.sub(r"\\.", "", latex, flags=re.DOTALL)
+    if braces.count("{") != braces.count("}"):
+        raise ValueError(f"a brace has no partner in the equation {latex.strip()}")
     mathml: str = latex2mathml.converter.convert(" ".join(latex.split()), display=display)
     if unknown := re.search(r"\\[A-Za-z]+", html.unescape(mathml)):
         raise ValueError(f"{unknown[0]} is no command that the site can show, in the equation {latex.strip()}")

@@ -35,7 +35,7 @@ def defined_names(path: Path) -> set[str]:
 def test_links_in_the_docs_resolve(page: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
     missing = [link for link in links if "://" not in link and not (page.parent / unquote(link.split("#")[0])).exists()]
-    assert not missing
+    assert not missing, f"{page.relative_to(ROOT)} links to what is not there"
 
 
 def test_anchors_in_the_docs_exist() -> None:

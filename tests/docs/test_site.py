@@ -147,7 +147,7 @@ def test_the_build_fails_on_every_planted_fault(tmp_path: Path) -> None:
     docs = make_project(tmp_path) / "docs"
     (docs / "lost.md").write_text("# Lost\n")
     (docs / "index.md").write_text(
-        "# Home\n\n[a](gone.md) [b](page.md#gone) <a href='far.html'>c</a>\n\n![d](gone.png)\n\n"
+        "# Home\n\n[a](gone.md) [b](page.md#gone) <a href='far.html'>c</a> [e](../zensical.toml)\n\n![d](gone.png)\n\n"
         "A paragraph.\n- a list\n  - in it\n\n::: little.double\n"
     )
     (tmp_path / "src" / "little.py").write_text(MODULE.replace("number (float)", "number, other (float)"))
@@ -160,6 +160,7 @@ def test_the_build_fails_on_every_planted_fault(tmp_path: Path) -> None:
         "index.html: page.html#gone: there is no such heading",
         "index.html: far.html does not exist",
         "index.html: gone.png does not exist",
+        "index.html: ../zensical.toml leads out of docs/; name the file in backticks instead",
         "lost.md is not in the navigation",
         "absent.md is in the navigation and does not exist",
         "Parameter 'number, other' does not appear in the function signature",
@@ -173,10 +174,11 @@ def test_the_build_fails_on_every_planted_fault(tmp_path: Path) -> None:
     ("text", "fault"),
     [
         ("$\\unheardof{x}$", "is no command that the site can show"),
+        ("$\\frac{1$", "a brace has no partner in the equation"),
         ("<!-- include: ABSENT.md -->", "ABSENT.md"),
         ("::: little.absent", "little.absent"),
     ],
-    ids=["equation", "included file", "object"],
+    ids=["equation", "brace", "included file", "object"],
 )
 def test_the_build_fails_on_what_a_page_cannot_show(tmp_path: Path, text: str, fault: str) -> None:
     (make_project(tmp_path) / "docs" / "page.md").write_text(f"# Page\n\n## Section\n\n{text}\n")
