@@ -127,9 +127,9 @@ class TrainingError(TSDSRError):
 def install_extra(*extras: str) -> str:
     """Say how to install extras: the end of the message of a :class:`MissingDependencyError`.
 
-    The package is installed from its checkout, so pip needs the folder and not a name.
+    The package is on no index: pip needs the folder of the repository, and not a name.
     """
-    return f"run pip install '.[{','.join(extras)}]' in the checkout of tsdsr"
+    return f"run pip install '.[{','.join(extras)}]' in the folder of tsdsr"
 
 
 def require_torch(what: str, extra: str = "torch", packages: Sequence[str] = TORCH_PACKAGES) -> None:

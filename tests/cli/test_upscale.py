@@ -98,6 +98,7 @@ def test_files_keep_their_metadata(model: str, tmp_path: Path) -> None:
     [
         (["--model", "nowhere/at/all"], "no such model"),
         (["--target", "wide"], "--target takes WIDTHxHEIGHT"),
+        (["--target", "300x300", "--scale", "2"], "--scale and --target exclude each other"),
         (["--tile", "some"], "--tile takes 'auto', 'off' or a number"),
         (["--device", "toaster"], "toaster"),
         (["--format", "gif"], "unknown output format"),

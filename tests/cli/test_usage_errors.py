@@ -56,7 +56,11 @@ def test_an_unknown_option_is_one_line(words: tuple[str, ...]) -> None:
     [
         ("upscale a.png -o b --preset wrong", "'--preset': 'wrong' is not one of 'default', 'upstream'"),
         ("upscale a.png -o b --icc foo", "'--icc': 'foo' is not one of 'keep', 'srgb'"),
-        ("upscale a.png -o b --scale x", "'--scale': "),
+        ("upscale a.png -o b --scale x", "'--scale': must be a number, such as 0.5; see"),
+        ("upscale a.png -o b --detail 0,5", "'--detail': must be a number, such as 0.5; see"),
+        ("serve --port abc", "'--port': must be a whole number; see"),
+        ("video my film.mp4 -o b.mp4", "(film.mp4); put a name with spaces in quotes; see"),
+        ("pyproject.toml", "to restore 'pyproject.toml', type tsdsr upscale before it; see"),
         ("upscale a.png -o b --tile-batch 0", "'--tile-batch': "),
         ("upscale a.png", "missing option '-o' / '--output'"),
         ("upscale -o b", "missing argument 'INPUT"),

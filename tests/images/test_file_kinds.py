@@ -80,7 +80,7 @@ KINDS = {
     "zip": (zipped(), "is a ZIP archive.*unpack it"),
     "appledouble": (b"\0\5\x16\7\0\2\0\0Mac OS X" + bytes(60), "is a macOS side file"),
     "json": (b'{"url": "https://example.org/a.jpg"}', "is a JSON text"),
-    "text": ("Grüße aus Köln".encode(), "is a text, not an image"),
+    "text": ("Grüße aus Köln".encode(), "is a text, not an image; give an image"),
     "noise": (
         np.random.default_rng(0).integers(128, 256, 999, np.uint8).tobytes(),
         "is not an image in a known format",

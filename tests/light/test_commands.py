@@ -52,7 +52,7 @@ def test_serving_and_reporting_a_study_name_the_extra(folders: Path, tried_impor
     for command in ("serve", "report"):
         code, output = run("study", command, study)
         assert code == 2
-        assert "run pip install '.[study]' in the checkout of tsdsr" in output
+        assert "run pip install '.[study]' in the folder of tsdsr" in output
     assert tried_imports == ["scipy"]
     tried_imports.clear()
 
@@ -62,5 +62,5 @@ def test_info_says_what_is_here_and_what_to_install() -> None:
     assert code == 0
     assert re.search(r"providers: ([a-z]+, )*cpu; --fast (works|needs a processor with VNNI)", output)
     for extra in ("torch", "openvino"):
-        assert f"run pip install '.[{extra}]' in the checkout of tsdsr" in output
+        assert f"run pip install '.[{extra}]' in the folder of tsdsr" in output
     assert output.splitlines()[-1] == "'auto' takes the engine onnx for mini; other models need torch."

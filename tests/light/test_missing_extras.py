@@ -46,7 +46,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_a_command_names_its_extra(arguments: str, message: str, photos: Path) -> None:
     code, output = run(*arguments.split())
-    assert (code, output) == (2, f"error: {message} in the checkout of tsdsr\n")
+    assert (code, output) == (2, f"error: {message} in the folder of tsdsr\n")
     assert not Path("new").exists()
 
 
@@ -78,4 +78,4 @@ def test_mistakes_in_arguments_are_reported_first(arguments: str, message: str, 
 def test_a_format_names_its_extra(name: str, extra: str, photos: Path) -> None:
     code, output = run("upscale", photos / "a.png", "-o", name)
     assert code == 2
-    assert f"run pip install '.[{extra}]' in the checkout of tsdsr" in output
+    assert f"run pip install '.[{extra}]' in the folder of tsdsr" in output

@@ -103,13 +103,13 @@ def test_a_mini_without_its_graph_says_how_to_make_it(tmp_path: Path, tried_impo
 
 
 def test_the_model_hub_names_its_extra(tmp_path: Path, tried_imports: list[str]) -> None:
-    needs = r"needs huggingface_hub: run pip install '\.\[hub\]' in the checkout of tsdsr"
+    needs = r"needs huggingface_hub: run pip install '\.\[hub\]' in the folder of tsdsr"
     with pytest.raises(MissingDependencyError, match=f"someone/mini@v1: .*a model on the hub {needs}"):
         load_pipeline("someone/mini@v1")
     with pytest.raises(MissingDependencyError, match=f"uploading {needs}"):
         load_pipeline("mini").push_to_hub("someone/mini")
     code, output = run("push", resolve_model("mini"), "someone/mini")
     assert code == 2
-    assert output == "error: uploading needs huggingface_hub: run pip install '.[hub]' in the checkout of tsdsr\n"
+    assert output == "error: uploading needs huggingface_hub: run pip install '.[hub]' in the folder of tsdsr\n"
     assert set(tried_imports) == {"huggingface_hub"}
     tried_imports.clear()

@@ -116,7 +116,7 @@ def test_a_folder_with_a_broken_file(photo: np.ndarray, tmp_path: Path) -> None:
     ("options", "size"),
     [
         ("--target 100x100 --fit contain", (100, 75)),
-        ("--target 100x100 --fit cover", (100, 100)),
+        ("--target 100\u00d7100 --fit cover", (100, 100)),
         ("--target 90x100 --fit stretch --color-fix none", (90, 100)),
         ("--scale 1.5 --detail 0.3 --color-fix adain", (96, 72)),
         ("--scale 3 --tile 128 --tile-batch 2", (192, 144)),
@@ -148,7 +148,7 @@ def test_an_option_that_needs_torch_says_so(options: str, named: str, photo: np.
     Image.fromarray(photo).save(tmp_path / "a.png")
     code, output = run("upscale", tmp_path / "a.png", "-o", tmp_path / "b.png", *options.split())
     assert (code, output.count("\n")) == (2, 1)
-    assert f"error: {named} needs PyTorch: run pip install '.[torch]' in the checkout of tsdsr" in output
+    assert f"error: {named} needs PyTorch: run pip install '.[torch]' in the folder of tsdsr" in output
 
 
 @pytest.mark.parametrize(("options", "extra"), [("--quantize int8", "quantize"), ("--engine openvino", "openvino")])
@@ -158,7 +158,7 @@ def test_an_option_names_its_own_extra(
     Image.fromarray(photo).save(tmp_path / "a.png")
     code, output = run("upscale", tmp_path / "a.png", "-o", tmp_path / "b.png", *options.split())
     assert (code, output.count("\n")) == (2, 1)
-    assert f"run pip install '.[{extra}]' in the checkout of tsdsr" in output
+    assert f"run pip install '.[{extra}]' in the folder of tsdsr" in output
     assert set(tried_imports) <= {extra}
     tried_imports.clear()
 

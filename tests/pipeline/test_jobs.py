@@ -101,6 +101,7 @@ def test_what_follows_a_dot_belongs_to_the_name_unless_it_is_a_known_suffix(tmp_
         (["a.jpg"], "n" * 300, None, "cannot be written|longer than"),
         (["a.jpg"], "loop/x.jpg", None, "cannot be written"),
         (["x.png", "y.png"], "out", None, "x.png, y.png: no such file"),
+        (["my", "c.jpg"], "out", None, "my, c.jpg: no such file; put a name with spaces in quotes: 'my c.jpg'"),
         (["*.jgp"], "out", None, r"\*\.jgp: no file matches this pattern"),
     ],
 )
@@ -112,7 +113,7 @@ def test_mistakes_are_found_before_work(
     suffix: str | None,
     message: str,
 ) -> None:
-    monkeypatch.chdir(fill(tmp_path, "a.jpg", "b.jpg", "notes"))
+    monkeypatch.chdir(fill(tmp_path, "a.jpg", "b.jpg", "my c.jpg", "notes"))
     (tmp_path / "loop").symlink_to("loop")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(InvalidInputError, match=message):

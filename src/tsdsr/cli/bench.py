@@ -43,9 +43,10 @@ def bench(
     ] = False,
     json: Annotated[Path | None, typer.Option(help="File for all figures.")] = None,
 ) -> None:
-    """Time models on one image, part by part, and measure their peak memory.
+    """Measure the time and peak memory of models, part by part.
 
-    Each model runs in its own process, in turn with the others. Speed-ups are relative to the first model.
+    All models restore one image. Each runs in its own process, in turn with the others. Speed-ups are
+    relative to the first model.
     """
     with errors_reported():
         if json is not None:

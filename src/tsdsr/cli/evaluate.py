@@ -127,9 +127,10 @@ def compare(
     dtype: Annotated[DtypeChoice, typer.Option(help="Precision of the pipelines.")] = DtypeChoice.auto,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Redo all outputs.")] = False,
 ) -> None:
-    """Compare systems on the same images: quality, time, memory and size.
+    """Compare the quality, time, memory and size of systems.
 
-    Outputs in the folder of -o are reused if they come from the same system, settings and input.
+    Every system restores the same images. Outputs in the folder of -o are reused if they come from the same system,
+    settings and input.
     """
     with errors_reported():
         from tsdsr.evaluation.published import comparison

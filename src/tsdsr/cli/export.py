@@ -29,7 +29,10 @@ def export(
     model: Annotated[str, typer.Option(help="'mini', a pipeline folder or a hub ID.")] = "mini",
     dtype: Annotated[StoredChoice, typer.Option(help="Precision of the stored weights.")] = StoredChoice.fp32,
 ) -> None:
-    """Export a model for ONNX Runtime or OpenVINO: encoder, denoiser and decoder, for images of any size."""
+    """Export a model for ONNX Runtime or OpenVINO.
+
+    The result has the encoder, denoiser and decoder, and takes images of any size.
+    """
     with errors_reported():
         from tsdsr.files import require_new
 

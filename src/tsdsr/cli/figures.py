@@ -35,10 +35,10 @@ def figures(
     ] = None,
     device: train.Device = "auto",
 ) -> None:
-    """Reproduce figures 3 and 5 of the paper for a training run, as PNG and CSV.
+    """Reproduce figures 3 and 5 of the paper for a training run.
 
-    Figure 3 is the cosine between the teacher's direction and the true one, figure 5 the gap between the teacher and
-    the fake network. Settings and files come from the run's checkpoint.
+    They are stored as PNG and CSV. Figure 3 is the cosine between the teacher's direction and the true one, figure 5
+    the gap between the teacher and the fake network. Settings and files come from the run's checkpoint.
     """
     with errors_reported():
         require_torch("measuring", "eval")

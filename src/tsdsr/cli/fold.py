@@ -31,7 +31,7 @@ def fold(
         DtypeChoice, typer.Option(help="Precision of the stored weights; 'auto' keeps the model's own.")
     ] = DtypeChoice.auto,
 ) -> None:
-    """Precompute everything that depends only on the fixed time and prompt.
+    """Precompute what depends only on the fixed time and prompt.
 
     The model becomes smaller and faster; its images stay the same. A folded model cannot be trained further.
     """

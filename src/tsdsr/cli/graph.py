@@ -23,9 +23,10 @@ def graph(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing graphs.")] = False,
 ) -> None:
-    """Write the ONNX Runtime graph of a 'mini' model next to its weights.
+    """Write the ONNX Runtime graph of a 'mini' model.
 
-    The graph refers to the weights and does not copy them. Write it again when the weights change.
+    The graph lies next to the weights, and refers to them instead of copying them. Write it again when the
+    weights change.
     """
     with errors_reported():
         from tsdsr.errors import InvalidInputError

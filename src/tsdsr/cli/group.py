@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -13,6 +15,11 @@ from typer.core import TyperGroup
 from tsdsr.errors import InvalidInputError, TSDSRError
 
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # of click, or of typer's own copy in newer releases
+_NOT_A_NUMBER = re.compile(
+    r"'[^']*' is not a valid (float|int)(?:eger)?(?: range)?"
+    r"|Input should be a valid (number|integer), unable to parse string as an? (?:number|integer)"
+)
+"""How releases of typer say it."""
 _FREE_TEXT = {"--title", "--instruction", "--suffix"}
 """Options that may be empty."""
 _MACHINE = {
@@ -78,8 +85,19 @@ def refuse_empty(arguments: Sequence[str]) -> None:
 def usage_message(error: Any) -> str:
     """Format an error in the arguments as one line that names the command whose help says more."""
     text = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
+    text = _NOT_A_NUMBER.sub(_must_be_a_number, text)
+    if "unexpected extra argument" in text:
+        text += "; put a name with spaces in quotes"
     command = error.ctx.command_path if error.ctx is not None else "tsdsr"
+    file = re.match(r"No such command '(.+?)'", text)
+    if file is not None and os.path.exists(file[1]):
+        text += f"; to restore '{file[1]}', type tsdsr upscale before it"
     return f"{text[:1].lower()}{text[1:]}; see {command} --help"
+
+
+def _must_be_a_number(match: re.Match[str]) -> str:
+    fraction = "float" in match.groups() or "number" in match.groups()
+    return "must be a number, such as 0.5" if fraction else "must be a whole number"
 
 
 def _fail(message: str, status: int) -> NoReturn:

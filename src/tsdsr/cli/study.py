@@ -116,7 +116,7 @@ def report(
     markdown: Annotated[Path | None, typer.Option(help="File for the tables in Markdown.")] = None,
     figure: Annotated[Path | None, typer.Option(help="PNG file for a chart of the approval rates.")] = None,
 ) -> None:
-    """Report approval rates by category and a Bradley-Terry ranking, both with 95 % intervals."""
+    """Report approval rates by category and a Bradley-Terry ranking. Both have 95 % intervals."""
     with errors_reported():
         from rich.console import Console
 
@@ -160,7 +160,7 @@ def sheets(
         list[str] | None, typer.Option("--suffix", help="Ending of file stems that does not count; repeatable.")
     ] = None,
 ) -> None:
-    """Make pictures for blind votes without a server: rows of input, two restorations and truth."""
+    """Make pictures for blind votes without a server. Rows show the input, two restorations and the truth."""
     with errors_reported():
         from tsdsr.evaluation.pairing import DEFAULT_SUFFIXES
         from tsdsr.study.sheets import write_sheets

@@ -154,7 +154,7 @@ def teacher(
     dry_run: DryRun = False,
     gpus: Gpus = None,
 ) -> None:
-    """Train a teacher on sharp images with the diffusion loss: a network for mini, a LoRA for other models."""
+    """Train a teacher on sharp images with the diffusion loss. The result is a network for mini, a LoRA for others."""
     with errors_reported(), _interruption_reported():
         _check_dry_run(gpus, dry_run)
         _check_before_torch(photos, shards, output, dry_run)

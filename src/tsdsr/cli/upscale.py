@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 
 def upscale(
+    context: typer.Context,
     inputs: given.Inputs,
     output: given.Output,
     model: given.Model = "mini",
@@ -89,7 +90,13 @@ def upscale(
             from tsdsr.runtimes.open_restorer import FAST, ModelSource, open_restorer
 
             options = RestoreOptions(
-                scale, parse_target(target), fit.value, color_fix.value, detail, parse_tile(tile), tile_batch=tile_batch
+                scale,
+                parse_target(target, context),
+                fit.value,
+                color_fix.value,
+                detail,
+                parse_tile(tile),
+                tile_batch=tile_batch,
             )
             check_cluster_options(on, steady, actors, actor_cpus, actor_gpus)
             check_engine(engine, provider, fast, compile, quantize, preset)

@@ -145,15 +145,17 @@ ActorCpus = Annotated[float | None, typer.Option(help="CPUs for each actor. Defa
 ActorGpus = Annotated[float | None, typer.Option(help="GPUs for each actor, such as 1 or 0.25. Default: 0.")]
 
 
-def parse_target(text: str | None) -> tuple[int, int] | None:
+def parse_target(text: str | None, context: typer.Context) -> tuple[int, int] | None:
     """Parse ``WxH`` to (width, height).
 
     Raises:
-        InvalidInputError: ``text`` has another form.
+        InvalidInputError: ``text`` has another form, or ``--scale`` is given too.
     """
     if text is None:
         return None
-    sides = re.fullmatch(r"0*([1-9]\d{0,8})x0*([1-9]\d{0,8})", text.lower(), re.ASCII)
+    if getattr(context.get_parameter_source("scale"), "name", "") == "COMMANDLINE":
+        raise InvalidInputError("--scale and --target exclude each other; leave one out")
+    sides = re.fullmatch(r"0*([1-9]\d{0,8})[x\u00d7]0*([1-9]\d{0,8})", text.lower(), re.ASCII)
     if sides is None:
         raise InvalidInputError(f"--target takes WIDTHxHEIGHT in pixels, such as 1920x1080, got {text[:40]!r}")
     return int(sides[1]), int(sides[2])

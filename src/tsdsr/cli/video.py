@@ -31,6 +31,7 @@ class CodecChoice(str, Enum):
 
 
 def video(
+    context: typer.Context,
     source: Annotated[
         str, typer.Argument(metavar="VIDEO", help="A video file, in any format that FFmpeg's libraries read.")
     ],
@@ -90,7 +91,13 @@ def video(
         # One on the hub is looked up once, so that all of the command is about one revision.
         model = str(resolve_model(model)) if local_folder(model) is None else model
         restore = RestoreOptions(
-            scale, parse_target(target), fit.value, color_fix.value, detail, parse_tile(tile), tile_batch=tile_batch
+            scale,
+            parse_target(target, context),
+            fit.value,
+            color_fix.value,
+            detail,
+            parse_tile(tile),
+            tile_batch=tile_batch,
         )
         options = VideoOptions(
             None if codec is None else codec.value, crf, preset, pix_fmt, deinterlace, steady, begin, end, frames

@@ -103,6 +103,8 @@ _JPEG_PROCESSES = {
     15: "hierarchical lossless", 55: "near-lossless (LS)",
 }  # fmt: skip
 
+_TEXT = "a text, not an image"
+
 
 def kind_of(head: bytes) -> str | None:
     """Return what a file is that is not read, and what to do, as the predicate of a sentence.
@@ -118,7 +120,10 @@ def kind_of(head: bytes) -> str | None:
     if not any(head):
         return "begins with nothing but zero bytes, so its content is lost; copy or download it again"
     what, remedy = _known(head) or (None, None)
-    return None if what is None else f"is {what}, which is not read; {remedy}"
+    if what is None:
+        return None
+    unread = "" if what == _TEXT else ", which is not read"
+    return f"is {what}{unread}; {remedy}"
 
 
 def is_heif(head: bytes) -> bool:
@@ -170,7 +175,7 @@ def _text(head: bytes) -> tuple[str, str] | None:
         return "a JSON text, not an image", "give an image"
     if text.startswith("<"):
         return "an XML text, not an image", "give an image"
-    return None if "\ufffd" in whole else ("a text, not an image", "give an image")
+    return None if "\ufffd" in whole else (_TEXT, "give an image")
 
 
 def jpeg_process(stream: BinaryIO) -> str | None:

@@ -207,7 +207,10 @@ def _in_one_line(sources: Sequence[Source]) -> str:
     messages = [str(source.error) for source in sources]
     missing = ": no such file"
     if all(message.endswith(missing) for message in messages):
-        return ", ".join(message.removesuffix(missing) for message in messages) + missing
+        names = [message.removesuffix(missing) for message in messages]
+        whole = " ".join(names)
+        quotes = f"; put a name with spaces in quotes: '{whole}'" if len(names) > 1 and os.path.exists(whole) else ""
+        return ", ".join(names) + missing + quotes
     return "; ".join(messages)
 
 
