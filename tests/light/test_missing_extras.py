@@ -57,7 +57,7 @@ def test_a_command_names_its_extra(arguments: str, message: str, photos: Path) -
         ("evaluate --pred photos --metrics sharpness", "unknown metric"),
         ("evaluate --pred photos --compare nothing", "'nothing'"),
         ("compare mini --lr nowhere -o new", "nowhere: no such folder"),
-        ("data degrade nowhere -o new", "nowhere: no photographs"),
+        ("data degrade nowhere -o new", "nowhere: no such folder"),
         ("data degrade photos -o new --seed -1", "the seed must lie between"),
         ("data degrade photos -o new --crop 130", "a crop of 130 is not a multiple of the scale 4"),
         ("data caption nowhere -o new --model a/b", "nowhere: no such folder"),
