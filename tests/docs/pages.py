@@ -7,6 +7,7 @@ import shlex
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,6 @@ PAGES = sorted(
     ]
 )
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-
-COMMANDS = ("", "sh")
-"""Languages of the blocks that a reader types into a shell."""
 
 
 @dataclass(frozen=True)
@@ -61,22 +59,33 @@ def blocks_of(page: Path) -> list[Block]:
 def code_lines(page: Path) -> Iterator[str]:
     """Yield the lines that a reader types into a shell, with continued lines joined."""
     for block in blocks_of(page):
-        if block.language in COMMANDS:
+        if block.language == "sh":
             yield from (line.strip() for line in block.text.replace("\\\n", " ").splitlines())
+
+
+@cache
+def _whole_command() -> Any:
+    return typer.main.get_command(app)
 
 
 def find_command(words: list[str]) -> tuple[Any, list[str]]:
     """Return the command that the words after ``tsdsr`` name, and its arguments."""
-    command, words = typer.main.get_command(app), list(words)
+    command, words = _whole_command(), list(words)
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]
     return command, words
 
 
-def typed_commands(page: Path) -> list[list[str]]:
-    """Return the ``tsdsr`` commands of a page in their order, as words after ``tsdsr``."""
-    lines = [line for line in code_lines(page) if line.startswith("tsdsr ")]
-    return [shlex.split(line, comments=True)[1:] for line in lines]
+def typed_commands(page: Path, launched: bool = False) -> list[list[str]]:
+    """Return the ``tsdsr`` commands of a page in their order, as words after ``tsdsr``.
+
+    Args:
+        page (Path): the page.
+        launched (bool): also those that another program launches, as ``torchrun`` does.
+    """
+    before = r"(?:.* -m )?" if launched else ""
+    found = [re.match(rf"(?:\w+=\S+ )*{before}tsdsr (.*)", line) for line in code_lines(page)]
+    return [shlex.split(match[1].partition("|")[0], comments=True) for match in found if match]
 
 
 def extras() -> dict[str, str]:

@@ -127,6 +127,7 @@ def write_mini(folder: Path) -> None:
     from tsdsr.pipeline.convert import save_pipeline
     from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
 
+    torch.manual_seed(0)
     prompt = FixedPrompt.from_conditioning(Conditioning(labels=torch.zeros(1, dtype=torch.int64)))
     save_pipeline(OneStepSRPipeline(tiny_mini(), MINI.make_autoencoder(), prompt), folder)
 

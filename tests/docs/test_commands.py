@@ -41,7 +41,7 @@ def test_options_in_the_docs_exist(page: Path) -> None:
 def test_commands_in_the_docs_are_complete(page: Path) -> None:
     """Every command is parsed: the options exist, values are of their types, nothing required is missing."""
     wrong = []
-    for words in typed_commands(page):
+    for words in typed_commands(page, launched=True):
         command, arguments = find_command(words)
         try:
             command.make_context("tsdsr", arguments)
@@ -52,7 +52,7 @@ def test_commands_in_the_docs_are_complete(page: Path) -> None:
 
 @each_page
 def test_what_commands_in_the_docs_use_exists_by_then(page: Path) -> None:
-    """A model, cache or run is packaged, the reader's own (in capitals), on the hub, or made by an earlier command."""
+    """A model, cache or run is packaged, the reader's own, on the hub, or made by an earlier command."""
     made: list[str] = []
     wrong = []
     for words in typed_commands(page):

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PAGES, ROOT, blocks_of
+from tests.docs.pages import PAGES, ROOT
 from tests.docs.reader import Reader
 from tests.docs.replacements import CHANGES, SKIPS, Skip, changed, skip_for, unused
 from tests.docs.sandbox import Sandbox
 from tests.docs.stand_ins import KeptGraphs, use_stand_ins
 from tests.docs.steps import steps_of
 
-RUN = [page for page in PAGES if all(block.language for block in blocks_of(page)) and steps_of(page)]
+RUN = [page for page in PAGES if steps_of(page)]
 
 
 @pytest.fixture(scope="session")
