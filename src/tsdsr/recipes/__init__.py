@@ -111,8 +111,9 @@ def _described(error: BaseException) -> str:
 
 
 def describe_recipes() -> dict[str, str]:
-    """Return the first paragraph of each recipe's docstring, on one line, by name."""
-    return {name: " ".join((recipe.__doc__ or "").split("\n\n")[0].split()) for name, recipe in RECIPES.items()}
+    """Return the first paragraph of each recipe's docstring, on one line, by name; code has single backticks."""
+    first = {name: (recipe.__doc__ or "").split("\n\n")[0] for name, recipe in RECIPES.items()}
+    return {name: " ".join(text.split()).replace("``", "`") for name, text in first.items()}
 
 
 def student_recipe(name: str) -> StudentConfig:
