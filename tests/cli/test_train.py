@@ -270,6 +270,7 @@ def test_wrong_arguments_end_with_status_2_and_one_line(
 
 def test_recipes_are_listed() -> None:
     out = ok("train", "list")
+    assert "``" not in out
     assert "mini_smoke " in out
     assert "sd3_paper_dasm_8x50 " in out
     assert all(len(line.split(maxsplit=1)) == 2 for line in out.splitlines())
