@@ -98,7 +98,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rounds = arguments.rounds
     if not (DIST / "index.html").is_file():
-        raise SystemExit(f"{DIST}: holds no page; run make web")
+        raise SystemExit(f"{DIST}: contains no page; run make web")
     with (
         ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=str(DIST))) as server,
         sync_playwright() as playwright,

@@ -65,7 +65,7 @@ def test_pickles_with_code_are_no_peers(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     torch.save({"params": Runs()}, "code.pth")
     torch.save(["no", "state", "dict"], "list.pth")
-    for name, message in (("code.pth", "more than weights"), ("list.pth", "holds no state dict")):
+    for name, message in (("code.pth", "more than weights"), ("list.pth", "contains no state dict")):
         with pytest.raises(WeightsError, match=message):
             read_state_dict(name)
     assert not Path("touched").exists()

@@ -85,7 +85,7 @@ def load_model(name: str, engine: str = "auto", device: str = "auto", precision:
     `mini` on a CPU runs in ONNX Runtime, unless the CPU multiplies in bfloat16. Models in torch wait in RAM.
 
     Args:
-        name (str): a name of :func:`model_names`, the path of a folder, or a hub id.
+        name (str): a name of :func:`model_names`, the path of a folder, or a hub ID.
         engine (str): "auto", "onnx", "torch" or "openvino".
         device (str): "auto" is ComfyUI's own; "cpu".
         precision (str): "auto", "fp32", "fp16" or "bf16".

@@ -52,7 +52,7 @@ class LoadTSDSR(io.ComfyNode):
                     "path",
                     default="",
                     optional=True,
-                    tooltip="A pipeline folder, exported folder or hub id (owner/name), in place of 'model'",
+                    tooltip="A pipeline folder, exported folder or hub ID (owner/name), in place of 'model'",
                 ),
             ],
             outputs=[Model.Output(display_name="model")],

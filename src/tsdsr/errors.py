@@ -15,7 +15,7 @@
     ├── VideoError                          a video cannot be read, or what is in it cannot be restored
     ├── DatasetError                        dataset files are missing, unpaired or corrupt
     ├── ModelError                          a model cannot be used
-    │   ├── ModelNotFoundError              no such name, folder or hub id
+    │   ├── ModelNotFoundError              no such name, folder or hub ID
     │   ├── GatedModelError                 the hub requires a login or an accepted licence
     │   └── WeightsError                    weight files exist, but keys or shapes do not match
     ├── HubError                            the model hub refuses an upload or cannot be reached
@@ -155,5 +155,5 @@ def require_torch(what: str, extra: str = "torch", packages: Sequence[str] = TOR
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise MissingDependencyError(
                 f"{what} needs {_NAMES.get(package, package)}, which is installed but cannot be imported ({reason}); "
-                f"install it again, in versions that go together: {install_extra(extra)}"
+                f"install it again, in matching versions: {install_extra(extra)}"
             ) from error

@@ -118,7 +118,7 @@ def from_plain(kind: Any, value: Any, where: str = "") -> Any:
             if hints.keys() == value.keys():
                 return found(**{k: from_plain(hints[k], v, f"{where}.{k}".lstrip(".")) for k, v in value.items()})
         if classes:
-            raise ConfigError(f"{where or 'settings'}: fields {sorted(value)} are those of no known version")
+            raise ConfigError(f"{where or 'settings'}: fields {sorted(value)} belong to no known version")
     return value
 
 

@@ -53,7 +53,7 @@ def require_new(path: StrPath) -> Path:
     """
     path = as_path(path, "output")
     if os.path.lexists(path):
-        raise InvalidInputError(f"{path}: exists already; choose another name or remove it")
+        raise InvalidInputError(f"{path}: already exists; choose another name or remove it")
     return require_writable_folder(path)
 
 

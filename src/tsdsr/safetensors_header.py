@@ -57,7 +57,7 @@ def read_header(path: Path) -> dict[str, StoredArray]:
             file.seek(0)
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, _LARGEST_HEADER):
-                raise ValueError(f"the header is said to have {length} bytes, the file has {size}")
+                raise ValueError(f"the header claims {length} bytes, but the file has {size}")
             entries = json.loads(file.read(length).decode(), object_pairs_hook=_without_repeats)
         return _located(entries, 8 + length, size)
     except FileNotFoundError:
@@ -109,7 +109,7 @@ def _located(entries: Any, start: int, size: int) -> dict[str, StoredArray]:
             raise ValueError(f"{name} begins at byte {stored.offset}, not at {position}")
         position += stored.length
     if position != size:
-        raise ValueError(f"{position} bytes are described, the file has {size}")
+        raise ValueError(f"{position} bytes are described, but the file has {size}")
     return found
 
 

@@ -150,7 +150,7 @@ def test_a_tile_too_small_for_the_model_is_found_once(
 )
 def test_an_output_that_exists_is_found_before_the_work(tmp_path: Path, command: str) -> None:
     code, output = run(*command.split(), tmp_path)
-    assert (code, output) == (2, f"error: {tmp_path}: exists already; choose another name or remove it\n")
+    assert (code, output) == (2, f"error: {tmp_path}: already exists; choose another name or remove it\n")
     (tmp_path / "file").touch()
     for path in (tmp_path / "file" / "model", tmp_path / "new" / ("x" * 256)):
         code, output = run(*command.split(), path)

@@ -146,7 +146,7 @@ class _RunsCode:
 @pytest.mark.parametrize("name", ["evil.pth", "evil.pt", "evil.ckpt"])
 def test_a_pickle_with_code_is_refused_without_advice_to_run_it(pairs: Path, name: str) -> None:
     torch.save({"weight": _RunsCode()}, pairs / name)
-    with pytest.raises(WeightsError, match=f"^{name}: .*holds more than weights") as refused:
+    with pytest.raises(WeightsError, match=f"^{name}: .*contains more than weights") as refused:
         open_system(f"X={name}", 4, "cpu", "fp32")
     assert "weights_only" not in str(refused.value)
     assert not (pairs / "ran").exists()
@@ -201,7 +201,7 @@ def test_outputs_are_checked_before_work(pairs: Path, command: str, option: str)
 
 def test_wrong_arguments_are_one_error_before_work(pairs: Path) -> None:
     evaluate = ("evaluate", "--pred", "hr", "--gt", "hr")
-    assert "no metric is named" in run(*evaluate, "--metrics", " , ", code=2)
+    assert "no metrics were given" in run(*evaluate, "--metrics", " , ", code=2)
     assert "unknown metrics beauty" in run(*evaluate, "--metrics", "psnr, beauty", code=2)
     assert "leaves nothing" in run(*evaluate, "--metrics", "psnr", "--crop-border", 999, code=2)
     assert "no published figures" in run(*evaluate, "--metrics", "psnr", "--compare", "set5", code=2)

@@ -107,7 +107,7 @@ def test_from_photographs_to_shards_with_prompts(photo_folder: Path, tmp_path: P
     code, output = run(*caption)
     assert "0 prompts written, 4 were there" in output
     code, output = run(*caption, "--instruction", "in French")
-    assert (code, "4 texts are of other images" in output, "--overwrite" in output) == (2, True, True), output
+    assert (code, "4 texts belong to other images" in output, "--overwrite" in output) == (2, True, True), output
     code, output = run(
         "data", "shard", photo_folder, "-o", tmp_path / "shards", "--per-shard", 3, "--prompts", tmp_path / "prompts",
         "--min-side", 300,
@@ -115,7 +115,7 @@ def test_from_photographs_to_shards_with_prompts(photo_folder: Path, tmp_path: P
     assert (code, "4 images in 2 shards" in output) == (0, True), output
     again = ["data", "shard", photo_folder, "-o", tmp_path / "shards", "--min-side", 300]
     code, output = run(*again)
-    assert (code, "holds shards of other" in output, "--overwrite" in output) == (2, True, True), output
+    assert (code, "contains shards of other" in output, "--overwrite" in output) == (2, True, True), output
     texts = {photo.name: photo.read_prompt() for photo in open_shards(tmp_path / "shards", tmp_path).images}
     assert texts["more/rocket.bmp"] == (tmp_path / "prompts" / "more" / "rocket.txt").read_text().strip()
     (photo_folder / "broken.png").write_bytes(b"x")

@@ -48,7 +48,7 @@ def test_fold_keeps_the_precision_and_the_pictures(sd3_pipe: OneStepSRPipeline, 
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
     code, output = run("fold", tmp_path / "folded", "-o", tmp_path / "again")
     assert code == 2
-    assert "folded already" in output
+    assert "already folded" in output
 
 
 def test_convert_folds_on_request(reference: Path, tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_convert_and_the_upstream_preset(reference: Path, tmp_path: Path) -> Non
     code, output = run("upscale", source, "-o", tmp_path, "--model", tmp_path / "sd3", "--preset", "upstream")
     assert code == 0, output
     code, output = run(*base, "-o", tmp_path / "sd3")
-    assert (code, "exists already" in output) == (2, True)
+    assert (code, "already exists" in output) == (2, True)
     upstream = ["upscale", source, "-o", tmp_path, "--model", tmp_path / "sd3", "--preset", "upstream"]
     code, output = run(*upstream, "--seed", 1)
     assert (code, "no --target, --tile, --seed, --detail or --steady" in output) == (2, True)

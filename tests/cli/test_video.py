@@ -20,7 +20,7 @@ def test_a_video_from_file_to_file(tmp_path: Path) -> None:
     code, output = run("video", clip, "-o", target, "--scale", 1, "--frames", 1, "--codec", "ffv1")
     assert (code, output) == (
         0,
-        f"{target}: exists already, made from the same video with the same settings; nothing to do\n",
+        f"{target}: already exists, made from the same video with the same settings; nothing to do\n",
     )
     code, output = run("video", clip, "-o", target, "--scale", 2)
     assert (code, "--overwrite replaces it" in output) == (2, True)
@@ -34,7 +34,7 @@ def test_a_video_from_file_to_file(tmp_path: Path) -> None:
         ("in.mp4 -o out.mp4 --from 3 --to 2", "before its start"),
         ("in.mp4 -o out.mp4 --scale 9", "scale must lie between 1 and 8"),
         ("in.mp4 -o out.mp4 --fit cover", "--fit cover needs --target"),
-        ("in.mp4 -o out.mp4 --codec prores", "does not hold prores"),
+        ("in.mp4 -o out.mp4 --codec prores", "cannot contain prores"),
         ("photo.png -o out.mp4", "is a still image; restore it with 'tsdsr upscale'"),
         ("sound.m4a -o out.mp4", "has sound only"),
     ],

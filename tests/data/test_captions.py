@@ -42,18 +42,18 @@ def test_texts_of_another_image_or_model_are_not_taken(photo_folder: Path, tmp_p
     out = tmp_path / "out"
     caption(photo_folder, out)
     for changed in ({"model": "florence"}, {"instruction": "in French"}):
-        with pytest.raises(DatasetError, match=r"out: 4 texts are of other images, or .*--overwrite"):
+        with pytest.raises(DatasetError, match=r"out: 4 texts belong to other images, or .*--overwrite"):
             caption(photo_folder, out, **changed)
     other = tmp_path / "other"
     other.mkdir()
     Image.new("RGB", (70, 50)).save(other / "cat.png")
-    with pytest.raises(DatasetError, match=r"1 text is of other images, .*cat\.txt"):
+    with pytest.raises(DatasetError, match=r"1 text belongs to other images, .*cat\.txt"):
         caption(other, out)
     with pytest.raises(DatasetError, match=r"cat\.txt: was written for another image than .*other/cat\.png"):
         prompts(other, out)
     assert caption(other, out, overwrite=True) == (1, [])
     assert prompts(other, out) == {"cat.png": "70 by 50"}
-    with pytest.raises(DatasetError, match="1 text is of other images"):
+    with pytest.raises(DatasetError, match="1 text belongs to other images"):
         caption(photo_folder, out)
 
 
@@ -67,7 +67,7 @@ def test_texts_by_hand_are_kept(photo_folder: Path, tmp_path: Path) -> None:
     assert prompts(photo_folder, out)["cat.webp"] == "a cat"
     assert prompts(photo_folder, out)["coffee.jpg"] == "a cup, corrected by hand"
     Image.new("RGB", (70, 50)).save(photo_folder / "coffee.jpg")
-    with pytest.raises(DatasetError, match=r"1 text is of other images, .*coffee\.txt"):
+    with pytest.raises(DatasetError, match=r"1 text belongs to other images, .*coffee\.txt"):
         caption(photo_folder, out)
 
 

@@ -164,7 +164,7 @@ def test_crops_show_what_the_file_shows(tmp_path: Path, name: str) -> None:
 
 def test_floating_point_files_are_left_out_by_name(tmp_path: Path) -> None:
     write_float(tmp_path)
-    with pytest.raises(DatasetError, match=r"float\.tif: holds floating-point values"):
+    with pytest.raises(DatasetError, match=r"float\.tif: contains floating-point values"):
         CropDataset([source(tmp_path)], 1, CropSettings(size=32))[0]
 
 

@@ -100,14 +100,14 @@ def test_a_shard_that_was_replaced_is_noticed(folder: Path, tmp_path: Path) -> N
     members = {"other.JPG": b"\0" * 1000, **{f"{i}.txt": b"" for i in range(40)}}
     write_tar(folder / "000.tar", members)
     for photo in photos:
-        with pytest.raises(DatasetError, match=r"000\.tar: does not hold 0.* where its index says"):
+        with pytest.raises(DatasetError, match=r"000\.tar: does not contain 0.* where its index says"):
             photo.read()
     header = tarfile.TarInfo("same.JPG")
     header.size = photos[0].size
     raw = bytearray((folder / "000.tar").read_bytes())
     raw[photos[0].offset - 512 : photos[0].offset] = header.tobuf(tarfile.GNU_FORMAT)
     (folder / "000.tar").write_bytes(raw)
-    with pytest.raises(DatasetError, match="does not hold 00"):
+    with pytest.raises(DatasetError, match="does not contain 00"):
         photos[0].read()
     (folder / "000.tar").unlink()
     with pytest.raises(DatasetError, match=r"000\.tar: .*no such file"):
@@ -131,15 +131,15 @@ def test_unusable_shards_are_named(tmp_path: Path) -> None:
     (tmp_path / "open.tar").write_bytes(unended)  # without zeros behind, as some programs write them
     assert len(open_shards(tmp_path / "open.tar", cache).images) == 1
     for name in ("a", "zip", "cut", "tail", "header"):
-        with pytest.raises(DatasetError, match=rf"{name}\.tar: is not a readable tar file without compression"):
+        with pytest.raises(DatasetError, match=rf"{name}\.tar: is not a readable uncompressed tar file"):
             open_shards(tmp_path / f"{name}.tar", cache)
-    with pytest.raises(DatasetError, match=r"none\.tar: the shards hold no images"):
+    with pytest.raises(DatasetError, match=r"none\.tar: the shards contain no images"):
         open_shards(tmp_path / "none.tar", cache)
     with pytest.raises(ImageError, match=r"text\.tar: the text of a\.png: is not UTF-8"):
         open_shards(tmp_path / "text.tar", cache).images[0].read()
     (tmp_path / "empty").mkdir()
     for missing in (tmp_path / "empty", "memory://nothing"):
-        with pytest.raises(DatasetError, match="holds no shards"):
+        with pytest.raises(DatasetError, match="contains no shards"):
             open_shards(missing, cache)
     with pytest.raises(DatasetError, match="nowhere: no such folder or shard"):
         open_shards(tmp_path / "nowhere", cache)

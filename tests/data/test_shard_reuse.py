@@ -42,7 +42,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def check_refused_then_replaced(photos: Path, out: Path) -> None:
     before = content(out)
-    with pytest.raises(DatasetError, match=r"out: holds shards of other .*--overwrite"):
+    with pytest.raises(DatasetError, match=r"out: contains shards of other .*--overwrite"):
         pack(photos, out)
     assert before == content(out)
     pack(photos, out, overwrite=True)
@@ -92,7 +92,7 @@ def test_an_index_of_an_older_version_is_still_read(photos: Path, tmp_path: Path
     if hashes:
         (out / "index.json").write_text(json.dumps({"format": 1, "shards": [{**old[0], "keys": "0" * 16}, *old[1:]]}))
         shutil.rmtree(tmp_path / "scanned")
-        with pytest.raises(DatasetError, match=r"000000\.tar: holds other samples than the index says"):
+        with pytest.raises(DatasetError, match=r"000000\.tar: contains other samples than the index says"):
             opened(out)
 
 
@@ -108,7 +108,7 @@ def test_prompts_are_checked_before_shards_are_written(photos: Path, tmp_path: P
     images = list_photos(photos)
     with pytest.raises(InvalidInputError, match="no such folder of prompts"):
         list(write_shards(images, tmp_path / "out", photos, 6, tmp_path / "missing"))
-    with pytest.raises(DatasetError, match=r"holds no prompt of 14 images, e\.g\. "):
+    with pytest.raises(DatasetError, match=r"contains no prompt of 14 images, e\.g\. "):
         list(write_shards(images, tmp_path / "out", photos, 6, photos))
     (photos / "prompts" / "002.txt").write_bytes(b"caf\xe9")
     failures: list[str] = []

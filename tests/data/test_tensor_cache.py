@@ -82,7 +82,7 @@ def test_a_cache_that_nothing_describes_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match=r"cache\.json: .* make it again"):
             TensorCache(tmp_path, MAKER)
     header.unlink()
-    with pytest.raises(DatasetError, match=r"has no cache\.json beside it"):
+    with pytest.raises(DatasetError, match=r"has no cache\.json that says"):
         TensorCache(tmp_path, MAKER)
 
 

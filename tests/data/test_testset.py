@@ -149,7 +149,7 @@ def test_the_folder_holds_what_the_manifest_says(photo_folder: Path, tmp_path: P
     make(photo_folder, out)
     before = content(out)
     for other in ({"seed": 1}, {"crop": 32}, {"count": 2}, {"count": None}):
-        with pytest.raises(DatasetError, match=r"set: holds a test set of another seed, crop or count.*--overwrite"):
+        with pytest.raises(DatasetError, match=r"set: contains a test set of another seed, crop or count.*--overwrite"):
             make(photo_folder, out, **other)
     items = list(plan_test_set(photo_folder, list_photos(photo_folder), PRESETS["osediff"], 0, 64, 6))
     with pytest.raises(DatasetError, match="another preset"):

@@ -110,7 +110,7 @@ def test_lists_as_other_programs_write_them(archive: Archive) -> None:
     archive.put("list.txt", "\r\n".join(["", *urls, "  ", ""]).encode("utf-8-sig"))
     assert found(archive, "list.txt")[0] == {"in/a.png": "a.png", "in/deep/c.tif": "deep/c.tif"}
     archive.put("list.txt", "\n".join(urls).encode("utf-16"))
-    with pytest.raises(InvalidInputError, match=r"list.txt: is not a text in UTF-8; save"):
+    with pytest.raises(InvalidInputError, match=r"list.txt: is not UTF-8 text; save"):
         errors(f"{archive.root}/list.txt")
 
 
@@ -124,9 +124,9 @@ def test_tables_with_columns_of_other_types(archive: Archive, tmp_path: Path) ->
     name = table(uri=uris, bytes=["7", "1", "1"], stamp=[5, 6, 7])
     assert list(find_inputs([name], "/out", Counter())) == [ArchiveInput("s3://b/1.png", "1.png", 7, "5")]
     for columns, column in (({"uri": [1]}, "uri"), ({"uri": uris, "output": [1, 2, 3]}, "output")):
-        with pytest.raises(InvalidInputError, match=rf"column '{column}' must hold string \(it holds int64\)"):
+        with pytest.raises(InvalidInputError, match=rf"column '{column}' must contain string \(it contains int64\)"):
             errors(table(**columns))
-    with pytest.raises(InvalidInputError, match=r"column 'bytes' must hold int64 \("):
+    with pytest.raises(InvalidInputError, match=r"column 'bytes' must contain int64 \("):
         errors(table(uri=uris, bytes=[1.5, 2.0, 3.0]))
 
 
@@ -140,7 +140,7 @@ def test_names_that_are_refused(archive: Archive, tmp_path: Path) -> None:
     assert [name_below(archive, row["output"]) for row in rows(plan)] == ["out/etc/a.png"]
     assert "contains '..'" in archive.failures[0]
     assert "contains '.tsdsr-runs'" in archive.failures[1]
-    for name, reason in {"-": "no standard input", " ": "is empty", f"{archive.input}/no": "no: no such file"}.items():
+    for name, reason in {"-": "standard input", " ": "is empty", f"{archive.input}/no": "no: no such file"}.items():
         with pytest.raises(InvalidInputError, match=reason):
             archive.plan([name])
 

@@ -168,7 +168,7 @@ def test_outputs_that_are_refused(archive: Archive) -> None:
     for output, reason in {
         "": "output: is empty",
         "-": "need a folder",
-        f"{archive.output}/a.png": "is the name of one file, and the results of an archive need a folder",
+        f"{archive.output}/a.png": "is the name of a file, but the results of an archive need a folder",
         f"{archive.output}/a.gif": "unknown image suffix",
     }.items():
         with pytest.raises(InvalidInputError, match=reason):

@@ -141,7 +141,7 @@ def test_foreign_files_stay_unless_overwritten(pairs: tuple[Path, Path], tmp_pat
     Image.new("RGB", (128, 128), "red").save(folder / "cat.png")
     before, restore = (folder / "cat.png").read_bytes(), Counted()
     arguments = ([restore.system()], *pairs, tmp_path / "out", SETTINGS)
-    with pytest.raises(InvalidInputError, match=r"cat\.png: exists, and no record says what made it.*--overwrite"):
+    with pytest.raises(InvalidInputError, match=r"cat\.png: exists, but no record says what made it.*--overwrite"):
         compare(*arguments)
     assert ((folder / "cat.png").read_bytes(), restore.calls) == (before, 0)
     compare(*arguments, runs=0, overwrite=True)

@@ -126,7 +126,7 @@ def test_missing_pictures_are_named_and_nothing_is_written(found: Evaluation, tm
 def test_pictures_show_what_the_file_shows(tmp_path: Path, name: str) -> None:
     path, shown = write_unusual(tmp_path, name)
     assert np.array_equal(np.asarray(open_picture(str(path))), shown)
-    with pytest.raises(DatasetError, match=r"float\.tif: holds floating-point values"):
+    with pytest.raises(DatasetError, match=r"float\.tif: contains floating-point values"):
         open_picture(str(write_float(tmp_path)))
 
 

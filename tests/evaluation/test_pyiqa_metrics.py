@@ -238,7 +238,7 @@ def test_peers_that_do_not_fit_are_refused(peer_file: Path, tmp_path: Path) -> N
     with pytest.raises(WeightsError, match=r"peer\.pth: is ESRGAN, scale 4.*scale 2 is needed"):
         load_peer(peer_file, 2)
     (tmp_path / "junk.pth").write_bytes(b"junk")
-    with pytest.raises(WeightsError, match=r"junk\.pth: is damaged or holds more than weights"):
+    with pytest.raises(WeightsError, match=r"junk\.pth: is damaged or contains more than weights"):
         load_peer(tmp_path / "junk.pth", 4)
 
 

@@ -108,7 +108,7 @@ def test_images_that_are_all_broken_are_an_error(folders: tuple[Path, Path]) -> 
 
 
 def test_full_reference_metrics_need_ground_truth(folders: tuple[Path, Path]) -> None:
-    with pytest.raises(InvalidInputError, match="psnr, fid compare with true images"):
+    with pytest.raises(InvalidInputError, match="ground truth is needed for psnr, fid"):
         evaluate({"a": folders[0]}, None, ScoringSettings(select_metrics(["psnr", "niqe", "fid"])))
 
 
@@ -203,7 +203,7 @@ def test_unusual_files_are_scored_by_what_they_show(tmp_path: Path, name: str, m
 def test_floating_point_files_are_refused_by_name(tmp_path: Path) -> None:
     for folder in ("out", "true"):
         write_float(tmp_path / folder)
-    with pytest.raises(DatasetError, match=r"float\.tif: holds floating-point values"):
+    with pytest.raises(DatasetError, match=r"float\.tif: contains floating-point values"):
         evaluate({"a": tmp_path / "out"}, tmp_path / "true", ScoringSettings(select_metrics(["psnr"])))
 
 

@@ -119,7 +119,7 @@ def test_unreadable_files_are_named_with_the_reason(photo: Image.Image, tmp_path
         "cut.png": "truncated or damaged",
         "text.png": "is a text, not an image",
         "empty.jpg": "is empty",
-        "gif.png": "is a GIF, which is not read; save the frame you want as PNG",
+        "gif.png": "is a GIF, which is not supported; save the frame you want as PNG",
         "moving.webp": "2 frames",
         "moving.png": "2 frames",
         "pages.tif": "2 frames or pages",

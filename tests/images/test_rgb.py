@@ -87,9 +87,9 @@ def test_sizes_of_files_that_pillow_cannot_open(tmp_path: Path) -> None:
 
 
 def test_what_has_no_known_range_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ImageReadError, match=r"float\.tif: holds floating-point values"):
+    with pytest.raises(ImageReadError, match=r"float\.tif: contains floating-point values"):
         read_rgb(write_float(tmp_path))
-    with pytest.raises(ImageReadError, match=r"sample b/7: holds floating-point values"):
+    with pytest.raises(ImageReadError, match=r"sample b/7: contains floating-point values"):
         decode_rgb((tmp_path / "float.tif").read_bytes(), "sample b/7")
     for read in (read_rgb, read_size, is_plain):
         with pytest.raises(ImageReadError, match=r"missing\.png: no such file"):

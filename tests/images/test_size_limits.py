@@ -20,11 +20,11 @@ from tsdsr.images.writing import check_size, write_picture
 @pytest.mark.parametrize(
     ("suffix", "fits", "words"),
     [
-        (".jpg", (65500, 4), "JPEG holds at most 65500 pixels per side"),
-        (".webp", (16383, 4), "WebP holds at most 16383 pixels per side"),
-        (".avif", (32768, 4), "AVIF holds at most 32768 pixels per side"),
-        (".heic", (65528, 32), "HEIC holds at most 65528 pixels per side"),
-        (".heic", (4216, 31), "a HEIC narrower than 32 pixels holds at most 4216 on its long side"),
+        (".jpg", (65500, 4), "JPEG can store at most 65500 pixels per side"),
+        (".webp", (16383, 4), "WebP can store at most 16383 pixels per side"),
+        (".avif", (32768, 4), "AVIF can store at most 32768 pixels per side"),
+        (".heic", (65528, 32), "HEIC can store at most 65528 pixels per side"),
+        (".heic", (4216, 31), "a HEIC narrower than 32 pixels can have at most 4216 on its long side"),
     ],
 )
 def test_the_largest_image_is_written_and_the_next_is_refused(
@@ -41,17 +41,17 @@ def test_the_largest_image_is_written_and_the_next_is_refused(
         size = (short, long + 1) if turned else (long + 1, short)
         with pytest.raises(ImageWriteError) as caught:
             check_size(path, *size)
-        assert str(caught.value) == f"{path}: {words}, and the result has {size[0]}x{size[1]}; write PNG or TIFF"
+        assert str(caught.value) == f"{path}: {words}, but the result has {size[0]}x{size[1]}; write PNG or TIFF"
         with pytest.raises(ImageWriteError, match="write PNG or TIFF"):
             write_picture(Picture(np.zeros((size[1], size[0], 3), np.uint8)), path)
 
 
 def test_limits_of_the_area_and_formats_by_name() -> None:
     check_size("AVIF", 16384, 16384)
-    with pytest.raises(ImageWriteError, match=r"^AVIF: AVIF holds at most 268435456 pixels"):
+    with pytest.raises(ImageWriteError, match=r"^AVIF: AVIF can store at most 268435456 pixels"):
         check_size("AVIF", 16400, 16384)
     check_size("BMP", 30000, 47721)
-    with pytest.raises(ImageWriteError, match="a BMP holds at most 4 GB"):
+    with pytest.raises(ImageWriteError, match="a BMP can take at most 4 GB"):
         check_size("BMP", 30000, 47722)
     for name in ("PNG", "TIFF"):
         check_size(name, 1_000_000, 100_000)

@@ -184,13 +184,13 @@ def test_samples_without_a_usual_range_are_refused_from_the_header(
     for read in (read_picture, read_rgb, read_size):
         with pytest.raises(ImageReadError) as caught:
             read(path)
-        assert str(caught.value) == f"{path}: holds {holds}{sign}; convert it to 8 or 16 bits first"
+        assert str(caught.value) == f"{path}: contains {holds}{sign}; convert it to 8 or 16 bits first"
 
 
 def test_other_kinds_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.dstack([RGB8, ramp(), ramp()]), photometric="separated", extrasamples=["unassalpha"])
-    with pytest.raises(ImageReadError, match=r"a\.tif: holds 5 channels of 8 bits \(CMYK\).*convert it to RGB"):
+    with pytest.raises(ImageReadError, match=r"a\.tif: contains 5 channels of 8 bits \(CMYK\).*convert it to RGB"):
         read_picture(path)
     tifffile.imwrite(path, RGB8[None, :2].repeat(2, 0), photometric="rgb", volumetric=True, tile=(2, 16, 16))
     with pytest.raises(ImageReadError, match=r"a\.tif: is a volume of 2 slices"):

@@ -128,23 +128,23 @@ def test_options_out_of_range(options: dict[str, Any]) -> None:
 def test_what_a_format_cannot_hold_is_noticed(tmp_path: Path) -> None:
     picture = Picture(deep(rgb()), deep(ramp()), metadata())
     assert write_picture(picture, tmp_path / "a.bmp") == (
-        "BMP cannot hold an ICC profile: colours are converted to sRGB",
+        "BMP cannot store an ICC profile: colours are converted to sRGB",
         "BMP has no transparency: it is flattened onto white",
         "16 bits are rounded to the 8 of BMP",
-        "BMP cannot hold EXIF data: left out",
-        "BMP cannot hold XMP: left out",
+        "BMP cannot store EXIF data: left out",
+        "BMP cannot store XMP: left out",
     )
     opaque = replace(picture, pixels=rgb(), alpha=np.full((48, 64), 255, np.uint8))
     assert write_picture(opaque, tmp_path / "a.jpg") == ()
     long = replace(opaque, metadata=replace(metadata(), xmp=b"<x/>" * 20000))
     (notice,) = write_picture(long, tmp_path / "a.jpg")
-    assert notice == "XMP longer than 64 kB, which JPEG cannot hold: left out"
+    assert notice == "XMP longer than 64 kB, which JPEG cannot store: left out"
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "photo.webp"
     path.write_bytes(b"old")
-    with pytest.raises(ImageWriteError, match=r"photo\.webp: WebP holds at most 16383.*17000x1; write PNG or TIFF"):
+    with pytest.raises(ImageWriteError, match=r"photo\.webp: WebP can store at most 16383.*17000x1; write PNG or TIFF"):
         write_picture(Picture(np.zeros((1, 17000, 3), np.uint8)), path)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["photo.webp"]

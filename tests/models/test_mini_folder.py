@@ -59,7 +59,7 @@ def test_a_wrong_scale_is_refused(folder: Path, value: object) -> None:
 
 
 def test_other_damage_is_named(folder: Path) -> None:
-    with pytest.raises(WeightsError, match="does not hold the index of one of the 0 prompts"):
+    with pytest.raises(WeightsError, match="does not contain the index of one of the 0 prompts"):
         prompt_label(folder, 0)
     (folder / "prompt" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(ModelNotFoundError, match="is missing"):

@@ -36,9 +36,9 @@ def test_the_prediction_stays_close(name: str, mode: str, folded: bool, request:
     assert report.bytes_after * 4 == report.bytes_before
     error = (pipe(x, 2, color_fix="none").images - expected).abs()
     assert 0 < error.mean() < 0.02
-    with pytest.raises(InvalidInputError, match="quantised already"):
+    with pytest.raises(InvalidInputError, match="already quantised"):
         quantize(pipe, mode)
-    with pytest.raises(InvalidInputError, match="folded already" if folded else "fold first"):
+    with pytest.raises(InvalidInputError, match="already folded" if folded else "fold it first"):
         fold(pipe)
 
 

@@ -42,7 +42,7 @@ def test_another_base_model_is_told_before_files_that_only_the_named_one_has(tmp
 
 def test_an_existing_folder_is_not_overwritten(mini_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    with pytest.raises(InvalidInputError, match="exists already"):
+    with pytest.raises(InvalidInputError, match="already exists"):
         save_pipeline(mini_pipe, tmp_path / "there")
     save_pipeline(mini_pipe, tmp_path / "new", torch.float16)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []

@@ -71,7 +71,7 @@ def overflow(state: State) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: state.clear(), "transformer.safetensors: holds no LoRA"),
+        (lambda state: state.clear(), "transformer.safetensors: contains no LoRA"),
         (set_nan, "values that are not finite"),
         (cut_input, "does not fit SD3Transformer2DModel"),
         (cut_rank, "have no common rank"),

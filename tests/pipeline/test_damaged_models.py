@@ -220,7 +220,7 @@ def test_missing_settings_of_a_folded_flux2(
 def test_variances_of_flux2_that_are_none(flux2_pipe: OneStepSRPipeline, tmp_path: Path) -> None:
     flux2_pipe.vae.bn.running_var[3] = -1
     save_pipeline(flux2_pipe, tmp_path / "model", torch.float32)
-    with pytest.raises(WeightsError, match=r"vae: bn.running_var holds -1, which is not a variance"):
+    with pytest.raises(WeightsError, match=r"vae: bn.running_var contains -1, which is not a variance"):
         load_diffusers_pipeline(tmp_path / "model", "cpu")
 
 

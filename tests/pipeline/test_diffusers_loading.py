@@ -15,7 +15,7 @@ from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "minni", "a/b/c"])
 def test_unknown_names_say_what_would_do(name: str) -> None:
-    with pytest.raises(ModelNotFoundError, match="mini, an existing folder, or a hub id"):
+    with pytest.raises(ModelNotFoundError, match="mini, an existing folder, or a hub ID"):
         load_diffusers_pipeline(name)
 
 

@@ -90,7 +90,7 @@ def test_what_follows_a_dot_belongs_to_the_name_unless_it_is_a_known_suffix(tmp_
         (["a.jpg"], "out.gif", None, "out.gif: unknown image suffix"),
         (["a.jpg", "b.jpg"], "out.mov", None, "unknown image suffix"),
         (["a.jpg"], "out.jgp", None, "out.jgp: unknown image suffix"),
-        (["a.jpg"], "x.jpg", ".png", "x.jpg: has the suffix of another format than png"),
+        (["a.jpg"], "x.jpg", ".png", "x.jpg: its suffix does not match the format png"),
         (["a.jpg"], "out", ".gif", "unknown output format '.gif'"),
         (["a.jpg"], "", None, "output: is empty"),
         ([""], "out", None, "input: is empty"),
@@ -194,7 +194,7 @@ def test_limits_of_formats_are_found_from_the_header(tmp_path: Path) -> None:
     from PIL import Image
 
     Image.new("L", (2100, 4)).save(tmp_path / "wide.png")
-    for name, message in {"a.webp": "WebP holds at most", "b.jpg": "", "c.png": ""}.items():
+    for name, message in {"a.webp": "WebP can store at most", "b.jpg": "", "c.png": ""}.items():
         plan = plan_jobs([str(tmp_path / "wide.png")], tmp_path / name)
         (job,) = check_targets(plan.jobs, RestoreOptions(8))
         assert (message in str(job.error)) if message else job.error is None

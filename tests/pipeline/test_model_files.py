@@ -41,7 +41,7 @@ def test_a_folder_that_is_no_model_is_not_read(tmp_path: Path, monkeypatch: pyte
     """Such a folder, say that of all photographs, would take hours to hash."""
     monkeypatch.setattr("tsdsr.pipeline.model_files.hash_model", lambda folder: pytest.fail(f"{folder} was read"))
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8")
-    with pytest.raises(ModelNotFoundError, match="holds no model_index"):
+    with pytest.raises(ModelNotFoundError, match="contains no model_index"):
         hash_of_model(tmp_path)
 
 

@@ -159,7 +159,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     folder = saved(tmp_path / "mini", pipeline())
     for arguments, status, message in (
         ([], 0, "model.onnx: 84 operations, "),
-        ([], 2, "model.onnx: exists already; add --overwrite"),
+        ([], 2, "model.onnx: already exists; add --overwrite"),
         (["--overwrite"], 0, "model.onnx: 84 operations, "),
     ):
         result = CliRunner().invoke(app, ["graph", str(folder), *arguments])
@@ -171,7 +171,7 @@ def test_mistakes_and_damage_are_named(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(ModelNotFoundError, match="tsdsr convert"):
         write_graph(tmp_path)
     (tmp_path / "model_index.json").write_text('{"model": "sd3"}')
-    with pytest.raises(ModelError, match=r"holds no 'mini'.*tsdsr export"):
+    with pytest.raises(ModelError, match=r"contains no 'mini'.*tsdsr export"):
         write_graph(tmp_path)
     folder = saved(tmp_path / "mini", pipeline())
     config, weights = folder / "denoiser" / "config.json", folder / "denoiser" / WEIGHTS
@@ -194,7 +194,7 @@ def test_mistakes_and_damage_are_named(tmp_path: Path, monkeypatch: pytest.Monke
             write_graph(folder)
     config.write_text(json.dumps(settings))
     save_file({"labels": torch.tensor([2])}, folder / "prompt" / WEIGHTS)
-    with pytest.raises(WeightsError, match="not hold the index of one of the 2 prompts"):
+    with pytest.raises(WeightsError, match="not contain the index of one of the 2 prompts"):
         write_graph(folder)
     assert not (folder / MINI_GRAPH).exists()
     monkeypatch.setitem(sys.modules, "onnx", None)
@@ -203,5 +203,5 @@ def test_mistakes_and_damage_are_named(tmp_path: Path, monkeypatch: pytest.Monke
         write_graph(folder)
     monkeypatch.undo()
     write_graph(folder)
-    with pytest.raises(InvalidInputError, match="exists already"):
+    with pytest.raises(InvalidInputError, match="already exists"):
         write_graph(folder)

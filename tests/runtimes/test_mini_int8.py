@@ -108,7 +108,7 @@ def test_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for content, arguments, status, message in (
-        (False, [], 2, "holds no pictures"),
+        (False, [], 2, "contains no pictures"),
         (True, [], 0, "model.int8.onnx: "),
         (True, [], 2, "add --overwrite"),
         (True, ["--overwrite"], 0, "model.int8.onnx: "),
@@ -125,5 +125,5 @@ def test_pictures_are_needed(folder: Path) -> None:
     with pytest.raises(InvalidInputError, match="needs pictures"):
         write_int8_graph(folder, [])
     shutil.copy(PACKAGED / MINI_GRAPH, folder / MINI_FAST_GRAPH)
-    with pytest.raises(InvalidInputError, match="exists already"):
+    with pytest.raises(InvalidInputError, match="already exists"):
         write_int8_graph(folder, [picture()])

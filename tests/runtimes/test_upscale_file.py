@@ -207,7 +207,7 @@ def test_places_that_cannot_be_used_are_found_before_a_model_is_loaded(
     with pytest.raises(InvalidInputError, match="cannot be written"):
         upscale_file(source, source / "b.png")
     Image.new("L", (2100, 2)).save(source.with_name("wide.png"))
-    with pytest.raises(ImageWriteError, match="WebP holds at most 16383 pixels"):
+    with pytest.raises(ImageWriteError, match="WebP can store at most 16383 pixels"):
         upscale_file(source.with_name("wide.png"), source.with_name("b.webp"), 8)
 
 

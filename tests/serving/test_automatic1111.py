@@ -102,7 +102,7 @@ def test_what_is_not_done_is_said(connect: Connect) -> None:
         "<p>upscaler_2 &#x27;&lt;LDSR&gt;&#x27; was not used: pictures are made by one model</p>"
         "<p>faces were not restored separately: GFPGAN and CodeFormer are not here</p>"
     )
-    with pytest.raises(RuntimeError, match=r"R-ESRGAN 4x.* is not here; there are None and mini"):
+    with pytest.raises(RuntimeError, match=r"R-ESRGAN 4x.* is not available; choose None or mini"):
         api.extra_single_image(photo(), upscaler_1="R-ESRGAN 4x")
 
 

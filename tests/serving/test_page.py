@@ -85,7 +85,7 @@ def test_progress_and_cancelling(open_page: Open) -> None:
     shown.wait("done", 3)
     assert shown.pipe.finished_tiles == 12
     shown.pipe.hold()
-    page.get_by_role("button", name="Again with the present settings: 2.png").click()
+    page.get_by_role("button", name="Redo with the current settings: 2.png").click()
     shown.wait("running")
     page.click("#cancel-all")
     shown.wait("cancelled")

@@ -59,7 +59,7 @@ def test_pictures_show_what_the_files_show(tmp_path: Path, name: str) -> None:
 
 def test_floating_point_files_are_refused_by_name(tmp_path: Path) -> None:
     folder = write_float(tmp_path / "in").parent
-    with pytest.raises(DatasetError, match=r"1 picture cannot be used: .*float\.tif: holds floating-point values"):
+    with pytest.raises(DatasetError, match=r"1 picture cannot be used: .*float\.tif: contains floating-point values"):
         create_study(tmp_path / "study", folder, folder, {"a": folder, "b": folder})
 
 
@@ -124,7 +124,7 @@ def test_invalid_input_is_rejected_before_anything_is_written(
 
 def test_a_study_is_never_overwritten(make: Make) -> None:
     make()
-    with pytest.raises(InvalidInputError, match="holds a study already"):
+    with pytest.raises(InvalidInputError, match="already contains a study"):
         make()
 
 

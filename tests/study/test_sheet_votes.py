@@ -90,7 +90,7 @@ def test_five_voters_are_resampled_whole(key: SheetKey, tmp_path: Path) -> None:
         ("a.txt", "11 1\n", "rows 1 to 10"),
         ("a.txt", "-\n", "no votes yet"),
         ("a.csv", "1,1\n", "columns row and choice"),
-        ("a.json", "[1]", "must hold an object"),
+        ("a.json", "[1]", "must be an object"),
         ("a.json", "{", "votes cannot be read"),
         ("none.txt", None, "votes cannot be read"),
     ],

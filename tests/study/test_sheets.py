@@ -90,7 +90,7 @@ def test_mistakes_are_explained(arguments: list[str], folders: dict[str, Path], 
         ([*arguments[:4], *arguments[5:]], "compare two systems, got 1"),
         ([*arguments[:4], *arguments[3:]], "same name"),
         ([*arguments, "--count", "5"], "1 to 4 images can be shown, not 5"),
-        ([*arguments, "--key", str(sheets / "key.json")], "lies among the sheets"),
+        ([*arguments, "--key", str(sheets / "key.json")], "is among the sheets"),
         ([*arguments, "--key", "key.png"], "--key key.png: is the name of a picture"),
         ([*arguments, "--rows", "1000"], "16383 are possible"),
         ([*arguments, "--lr", str(tmp_path / "none")], "none"),
@@ -101,7 +101,7 @@ def test_mistakes_are_explained(arguments: list[str], folders: dict[str, Path], 
     for output in ("taken", "taken.json"):
         (tmp_path / output).touch()
         outputs = [tmp_path / (output if output == "taken" else "free"), tmp_path / "taken.json"]
-        with pytest.raises(InvalidInputError, match=f"{output}: exists already"):
+        with pytest.raises(InvalidInputError, match=f"{output}: already exists"):
             write_sheets(*outputs, systems, folders["lr"])
     (folders["beta"] / "cat.png").write_bytes(b"no picture")
     with pytest.raises(DatasetError, match=r"cat\.png.*no sheets were made"):

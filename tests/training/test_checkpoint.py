@@ -25,7 +25,7 @@ def test_checkpoints_are_rotated_and_readable(tmp_path: Path) -> None:
     x = torch.zeros(2)
     read_tensors(found, {"x": x})
     assert x.tolist() == [4, 4]
-    with pytest.raises(TrainingError, match=r"00000004.*does not hold y"):
+    with pytest.raises(TrainingError, match=r"00000004.*does not contain y"):
         read_tensors(found, {"x": x, "y": x})
     (tmp_path / "checkpoint-00000009.pt").write_bytes(b"half")
     with pytest.raises(TrainingError, match="00000009"):

@@ -70,7 +70,7 @@ def test_from_photographs_to_a_student_and_figures(photo_folder: Path, tmp_path:
 def test_figures_need_a_students_run(photo_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing: no such folder"):
         measure_figures(tmp_path / "nothing", tmp_path)
-    with pytest.raises(ConfigError, match="holds no checkpoint"):
+    with pytest.raises(ConfigError, match="contains no checkpoint"):
         measure_figures(photo_folder, tmp_path)
     train_teacher(TEACHER, photo_folder, tmp_path / "teacher", **CPU)
     with pytest.raises(ConfigError, match="a teacher's run"):

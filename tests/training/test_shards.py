@@ -166,7 +166,7 @@ def test_other_shards_are_another_run(photos: Path, shards: Path, tmp_path: Path
     with pytest.raises(TrainingError, match="photographs: 12 files"):
         train_student(config, None, out, shards=moved, **CPU)
     (moved / "000002.tar").write_bytes(b"x")
-    with pytest.raises(DatasetError, match=r"000002\.tar: has 1 bytes, the index says"):
+    with pytest.raises(DatasetError, match=r"000002\.tar: has 1 bytes, but the index says"):
         train_student(config, None, out, shards=moved, **CPU)
     with pytest.raises(ConfigError, match="--prompts has no effect"):
         train_student(

@@ -268,7 +268,7 @@ def test_arguments_are_checked_before_the_model(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "in.mp4", 1)
     wrong = [
         ("out.xyz", VideoOptions(), "give one of these suffixes"),
-        ("out.mp4", VideoOptions(codec="ffv1"), "does not hold ffv1"),
+        ("out.mp4", VideoOptions(codec="ffv1"), "cannot contain ffv1"),
         ("out.mp4", VideoOptions(crf=99), "must lie in 0"),
         ("out.mp4", VideoOptions(preset="quick"), "unknown preset"),
         ("out.mkv", VideoOptions(codec="ffv1", crf=3), "has no crf"),

@@ -69,7 +69,7 @@ class Entry:
 
     def __post_init__(self) -> None:
         if not self.model:
-            raise InvalidInputError("a benchmark's entry needs a model, such as 'mini'")
+            raise InvalidInputError("a benchmark entry needs a model, such as 'mini'")
         if self.threads is not None and self.threads < 1:
             raise InvalidInputError(f"threads must be at least 1, got {self.threads}")
         if self.quantize is not None and self.quantize not in QUANTIZE_MODES:
@@ -223,7 +223,7 @@ def open_entry(entry: Entry) -> BenchModel:
     Args:
         entry (Entry): its model is one of
 
-            * an argument of :func:`tsdsr.load_pipeline`: "mini", a folder, a hub id;
+            * an argument of :func:`tsdsr.load_pipeline`: "mini", a folder, a hub ID;
             * ``random:NAME``: a base model's architecture with random weights;
             * ``released:NAME``: the same, run like the released code, in its precision and sizes;
             * ``peer:realesrgan``, ``peer:general-x4v3``: the networks of Real-ESRGAN x4plus and of its small general

@@ -34,7 +34,7 @@ def check_cluster_options(
     if not re.fullmatch(r"ray(=.+)?", on):
         raise InvalidInputError(f"--on takes 'ray', or 'ray=' and the address of a cluster, got {on[:40]!r}")
     if steady:
-        raise InvalidInputError("--steady goes through frames in order, --on ray does not; leave out one of them")
+        raise InvalidInputError("--steady needs frames in order, which --on ray does not keep; leave out one of them")
     from tsdsr.distributed.cluster import require_ray
 
     require_ray()

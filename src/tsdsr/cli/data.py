@@ -206,7 +206,7 @@ def cache(
         if source is None and not shards:
             raise InvalidInputError("no images were given: name a folder, or shards with --shards")
         if source is None and prompts is not None:
-            raise InvalidInputError("--prompts has no effect: shards hold the texts of their photographs; leave it out")
+            raise InvalidInputError("--prompts has no effect: shards contain their own prompts; leave it out")
         for archive in shards:
             check_shards(archive)
         require_writable_folder(output)

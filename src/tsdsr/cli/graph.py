@@ -36,7 +36,7 @@ def graph(
 
         paths = [] if int8 is None else [int8 / path for path in list_images(int8).images]
         if int8 is not None and not paths:
-            raise InvalidInputError(f"{int8}: holds no pictures; an 8-bit graph needs a few, to measure ranges")
+            raise InvalidInputError(f"{int8}: contains no pictures; an 8-bit graph needs a few, to measure ranges")
         made = [write_graph(folder, overwrite)]
         if int8 is not None:
             from tsdsr.runtimes.mini_int8 import write_int8_graph

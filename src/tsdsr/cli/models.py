@@ -61,7 +61,7 @@ def info() -> None:
     for engine, state in _engines().items():
         engines.add_row(engine, escape(state))
     models = Table("model", "native size", title="Models", title_justify="left")
-    models.add_column("where from", overflow="fold")  # a hub id that is cut short is of no use
+    models.add_column("where from", overflow="fold")  # a hub ID that is cut short is of no use
     for spec in SPECS.values():
         way = " + LoRA: tsdsr convert" if spec.released else ": tsdsr train"
         source = "comes with the package" if spec.name in PACKAGED_MODELS else f"{spec.hub_id}{way}"

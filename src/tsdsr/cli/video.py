@@ -104,7 +104,7 @@ def video(
         )
         job = _plan(source, output, restore, options, fit, model, dtype, seed, engine, fast, overwrite)
         if job.finished:
-            typer.echo(f"{output}: exists already, made from the same video with the same settings; nothing to do")
+            typer.echo(f"{output}: already exists, made from the same video with the same settings; nothing to do")
             return
         from tsdsr.runtimes.open_model import load_pipeline
 
@@ -182,7 +182,8 @@ def _say(job: VideoJob, result: VideoResult, seconds: float) -> None:
         times = ", ".join(f"{time:.3f}" for time in result.damaged[:10]) + (" …" if len(result.damaged) > 10 else "")
         what = counted(len(result.damaged), "frame")
         typer.echo(
-            f"failed: {job.source.path}: {what} could not be decoded, the one before stands there; at {times} s",
+            f"failed: {job.source.path}: {what} could not be decoded (at {times} s); the previous frame is shown "
+            f"instead",
             err=True,
         )
     made = result.frames - result.reused

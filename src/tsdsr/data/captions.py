@@ -81,7 +81,7 @@ def plan_captions(
             missing.append(image)
     if others and not overwrite:
         raise DatasetError(
-            f"{output}: {counted(len(others), 'text is', 'texts are')} of other images, or of another model or "
+            f"{output}: {counted(len(others), 'text belongs', 'texts belong')} to other images, or to another model or "
             f"instruction, e.g. {others[0]}; choose another folder, or replace them with --overwrite"
         )
     return Captions(files, made_from, tuple(missing))

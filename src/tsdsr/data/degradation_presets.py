@@ -52,7 +52,7 @@ class KernelSettings:
         check_fields(self)
         _check_range("sigma", self.sigma, positive=True)
         if len(self.kinds) != len(self.kind_prob) or abs(sum(self.kind_prob) - 1) > 1e-6:
-            raise ConfigError("kind_prob must hold one probability a kind, and they must add up to 1")
+            raise ConfigError("kind_prob must have one probability per kind, and they must add up to 1")
         if any(v % 2 == 0 for v in self.sizes) or not 1 <= self.sizes[0] <= self.sizes[1] <= 21:
             raise ConfigError(f"sizes must be odd, from 1 to 21, got {self.sizes}")
         for name in ("beta_generalized", "beta_plateau"):

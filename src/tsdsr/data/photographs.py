@@ -86,7 +86,9 @@ class ShardPhoto(NamedTuple):
             member = tarfile.TarInfo()
         whole = self.name.isascii() and len(self.name) < 100  # other names lie in blocks before
         if member.size != self.size or (whole and sample_key(member.name) != sample_key(self.name)):
-            raise DatasetError(f"{self.shard}: does not hold {self.name} where its index says; write the index again")
+            raise DatasetError(
+                f"{self.shard}: does not contain {self.name} where its index says; write the index again"
+            )
 
 
 Photo = Union[Path, ShardPhoto]  # noqa: UP007  (the name is used at run time)

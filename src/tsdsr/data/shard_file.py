@@ -49,7 +49,7 @@ class SampleFiles:
                 which readers of shards know it.
         """
         if self.image.suffix.lower() not in FORMATS:
-            raise DatasetError(f"{self.image}: shards need a suffix of an image; rename it, e.g. to .jpg")
+            raise DatasetError(f"{self.image}: images in shards need an image suffix; rename it, e.g. to .jpg")
         if self.prompt is not None:
             decode_prompt(_content(self.prompt), str(self.prompt))
         height, width = decode_rgb(_content(self.image), str(self.image)).shape[:2]
@@ -187,7 +187,7 @@ def scan_shard(url: str) -> ShardEntry:
                     digest.update(facts.encode("utf-8", "surrogateescape"))
                 _require_end(file, tar.offset)
     except tarfile.TarError as error:
-        raise DatasetError(f"{url}: is not a readable tar file without compression ({error})") from error
+        raise DatasetError(f"{url}: is not a readable uncompressed tar file ({error})") from error
     except FileReadError as error:
         raise DatasetError(str(error)) from error
     except OSError as error:

@@ -65,7 +65,7 @@ def open_shards(spec: StrPath, cache: StrPath) -> ShardSource:
         raise DatasetError(f"{error}; it is named by --shards") from error
     photos = ShardPhotos([(url, entries.get(url) or whole[url]) for url in shards])
     if not len(photos):
-        raise DatasetError(f"{parsed.url}: the shards hold no images")
+        raise DatasetError(f"{parsed.url}: the shards contain no images")
     return ShardSource(parsed.url, photos[: parsed.limit], parsed.weight)
 
 
@@ -115,7 +115,7 @@ def _shards_at(url: str) -> dict[str, ShardEntry | str]:
         raise DatasetError(f"{url}: no such folder or shard")
     names = sorted(file.relative for file in list_files(base) if file.relative.endswith(".tar"))
     if not names:
-        raise DatasetError(f"{url}: holds no shards (*.tar); write them with 'tsdsr data shard'")
+        raise DatasetError(f"{url}: contains no shards (*.tar); write them with 'tsdsr data shard'")
     return {join_url(base, name): "" for name in names}
 
 
@@ -180,7 +180,7 @@ def _scanned(url: str, keys: str | ShardEntry, cache: Path) -> ShardEntry:
         pass  # none yet, or one that was not written to its end
     entry = scan_shard(url)
     if keys and keys != entry.keys:
-        raise DatasetError(f"{url}: holds other samples than the index says; write the shards again")
+        raise DatasetError(f"{url}: contains other samples than the index says; write the shards again")
     write_text(kept, json.dumps({"stamp": stamp, "shard": entry.to_plain()}))
     return entry
 
@@ -194,4 +194,4 @@ def _check_size(url: str, entry: ShardEntry) -> None:
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
     if size != entry.bytes:
-        raise DatasetError(f"{path}: has {size} bytes, the index says {entry.bytes}; write the shards again")
+        raise DatasetError(f"{path}: has {size} bytes, but the index says {entry.bytes}; write the shards again")

@@ -83,7 +83,9 @@ def _prompt_files(keys: Collection[str], folder: Path) -> dict[str, Path]:
         raise InvalidInputError(f"{folder}: no such folder of prompts")
     found = {key: path for key in keys if os.path.isfile(path := folder / f"{key}.txt")}
     if not found:
-        raise DatasetError(f"{folder}: holds no prompt of {counted(len(keys), 'image')}, e.g. {next(iter(keys))}.txt")
+        raise DatasetError(
+            f"{folder}: contains no prompt of {counted(len(keys), 'image')}, e.g. {next(iter(keys))}.txt"
+        )
     if len(found) < len(keys):
         logger.warning("%s have no prompt in %s", f"{len(keys) - len(found)} of {len(keys)} images", folder)
     return found
@@ -132,7 +134,7 @@ def _make_room(output: Path, shards: Mapping[Path, Sequence[SampleFiles]], overw
         others.insert(0, output / INDEX)  # removed first, so that no index describes other shards
     if others and not overwrite:
         raise DatasetError(
-            f"{output}: holds shards of other images, prompts or settings ({others[0].name} is not of this set); "
+            f"{output}: contains shards of other images, prompts or settings ({others[0].name} is not of this set); "
             "choose another folder, or replace them with --overwrite"
         )
     for path in others:

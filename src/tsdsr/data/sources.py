@@ -70,7 +70,7 @@ def list_photos(folder: StrPath, leave_out: Iterable[StrPath] = ()) -> list[Path
     listing = list_images(folder, leave_out)
     left_out = describe_skipped(listing.skipped)
     if not listing.images:
-        found = f"; it holds {left_out}" if left_out else ""
+        found = f"; it contains {left_out}" if left_out else ""
         raise InvalidInputError(f"{folder}: no photographs found; known suffixes: {', '.join(FORMATS)}{found}")
     if left_out:
         logger.warning("%s: left out %s", folder, left_out)

@@ -118,9 +118,7 @@ class TensorCache:
     def _check_maker(self) -> None:
         if not (self.folder / _HEADER).exists():
             if shards := self._shards():
-                raise DatasetError(
-                    f"{shards[0]}: has no {_HEADER} beside it that says what made it; choose another folder"
-                )
+                raise DatasetError(f"{shards[0]}: has no {_HEADER} that says what made it; choose another folder")
             return
         stored = read_maker(self.folder)
         differing = sorted(k for k in {*stored, *self._maker} if stored.get(k) != self._maker.get(k))

@@ -249,10 +249,10 @@ def _make_room(output: Path, items: list[PairItem], settings: DegradationSetting
         wanted = {item.name: item for item in items}
         changed = [item.name for item in old if wanted.get(item.name) != item]
         if before != settings and not overwrite:
-            raise DatasetError(f"{output}: holds a test set of another preset; {remedy}")
+            raise DatasetError(f"{output}: contains a test set of another preset; {remedy}")
         if changed and not overwrite:
             raise DatasetError(
-                f"{output}: holds a test set of another seed, crop or count, or of other photographs "
+                f"{output}: contains a test set of another seed, crop or count, or of other photographs "
                 f"({changed[0]} is not of this set); {remedy}"
             )
     folders = [require_writable_folder(output / part) for part in PARTS]

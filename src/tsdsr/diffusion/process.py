@@ -139,7 +139,7 @@ class NoiseProcess(ABC):
         times = t.to(device=like.device, dtype=dtype) if isinstance(t, Tensor) else torch.tensor(t, dtype=dtype)
         if times.ndim > 1 or (times.ndim == 1 and times.shape[0] not in (1, like.shape[0])):
             raise InvalidInputError(
-                f"t must be a scalar or hold one value per sample ({like.shape[0]} here), got {tuple(times.shape)}"
+                f"t must be a scalar or have one value per sample ({like.shape[0]} here), got {tuple(times.shape)}"
             )
         alpha, sigma = self.coefficients(times)
         shape = (-1,) + (1,) * (like.ndim - 1)

@@ -62,15 +62,15 @@ class ActorPool:
         if not is_count(self.least, 1) or not (self.most is None or is_count(self.most, self.least)):
             got = f"{self.least!r}" if self.least == self.most else f"{self.least!r}, {self.most!r}"
             raise InvalidInputError(
-                f"the number of actors must be at least 1, and the second not smaller than the first; got {got}"
+                f"the number of actors must be at least 1, and the maximum not below the minimum; got {got}"
             )
         if not (0 <= self.cpus < math.inf and 0 <= self.gpus < math.inf) or self.cpus + self.gpus == 0:
             raise InvalidInputError(
-                f"an actor needs some of the CPUs or GPUs, and no negative number of them; got {self.cpus!r} CPUs and "
+                f"an actor needs CPUs or GPUs, and neither number can be negative; got {self.cpus!r} CPUs and "
                 f"{self.gpus!r} GPUs"
             )
         if self.gpus > 1 and self.gpus != int(self.gpus):
-            raise InvalidInputError(f"an actor takes a part of a GPU or whole ones, got {self.gpus!r}")
+            raise InvalidInputError(f"an actor takes a fraction of a GPU or a whole number of GPUs, got {self.gpus!r}")
 
     @property
     def threads(self) -> int:

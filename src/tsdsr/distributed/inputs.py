@@ -82,7 +82,7 @@ def require_any(inputs: Sequence[str]) -> None:
         FileReadError, MissingDependencyError: see :func:`~tsdsr.remote_files.exists`.
     """
     if STANDARD_STREAM in inputs:
-        raise InvalidInputError("-: an archive has no standard input; give a folder, a pattern, a file or a list")
+        raise InvalidInputError("-: --on ray cannot read standard input; give a folder, a pattern, a file or a list")
     if not any(is_pattern(name) or exists(name) for name in (absolute(name, "input") for name in inputs)):
         raise InvalidInputError(f"{', '.join(inputs)}: no such file")
 
@@ -237,7 +237,7 @@ def _lines(place: str) -> Iterator[dict[str, Any]]:
     with open_url(place) as file, io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape") as lines:
         for line in lines:
             if "\0" in line:  # UTF-16, or no text at all
-                raise InvalidInputError(f"{place}: is not a text in UTF-8; save the list as UTF-8")
+                raise InvalidInputError(f"{place}: is not UTF-8 text; save the list as UTF-8")
             yield {"uri": line.strip()}
 
 
@@ -260,8 +260,8 @@ def _column(values: pa.Array, name: str, place: str) -> pa.Array:
     is_text = pa.types.is_string(found) or pa.types.is_large_string(found)
     try:
         if name in ("uri", "output") and not (is_text or pa.types.is_null(found)):
-            raise pa.ArrowTypeError(f"it holds {found}")
+            raise pa.ArrowTypeError(f"it contains {found}")
         return values.cast(_COLUMNS[name])
     except pa.ArrowException as error:
         reason = first_line(error)
-        raise InvalidInputError(f"{place}: column {name!r} must hold {_COLUMNS[name]} ({reason})") from error
+        raise InvalidInputError(f"{place}: column {name!r} must contain {_COLUMNS[name]} ({reason})") from error

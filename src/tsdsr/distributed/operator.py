@@ -60,7 +60,7 @@ def restore(
         dataset (Dataset): has the columns "input" and "output", URLs of fsspec or absolute paths that every machine
             sees; the suffix of the output is its format. Other columns are ignored. Of two rows with one output, one
             result is lost.
-        model (str | PathLike): "mini", a folder that every machine has at this path, or a hub id.
+        model (str | PathLike): "mini", a folder that every machine has at this path, or a hub ID.
         restorer (callable | None): in place of a model: a function of a module that returns a function from
             :class:`~tsdsr.images.picture.Picture` to the restored one. It is called once in each process.
         actors (tuple): smallest and largest number of processes; None is as many as the cluster has room for.

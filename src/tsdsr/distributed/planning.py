@@ -200,7 +200,7 @@ def _checked_output(output: str, suffix: str | None) -> str:
         raise InvalidInputError(f"unknown output format {suffix!r}; choose from {', '.join(FORMATS)}")
     path = local_path(output)
     if names_a_file(output, path or Path(output.partition("://")[2]), suffix):
-        raise InvalidInputError(f"{output}: is the name of one file, and the results of an archive need a folder")
+        raise InvalidInputError(f"{output}: is the name of a file, but the results of an archive need a folder")
     if path is not None:
         require_writable_folder(place)
     if suffix is not None:

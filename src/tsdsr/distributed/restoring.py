@@ -75,7 +75,7 @@ class RestoreTask:
         if os.path.isabs(model) and local_folder(model) is None:
             raise ModelNotFoundError(
                 f"{model}: there is no such folder on the machine {node}; copy the model to the same path on every "
-                f"machine, or give a hub id"
+                f"machine, or give a hub ID"
             )
         if hash_of_model(model) != self.settings.model:
             raise ModelError(
@@ -301,7 +301,9 @@ def _check_names(name: str, output: str) -> None:
         if not text.strip():
             raise InvalidInputError(f"the row has no {column!r}; give a URL or an absolute path")
         if (path := local_path(text)) is not None and not path.is_absolute():
-            raise InvalidInputError(f"{text}: is a relative path, another file on each machine; give an absolute one")
+            raise InvalidInputError(
+                f"{text}: is a relative path, which can mean another file on each machine; give an absolute one"
+            )
     source, target = local_path(name), local_path(output)
     if name == output or (source and target and source.exists() and target.exists() and target.samefile(source)):
         raise InvalidInputError(f"the result would overwrite the input {name}; choose another output")

@@ -115,7 +115,7 @@ class RoomWatch:
         if time.monotonic() - self._since > self.patience:
             raise ClusterError(
                 f"no machine of the cluster has had {_describe_wanted(self._pool)} for an actor for "
-                f"{self.patience / 60:.0f} minutes; add one and run the command again, which continues"
+                f"{self.patience / 60:.0f} minutes; add one and run the command again to continue"
             )
 
 

@@ -77,10 +77,10 @@ def select_metrics(names: Sequence[str] | None = None) -> tuple[MetricSpec, ...]
     if names is None:
         return _SPECS
     if isinstance(names, str):
-        raise InvalidInputError(f"metrics are a list of names, not a string; got {names!r}")
+        raise InvalidInputError(f"metrics must be a list of names, not a string; got {names!r}")
     names = [str(name).strip().lower() for name in names]
     if not any(names):
-        raise InvalidInputError(f"no metric is named; choose from {', '.join(METRICS)}")
+        raise InvalidInputError(f"no metrics were given; choose from {', '.join(METRICS)}")
     unknown = [name or "''" for name in names if name not in METRICS]
     if unknown:
         raise InvalidInputError(f"unknown metrics {', '.join(unknown)}; choose from {', '.join(METRICS)}")

@@ -90,7 +90,7 @@ def plan_outputs(
             others[name] = records.differences(targets[name], made_from[name])
     if foreign:
         raise InvalidInputError(
-            f"{foreign[0]}: exists, and no record says what made it ({counted(len(foreign), 'such file')}); give "
+            f"{foreign[0]}: exists, but no record says what made it ({counted(len(foreign), 'such file')}); give "
             "--overwrite to replace it, or another folder with -o"
         )
     if others and on_note is not None:

@@ -120,8 +120,8 @@ def read_state_dict(path: StrPath) -> dict[str, Any]:
         # Torch's own text about pickles advises to load them without the check, which would run their code.
         reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({first_line(error)[:200]})"
         raise WeightsError(
-            f"{path}: is damaged or holds more than weights; give a state dict or a safetensors file{reason}"
+            f"{path}: is damaged or contains more than weights; give a state dict or a safetensors file{reason}"
         ) from error
     if not isinstance(content, Mapping) or not any(isinstance(v, Tensor | Mapping) for v in content.values()):
-        raise WeightsError(f"{path}: holds no state dict; give a dict of tensors or a safetensors file")
+        raise WeightsError(f"{path}: contains no state dict; give a dict of tensors or a safetensors file")
     return dict(content)

@@ -229,8 +229,7 @@ def _in_processes(
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise TSDSRError(
-                "a scoring process was ended from outside, perhaps for lack of memory; repeat the command with fewer "
-                "--workers"
+                "a scoring process was killed, perhaps for lack of memory; repeat the command with fewer --workers"
             ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)

@@ -178,7 +178,7 @@ def named_folders(
     """
     if gt is None and settings.needs_gt:
         wanting = ", ".join(spec.name for spec in settings.metrics if spec.kind != "none")
-        raise InvalidInputError(f"{wanting} compare with true images: give --gt, or choose no-reference metrics")
+        raise InvalidInputError(f"ground truth is needed for {wanting}: give --gt, or choose no-reference metrics")
     others = {label: folder for label, folder in ((GT, gt), (LR, lr)) if folder is not None}
     if clash := others.keys() & systems.keys():
         raise InvalidInputError(f"no system may be called {', '.join(sorted(clash))!r}")

@@ -163,7 +163,7 @@ def _of_codes(primaries: int, transfer: int, full_range: bool = True) -> ColorSp
 def _of_chunk(cicp: bytes) -> ColorSpace | None:
     primaries, transfer, matrix, full_range = cicp[:4]
     if matrix != 0:
-        raise ValueError(f"matrix coefficients {matrix}, though PNG holds RGB")
+        raise ValueError(f"matrix coefficients {matrix}, although PNG stores RGB")
     return _of_codes(primaries, transfer, full_range != 0)
 
 

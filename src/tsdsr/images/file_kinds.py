@@ -113,7 +113,7 @@ def kind_of(head: bytes) -> str | None:
         head (bytes): its first :data:`HEAD_BYTES` bytes.
 
     Returns:
-        str | None: "is a GIF, which is not read; save the frame you want as PNG"; None if the content is not known.
+        str | None: "is a GIF, which is not supported; save the frame you want as PNG"; None if it is not known.
     """
     if not head:
         return "is empty; copy or download it again"
@@ -122,8 +122,8 @@ def kind_of(head: bytes) -> str | None:
     what, remedy = _known(head) or (None, None)
     if what is None:
         return None
-    unread = "" if what == _TEXT else ", which is not read"
-    return f"is {what}{unread}; {remedy}"
+    unsupported = "" if what == _TEXT else ", which is not supported"
+    return f"is {what}{unsupported}; {remedy}"
 
 
 def is_heif(head: bytes) -> bool:

@@ -95,15 +95,15 @@ def decode_jxl(file: EncodedImage, header: JxlHeader) -> tuple[Pixels, dict[str,
     if header.animated:
         raise ImageReadError(f"{file.name}: is an animation; extract the frame you want")
     if header.floating:
-        raise ImageReadError(f"{file.name}: holds floating-point values; convert it to 8 or 16 bits first")
+        raise ImageReadError(f"{file.name}: contains floating-point values; convert it to 8 or 16 bits first")
     with file.stream() as stream:
         found, samples = _called(pyjpegxl.decode_to_numpy, stream.read())
     if samples.dtype not in (np.uint8, np.uint16):
-        raise ImageReadError(f"{file.name}: holds {found.bits_per_sample} bits; convert it to 8 or 16 bits first")
+        raise ImageReadError(f"{file.name}: contains {found.bits_per_sample} bits; convert it to 8 or 16 bits first")
     if samples.shape[:2] != (header.height, header.width):
         raise RuntimeError(f"{samples.shape[1]}x{samples.shape[0]} pixels instead of {header.width}x{header.height}")
     if found.icc and found.icc[16:20] == b"CMYK":
-        raise ImageReadError(f"{file.name}: holds CMYK; convert it to RGB first")
+        raise ImageReadError(f"{file.name}: contains CMYK; convert it to RGB first")
     icc = None if found.icc is None or _is_srgb(found.icc) else found.icc
     return samples, {"exif": _exif_of_box(found.exif), "xmp": found.xmp, "icc_profile": icc}
 

@@ -172,4 +172,4 @@ def _check_kind(file: EncodedImage, image: Image.Image, page: TiffPage | None) -
         raise ImageReadError(f"{file.name}: has {frames} frames or pages; extract the one you want")
     if image.mode in ("F", "I"):
         kind = "floating-point values" if image.mode == "F" else "integers of 32 bits or with a sign"
-        raise ImageReadError(f"{file.name}: holds {kind}; convert it to 8 or 16 bits first")
+        raise ImageReadError(f"{file.name}: contains {kind}; convert it to 8 or 16 bits first")

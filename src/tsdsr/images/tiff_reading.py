@@ -180,7 +180,7 @@ def _check_samples(file: EncodedImage, page: Any) -> None:
     if values is None and isinstance(bits, int) and bits > 16:
         values = f"integers of {bits} bits"
     if values is not None:
-        raise ImageReadError(f"{file.name}: holds {values}; convert it to 8 or 16 bits first")
+        raise ImageReadError(f"{file.name}: contains {values}; convert it to 8 or 16 bits first")
 
 
 def _channels(file: EncodedImage, page: Any) -> tuple[int, bool]:
@@ -190,7 +190,7 @@ def _channels(file: EncodedImage, page: Any) -> tuple[int, bool]:
     if colours is None or page.dtype is None or page.dtype.kind != "u" or not isinstance(bits, int):
         name = {5: "CMYK"}.get(int(page.photometric), getattr(page.photometric, "name", "an unknown kind"))
         raise ImageReadError(
-            f"{file.name}: holds {channels} channels of {bits} bits ({name}), which is not read; "
+            f"{file.name}: contains {channels} channels of {bits} bits ({name}), which is not supported; "
             "convert it to RGB with 8 or 16 bits"
         )
     extra = [int(kind) for kind in page.extrasamples]

@@ -85,16 +85,16 @@ def check_size(path_or_format: StrPath, width: int, height: int) -> None:
     short, long = sorted((width, height))
     label = {"HEIF": "HEIC", "WEBP": "WebP", "JXL": "JPEG XL"}.get(name, name)
     if side is not None and long > side:
-        limit = f"{label} holds at most {side} pixels per side"
+        limit = f"{label} can store at most {side} pixels per side"
     elif pixels is not None and width * height > pixels:
-        limit = f"{label} holds at most {pixels} pixels"
+        limit = f"{label} can store at most {pixels} pixels"
     elif name == "HEIF" and short < _HEIF_NARROW and long > _HEIF_NARROW_LENGTH:
-        limit = f"a HEIC narrower than {_HEIF_NARROW} pixels holds at most {_HEIF_NARROW_LENGTH} on its long side"
+        limit = f"a HEIC narrower than {_HEIF_NARROW} pixels can have at most {_HEIF_NARROW_LENGTH} on its long side"
     elif name == "BMP" and 54 + (width * 3 + 3) // 4 * 4 * height > _BMP_BYTES:
-        limit = "a BMP holds at most 4 GB"
+        limit = "a BMP can take at most 4 GB"
     else:
         return
-    raise ImageWriteError(f"{path_or_format}: {limit}, and the result has {width}x{height}; write PNG or TIFF")
+    raise ImageWriteError(f"{path_or_format}: {limit}, but the result has {width}x{height}; write PNG or TIFF")
 
 
 def write_picture(picture: Picture, path: StrPath, options: WriteOptions | None = None) -> tuple[str, ...]:
@@ -152,7 +152,7 @@ def _as_format_allows(picture: Picture, name: str) -> tuple[Picture, tuple[str, 
     if name == "BMP" and picture.metadata.icc is not None:
         picture = to_srgb(picture)
         if picture.metadata.icc is None:
-            notices.append("BMP cannot hold an ICC profile: colours are converted to sRGB")
+            notices.append("BMP cannot store an ICC profile: colours are converted to sRGB")
     if picture.grey and (name in _NO_GREY or (name == "HEIF" and picture.alpha is not None)):
         picture = to_srgb(picture)  # a grey profile does not apply to the three stored channels
         picture = replace(picture, pixels=np.broadcast_to(picture.pixels, (*picture.pixels.shape[:2], 3)))
@@ -177,12 +177,12 @@ def _metadata_allowed(metadata: Metadata, name: str) -> tuple[Metadata, list[str
     held = {field: getattr(metadata, field) for field in labels}
     if name == "BMP":
         lost = [field for field, value in held.items() if value]
-        reason = "BMP cannot hold {}: left out"
+        reason = "BMP cannot store {}: left out"
     elif name == "JPEG":
         lost = [field for field in ("exif", "xmp") if len(held[field] or b"") > _JPEG_SEGMENT]
-        reason = "{} longer than 64 kB, which JPEG cannot hold: left out"
+        reason = "{} longer than 64 kB, which JPEG cannot store: left out"
     elif name == "TIFF" and metadata.exif is not None and not can_hold(metadata.exif):
-        lost, reason = ["exif"], "{} with values of wrong types, which TIFF cannot hold: left out"
+        lost, reason = ["exif"], "{} with values of wrong types, which TIFF cannot store: left out"
     else:
         return metadata, []
     dropped: dict[str, Any] = dict.fromkeys(lost)

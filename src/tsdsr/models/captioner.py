@@ -26,7 +26,7 @@ def load_captioner(
     """Load a captioning model: BLIP, Florence-2, Qwen-VL, or another ``AutoModelForImageTextToText``.
 
     Args:
-        model (str): hub id or local folder.
+        model (str): hub ID or local folder.
         device, dtype: device and precision of the model.
         instruction (str | None): text prompt. Defaults to the model's own captioning prompt, or to
             :data:`INSTRUCTION` for chat models.

@@ -61,7 +61,7 @@ def read_released_lora(path: StrPath) -> dict[str, Tensor]:
 def _check_values(state: Mapping[str, Tensor], modules: Collection[str], path: Path) -> None:
     """Raise WeightsError if there are no tensors, or if shapes or values are not those of LoRA."""
     if not modules:
-        raise WeightsError(f"{path}: holds no LoRA, not a single tensor; download it again")
+        raise WeightsError(f"{path}: contains no LoRA tensors; download it again")
     for name in sorted(modules):
         a, b = state[name + LORA_A], state[name + LORA_B]
         if not (a.is_floating_point() and b.is_floating_point()):

@@ -68,7 +68,7 @@ def prompt_label(folder: Path, prompts: int) -> int:
     stored = read_header(path).get("labels")
     labels = np.zeros(0) if stored is None else read_array(path, stored)
     if labels.size != 1 or not 0 <= labels.item() < prompts:
-        raise WeightsError(f"{path}: does not hold the index of one of the {prompts} prompts")
+        raise WeightsError(f"{path}: does not contain the index of one of the {prompts} prompts")
     return int(labels.item())
 
 

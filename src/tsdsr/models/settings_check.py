@@ -48,7 +48,7 @@ def check_statistics(network: nn.Module, folder: Path) -> None:
         least = float(norm.running_var.min())
         if least < 0 or least + norm.eps <= 0:
             raise WeightsError(
-                f"{folder}: bn.running_var holds {least:g}, which is not a variance; copy the model again"
+                f"{folder}: bn.running_var contains {least:g}, which is not a variance; copy the model again"
             )
 
 

@@ -106,7 +106,7 @@ def fold_network(network: Any, timestep: float, prompt: Conditioning) -> FoldedN
         InvalidInputError: see :func:`fold`.
     """
     if isinstance(network, FoldedNetwork):
-        raise InvalidInputError("this model is folded already")
+        raise InvalidInputError("this model is already folded")
     kind = next((kind for kind in _KINDS if isinstance(network, kind)), None)
     if kind is None:
         known = ", ".join(kind.__name__ for kind in _KINDS)
@@ -182,7 +182,7 @@ def _fold_flux2(network: Any, state: State, t: Tensor, prompt: Conditioning) -> 
     """Rewrite ``state`` from FLUX.2's transformer to :class:`FoldedFlux2` and return its remaining arguments."""
     tokens = Conditioning.require(prompt.prompt_embeds, "prompt_embeds")
     if not (len(network.transformer_blocks) and len(network.single_transformer_blocks)):
-        raise InvalidInputError("folding needs a FLUX.2 with blocks of two streams and blocks of one")
+        raise InvalidInputError("folding needs a FLUX.2 with double-stream and single-stream blocks")
     emb = F.silu(_in_float32(network.time_guidance_embed)(t / 1000 * 1000, None))  # rounded as the network's call is
     context = _linear(network.context_embedder, tokens)
     image, text, single = (

@@ -73,7 +73,7 @@ def quantize(pipe: OneStepSRPipeline, mode: QuantizeMode) -> QuantizeReport:
             "modules are quantised, and it has none"
         )
     if any(type(layer.weight) is not nn.Parameter for layer in layers):
-        raise InvalidInputError("this model is quantised already")
+        raise InvalidInputError("this model is already quantised")
     if mode == "fp8":
         _require_fp8(pipe.device, pipe.dtype)
     quantize_, config = _torchao(mode, pipe.device)

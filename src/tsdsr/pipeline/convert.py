@@ -58,7 +58,7 @@ def convert_released(
     if not folder.is_dir():  # the text encoders, most of the download, are not needed
         name = parse_name(os.fspath(base))
         if name is None:
-            raise ModelNotFoundError(f"{base}: no such folder, and no hub id 'owner/name'")
+            raise ModelNotFoundError(f"{base}: neither a folder nor a hub ID 'owner/name'")
         parts = (spec.denoiser_subfolder, "vae")
         folder = fetch_files(name, tuple(f"{part}/*.{suffix}" for part in parts for suffix in ("json", "safetensors")))
     part = folder / spec.denoiser_subfolder

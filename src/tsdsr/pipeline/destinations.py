@@ -35,9 +35,7 @@ def names_a_file(text: str, path: Path, suffix: str | None) -> bool:
     ending = path.suffix.lower()
     if ending in FORMATS:
         if suffix is not None and FORMATS[suffix] != FORMATS[ending]:
-            raise InvalidInputError(
-                f"{path}: has the suffix of another format than {suffix[1:]}; leave one of them out"
-            )
+            raise InvalidInputError(f"{path}: its suffix does not match the format {suffix[1:]}; leave one of them out")
         return True
     if ending in _OTHER_FORMATS or difflib.get_close_matches(ending, FORMATS, 1, 0.7):
         known = ", ".join(FORMATS)

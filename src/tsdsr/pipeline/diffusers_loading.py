@@ -118,7 +118,7 @@ def check_pipeline_folder(folder: StrPath) -> tuple[ModelSpec, dict[str, type[Mo
         raise ModelError(f"{index}: is not a valid pipeline index ({error})") from error
     if class_name != OneStepSRPipeline.__name__:
         raise ModelError(
-            f"{folder}: holds a {class_name}, a multi-step base model; make a one-step pipeline from it with "
+            f"{folder}: contains a {class_name}, a multi-step base model; make a one-step pipeline from it with "
             f"'tsdsr train', or with 'tsdsr convert' and a LoRA"
         )
     if not isinstance(model, str) or model not in SPECS:

@@ -34,7 +34,7 @@ from tsdsr.pipeline.torch_pipeline import TorchPipeline
 class OneStepSRPipeline(TorchPipeline, DiffusionPipeline):
     """Restore and enlarge photographs with one step of a distilled diffusion model.
 
-    A diffusers pipeline: ``from_pretrained(folder or hub id)``, ``save_pretrained``, ``.to(device, dtype)``.
+    A diffusers pipeline: ``from_pretrained(folder or hub ID)``, ``save_pretrained``, ``.to(device, dtype)``.
 
     Args:
         denoiser (ModelMixin): the student's network, with LoRA merged.

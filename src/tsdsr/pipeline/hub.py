@@ -141,8 +141,8 @@ def _check_kind(name: HubName, files: list[str]) -> None:
         return
     if MODEL_INDEX not in files:
         raise ModelNotFoundError(
-            f"{name}: is on the hub, but holds no {MODEL_INDEX} and no {EXPORT_INDEX}, so it is not a model for tsdsr; "
-            f"'tsdsr push' uploads one"
+            f"{name}: is on the hub, but contains no {MODEL_INDEX} and no {EXPORT_INDEX}, so it is not a model for "
+            f"tsdsr; upload one with 'tsdsr push'"
         )
     hub = _require_hub(f"{name}:")
     index = Path(hub.hf_hub_download(name.repo_id, MODEL_INDEX, revision=name.revision))
@@ -152,8 +152,8 @@ def _check_kind(name: HubName, files: list[str]) -> None:
         raise ModelError(f"{name}: its {MODEL_INDEX} is not a valid pipeline index ({error!r})") from error
     if found != PIPELINE_CLASS:
         raise ModelError(
-            f"{name}: holds a {found}, not a one-step pipeline; make one from a base model with 'tsdsr train', or with "
-            f"'tsdsr convert' and a LoRA"
+            f"{name}: contains a {found}, not a one-step pipeline; make one from a base model with 'tsdsr train', or "
+            f"with 'tsdsr convert' and a LoRA"
         )
 
 
@@ -186,7 +186,7 @@ def push_folder(
         InvalidInputError: ``repo_id`` is not "owner/name", or ``private`` is set but the repository is public.
         ModelNotFoundError: the folder holds no model.
         GatedModelError: not logged in.
-        HubError: the hub refuses the upload, or cannot be reached.
+        HubError: the hub refused the upload, or cannot be reached.
         MissingDependencyError: huggingface_hub is not installed.
     """
     folder, hub = as_path(folder, "folder"), check_push(repo_id, revision)
@@ -240,7 +240,7 @@ def _files_to_push(folder: Path) -> list[str]:
     files = [path for path in paths if matches(path, (*MODEL_FILES, *_TEXTS))]
     if MODEL_INDEX not in files and EXPORT_INDEX not in files:
         raise ModelNotFoundError(
-            f"{folder}: holds no {MODEL_INDEX} and no {EXPORT_INDEX}, so there is no model to push"
+            f"{folder}: contains no {MODEL_INDEX} and no {EXPORT_INDEX}, so there is no model to push"
         )
     return files
 
@@ -309,14 +309,14 @@ def _push_errors(name: HubName) -> Iterator[None]:
             raise GatedModelError(f"{name}: not logged in to the hub; run 'hf auth login', or set HF_TOKEN") from error
         if status == 403:
             raise HubError(
-                f"{name}: the hub refuses the upload{said}; the access token needs the right to write there"
+                f"{name}: the hub refused the upload{said}; the access token needs write permission there"
             ) from error
         if isinstance(error, hub.errors.HFValidationError):
             raise InvalidInputError(f"{name}: is not a valid name of a model on the hub{said}") from error
         if isinstance(error, hub.errors.OfflineModeIsEnabled):
             raise HubError(f"{name}: HF_HUB_OFFLINE is set; unset it to upload") from error
         if (status is not None and status < 500) or isinstance(error, ValueError):
-            raise HubError(f"{name}: the hub refuses the upload{said}") from error
+            raise HubError(f"{name}: the hub refused the upload{said}") from error
         if isinstance(error, RuntimeError):
             raise HubError(f"{name}: the upload failed{said}; try again") from error
         raise HubError(f"{name}: the hub cannot be reached; check the connection and try again") from error

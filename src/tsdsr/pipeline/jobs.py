@@ -118,7 +118,7 @@ def plan_jobs(
         raise InvalidInputError(_in_one_line(sources.found))
     if single and (len(sources.found) > 1 or os.path.isdir(names[0])):
         several = "several inputs need" if len(names) > 1 or not os.path.isdir(names[0]) else "a folder's results need"
-        raise InvalidInputError(f"{output}: is the name of one file, and {several} a folder")
+        raise InvalidInputError(f"{output}: is the name of a file, but {several} a folder")
     if to_stdout:
         target = Path(f"stdout{suffix or '.png'}")
     jobs = [

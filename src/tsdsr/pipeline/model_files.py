@@ -46,7 +46,7 @@ def resolve_model(model: StrPath, revision: str | None = None) -> Path:
     """Return the local folder of a model; one on the hub, "owner/name" or "owner/name@revision", is downloaded first.
 
     Args:
-        model (str | PathLike): name, folder or hub id.
+        model (str | PathLike): name, folder or hub ID.
         revision (str | None): branch, tag or commit of a model on the hub; None is the main branch.
 
     Raises:
@@ -74,7 +74,7 @@ def resolve_model(model: StrPath, revision: str | None = None) -> Path:
     if on_hub is None:
         known = ", ".join(PACKAGED_MODELS)
         raise ModelNotFoundError(
-            f"{name}: no such model; give {known}, an existing folder, or a hub id 'owner/name', 'owner/name@revision'"
+            f"{name}: no such model; give {known}, an existing folder, or a hub ID 'owner/name', 'owner/name@revision'"
         )
     if revision is not None:
         if on_hub.revision not in (None, revision):
@@ -106,7 +106,7 @@ def require_index(folder: Path) -> None:
         raise ModelNotFoundError(f"{folder}: no such folder")
     if not is_model(folder):
         raise ModelNotFoundError(
-            f"{folder}: holds no {MODEL_INDEX}; make a pipeline folder with 'tsdsr convert' or 'tsdsr train'"
+            f"{folder}: contains no {MODEL_INDEX}; make a pipeline folder with 'tsdsr convert' or 'tsdsr train'"
         )
 
 

@@ -49,7 +49,7 @@ def check_model(
     """
     folder = local_folder(model)
     if seed is not None and not _samples(folder, engine):
-        raise InvalidInputError("an exported model takes the latent's mode and cannot sample it: leave out the seed")
+        raise InvalidInputError("an exported model uses the latent's mode and cannot sample it: leave out the seed")
     name = None if folder is None else base_model(folder)
     if name is not None and (upstream or options.tile not in ("auto", None)):
         from tsdsr.models.zoo import SPECS

@@ -43,7 +43,7 @@ def to_pixels(image: ImageInput) -> tuple[list[Array], OutputType]:
         parts = [to_pixels(item) for item in image]
         kinds = {kind for _, kind in parts}
         if len(kinds) > 1:
-            raise InvalidInputError("a list must hold PIL images only, arrays only or tensors only")
+            raise InvalidInputError("a list must contain only PIL images, only arrays or only tensors")
         return [batch for batches, _ in parts for batch in batches], kinds.pop()
     raise InvalidInputError(
         f"image must be a PIL image, an array, a tensor or a non-empty list of them, got {type(image).__name__}"

@@ -74,7 +74,7 @@ def get_recipe(name: str) -> RunConfig:
         ConfigError: unknown name, file or function, or the function fails or returns something else.
     """
     if not isinstance(name, str):
-        raise ConfigError(f"a recipe is named by a text, got {type(name).__name__}")
+        raise ConfigError(f"the name of a recipe must be a string, got {type(name).__name__}")
     path, colon, function = name.rpartition(":")
     if colon and path.endswith(".py"):
         return _recipe_of_file(Path(path), function)

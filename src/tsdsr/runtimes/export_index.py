@@ -60,7 +60,9 @@ class ExportIndex:
         folder = Path(folder)
         path = folder / EXPORT_INDEX
         if not path.is_file():
-            raise ModelNotFoundError(f"{folder}: holds no {EXPORT_INDEX}; make an exported model with 'tsdsr export'")
+            raise ModelNotFoundError(
+                f"{folder}: contains no {EXPORT_INDEX}; make an exported model with 'tsdsr export'"
+            )
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             index = cls(**{field.name: values[field.name] for field in fields(cls)})

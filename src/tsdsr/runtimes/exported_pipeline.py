@@ -65,9 +65,7 @@ class ExportedPipeline(SRPipeline):
             InvalidInputError: noise is given, but the graph gives only the posterior's mode.
         """
         if noise is not None:
-            raise InvalidInputError(
-                "an exported model takes the latent's mode and cannot sample it: leave out the seed"
-            )
+            raise InvalidInputError("an exported model uses the latent's mode and cannot sample it: leave out the seed")
         with stage("encode"):
             latents: np.ndarray = each(self.encoder, x * 2 - 1) * np.float32(self.scaling_factor)
         return latents

@@ -59,8 +59,8 @@ def runtime_dtype(backend: Backend, stored: str, dtype: str, device: str) -> str
         return "bf16" if multiplies_bf16() else "fp32"
     if named not in ("auto", stored):
         raise InvalidInputError(
-            f"this model was exported in {stored}, and ONNX Runtime computes in nothing else: leave out the dtype, or "
-            f"export again in another one (fp32, fp16)"
+            f"this model was exported in {stored}, the only precision that ONNX Runtime can use for it: leave out the "
+            f"dtype, or export again in another one (fp32, fp16)"
         )
     return stored
 

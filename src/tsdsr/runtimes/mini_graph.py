@@ -83,10 +83,10 @@ def require_graph_path(folder: Path, name: str, overwrite: bool) -> Path:
     """Return the path of a graph to write in a pipeline folder of `mini`; errors as :func:`write_graph`."""
     require_index(folder)
     if base_model(folder) != "mini":
-        raise ModelError(f"{folder}: holds no 'mini'; for other models there is 'tsdsr export'")
+        raise ModelError(f"{folder}: contains no 'mini'; export other models with 'tsdsr export'")
     path = require_writable_file(folder / name)
     if path.exists() and not overwrite:
-        raise InvalidInputError(f"{path}: exists already; add --overwrite to make it again")
+        raise InvalidInputError(f"{path}: already exists; add --overwrite to make it again")
     return path
 
 

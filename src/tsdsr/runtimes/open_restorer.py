@@ -31,7 +31,7 @@ class ModelSource:
     """A model and where it runs: what :class:`BatchSettings` does not say because results do not depend on it.
 
     Attributes:
-        model (str): name, folder or hub id.
+        model (str): name, folder or hub ID.
         provider, device: see :func:`~tsdsr.runtimes.open_model.load_pipeline`.
         compile (bool): compile the networks with torch.
     """

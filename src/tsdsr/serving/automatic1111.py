@@ -106,7 +106,7 @@ def _upscaler(queue: JobQueue, wanted: str) -> str:
     for name in names:
         if wanted.casefold() == name.casefold():
             return name
-    raise ProblemError("invalid-option", f"upscaler_1: {wanted[:100]!r} is not here; there are {' and '.join(names)}")
+    raise ProblemError("invalid-option", f"upscaler_1: {wanted[:100]!r} is not available; choose {' or '.join(names)}")
 
 
 def _order(queue: JobQueue, body: ExtrasBody, name: str, path: Path) -> Order:

@@ -75,7 +75,7 @@ class JobQueue:
                 wait = self.schedule.retry_after(self._running, self._waiting)
                 raise ProblemError(
                     "queue-full",
-                    f"{self.settings.queue_size} pictures wait already; try again in about {wait} s.",
+                    f"{self.settings.queue_size} pictures are already waiting; try again in about {wait} s.",
                     {"Retry-After": str(wait)},
                 )
             self._places += 1
@@ -116,7 +116,9 @@ class JobQueue:
                     self._expire(job)
         if self.spool.used + size > self.settings.max_disk_bytes:
             raise ProblemError(
-                "storage-full", "The pictures in work take all the room there is; try again.", {"Retry-After": "10"}
+                "storage-full",
+                "The pictures being processed take up all the space; try again later.",
+                {"Retry-After": "10"},
             )
 
     # Access

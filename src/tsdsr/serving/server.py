@@ -109,7 +109,7 @@ class _Server(uvicorn.Server):
         """Answer on, but take no work, until the pictures in work are finished and fetched."""
         last = self._queue.stop()
         if not self._queue.wait_until_idle(self._seconds):
-            logger.warning("what is in work was not finished within %g s and is cancelled", self._seconds)
+            logger.warning("pictures that did not finish within %g s are cancelled", self._seconds)
         else:
             self._queue.wait_until_fetched(last, _FETCH_SECONDS)
         self.should_exit = True

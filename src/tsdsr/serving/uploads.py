@@ -137,7 +137,7 @@ def _checked_kind(request: Request, most: int) -> str:
             "not-an-image", f"Send {MULTIPART} with a file 'image', or the picture itself as image/* or {BINARY}."
         )
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise ProblemError("not-an-image", "Compressed bodies are not taken: send the picture as it is.")
+        raise ProblemError("not-an-image", "Compressed bodies are not accepted: send the picture uncompressed.")
     length = request.headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit()) or int(length[:18]) > most + _overhead(kind):
         raise _too_large(most)

@@ -51,14 +51,14 @@ def create_study(
         on_image (callable | None): called with (finished, total) images.
 
     Raises:
-        InvalidInputError: A study exists already or cannot be written, a folder is missing or empty, or a number is out
+        InvalidInputError: A study already exists or cannot be written, a folder is missing or empty, or a number is out
             of range.
         DatasetError: Files are unmatched, differ in size, have no category, or cannot be decoded; the message lists
             them, and no picture is left behind.
     """
     folder, lr, gt = require_writable_folder(folder), as_path(lr, "lr"), as_path(gt, "gt")
     if (folder / DEFINITION).exists():
-        raise InvalidInputError(f"{folder}: holds a study already; give another folder")
+        raise InvalidInputError(f"{folder}: already contains a study; give another folder")
     names = tuple(systems)
     folders = {"input": lr, "reference": gt, **{f"={n}": as_path(systems[n], n) for n in names}}
     matched = match_folders(folders, suffixes, leave_out=[folder])

@@ -172,7 +172,7 @@ def _from_table(text: str, path: Path) -> Cells:
 def _from_json(text: str, path: Path) -> Cells:
     data: Any = json.loads(text)
     if not isinstance(data, dict):
-        raise ValueError("it must hold an object")
+        raise ValueError("it must be an object")
     voters: Mapping[str, Any] = data if all(isinstance(value, dict) for value in data.values()) else {path.stem: data}
     for voter, choices in voters.items():
         for row, choice in choices.items():

@@ -74,7 +74,7 @@ def write_sheets(
     """
     folder, key = require_new(folder), require_new(key)
     if folder.resolve() in key.resolve().parents:
-        raise InvalidInputError(f"{key}: lies among the sheets, where voters see it; give a place outside {folder}")
+        raise InvalidInputError(f"{key}: is among the sheets, where voters can see it; choose a place outside {folder}")
     if len(systems) != 2:
         raise InvalidInputError(f"sheets compare two systems, got {len(systems)}")
     matched = _matched(systems, lr, gt, suffixes)

@@ -72,7 +72,7 @@ def _full_parts(config: StudentConfig, spec: ModelSpec, files: RunFiles) -> Part
     """
     teacher = load_network(files.teacher, spec, TEACHER) if files.teacher is not None and config.needs_scores else None
     if config.needs_scores and teacher is None:
-        raise ConfigError("this recipe needs a teacher: train one with 'tsdsr train teacher', give it as --teacher")
+        raise ConfigError("this recipe needs a teacher: train one with 'tsdsr train teacher' and give it as --teacher")
     if files.student is not None:
         denoiser = load_network(files.student, spec, "denoiser")
         if config.networks.config:
@@ -152,7 +152,9 @@ def make_prompts(config: RunConfig, files: RunFiles) -> Prompts:
     if "labels" in spec.prompt_shapes:
         return LabelPrompts()
     if files.cache is None or files.base is None:
-        raise ConfigError(f"{spec.name} needs text embeddings: make them with 'tsdsr data cache', give them as --cache")
+        raise ConfigError(
+            f"{spec.name} needs text embeddings: make them with 'tsdsr data cache' and give them as --cache"
+        )
     prompts = CachedPrompts(files.cache, spec, files.base)
     _check_base(files.base, spec, prompts)
     return prompts

@@ -130,7 +130,7 @@ def read_tensors(checkpoint: Checkpoint, into: Mapping[str, Tensor]) -> None:
         TrainingError: the checkpoint cannot be read, or lacks one of the tensors.
     """
     if missing := sorted(into.keys() - checkpoint.names):
-        raise TrainingError(f"{checkpoint.path}: does not hold {missing[0]}; choose another output folder")
+        raise TrainingError(f"{checkpoint.path}: does not contain {missing[0]}; choose another output folder")
     with torch.no_grad():
         if checkpoint.path.is_dir():
             _read_folder(checkpoint.path, into)

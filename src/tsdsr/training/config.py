@@ -168,7 +168,7 @@ class Phase(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.perceptual:
-            raise ConfigError("perceptual must name at least one distance; perceptual_weight=0 leaves the term out")
+            raise ConfigError("perceptual must name at least one distance; perceptual_weight=0 turns the term off")
         if max(value_at(self.diverse_prompts, p) for p in (0.0, 1.0)) > 1:
             raise ConfigError(f"diverse_prompts is a probability, at most 1, got {self.diverse_prompts}")
 
@@ -216,7 +216,7 @@ class NetworkSettings:
             raise ConfigError("fake_targets must name at least one module")
         check_network_arguments(spec, self.config)
         if self.lora_rank is None and self.base_precision != "fp32":
-            raise ConfigError("weights that are trained are stored in fp32; base_precision is for frozen ones")
+            raise ConfigError("trained weights are stored in fp32; base_precision is for frozen ones")
 
 
 @dataclass(frozen=True)

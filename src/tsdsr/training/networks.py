@@ -240,7 +240,7 @@ def _build_full(parts: Parts, spec: ModelSpec, scores: bool) -> Networks:
     if scores:
         if not isinstance(teacher, nn.Module):
             raise ConfigError(
-                "distillation needs a teacher: train one with 'tsdsr train teacher', give it as --teacher"
+                "distillation needs a teacher: train one with 'tsdsr train teacher' and give it as --teacher"
             )
         pair = ScoreNetworks(copy.deepcopy(teacher).requires_grad_(True), teacher)
     student = Student(parts.denoiser, student_vae, spec)

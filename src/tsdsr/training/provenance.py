@@ -40,7 +40,7 @@ class RunMismatchError(TrainingError):
     def __init__(self, folder: Path, kind: str, changed: list[str]) -> None:
         self.changed = changed
         super().__init__(
-            f"{folder}: holds a run with other {kind} ({'; '.join(changed[:5])}); start it as it was, "
+            f"{folder}: contains a run with other {kind} ({'; '.join(changed[:5])}); start it as it was, "
             f"or choose another output folder"
         )
 
@@ -169,11 +169,11 @@ def require_same_settings(folder: Path, state: Mapping[str, Any], config: str) -
         TrainingError: the checkpoint is from another run or in another format; the message names what differs.
     """
     if state.get("format") != FORMAT:
-        raise TrainingError(f"{folder}: holds a run of another version; choose another output folder")
+        raise TrainingError(f"{folder}: contains a run of another version; choose another output folder")
     recorded, wanted = (settings_from_json(text) for text in (state["config"], config))
     kinds = ["student" if "pairs" in settings else "teacher" for settings in (recorded, wanted)]
     if kinds[0] != kinds[1]:
-        raise TrainingError(f"{folder}: holds a {kinds[0]}'s run; choose another output folder for a {kinds[1]}")
+        raise TrainingError(f"{folder}: contains a {kinds[0]}'s run; choose another output folder for a {kinds[1]}")
     for settings in (recorded, wanted):
         for name in MAY_CHANGE:
             settings.pop(name, None)

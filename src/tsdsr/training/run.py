@@ -204,11 +204,11 @@ def measure_figures(
         raise ConfigError(f"{run}: no such folder of a training run")
     facts = load_checkpoint_facts(folder)
     if facts is None:
-        raise ConfigError(f"{run}: holds no checkpoint; the fake network of a run without steps is its teacher")
+        raise ConfigError(f"{run}: contains no checkpoint; the fake network of a run without steps is its teacher")
     require_same_settings(folder, facts, facts.get("config", "{}"))
     config = config_from_json(facts["config"])
     if not isinstance(config, StudentConfig):
-        raise ConfigError(f"{run}: is a teacher's run; figures 3 and 5 are of a student's")
+        raise ConfigError(f"{run}: is a teacher's run; figures 3 and 5 need a student's")
     recorded = vars(RunFiles.from_plain(facts["files"]))
     given = vars(as_run_files(photos, teacher, init, base, cache, prompts, shards))
     files = RunFiles(**{name: given[name] or recorded[name] for name in recorded})

@@ -165,7 +165,7 @@ def check_files(config: RunConfig, files: RunFiles) -> None:
                     f"--{name} has no effect: {spec.name} has no base model and takes no text; leave it out"
                 )
     if files.prompts is not None and files.shards and not files.photos:
-        raise ConfigError("--prompts has no effect: shards hold the texts of their photographs; leave it out")
+        raise ConfigError("--prompts has no effect: shards contain their own prompts; leave it out")
     for name, path in (("cache", files.cache), ("prompts", files.prompts)):
         if path is not None and not path.is_dir():
             raise ConfigError(f"--{name} {path}: no such folder")
@@ -237,4 +237,4 @@ def _require_network(folder: Path, kind: str, given: str) -> None:
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(f"{given}: {folder / 'config.json'} cannot be read ({error})") from error
     if found != kind and not found.startswith("Folded"):  # loading explains folded networks
-        raise ConfigError(f"{given}: {folder} holds a {found}, not a {kind}")
+        raise ConfigError(f"{given}: {folder} contains a {found}, not a {kind}")

@@ -147,7 +147,7 @@ def choose_codec(path: Path, codec: str | None, deep: bool) -> str:
     if codec is not None:
         if codec not in container.codecs:
             raise InvalidInputError(
-                f"{path}: {path.suffix} does not hold {codec}; choose {', '.join(container.codecs)}, or another suffix"
+                f"{path}: {path.suffix} cannot contain {codec}; choose {', '.join(container.codecs)}, or another suffix"
             )
         if not has_encoder(codec):
             here = ", ".join(name for name in CODECS if has_encoder(name)) or "none"

@@ -21,7 +21,7 @@ export const MARKUP = `
         <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M5 12h14M12 5v14"/></svg></button>
     </div>
     <button id="all" type="button" title="Show the whole picture (0)">Fit</button>
-    <button id="actual" type="button" title="One pixel for one of the screen (1)">1:1</button>
+    <button id="actual" type="button" title="Show at actual size (1)">1:1</button>
     <button id="hold" type="button" aria-label="Hold to see the original" title="Hold to see the original (O)">
       <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M2.5 12S6 5.5 12 5.5 21.5 12 21.5 12 18 18.5 12 18.5 2.5 12 2.5 12z"/><circle cx="12" cy="12" r="2.8"/></svg>
       <span>Original</span></button>

@@ -72,7 +72,7 @@ class Row {
     this.download = element("a", { class: "button download", download: "", title: "Download" }, icon("download"));
     this.download.setAttribute("aria-label", `Download: ${picture.name}`);
     saveWhenFound(this.download, () => queue.address(picture));
-    this.again = act("again", "again", "Again with the present settings", () => acts.again(picture));
+    this.again = act("again", "again", "Redo with the current settings", () => acts.again(picture));
     this.cancel = act("cancel", "close", "Cancel", () => queue.cancel(picture));
     this.remove = act("remove", "bin", "Remove", () => queue.remove(picture));
     const text = element("div", { class: "text" }, this.name, this.sizes, this.progress, this.status, this.notes);
@@ -124,7 +124,7 @@ class Row {
   #status() {
     const { state, job, share, error, held } = this.model;
     if (state === "waiting") return held ? "The server's queue is full. This picture waits for its turn." : "Waiting";
-    if (state === "sending") return share < 1 ? `Sending, ${Math.round(share * 100)} %` : "Being checked";
+    if (state === "sending") return share < 1 ? `Sending, ${Math.round(share * 100)} %` : "Checking";
     if (state === "queued") return job.position ? `Waiting, ${job.position} ahead` : "Waiting, next in turn";
     if (state === "running") {
       const tiles = job.tiles_total ? `Tile ${Math.min(job.tiles_done + 1, job.tiles_total)} of ${job.tiles_total}` : "Starting";

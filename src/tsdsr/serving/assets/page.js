@@ -37,7 +37,7 @@ function askToken() {
         dialog.close();
         resolve();
       } catch (error) {
-        wrong.textContent = error.status === 401 ? "That is not this server's token." : "The server does not answer. Try it again.";
+        wrong.textContent = error.status === 401 ? "That is not this server's token." : "The server does not answer. Try again.";
         field.select();
       }
     };

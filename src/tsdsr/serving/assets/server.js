@@ -89,7 +89,7 @@ export class Server extends EventTarget {
         if (error.status === 401) await this.#enter();
         else if (error instanceof ConnectionLost || error.type === "/problems/stopping") {
           const alive = error instanceof ConnectionLost && (await this.#answers());
-          if (alive && ++losses >= MOST_LOSSES) throw new Error("The connection broke off several times. Try it again.");
+          if (alive && ++losses >= MOST_LOSSES) throw new Error("The connection failed several times. Try again.");
           if (!alive) await this.#seek();
           await sleep(FIRST_WAIT);
         } else throw error;

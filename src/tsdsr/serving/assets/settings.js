@@ -7,7 +7,7 @@ const LARGEST = 8; // times a side grows
 
 const DETAIL = [
   [0.15, "Stays as close to your photograph as the model can."],
-  [0.75, "Some texture is added that is plausible, but not in your photograph."],
+  [0.75, "Adds some texture that is plausible, but not in your photograph."],
   [1, "Adds texture that is plausible, but not in your photograph."],
 ];
 
