@@ -204,18 +204,18 @@ the version. `python -m tsdsr` is the same as `tsdsr`.
 
 | Status | Meaning |
 | --- | --- |
-| 0 | Everything worked. What was skipped because its result exists counts as done. |
-| 1 | A file failed, or the machine did: no space, no permission. The other files are done. |
-| 2 | The arguments are wrong, or a model or folder that they name is not there. |
+| 0 | Everything worked. Files skipped because their results exist count as done. |
+| 1 | A file failed, or the disk was full or not writable. The other files are done. |
+| 2 | The arguments are wrong, or a model or folder that they name does not exist. |
 | 128 + number | A signal ended the command: 130 after Ctrl+C, 143 after SIGTERM. Temporary files are removed. |
-| 141 | The program that read standard output went away. |
+| 141 | The program that read standard output has ended. |
 
 An error is one line on standard error, which begins with `error:`. Results and tables go to standard output, progress
 bars to standard error.
 
 ## Environment variables
 
-There is no configuration file: options say everything about a call. These variables say where the machine keeps things.
+There is no configuration file. Options control each call, and these variables describe the machine.
 
 | Variable | Meaning |
 | --- | --- |

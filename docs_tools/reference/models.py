@@ -7,7 +7,7 @@ from tsdsr.models.zoo import SPECS, ModelSpec
 
 INTRODUCTION = """# Base models
 
-These are the values of `--model` of `tsdsr convert`, of `networks.model` in a [recipe](recipes.md), and the keys of
+The values of `tsdsr convert --model` and of `networks.model` in a [recipe](recipes.md). They are also the keys of
 `tsdsr.SPECS`. Only `mini` comes with the package. The others need the extra `torch` and the weights of their base
 model.
 
@@ -30,7 +30,7 @@ def pages() -> dict[str, str]:
                 ", ".join(part.kind for part in s.text_parts) or "none", _process(s), f"{s.timestep:g}")
                for s in specs]),
         "\n## Sizes\n\n"
-        "Larger images than the native size are restored in tiles. Memory is that of a tile in float32; in 16 bits,\n"
+        "Images larger than the native size are restored in tiles. The memory is for one tile in float32. In 16 bits,\n"
         "the part that grows with the tile is half as large.\n\n",
         table(("Name", "Pixels per latent position", "Sides are multiples of", "Native size", "Smallest tile",
                "Overlap", "Memory of a tile"),

@@ -16,10 +16,10 @@ from tsdsr.training.config import RunConfig, StudentConfig
 INTRODUCTION = """# Recipes
 
 A recipe is a function that returns all settings of a training run. `tsdsr train student --recipe NAME` and
-`tsdsr train teacher --recipe NAME` use one. Your own recipe is `--recipe FILE.py:FUNCTION`.
+`tsdsr train teacher --recipe NAME` use one. For your own, use `--recipe FILE.py:FUNCTION`.
 
-For each recipe, this page lists the settings that differ from their defaults. All settings, their defaults and their
-meaning: [Settings of the trainer](settings.md).
+For each recipe, this page lists the settings that differ from their defaults. [Settings of the trainer](settings.md)
+explains all settings and lists their defaults.
 
 """
 ALWAYS = ("steps", "batch_size", "lr")

@@ -19,7 +19,7 @@ INTRODUCTION = """# Settings of the trainer
 A [recipe](recipes.md) is a `StudentConfig` or a `TeacherConfig`. `--set` changes a setting by its path:
 `--set ema_decay=0.99`, `--set phases.0.steps=100`. Values are JSON. `--dry-run` prints all settings of a run.
 
-Where a setting is a number or a list of two, the two numbers are its values at the start and the end of a phase.
+If a setting takes a number or two of them, the two are its values at the start and the end of a phase.
 """
 
 
