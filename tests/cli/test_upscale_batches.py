@@ -231,7 +231,7 @@ def test_a_damaged_jpeg_xl_does_not_stop_the_batch(model: str, photos: Path) -> 
             "--on ray --actor-cpus 0",
             "an actor needs CPUs or GPUs, and neither number can be negative; got 0.0 CPUs and 0.0 GPUs",
         ),
-        ("--on ray --actor-cpus inf", "no negative number of them; got inf CPUs and 0.0 GPUs"),
+        ("--on ray --actor-cpus inf", "neither number can be negative; got inf CPUs and 0.0 GPUs"),
         ("--on ray --actor-gpus 1.5", "an actor takes a fraction of a GPU or a whole number of GPUs, got 1.5"),
         ("--on ray=127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1"),
     ],
