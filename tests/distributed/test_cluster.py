@@ -24,6 +24,7 @@ pytest.importorskip("ray")
 from tests.child_processes import finished, started
 from tests.distributed.restorers import broken, doubling, fragile, slow, write_pictures
 from tests.distributed.runs import Heard, recorded, recorded_inputs, run
+from tests.docs.archives import read_pages_on_archives
 from tests.s3_server import S3Server, s3_server  # noqa: F401  (a fixture)
 from tests.signals import as_in_a_terminal
 from tsdsr.distributed import restore
@@ -315,3 +316,13 @@ def test_the_operator_in_a_pipeline_of_its_user(cluster: Any, tmp_path: Path) ->
     assert sorted(row["input"] for row in statuses) == paths
     assert [row["input"] for row in statuses if row["status"] != "done"] == [paths[3]]
     assert len(list((tmp_path / "out").glob("*.jpg"))) == 11
+
+
+def test_the_pages_on_archives(
+    cluster: Any,
+    tmp_path: Path,
+    s3_server: S3Server,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a reader of the documentation types, on this cluster. Nothing of it has a GPU."""
+    read_pages_on_archives(cluster.address, s3_server, tmp_path, monkeypatch)

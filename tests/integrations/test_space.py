@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.docs.pages import blocks_of
 from tests.pipeline.hub_server import LICENCES
 from tsdsr import load_pipeline
 from tsdsr.images.reading import read_picture
@@ -87,6 +88,19 @@ def test_another_format_tells_what_it_cannot_hold(client: Any, tmp_path: Path) -
     _, result, notices = client.predict(gradio_client.handle_file(source), 1.5, 0.5, "JPEG", api_name="/upscale")
     assert Path(result).name == "icon_x1.5.jpg"
     assert "transparen" in notices
+
+
+@pytest.mark.parametrize("page", [SPACE / "README.md", ROOT / "docs" / "how-to" / "space.md"], ids=["card", "guide"])
+def test_the_snippet_of_the_documentation(
+    page: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (16, 12), "olive").save("photo.jpg")
+    (block,) = (block for block in blocks_of(page) if block.language == "python")
+    names: dict[str, Any] = {}
+    exec(block.text.replace('"OWNER/NAME"', repr(address)), names)
+    with Image.open(names["file"]) as image:
+        assert image.size == (64, 48)
 
 
 @pytest.mark.parametrize(
