@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from collections.abc import Iterator
@@ -9,9 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.docs.pages import Block, blocks_of
-
-WINDOWS = ("bat", "powershell")
-"""Languages of commands for Windows."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class Step:
     Attributes:
         page (Path): where it stands.
         line (int): number of its first line, from 1.
-        language (str): "sh", "python", or one of Windows' shells.
+        language (str): "sh" or "python".
         text (str): as typed; lines that continue are joined.
         shown (str): what the page shows as its output, or nothing.
     """
@@ -36,20 +34,21 @@ class Step:
 def steps_of(page: Path) -> list[Step]:
     """Return the steps of a page in their order.
 
-    A block of output belongs to the last step of the block right before it.
+    A block of output belongs to the last step of the block right before it; between them may stand "… you see:".
     """
     steps: list[Step] = []
-    end = 0
+    lines = page.read_text().splitlines()
+    before: Block | None = None
     for block in blocks_of(page):
-        if block.language == "text":
-            if steps and block.start_line - end <= 2:
-                steps[-1] = Step(**{**vars(steps[-1]), "shown": block.text})
-        elif block.language == "python":
+        if block.language == "python":
             steps.append(Step(page, block.line, "python", block.text))
-        elif block.language in ("sh", *WINDOWS):
-            steps += [Step(page, line, block.language, text) for line, text in commands_of(block)]
-        if block.language != "text":
-            end = block.end_line
+        elif block.language == "sh":
+            steps += [Step(page, line, "sh", text) for line, text in commands_of(block)]
+        elif block.language == "text" and before is not None and before.language in ("sh", "python"):
+            between = " ".join(lines[before.end_line : block.start_line - 1]).strip()
+            if re.fullmatch(r"|[^#]*\byou see:", between):
+                steps[-1] = dataclasses.replace(steps[-1], shown=block.text)
+        before = block
     return steps
 
 

@@ -61,9 +61,12 @@ def test_a_command_ends_where_the_shell_ends_it() -> None:
 
 def test_output_belongs_to_the_last_command_before_it(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("```sh\na\nb\n```\n\n```text\nout\n```\n\nProse.\n\n```text\nno output\n```\n\n```python\nc\n```\n")
+    page.write_text(
+        "```sh\na\nb\n```\n\n```text\nout\n```\n\nProse.\n\n```text\nno output\n```\n\n```python\nc\n```\n"
+        "Then you see:\n\n```text\nend\n```\n\n```sh\nd\n```\nA file:\n```text\nno output\n```\n"
+    )
     found = [(step.line, step.language, step.text, step.shown) for step in steps_of(page)]
-    assert found == [(2, "sh", "a", ""), (3, "sh", "b", "out\n"), (17, "python", "c\n", "")]
+    assert found == [(2, "sh", "a", ""), (3, "sh", "b", "out\n"), (17, "python", "c\n", "end\n"), (26, "sh", "d", "")]
 
 
 def test_output_is_compared_by_its_words() -> None:
