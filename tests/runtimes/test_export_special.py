@@ -11,9 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from tsdsr.errors import ModelError, WeightsError
+from tsdsr.errors import FileWriteError, ModelError, WeightsError
+from tsdsr.files import atomic_folder
 from tsdsr.optimize.fold import fold
 from tsdsr.pipeline.diffusers_pipeline import OneStepSRPipeline
+from tsdsr.pipeline.model_files import is_exported
 from tsdsr.runtimes import open_model
 from tsdsr.runtimes.export import Backend, ExportIndex, export_pipeline
 from tsdsr.runtimes.export_index import GRAPHS
@@ -56,6 +58,31 @@ def test_folded_large_models_step_as_in_pytorch(request: pytest.FixtureRequest, 
         z_hat = pipe.denoise(z_lq)
     result = torch.from_numpy(session.run(None, {"z_lq": z_lq.numpy()})[0])
     torch.testing.assert_close(result, z_hat, rtol=0, atol=1e-4 * float(z_hat.abs().max()))
+
+
+def test_an_export_that_another_process_finished_first_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both find no export and make one; the second finds its place taken, as :func:`atomic_folder` reports it."""
+
+    def export(pipe: OneStepSRPipeline, output: Path, backend: Backend) -> None:
+        with atomic_folder(output) as folder:
+            (folder / "denoiser.onnx").touch()
+            write_index(output)
+
+    monkeypatch.setattr("tsdsr.runtimes.export.export_pipeline", export)
+    monkeypatch.setattr("tsdsr.pipeline.diffusers_loading.load_diffusers_pipeline", lambda *_: None)
+    folder = open_model.cached_export("mini", "openvino", cache=tmp_path)
+    assert is_exported(folder)
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_a_cached_export_that_cannot_be_written_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def export(pipe: OneStepSRPipeline, output: Path, backend: Backend) -> None:
+        raise FileWriteError(f"{output}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("tsdsr.runtimes.export.export_pipeline", export)
+    monkeypatch.setattr("tsdsr.pipeline.diffusers_loading.load_diffusers_pipeline", lambda *_: None)
+    with pytest.raises(FileWriteError, match="No space left"):
+        open_model.cached_export("mini", "openvino", cache=tmp_path)
 
 
 def test_a_damaged_cached_export_names_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

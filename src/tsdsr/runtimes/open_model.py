@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from tsdsr import __version__
 from tsdsr.errors import (
+    FileWriteError,
     InvalidInputError,
     MissingDependencyError,
     ModelNotFoundError,
@@ -269,7 +270,7 @@ def cached_export(
 
         try:
             export_pipeline(load_diffusers_pipeline(model, "cpu", stored), target, backend)
-        except (OSError, InvalidInputError):
+        except (FileWriteError, InvalidInputError):
             if not is_exported(target):  # unless another process was faster
                 raise
     return target
