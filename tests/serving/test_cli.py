@@ -15,7 +15,7 @@ from tsdsr.cli.serve import parse_size
         ("--max-disk 0", "--max-disk takes a size"),
         ("--token short", "the token must have at least 16 ASCII characters"),
         ("--timeout nan", "timeout must be a finite number"),
-        ("--host 203.0.113.7 --token correct-horse-battery", "cannot listen at 203.0.113.7, port 8787"),
+        ("--host 203.0.113.7 --token correct-horse-battery", "cannot listen on 203.0.113.7, port 8787"),
         ("--model nowhere --port 0", "nowhere"),
     ],
 )

@@ -80,7 +80,7 @@ def test_a_picture_that_is_not_finished_in_time_is_cancelled(tmp_path: Path) -> 
         until(lambda: figure(server, "tsdsr_tiles_total") > 0)
         started = time.monotonic()
         status, said = server.end(signal.SIGINT)
-        assert "is cancelled" in said
+        assert "are cancelled" in said
         assert status not in (0, None)
         assert time.monotonic() - started < 10
     assert list(tmp_path.iterdir()) == []

@@ -145,7 +145,7 @@ def test_figures_need_the_run_only(photos: Path, tmp_path: Path, monkeypatch: py
     with pytest.raises(DatasetError, match=r"moved, say where: --photos"):
         measure_figures("../student", "figures", device="cpu")
     measure_figures("../student", "figures", photos=f"{moved},limit=13", images=1, device="cpu")
-    with pytest.raises(TrainingError, match=r"have changed .*; say with --photos or --shards where the run's own lie"):
+    with pytest.raises(TrainingError, match=r"have changed .*; give the run's own files with --photos or --shards"):
         measure_figures("../student", "figures", photos=moved, device="cpu")
 
 

@@ -23,8 +23,8 @@ class ServeSettings:
     """How the web server behaves.
 
     Attributes:
-        host (str): address to listen at; ``127.0.0.1`` is this machine only, ``0.0.0.0`` all networks.
-        port (int): port to listen at; 0 takes any that is free.
+        host (str): address to listen on; ``127.0.0.1`` is this machine only, ``0.0.0.0`` all networks.
+        port (int): port to listen on; 0 takes any that is free.
         token (str | None): what clients must present, at least :data:`SHORTEST_TOKEN` characters; None asks for none.
         allowed_hosts (tuple of str): names by which clients may address the server, besides this machine's own
             (``localhost``); without any, a server that listens to the network takes every name.
