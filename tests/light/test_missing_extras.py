@@ -64,7 +64,7 @@ def test_a_command_names_its_extra(arguments: str, message: str, photos: Path) -
         ("data cache photos -o new --base b --no-text", "--no-text leaves nothing to cache"),
         ("train student --photos nowhere -o new", "nowhere: no such folder or file of photographs"),
         ("train teacher --photos photos -o photos/a.png", "a.png"),
-        ("export -o photos", "photos: exists"),
+        ("export -o photos", "photos: already exists"),
     ],
 )
 def test_mistakes_in_arguments_are_reported_first(arguments: str, message: str, photos: Path) -> None:
