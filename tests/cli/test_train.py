@@ -8,13 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from tests.conftest import tiny_vae
-from tests.models.text_models import write_sd3_text
+from tests.models.base_models import write_sd3
 from tsdsr.cli import app
 from tsdsr.errors import MissingDependencyError
 from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
@@ -81,16 +78,7 @@ def test_photographs_in_shards(photo_folder: Path, tmp_path: Path) -> None:
 
 def test_sd3_from_base_to_released_layout_and_pipeline(photo_folder: Path, tmp_path: Path) -> None:
     """All steps of a full-size training, with a tiny SD3 and real text encoder classes."""
-    base = tmp_path / "base"
-    torch.manual_seed(0)
-    SD3Transformer2DModel(
-        sample_size=32, patch_size=2, in_channels=16, out_channels=16, num_layers=2, attention_head_dim=8,
-        num_attention_heads=4, joint_attention_dim=48, caption_projection_dim=32, pooled_projection_dim=32,
-        pos_embed_max_size=64,
-    ).save_pretrained(base / "transformer")  # fmt: skip
-    tiny_vae(16).save_pretrained(base / "vae")
-    FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(base / "scheduler")
-    write_sd3_text(base)
+    base = write_sd3(tmp_path / "base")
     cache = tmp_path / "cache"
     ok("data", "cache", photo_folder, "-o", cache, "--base", base, "--device", "cpu")
     settings = [

@@ -10,8 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.cli.command import run
-from tests.conftest import tiny_flux2, tiny_flux2_vae
-from tests.models.text_models import write_flux2_text
+from tests.models.base_models import write_klein
 from tsdsr.models.network_folders import stored_dtype
 from tsdsr.models.zoo import get_spec
 from tsdsr.pipeline.diffusers_loading import load_diffusers_pipeline
@@ -37,10 +36,7 @@ def ok(*arguments: object) -> str:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    folder = write_flux2_text(tmp_path / "base")
-    tiny_flux2().save_pretrained(folder / "transformer")
-    tiny_flux2_vae().save_pretrained(folder / "vae")
-    return folder
+    return write_klein(tmp_path / "base")
 
 
 def test_from_a_base_to_an_upscaled_photo(photo_folder: Path, base: Path, tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ import skimage.data
 import tifffile
 from PIL import Image
 
-from tests.conftest import REFERENCE, complete_reference, tiny_flux2, tiny_flux2_vae, tiny_mini, tiny_vae
+from tests.conftest import REFERENCE, complete_reference, tiny_mini
 from tests.docs.pages import ROOT
-from tests.models.text_models import write_blip, write_flux2_text, write_sd3_text
+from tests.models.base_models import write_klein, write_sd3
+from tests.models.text_models import write_blip
 from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.fixed_prompt import FixedPrompt
 from tsdsr.models.zoo import MINI
@@ -91,33 +92,10 @@ def write_test_set(folder: Path, edge: int) -> None:
         photograph(name, (edge, edge)).save(folder / f"{name}.png")
 
 
-def write_sd3(folder: Path) -> None:
-    """Write a base model of the kind of SD3, with text encoders."""
-    import torch
-    from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
-
-    torch.manual_seed(0)
-    SD3Transformer2DModel(
-        sample_size=32, patch_size=2, in_channels=16, out_channels=16, num_layers=2, attention_head_dim=8,
-        num_attention_heads=4, joint_attention_dim=48, caption_projection_dim=32, pooled_projection_dim=32,
-        pos_embed_max_size=64,
-    ).save_pretrained(folder / "transformer")  # fmt: skip
-    tiny_vae(16).save_pretrained(folder / "vae")
-    FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(folder / "scheduler")
-    write_sd3_text(folder)
-
-
 def write_sd3_of_lora(folder: Path) -> None:
     """Write the base model that the released code's tiny LoRA belongs to."""
     with tempfile.TemporaryDirectory() as place:
         shutil.move(complete_reference(Path(place) / "reference") / "tiny_sd3", folder)
-
-
-def write_klein(folder: Path) -> None:
-    """Write a base model of the kind of FLUX.2 klein, with its text encoder."""
-    write_flux2_text(folder)
-    tiny_flux2().save_pretrained(folder / "transformer")
-    tiny_flux2_vae().save_pretrained(folder / "vae")
 
 
 def write_mini(folder: Path) -> None:

@@ -149,15 +149,23 @@ def sheets(
     folder: Annotated[Path, typer.Argument(metavar="SHEETS", help="New folder for the sheets.")],
     systems: Annotated[list[str], typer.Argument(metavar="NAME=FOLDER", help="The two restorations to compare.")],
     lr: Annotated[Path, typer.Option(help="Folder of low-resolution images.")],
-    key: Annotated[Path, typer.Option(help="New JSON file that says which is which; not for voters.")],
-    gt: Annotated[Path | None, typer.Option(help="Folder of true images, shown as well.")] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Images shown, drawn at random; default all.")] = None,
-    window: Annotated[int, typer.Option(min=32, help="Side of what is shown of an image, in pixels.")] = 256,
-    rows: Annotated[int, typer.Option(min=1, help="Images on a sheet.")] = 4,
-    seed: Annotated[int | None, typer.Option(min=0, help="Draws the same sheets again; default random.")] = None,
-    image_format: Annotated[SheetFormat, typer.Option("--format", help="Both are lossless.")] = SheetFormat.png,
+    key: Annotated[
+        Path, typer.Option(help="New JSON file that says which restoration is which. Do not show it to voters.")
+    ],
+    gt: Annotated[Path | None, typer.Option(help="Folder of ground-truth images, to show as well.")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="How many images to show, drawn at random. Default: all.")
+    ] = None,
+    window: Annotated[int, typer.Option(min=32, help="Side of the window shown of each image, in pixels.")] = 256,
+    rows: Annotated[int, typer.Option(min=1, help="Number of images on a sheet.")] = 4,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the draws; the same seed gives the same sheets. Default: random.")
+    ] = None,
+    image_format: Annotated[
+        SheetFormat, typer.Option("--format", help="Format of the sheets. Both are lossless.")
+    ] = SheetFormat.png,
     suffix: Annotated[
-        list[str] | None, typer.Option("--suffix", help="Ending of file stems that does not count; repeatable.")
+        list[str] | None, typer.Option("--suffix", help="Ending to ignore in file names, such as _x4. Repeatable.")
     ] = None,
 ) -> None:
     """Make pictures for blind votes without a server. Rows show the input, two restorations and the truth."""
@@ -189,8 +197,8 @@ def sheets(
 def tally(
     key: Annotated[Path, typer.Argument(metavar="KEY", help="Key that 'tsdsr study sheets' wrote.")],
     votes: Annotated[list[Path], typer.Argument(metavar="VOTES", help="A file for each voter: 1 or 2 for every row.")],
-    json: Annotated[Path | None, typer.Option(help="Store all figures here.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Store the table as Markdown here.")] = None,
+    json: Annotated[Path | None, typer.Option(help="File for all figures.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="File for the table in Markdown.")] = None,
 ) -> None:
     """Count votes on sheets, with 95 % intervals."""
     with errors_reported():

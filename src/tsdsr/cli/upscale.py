@@ -24,8 +24,7 @@ from tsdsr.cli.upscale_options import (
     check_arguments,
     check_engine,
     parse_format,
-    parse_target,
-    parse_tile,
+    restore_options,
 )
 
 if TYPE_CHECKING:
@@ -85,19 +84,10 @@ def upscale(
             from tsdsr.images.writing import WriteOptions
             from tsdsr.pipeline.frame_folders import Frames
             from tsdsr.pipeline.made_from import BatchSettings
-            from tsdsr.pipeline.options import RestoreOptions
             from tsdsr.pipeline.picture_restorer import check_model
             from tsdsr.runtimes.open_restorer import FAST, ModelSource, open_restorer
 
-            options = RestoreOptions(
-                scale,
-                parse_target(target, context),
-                fit.value,
-                color_fix.value,
-                detail,
-                parse_tile(tile),
-                tile_batch=tile_batch,
-            )
+            options = restore_options(context, scale, target, fit, color_fix, detail, tile, tile_batch)
             check_cluster_options(on, steady, actors, actor_cpus, actor_gpus)
             check_engine(engine, provider, fast, compile, quantize, preset)
             check_arguments(fit, preset, options, seed, steady)

@@ -145,16 +145,40 @@ ActorCpus = Annotated[float | None, typer.Option(help="CPUs for each actor. Defa
 ActorGpus = Annotated[float | None, typer.Option(help="GPUs for each actor, such as 1 or 0.25. Default: 0.")]
 
 
-def parse_target(text: str | None, context: typer.Context) -> tuple[int, int] | None:
+def restore_options(
+    context: typer.Context,
+    scale: float,
+    target: str | None,
+    fit: FitChoice,
+    color_fix: ColorFixChoice,
+    detail: float,
+    tile: str,
+    tile_batch: int,
+) -> RestoreOptions:
+    """Return the options of a command as those of a pipeline.
+
+    Args:
+        context (typer.Context): tells whether ``--scale`` was typed or is the default; the others are the options.
+
+    Raises:
+        InvalidInputError: one is out of range or has another form, or ``--scale`` stands beside ``--target``.
+    """
+    from tsdsr.pipeline.options import RestoreOptions
+
+    if target is not None and getattr(context.get_parameter_source("scale"), "name", "") == "COMMANDLINE":
+        raise InvalidInputError("--scale and --target exclude each other; leave one out")
+    size = parse_target(target)
+    return RestoreOptions(scale, size, fit.value, color_fix.value, detail, parse_tile(tile), tile_batch=tile_batch)
+
+
+def parse_target(text: str | None) -> tuple[int, int] | None:
     """Parse ``WxH`` to (width, height).
 
     Raises:
-        InvalidInputError: ``text`` has another form, or ``--scale`` is given too.
+        InvalidInputError: ``text`` has another form.
     """
     if text is None:
         return None
-    if getattr(context.get_parameter_source("scale"), "name", "") == "COMMANDLINE":
-        raise InvalidInputError("--scale and --target exclude each other; leave one out")
     sides = re.fullmatch(r"0*([1-9]\d{0,8})[x\u00d7]0*([1-9]\d{0,8})", text.lower(), re.ASCII)
     if sides is None:
         raise InvalidInputError(f"--target takes WIDTHxHEIGHT in pixels, such as 1920x1080, got {text[:40]!r}")

@@ -11,7 +11,7 @@ import typer
 from tsdsr.cli import upscale_options as given
 from tsdsr.cli.common import DtypeChoice, errors_reported
 from tsdsr.cli.progress import ProgressBars
-from tsdsr.cli.upscale_options import ColorFixChoice, EngineChoice, FitChoice, parse_target, parse_tile
+from tsdsr.cli.upscale_options import ColorFixChoice, EngineChoice, FitChoice, restore_options
 
 if TYPE_CHECKING:
     from tsdsr.pipeline.options import RestoreOptions
@@ -83,22 +83,13 @@ def video(
     """
     with errors_reported():
         from tsdsr.pipeline.model_files import local_folder, resolve_model
-        from tsdsr.pipeline.options import RestoreOptions
         from tsdsr.video.codecs import require_av
         from tsdsr.video.options import VideoOptions
 
         require_av()
         # One on the hub is looked up once, so that all of the command is about one revision.
         model = str(resolve_model(model)) if local_folder(model) is None else model
-        restore = RestoreOptions(
-            scale,
-            parse_target(target, context),
-            fit.value,
-            color_fix.value,
-            detail,
-            parse_tile(tile),
-            tile_batch=tile_batch,
-        )
+        restore = restore_options(context, scale, target, fit, color_fix, detail, tile, tile_batch)
         options = VideoOptions(
             None if codec is None else codec.value, crf, preset, pix_fmt, deinterlace, steady, begin, end, frames
         )
