@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.chromium import expect, until
 from tests.serving.pipes import RepeatingPipe
 
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
@@ -138,7 +138,7 @@ def open_page(browser: Any) -> Iterator[Open]:
             page.on("request", watch)
             page.goto(f"http://127.0.0.1:{port}/")
             if "token" not in settings:
-                until(page, "document.getElementById('model').textContent === 'mini'")
+                expect(page.locator("#model")).to_have_text("mini")
             return Page(page, port, pipe)
 
         yield open_it
@@ -166,11 +166,3 @@ def axe_violations(page: Any) -> list[str]:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     found = axe.run(page)
     return [] if found.violations_count == 0 else [found.generate_report()]
-
-
-def until(page: Any, condition: str) -> None:
-    """Wait for a condition; Playwright's own ``wait_for_function`` needs ``eval``, which the policy forbids."""
-    deadline = time.monotonic() + 10
-    while not page.evaluate(condition):
-        assert time.monotonic() < deadline, f"waited in vain for {condition}"
-        page.wait_for_timeout(20)
