@@ -31,6 +31,7 @@ class RepeatingPipe(SRPipeline):
         self.tiles, self.seconds, self.finished_tiles = tiles, seconds, 0
         self._may_go_on, self._at_work = threading.Event(), threading.Event()
         self._may_go_on.set()
+        self._single_tiles = threading.Semaphore(0)
 
     def hold(self) -> None:
         """Stop before the next tile."""
@@ -40,6 +41,15 @@ class RepeatingPipe(SRPipeline):
     def release(self) -> None:
         """Go on."""
         self._may_go_on.set()
+
+    def release_tile(self) -> None:
+        """Go on with one tile, and stop before the one after it."""
+        self._single_tiles.release()
+
+    def _wait_to_go_on(self) -> None:
+        deadline = time.monotonic() + 60  # longer than a test waits for a page meanwhile
+        while not self._may_go_on.is_set() and not self._single_tiles.acquire(timeout=0.01):
+            assert time.monotonic() < deadline
 
     def wait_for_work(self) -> None:
         """Wait until a picture is in work."""
@@ -53,7 +63,7 @@ class RepeatingPipe(SRPipeline):
         rows, columns = chosen.size(height, width)
         for done in range(1, self.tiles + 1):
             self._at_work.set()
-            assert self._may_go_on.wait(20)
+            self._wait_to_go_on()
             time.sleep(self.seconds)
             self.finished_tiles += 1
             on_tile(done, self.tiles)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.serving.in_browser import Open, file, until
+from tests.chromium import expect, until
+from tests.serving.in_browser import Open, file
 
 
 def test_the_button_to_begin_has_the_focus_once_there_are_pictures(open_page: Open) -> None:
@@ -14,6 +15,6 @@ def test_the_button_to_begin_has_the_focus_once_there_are_pictures(open_page: Op
         until(shown.page, "document.hasFocus() && document.activeElement.matches('[data-choose]')")
         shown.page.keyboard.press("Enter")
     chooser.value.set_files([file("boat.png"), file("house.png")])  # type: ignore[arg-type]
-    until(shown.page, "document.activeElement.id === 'start'")
+    expect(shown.page.locator("#start")).to_be_focused()
     shown.page.keyboard.press("Enter")
     shown.wait("done", 2)
