@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import mimetypes
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 import tsdsr.serving
-from tests.serving.in_browser import until
+from tests.chromium import PATIENCE, drawn, expect, until
 
 ASSETS = Path(tsdsr.serving.__file__).parent / "assets"
 POLICY = "default-src 'self'; base-uri 'none'; object-src 'none'"
@@ -98,6 +99,14 @@ def state(page: Any) -> dict[str, Any]:
     return found
 
 
+def shows(page: Any, **expected: Any) -> None:
+    """Wait until the state has the values given."""
+    deadline = time.monotonic() + PATIENCE
+    while (seen := {name: state(page)[name] for name in expected}) != expected and time.monotonic() < deadline:
+        page.wait_for_timeout(20)
+    assert seen == expected
+
+
 def under(box: dict[str, float], x: float, y: float) -> tuple[float, float]:
     return (x - box["x"]) / box["width"], (y - box["y"]) / box["height"]
 
@@ -115,16 +124,15 @@ def test_the_divider_follows_pointer_and_keys(show: Show) -> None:
     assert seen["before"] == seen["after"] == {"x": 200, "y": 104, "width": 400, "height": 320}
     assert (seen["value"], seen["zoom"], seen["fitted"], seen["rendering"]) == (50, 1, True, "auto")
     drag(page, (250, 150), (300, 300))
-    assert state(page)["value"] == pytest.approx(25)
+    shows(page, value=pytest.approx(25))
     page.mouse.click(500, 300)
-    assert state(page)["value"] == pytest.approx(75)
-    assert state(page)["clip"] == "inset(0px calc(100% - 500px) 0px 0px)"
+    shows(page, value=pytest.approx(75), clip="inset(0px calc(100% - 500px) 0px 0px)")
     page.keyboard.press("Tab")  # the divider is the first thing in the order
     page.keyboard.press("ArrowRight")
-    assert state(page)["text"] == "76 % Before, 24 % After"
+    shows(page, text="76 % Before, 24 % After")
     page.keyboard.press("Home")
-    assert state(page)["value"] == 0
-    assert page.get_by_role("slider", name="Divider between Before and After").count() == 1
+    shows(page, value=0)
+    expect(page.get_by_role("slider", name="Divider between Before and After")).to_have_count(1)
 
 
 def test_both_pictures_are_enlarged_at_one_place(show: Show) -> None:
@@ -140,27 +148,25 @@ def test_both_pictures_are_enlarged_at_one_place(show: Show) -> None:
     assert under(seen["after"], 300, 200) == pytest.approx(place, abs=1e-3)
     assert seen["rendering"] == "pixelated"
     drag(page, (300, 200), (350, 180))
+    until(page, lambda: under(state(page)["after"], 350, 180) == pytest.approx(place, abs=1e-3))
     moved = state(page)
-    assert under(moved["after"], 350, 180) == pytest.approx(place, abs=1e-3)
     assert moved["value"] == seen["value"] == 50
     drag(page, (400, 264), (480, 264))  # the knob moves the divider also where a drag moves the picture
-    assert state(page)["value"] == pytest.approx(60)
-    assert state(page)["after"] == moved["after"]
+    shows(page, value=pytest.approx(60), after=moved["after"])
     page.keyboard.press("Tab")
     page.keyboard.press("Shift+ArrowRight")
-    assert state(page)["after"]["x"] == pytest.approx(moved["after"]["x"] - 80)
+    until(page, lambda: state(page)["after"]["x"] == pytest.approx(moved["after"]["x"] - 80))
     page.keyboard.press("1")
-    assert state(page)["zoom"] == 1
+    shows(page, zoom=1)
     page.keyboard.press("+")
-    assert state(page)["rendering"] == "auto"
+    shows(page, zoom=pytest.approx(2**0.5), rendering="auto")
     page.keyboard.press("+")
-    assert state(page)["zoom"] == pytest.approx(2)
-    assert state(page)["rendering"] == "pixelated"
+    shows(page, zoom=pytest.approx(2), rendering="pixelated")
     for _ in range(12):
         page.keyboard.press("+")
-    assert state(page)["zoom"] == pytest.approx(16)
+    shows(page, zoom=pytest.approx(16))
     page.keyboard.press("0")
-    assert state(page)["fitted"]
+    shows(page, fitted=True)
 
 
 def test_a_double_click_enlarges_and_leaves_the_divider(show: Show) -> None:
@@ -169,11 +175,10 @@ def test_a_double_click_enlarges_and_leaves_the_divider(show: Show) -> None:
     assert state(page)["zoom"] == pytest.approx(fit)
     place = under(state(page)["after"], 500, 300)
     page.mouse.dblclick(500, 300)
-    seen = state(page)
-    assert (seen["zoom"], seen["value"]) == (pytest.approx(1), 50)
-    assert under(seen["after"], 500, 300) == pytest.approx(place, abs=1e-3)
+    shows(page, zoom=pytest.approx(1), value=50)
+    assert under(state(page)["after"], 500, 300) == pytest.approx(place, abs=1e-3)
     page.mouse.dblclick(500, 300)
-    assert state(page)["zoom"] == pytest.approx(fit)
+    shows(page, zoom=pytest.approx(fit))
 
 
 def test_pinching(show: Show) -> None:
@@ -188,9 +193,7 @@ def test_pinching(show: Show) -> None:
     for apart in (40, 50, 60, 75, 90):
         fingers("touchMove", apart)
     fingers("touchEnd", None)
-    seen = state(page)
-    assert seen["zoom"] == pytest.approx(3, rel=0.1)
-    assert seen["value"] == 50
+    shows(page, zoom=pytest.approx(3, rel=0.1), value=50)
     assert page.evaluate("visualViewport.scale") == 1  # the pictures were enlarged, not the page
 
 
@@ -200,15 +203,15 @@ def test_the_original_is_seen_while_held(show: Show) -> None:
     box = hold.bounding_box()
     page.mouse.move(box["x"] + 5, box["y"] + 5)
     page.mouse.down()
-    assert state(page)["clip"] == "none"
+    shows(page, clip="none")
     page.mouse.up()
-    assert state(page)["clip"] != "none"
+    until(page, lambda: state(page)["clip"] != "none")
     hold.focus()
     for key in ("Space", "o"):
         page.keyboard.down(key)
-        assert page.evaluate("viewer.original")
+        until(page, "viewer.original")
         page.keyboard.up(key)
-        assert not page.evaluate("viewer.original")
+        until(page, "!viewer.original")
 
 
 def test_larger_versions_come_when_needed(show: Show) -> None:
@@ -221,11 +224,14 @@ def test_larger_versions_come_when_needed(show: Show) -> None:
     assert state(page)["zoom"] == pytest.approx(0.7)
     asked.clear()
     pair(page, before="60x48.png", after="640x512.png", after_full="full-800x640.png")
-    assert asked == ["60x48.png", "640x512.png"]
+    drawn(page)
+    page.evaluate("fetch('marker-16x16.png')")  # what the page asked for before it is known when this is
+    until(page, lambda: "marker-16x16.png" in asked)
+    assert asked == ["60x48.png", "640x512.png", "marker-16x16.png"]
     page.keyboard.press("Tab")
     page.keyboard.press("1")
     until(page, "viewer.shadowRoot.querySelector('#after img').naturalWidth === 800")
-    assert state(page)["zoom"] == 1
+    shows(page, zoom=1)
 
 
 def test_another_pair_is_fitted_and_keeps_the_divider(show: Show) -> None:
@@ -240,10 +246,10 @@ def test_another_pair_is_fitted_and_keeps_the_divider(show: Show) -> None:
     )
     assert failed == "after"
     until(page, "!viewer.shadowRoot.querySelector('.loading')")
-    assert page.get_by_text("The picture “After” cannot be shown here.").is_visible()
+    expect(page.get_by_text("The picture “After” cannot be shown here.")).to_be_visible()
     seen = state(page)
     assert (seen["after"], seen["before"]["height"]) == (None, 100)
-    assert page.get_by_role("slider").count() == 0  # nothing to divide
+    expect(page.get_by_role("slider")).to_have_count(0)  # nothing to divide
 
 
 def test_on_a_page_that_scrolls(show: Show) -> None:
@@ -263,4 +269,4 @@ def test_accessibility(show: Show) -> None:
     page = show(before="100x80.png", after="400x320.png")
     found = axe.run(page)
     assert found.violations_count == 0, found.generate_report()
-    assert page.get_by_role("img", name="After: noise").count() == 1
+    expect(page.get_by_role("img", name="After: noise")).to_have_count(1)
