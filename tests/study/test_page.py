@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.chromium import drawn, expect, until
 from tests.study.conftest import STEMS
 from tsdsr.study.definition import VOTES
 from tsdsr.study.votes import Vote, read_votes
@@ -83,14 +84,19 @@ def scale(page: Any) -> float:
     return float(matrix.removeprefix("matrix(").split(",")[0]) if matrix != "none" else 1.0
 
 
+def scaled(page: Any, wanted: Any) -> None:
+    """Wait until all pictures have the scale given."""
+    until(page, lambda: scale(page) == wanted)
+
+
 def test_what_is_seen_is_what_is_recorded(opened: Open, votes: Callable[[], list[Vote]]) -> None:
     page = opened(DESK)
     for k in range(len(STEMS)):
-        assert page.inner_text("#count") == f"{k + 1} of {len(STEMS)}"
-        assert page.is_disabled("#confirm")
+        expect(page.locator("#count")).to_have_text(f"{k + 1} of {len(STEMS)}")
+        expect(page.locator("#confirm")).to_be_disabled()
         page.keyboard.press(str(page.evaluate(REDDEST) + 1))
         confirm(page, lambda: page.keyboard.press("Enter"))
-    assert page.is_visible("#done")
+    expect(page.locator("#done")).to_be_visible()
     assert [vote.choice for vote in votes()] == ["alpha"] * len(STEMS)
     page.reload()
     page.wait_for_selector("#done:not([hidden])")
@@ -106,17 +112,18 @@ def test_on_a_phone(opened: Open, votes: Callable[[], list[Vote]], scheme: str) 
     boxes = [cards.nth(k).bounding_box() for k in range(5)]
     assert all(box["width"] > 140 and box["y"] + box["height"] <= footer for box in boxes)  # all in view
     page.locator(".candidate .frame").nth(1).tap()
-    assert page.inner_text("#confirm") == "Confirm 2"
+    expect(page.locator("#confirm")).to_have_text("Confirm 2")
     page.locator(".candidate .frame").nth(2).tap()  # a slip is put right
-    assert page.locator(".candidate input:checked").get_attribute("value") == "2"
+    expect(page.locator(".candidate input:checked")).to_have_value("2")
+    page.evaluate("ask('api/session')")  # a vote would have been under way before
     assert votes() == []
     confirm(page, page.locator("#confirm").tap)
     assert [vote.position for vote in votes()] == [3]
     trial = page.get_attribute("#pictures", "data-trial")
     page.reload()
     page.wait_for_selector("#trial:not([hidden])")
-    assert page.inner_text("#count") == "2 of 4"
-    assert page.get_attribute("#pictures", "data-trial") == trial
+    expect(page.locator("#count")).to_have_text("2 of 4")
+    expect(page.locator("#pictures")).to_have_attribute("data-trial", trial)
 
 
 def test_all_pictures_are_enlarged_at_one_place(opened: Open) -> None:
@@ -133,24 +140,25 @@ def test_all_pictures_are_enlarged_at_one_place(opened: Open) -> None:
     page.mouse.move(x, y)
     page.mouse.wheel(0, -500)
     page.wait_for_selector("#pictures.enlarged")
-    assert scale(page) > 2
+    until(page, lambda: scale(page) > 2)
     assert looked_at() == pytest.approx((0.25, 0.75), abs=0.01)
     page.mouse.down()
     page.mouse.move(x + 0.2 * box["width"], y, steps=4)
     page.mouse.up()
-    assert looked_at()[0] == pytest.approx(0.25 - 0.2 / scale(page), abs=0.01)
+    until(page, lambda: looked_at()[0] == pytest.approx(0.25 - 0.2 / scale(page), abs=0.01))
+    drawn(page)
     assert page.locator("input:checked").count() == 0  # a drag chooses nothing
     page.mouse.click(x, y)
-    assert page.locator("input:checked").get_attribute("value") == "1"
+    expect(page.locator("input:checked")).to_have_value("1")
     page.keyboard.press("0")
-    assert scale(page) == 1
+    scaled(page, 1)
     page.click("#larger")
     page.click("#larger")
-    assert scale(page) == pytest.approx(2)
-    assert page.inner_text("#factor") == "2\u00d7"
+    scaled(page, pytest.approx(2))
+    expect(page.locator("#factor")).to_have_text("2\u00d7")
     page.keyboard.press("-")
     page.keyboard.press("-")
-    assert page.is_disabled("#smaller")
+    expect(page.locator("#smaller")).to_be_disabled()
 
 
 def test_pinching(opened: Open) -> None:
@@ -167,26 +175,25 @@ def test_pinching(opened: Open) -> None:
     for apart in (25, 30, 35, 40):
         fingers("touchMove", apart)
     fingers("touchEnd", None)
-    page.wait_for_selector("#pictures.enlarged")
-    assert scale(page) == pytest.approx(2, rel=0.1)
+    scaled(page, pytest.approx(2, rel=0.1))
     assert page.evaluate("visualViewport.scale") == 1  # the pictures were enlarged, not the page
 
 
 def test_keys_and_roles(opened: Open) -> None:
     page = opened(DESK)
-    assert page.get_by_role("radiogroup").count() == 1
+    expect(page.get_by_role("radiogroup")).to_have_count(1)
     radios = page.get_by_role("radio")
     assert [radios.nth(k).get_attribute("aria-label") for k in range(3)] == [f"Restoration {k}" for k in (1, 2, 3)]
     assert page.get_by_role("img", name="Original").count() == 1
     assert page.get_by_role("progressbar", name="Answered pages").count() == 1
     for key, expected in (("ArrowRight", 0), ("ArrowRight", 1), ("ArrowDown", 2), ("ArrowRight", 0), ("ArrowUp", 2)):
         page.keyboard.press(key)
-        assert page.locator("input:checked").get_attribute("value") == str(expected)
+        expect(page.locator("input:checked")).to_have_value(str(expected))
     page.keyboard.press("4")  # there are three
-    assert page.inner_text("#confirm") == "Confirm 3"
     page.keyboard.press("+")
     page.keyboard.press("Shift+ArrowRight")
-    assert scale(page) > 1
+    until(page, lambda: scale(page) > 1)
+    drawn(page)
     assert page.inner_text("#confirm") == "Confirm 3"
 
 
@@ -211,7 +218,7 @@ def test_two_tabs_have_one_vote(opened: Open, votes: Callable[[], list[Vote]]) -
     confirm(page, lambda: page.click("#confirm"))
     second.keyboard.press("2")
     confirm(second, lambda: second.click("#confirm"))
-    assert second.inner_text("#count") == "2 of 4"
+    expect(second.locator("#count")).to_have_text("2 of 4")
     assert [vote.position for vote in votes()] == [1]
 
 
@@ -221,12 +228,12 @@ def test_a_lost_connection_loses_no_choice(opened: Open, votes: Callable[[], lis
     page.keyboard.press("2")
     page.click("#confirm")
     page.wait_for_selector("#problem:not([hidden])")
-    assert "could not be stored" in page.inner_text("#problem")
+    expect(page.locator("#problem")).to_contain_text("could not be stored")
     assert votes() == []
     page.unroute("**/api/vote")
     confirm(page, lambda: page.click("#confirm"))
     assert [vote.position for vote in votes()] == [2]
-    assert page.is_hidden("#problem")
+    expect(page.locator("#problem")).to_be_hidden()
 
 
 def test_pictures_that_do_not_come_cannot_be_voted_on(opened: Open, votes: Callable[[], list[Vote]]) -> None:
@@ -240,12 +247,13 @@ def test_pictures_that_do_not_come_cannot_be_voted_on(opened: Open, votes: Calla
     page.wait_for_selector("#problem:not([hidden])")
     page.keyboard.press("2")
     page.keyboard.press("Enter")
+    page.evaluate("ask('api/session')")  # a vote would have been under way before
     assert page.is_disabled("#confirm")
     assert len(votes()) == 2
     page.unroute("**/pictures/**")
     page.reload()
     page.wait_for_selector("#trial:not([hidden])")
-    assert page.inner_text("#count") == "3 of 4"
+    expect(page.locator("#count")).to_have_text("3 of 4")
 
 
 def test_enter_begins(browser: Any, port: int) -> None:
@@ -254,5 +262,6 @@ def test_enter_begins(browser: Any, port: int) -> None:
     page.wait_for_selector("#intro:not([hidden])")
     page.keyboard.press("Enter")
     page.wait_for_selector("#trial:not([hidden])")
+    drawn(page)
     assert page.locator("#confirm").is_disabled()  # the same key has not voted
     page.context.close()
