@@ -13,6 +13,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from tests.chromium import expect, until
 from tests.images.unusual import UNUSUAL, write_float, write_unusual
 from tsdsr.errors import DatasetError, InvalidInputError
 from tsdsr.evaluation.html_report import embeddable, write_report
@@ -171,9 +172,10 @@ def test_tables_say_who_is_best_and_sort(found: Evaluation, opened: Open) -> Non
     assert [rows.nth(k).locator("td").nth(1).get_attribute("class") for k in range(3)] == ["second", "best", ""]
     assert rows.nth(1).inner_text().split("\t")[1].startswith("∞")
     page.click("#scores th button >> text=PSNR")
-    assert [rows.nth(k).locator("td").first.inner_text().split()[0] for k in range(3)] == ["grid", "dark", "theirs"]
-    assert "no <network>" in page.inner_text("#notes .missing")
-    assert "1024 MiB" in page.inner_text("#costs")
+    names = [re.compile(f"^{name}") for name in ("grid", "dark", "theirs")]
+    expect(rows.locator("td:first-child")).to_have_text(names)
+    expect(page.locator("#notes .missing")).to_contain_text("no <network>")
+    expect(page.locator("#costs")).to_contain_text("1024 MiB")
 
 
 def test_means_over_other_images_are_ranked_apart(found: Evaluation, opened: Open) -> None:
@@ -223,6 +225,7 @@ def test_all_magnifiers_look_at_the_same_place(found: Evaluation, opened: Open) 
     frame.scroll_into_view_if_needed()
     box = frame.bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.25)
+    expect(frame.locator(".lens")).to_be_visible()
     lenses = page.evaluate(
         "[...document.querySelectorAll('.lens')].map((lens) => ({hidden: lens.hidden, left: lens.style.left, top: "
         "lens.style.top, centre: [...lens.getContext('2d').getImageData(64, 64, 1, 1).data].slice(0, 3)}))"
@@ -238,9 +241,10 @@ def test_all_magnifiers_look_at_the_same_place(found: Evaluation, opened: Open) 
 def test_a_grid_shows_in_the_spectrum(found: Evaluation, opened: Open) -> None:
     page = opened(found)
     shown(page, 0)
+    page.evaluate("for (const figure of document.querySelectorAll('#panels figure')) figure.id = 'old'")
     page.select_option("#mode", "spectrum")
-    page.wait_for_timeout(100)
-    page.wait_for_function("document.querySelectorAll('#panels figure').length === 5")
+    expect(page.locator("#old")).to_have_count(0)  # new ones take their place, all at once
+    expect(page.locator("#panels figure")).to_have_count(5)
     at_period_4 = [pixel(page, key, EDGE // 2 + EDGE // 4, EDGE // 2)[0] for key in ("1", "0")]
     beside = pixel(page, "1", EDGE // 2 + EDGE // 4 + 5, EDGE // 2)[0]
     assert at_period_4[0] > at_period_4[1] + 40
@@ -252,15 +256,19 @@ def test_the_divider_moves(found: Evaluation, opened: Open) -> None:
     shown(page, 0)
     page.select_option("#mode", "slider")
     page.select_option("#left", "1")
-    assert page.is_hidden("#panels")
+    expect(page.locator("#panels")).to_be_hidden()
+    until(page, f"['above', 'below'].every((id) => document.getElementById(id).width === {EDGE})")  # both are painted
     box = page.locator("#stage").bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 50)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 50, steps=4)
     page.mouse.up()
-    clip = page.evaluate("document.getElementById('above').style.clipPath")
-    right = float(re.search(r"inset\(0\S* ([\d.]+)%", clip)[1])  # type: ignore[index]
-    assert 70 < right < 80
+
+    def hidden_share() -> float:
+        clip = page.evaluate("document.getElementById('above').style.clipPath")
+        return float(re.search(r"inset\(0\S* ([\d.]+)%", clip)[1])  # type: ignore[index]
+
+    until(page, lambda: 70 < hidden_share() < 80)
 
 
 def test_bars_and_thumbnails_open_images(found: Evaluation, opened: Open) -> None:
@@ -269,9 +277,9 @@ def test_bars_and_thumbnails_open_images(found: Evaluation, opened: Open) -> Non
     assert [page.locator(".bar > span").nth(k).inner_text() for k in range(3)] == [NAMES[1], NAMES[0], NAMES[2]]
     page.locator(".bar").nth(2).click()
     shown(page, 2)
-    assert page.locator(".bar[aria-current]").inner_text().startswith(NAMES[2])
+    expect(page.locator(".bar[aria-current]")).to_have_text(re.compile(f"^{NAMES[2]}"))
     page.select_option("#system", "1")
-    assert page.locator("#worst .thumb b").first.inner_text() == "24.00"
+    expect(page.locator("#worst .thumb b").first).to_have_text("24.00")
     page.locator("#worst .thumb").first.click()
     shown(page, 1)
 
@@ -280,7 +288,7 @@ def test_numbers_without_pictures(found: Evaluation, opened: Open) -> None:
     page = opened(found, {"max_images": 1})
     other = next(k for k in range(3) if k not in choose_images(found, 1))
     page.locator(f".bar[data-image='{other}']").click()
-    assert "numbers only" in page.inner_text("#embedded")
+    expect(page.locator("#embedded")).to_contain_text("numbers only")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
