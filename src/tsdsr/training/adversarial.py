@@ -34,7 +34,7 @@ class Adversary(ABC):
         self.head = head
 
     @abstractmethod
-    def features(self, z: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
+    def features(self, z: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor | tuple[Tensor, ...]:
         """Compute the head's input from latents (B, C, h, w); ``items`` are the sample numbers."""
 
     def generator_loss(self, z_hat: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import torch
+
 from tsdsr.models.zoo import get_spec
 from tsdsr.training.adversarial import Adversary, FeatureAdversary, LatentAdversary
 from tsdsr.training.config import StudentConfig
-from tsdsr.training.networks import Networks
+from tsdsr.training.networks import Networks, channels_last
 from tsdsr.training.pixel_adversary import PixelAdversary
+from tsdsr.training.vgg_adversary import VGGAdversary
+from tsdsr.training.vgg_features import ADVERSARY_LAYERS, VGGMaps, vgg_layers
 
 
-def make_adversary(config: StudentConfig, networks: Networks) -> Adversary:
+def make_adversary(config: StudentConfig, networks: Networks, device: torch.device | str = "cpu") -> Adversary:
     """Create the discriminator that the phases of a run use; there is one kind per run.
 
     Args:
         config (StudentConfig): settings with an adversarial weight.
         networks (Networks): the run's, on its device.
+        device (torch.device | str): the run's device.
     """
     if "latent" in config.adversaries:
         return LatentAdversary(networks.student.denoiser.config["in_channels"], config.seed)
     if "pixel" in config.adversaries:
         return PixelAdversary(networks.vae, config.seed)
+    if "vgg" in config.adversaries:
+        maps = channels_last(VGGMaps(vgg_layers()).to(device))
+        return VGGAdversary(networks.vae, maps, [channels for channels, _ in ADVERSARY_LAYERS.values()], config.seed)
     assert networks.scores is not None
     return FeatureAdversary(networks.scores, get_spec(config.networks.model).process, config.seed)

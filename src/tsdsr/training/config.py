@@ -27,7 +27,7 @@ Share = Annotated[float, Between(0, 1, open_high=True)]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PerceptualName = Literal["lpips", "dists", "vgg"]
-AdversaryName = Literal["features", "latent", "pixel"]
+AdversaryName = Literal["features", "latent", "pixel", "vgg"]
 
 
 def value_at(ramp: Ramp, progress: float) -> float:
@@ -142,8 +142,11 @@ class Phase(Schedule):
             :func:`~tsdsr.training.weave.weave_loss`.
         tsd (TSDSettings | None): settings of TSD; None trains with reconstruction losses only and needs no teacher.
         adversarial_weight (Ramp): weight of the adversarial loss, which is not in the paper.
-        adversary ("features" | "latent" | "pixel"): input of the discriminator: the fake network's features, or the
-            latents or the decoded images, which need no teacher. The same in all phases of a run.
+        adversarial_relative (bool): scale the adversarial gradient so that its norm at the latents is
+            ``adversarial_weight`` times that of a mean absolute difference of latents.
+        adversary ("features" | "latent" | "pixel" | "vgg"): input of the discriminator: the fake network's features, or
+            what needs no teacher: the latents, the decoded images, or VGG16's features of them. The same in all phases
+            of a run.
         diverse_prompts (Ramp): probability that the student sees the image's prompt instead of the fixed one.
     """
 
@@ -162,6 +165,7 @@ class Phase(Schedule):
     weave_weight: Ramp = 0.0
     tsd: TSDSettings | None = None
     adversarial_weight: Ramp = 0.0
+    adversarial_relative: bool = False
     adversary: AdversaryName = "features"
     diverse_prompts: Ramp = 0.0
 

@@ -120,7 +120,7 @@ class StudentTrainer(Engine):
         if self.scores is not None:
             self._fake = self.prepare("fake", self.scores, trained["fake"])
         if config.adversaries:
-            self.adversary = make_adversary(config, networks)
+            self.adversary = make_adversary(config, networks, self.device)
             head = self.adversary.head.to(self.device)
             self._head = self.prepare("discriminator", head, trained_parameters(head))
         self.average("student")
@@ -185,7 +185,7 @@ class StudentTrainer(Engine):
             new["loss/weave"] = weave_loss(x_hat, x_hq)
             loss = loss + value_at(phase.weave_weight, progress) * new["loss/weave"]
         if phase.adversarial_weight:
-            adversarial = self._adversarial_loss(z_hat, items, prompt)
+            adversarial = self._adversarial_loss(z_hat, items, prompt, phase.adversarial_relative)
             loss = loss + value_at(phase.adversarial_weight, progress) * adversarial
             new["loss/adversarial"] = adversarial
         new["loss/student"] = loss
@@ -193,13 +193,18 @@ class StudentTrainer(Engine):
             figures[name] = figures.get(name, 0) + value.detach()
         return loss, StepLatents(items, z_hat.detach(), z_hq, prompt)
 
-    def _adversarial_loss(self, z_hat: Tensor, items: Sequence[int], prompt: Conditioning) -> Tensor:
+    def _adversarial_loss(
+        self, z_hat: Tensor, items: Sequence[int], prompt: Conditioning, relative: bool
+    ) -> Tensor:
         """Compute the adversarial loss. Its gradient at ``z_hat`` is found at once, while the fake is active."""
         assert self.adversary is not None
         leaf = z_hat.detach().requires_grad_()
         with autocast(self.device, self.dtype):
             loss = self.adversary.generator_loss(leaf, items, prompt)
-        return with_gradient(loss.detach(), z_hat, self.roles["student"].gradient(loss, leaf))
+        gradient = self.roles["student"].gradient(loss, leaf)
+        if relative:
+            gradient = gradient / (gradient.norm() * z_hat.numel() ** 0.5).clamp(min=1e-12)
+        return with_gradient(loss.detach(), z_hat, gradient)
 
     def _tsd_loss(
         self,
@@ -289,7 +294,9 @@ class StudentTrainer(Engine):
             with torch.no_grad(), autocast(self.device, self.dtype):
                 both = self.adversary.features(torch.cat([z_hq, z_hat]), items * 2, join(prompt, prompt))
             with self.accumulating(self._head, i + 1 == len(latents)):
-                loss = discriminator_loss(*self._head(both).chunk(2))
+                with autocast(self.device, self.dtype):
+                    logits = self._head(both)
+                loss = discriminator_loss(*logits.chunk(2))
                 self.roles["discriminator"].backward(loss, len(latents))
             total += loss.detach() / len(latents)
         return total

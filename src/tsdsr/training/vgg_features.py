@@ -66,11 +66,54 @@ class FeatureDistance(nn.Module):
         return total
 
 
+ADVERSARY_LAYERS: Mapping[int, tuple[int, float]] = MappingProxyType(
+    {3: (64, 1.10), 8: (128, 1.76), 15: (256, 2.36), 22: (512, 1.08)}
+)
+"""Position of the last ReLU of each of the four finest resolutions → channels, and root mean square on photographs."""
+
+
+class VGGMaps(nn.Module):
+    """VGG16's features after activation at four resolutions, scaled to unit root mean square on photographs.
+
+    Args:
+        layers (nn.Sequential): convolutions, ReLUs and poolings, as ``torchvision.models.vgg16().features``.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.layers = layers[: max(ADVERSARY_LAYERS) + 1].eval().requires_grad_(False)
+        self.register_buffer("mean", torch.tensor(_MEAN).reshape(1, 3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(_DEVIATION).reshape(1, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map images (B, 3, H, W) in [0, 1], sides multiples of 8, to feature maps, finest first."""
+        x = ((x - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
+        maps: list[Tensor] = []
+        for number, layer in enumerate(self.layers):
+            x = F.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
+            if number in ADVERSARY_LAYERS:
+                maps.append(x / ADVERSARY_LAYERS[number][1])
+        return maps
+
+
 def vgg_distance(device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
     """Load :class:`FeatureDistance` on torchvision's VGG16; torchvision downloads the weights at the first use.
 
     Args:
         device (torch.device | str): where to run.
+
+    Raises:
+        MissingDependencyError: torchvision is absent, or does not fit torch.
+    """
+    distance: FeatureDistance = channels_last(FeatureDistance(vgg_layers()).to(device))
+    return distance
+
+
+def vgg_layers() -> nn.Sequential:
+    """Load the convolutional layers of torchvision's VGG16; torchvision downloads the weights at the first use.
 
     Raises:
         MissingDependencyError: torchvision is absent, or does not fit torch.
@@ -82,6 +125,5 @@ def vgg_distance(device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor
             f"VGG features need a torchvision that fits torch: {install_extra('train')} ({error})"
         ) from error
     with tensors_only():
-        layers = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features
-    distance: FeatureDistance = channels_last(FeatureDistance(layers).to(device))
-    return distance
+        layers: nn.Sequential = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features
+    return layers
