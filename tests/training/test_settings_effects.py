@@ -210,6 +210,25 @@ def test_the_adversary_is_the_kind_asked_for(tmp_path: Path) -> None:
     assert isinstance(features.adversary, FeatureAdversary)
 
 
+@shows("Phase.adversarial_relative")
+def test_a_relative_adversary_pulls_at_the_latents_as_their_mean_difference_does(tmp_path: Path) -> None:
+    """The absolute value of the loss, and so the strength of the discriminator, does not matter."""
+    run = student(single(adversarial_weight=1.0, adversary="pixel"), tmp_path)
+    assert run.adversary is not None
+    run.adversary.head.eval()  # in training, spectral norms change with every pass
+    found = {}
+    for relative in (True, False):
+        z = torch.randn(2, 48, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        loss = run._adversarial_loss(z, [0, 1], run.fixed, relative)
+        (found[relative],) = torch.autograd.grad(loss, z)
+    z = torch.ones(2, 48, 8, 8, requires_grad=True)
+    (absolute,) = torch.autograd.grad(z.abs().mean(), z)
+    assert found[True].norm().item() == pytest.approx(absolute.norm().item(), rel=1e-4)
+    ratio = (found[True].norm() / found[False].norm()).item()
+    torch.testing.assert_close(found[True], found[False] * ratio)
+    assert ratio != pytest.approx(1, rel=0.1)
+
+
 class OtherPrompts(LabelPrompts):
     """Images have the other of `mini`'s two prompts than the student."""
 

@@ -241,7 +241,13 @@ class NetworkBuilder:
         shape, graph, width = self.shape, self.graph, self.shape.pixel_channels
         scales = graph.constant("pixel.scales", np.array([1, 1, 2, 2]))
         up = graph.add(
-            "Resize", fine, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+            "Resize",
+            fine,
+            "",
+            scales,
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
         )
         up = self._conv("pixel.conv_up", up, shape.fine_channels, width, 3, pad=1)
         pixels = graph.add("Concat", *(self._to_pixels(z) for z in ("z_lq", v)), axis=1)

@@ -193,9 +193,7 @@ class StudentTrainer(Engine):
             figures[name] = figures.get(name, 0) + value.detach()
         return loss, StepLatents(items, z_hat.detach(), z_hq, prompt)
 
-    def _adversarial_loss(
-        self, z_hat: Tensor, items: Sequence[int], prompt: Conditioning, relative: bool
-    ) -> Tensor:
+    def _adversarial_loss(self, z_hat: Tensor, items: Sequence[int], prompt: Conditioning, relative: bool) -> Tensor:
         """Compute the adversarial loss. Its gradient at ``z_hat`` is found at once, while the fake is active."""
         assert self.adversary is not None
         leaf = z_hat.detach().requires_grad_()

@@ -49,7 +49,9 @@ class VGGAdversary(Adversary):
         x = decode_latents(self.vae, z)
         places = SampleRNG(self.seed, _STREAM, items).integers(0, SHIFT - 1, 2).long().T.tolist()
         height, width = x.shape[-2] - SHIFT, x.shape[-1] - SHIFT
-        squares = [image[:, top : top + height, left : left + width] for image, (top, left) in zip(x, places, strict=True)]
+        squares = [
+            image[:, top : top + height, left : left + width] for image, (top, left) in zip(x, places, strict=True)
+        ]
         return tuple(self.extractor(torch.stack(squares)))
 
 
