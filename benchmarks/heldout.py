@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -106,10 +107,15 @@ SETS: dict[str, Callable[[Tensor, np.random.Generator], Pair]] = {
 }  # fmt: skip
 
 
+def held_out(photos: str) -> Iterator[np.ndarray]:
+    """Read the photographs (H, W, 3) that the recipes hold out, in order of name, without those that are too small."""
+    _, held = split_sources([open_source(photos)], mini_v2().validation_share, limit=10_000)
+    return (photo for photo in map(read_rgb, held) if min(photo.shape[:2]) >= EDGE)
+
+
 def make(photos: str, output: Path, count: int) -> None:
     """Write every set as ``<set>/lr`` and ``<set>/hr``."""
-    _, held = split_sources([open_source(photos)], mini_v2().validation_share, limit=10_000)
-    usable = [photo for photo in map(read_rgb, held) if min(photo.shape[:2]) >= EDGE][:count]
+    usable = list(islice(held_out(photos), count))
     crops = CropSettings(size=EDGE, shrink_prob=0.0, rotate=False, flip=False, min_std=0.08)
     for name, degrade in SETS.items():
         for number, photo in enumerate(usable):
