@@ -1,8 +1,10 @@
 """Make the field set: held-out photographs, damaged as people's pictures are, with the truth, for blind votes.
 
     python benchmarks/field.py make PHOTOS -o field    # pip install '.[eval,train,video]'
+    python benchmarks/field.py score field NAME=FOLDER…
 
-It writes ``hr/KIND_NUMBER.png`` (512×512) and ``lr/KIND_NUMBER.png`` (128×128, the decoded damage), eight of each kind:
+"make" writes ``hr/KIND_NUMBER.png`` (512×512) and ``lr/KIND_NUMBER.png`` (128×128, the decoded damage), eight of each
+kind:
 
     phone       lens blur in linear light (sigma 0.8 to 2.4), a small sensor's colour mosaic and noise (400 to 5,000
                 photons), a guided filter that smears faint detail, sharpening by 0.5 to 1.3, JPEG 80 to 92
@@ -22,6 +24,9 @@ Blur, grain and motion are in pixels of the truth, sharpening and rate factors a
 The photographs are those that the recipes hold out. Where there are fewer than 48, the largest give two crops, one from
 each half and of different kinds. Each crop is the most detailed of six, of original pixels or shrunk by up to 2. Kinds
 take turns over the photographs, so that each kind gets every sort of scene. Everything follows from fixed seeds.
+
+"score" prints metrics of folders of restored pictures, and two figures for what metrics miss, in levels of 255: grain
+is the mean strength of the finest luma detail where the truth is smooth, fringes that of the finest chroma detail.
 """
 
 from __future__ import annotations
@@ -35,18 +40,25 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
-from heldout import EDGE, SMALL, held_out, save
+from heldout import EDGE, SMALL, held_out, load, save
 from tsdsr.data.camera import CameraDegradation, defocus_kernel, to_linear, to_srgb
 from tsdsr.data.first_order import draw_ellipse, gaussian_kernel, sharpened
 from tsdsr.data.operators import RESIZE_MODES, ResizeMode, filter2d, jpeg_pillow, luminance, quantise, resize
 from tsdsr.errors import InvalidInputError
+from tsdsr.evaluation.metrics import select_metrics
+from tsdsr.evaluation.scorer import ScoringSettings
+from tsdsr.evaluation.scoring import evaluate
 from tsdsr.pixels import to_tensor, to_uint8
+from tsdsr.training.weave import smoothness, without_finest_detail
 from tsdsr.video.codecs import CODECS, require_av
 
 COUNT, DRAWN, LONGEST_SHRINK = 48, 6, 2.0
 FRAMES, EXPOSURES = 8, 5
+METRICS = ("psnr", "ssim", "lpips", "dists", "niqe")
 
 SMALL_SENSOR = CameraDegradation(
     blur_sigma=(0.8, 2.4),
@@ -244,14 +256,44 @@ def make(photos: str, output: Path, count: int = COUNT) -> None:
     print(f"{count} pictures below {output}")
 
 
+def score(root: Path, systems: dict[str, Path]) -> None:
+    """Print a row per folder of restored pictures, and grain and fringes of the truth."""
+    truth = root / "hr"
+    found = evaluate(systems, truth, ScoringSettings(select_metrics(METRICS)))
+    table = Table("", *METRICS, "grain", "fringes")
+    table.add_row("truth", *("" for _ in METRICS), *(f"{value:.3f}" for value in weave(truth, truth)))
+    for scores in found.systems:
+        means = (f"{scores.scores[metric].mean:.4f}" for metric in METRICS)
+        table.add_row(scores.name, *means, *(f"{value:.3f}" for value in weave(systems[scores.name], truth)))
+    Console().print(table)
+
+
+def weave(folder: Path, truth: Path) -> tuple[float, float]:
+    """Measure grain and fringes, averaged over pictures; the weight of grain is the truth's smoothness."""
+    grain, fringes = [], []
+    for path in sorted(truth.glob("*.png")):
+        restored = load(folder / path.name)
+        finest = restored - without_finest_detail(restored)
+        luma, weight = luminance(finest), smoothness(load(path))
+        grain.append(float((weight * luma.abs()).sum() / weight.sum()) * 255)
+        fringes.append(float((finest - luma).abs().mean()) * 255)
+    return float(np.mean(grain)), float(np.mean(fringes))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     made = commands.add_parser("make")
     made.add_argument("photos")
     made.add_argument("-o", "--output", type=Path, required=True)
+    tested = commands.add_parser("score")
+    tested.add_argument("root", type=Path)
+    tested.add_argument("systems", nargs="+", metavar="NAME=FOLDER")
     args = parser.parse_args()
-    make(args.photos, args.output)
+    if args.command == "make":
+        make(args.photos, args.output)
+    else:
+        score(args.root, {name: Path(folder) for name, folder in (s.split("=", 1) for s in args.systems)})
 
 
 if __name__ == "__main__":

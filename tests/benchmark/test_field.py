@@ -96,3 +96,24 @@ def test_a_set_is_written_with_its_truth(field: ModuleType, tmp_path: Path, monk
         for path in files:
             assert read_rgb(path).shape == (edge, edge, 3)
             assert path.read_bytes() == (tmp_path / "two" / folder / path.name).read_bytes()
+
+
+def test_grain_counts_where_the_truth_is_smooth_and_fringes_in_colour(field: ModuleType, tmp_path: Path) -> None:
+    flat = torch.full((3, 64, 64), 0.5)
+    rough = torch.from_numpy(np.random.default_rng(0).random((1, 64, 64), dtype=np.float32)).expand(3, -1, -1)
+    board = (torch.arange(64)[:, None] + torch.arange(64)) % 2 * 2.0 - 1
+    tint = torch.tensor([1.0, -1.0, 1.0])[:, None, None]
+    pictures = {
+        "truth": (flat, rough),
+        "grey": (flat + board * 10 / 255, rough),
+        "tinted": (flat + tint * board * 10 / 255, rough),
+    }
+    for name, both in pictures.items():
+        for number, picture in enumerate(both):
+            field.save(picture, tmp_path / name / f"{number}.png")
+    measured = {name: field.weave(tmp_path / name, tmp_path / "truth") for name in pictures}
+    grain, fringes = measured["truth"]
+    assert measured["grey"][0] == pytest.approx(grain + 5, rel=0.1)  # half of the pictures have all of it
+    assert measured["grey"][1] == pytest.approx(fringes, abs=0.01)
+    assert measured["tinted"][1] > fringes + 3
+    assert measured["tinted"][0] < grain + 2
