@@ -16,7 +16,7 @@ from tsdsr.training import adversary_choice
 from tsdsr.training.adversarial import discriminator_loss
 from tsdsr.training.config import Phase
 from tsdsr.training.prompts import LabelPrompts
-from tsdsr.training.vgg_adversary import SHIFT, VGGAdversary, VGGDiscriminator
+from tsdsr.training.vgg_adversary import EDGE, SHIFT, VGGAdversary, VGGDiscriminator
 from tsdsr.training.vgg_features import ADVERSARY_LAYERS, VGGMaps
 
 WIDTHS = [channels for channels, _ in ADVERSARY_LAYERS.values()]
@@ -71,8 +71,8 @@ def test_each_sample_has_its_own_square_in_any_batch() -> None:
     for image, square in zip(x, squares, strict=True):
         places += [
             (y, x)
-            for y in range(SHIFT)
-            for x in range(SHIFT)
+            for y in range(SHIFT + 1)
+            for x in range(SHIFT + 1)
             if torch.allclose(image[:, y : y + 24, x : x + 16], square, atol=1e-5)
         ]
     assert len(places) == 4
@@ -84,7 +84,15 @@ def test_each_sample_has_its_own_square_in_any_batch() -> None:
 def test_places_reach_both_ends() -> None:
     rows = torch.arange(16.0).reshape(1, 1, 16, 1).expand(300, 3, 16, 16) / 16
     first = (seen(rows, list(range(300)))[:, 0, 0, 0] * 16).round()
-    assert set(first.tolist()) == set(range(SHIFT))
+    assert set(first.tolist()) == set(range(SHIFT + 1))
+
+
+def test_a_square_of_a_large_crop_is_limited() -> None:
+    columns = torch.arange(128.0).expand(300, 3, 16, 128) / 128
+    squares = seen(columns, list(range(300)))
+    assert squares.shape == (300, 3, 16 - SHIFT, EDGE)
+    first = (squares[:, 0, 0, 0] * 128).round()
+    assert (first.min().item(), first.max().item()) == (0, 128 - EDGE)
 
 
 def test_it_learns_to_see_a_faint_checkerboard() -> None:

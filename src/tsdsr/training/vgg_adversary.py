@@ -14,8 +14,9 @@ from tsdsr.models.latents import decode_latents
 from tsdsr.training.adversarial import Adversary, seeded
 from tsdsr.training.sample_rng import SampleRNG
 
-SHIFT = 8
-"""VGG sees a square at one of this many places along each axis, so that its poolings are aligned with no grid."""
+EDGE, SHIFT = 96, 8
+"""VGG sees a square of at most ``EDGE`` pixels at any place of the crop, for speed. Its poolings are aligned with no
+grid, because the square leaves at least ``SHIFT`` pixels free along each axis."""
 
 _STREAM = 22
 
@@ -44,13 +45,18 @@ class VGGAdversary(Adversary):
     def features(self, z: Tensor, items: Sequence[int], prompt: Conditioning) -> tuple[Tensor, ...]:
         """Decode scaled latents (B, C, h, w), and compute the feature maps of a square of every image.
 
-        The square lacks :data:`SHIFT` pixels in height and width; its place is drawn per sample.
+        Its place is drawn per sample.
         """
         x = decode_latents(self.vae, z)
-        places = SampleRNG(self.seed, _STREAM, items).integers(0, SHIFT - 1, 2).long().T.tolist()
-        height, width = x.shape[-2] - SHIFT, x.shape[-1] - SHIFT
+        height, width = (min(EDGE, side - SHIFT) for side in x.shape[-2:])
+        places = SampleRNG(self.seed, _STREAM, items)
+        tops, lefts = (
+            places.integers(0, side - edge).long().tolist()
+            for side, edge in zip(x.shape[-2:], (height, width), strict=True)
+        )
         squares = [
-            image[:, top : top + height, left : left + width] for image, (top, left) in zip(x, places, strict=True)
+            image[:, top : top + height, left : left + width]
+            for image, top, left in zip(x, tops, lefts, strict=True)
         ]
         return tuple(self.extractor(torch.stack(squares)))
 
