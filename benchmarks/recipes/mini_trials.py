@@ -166,3 +166,120 @@ def mini_pixel() -> StudentConfig:
         checkpoint_every=100,
         log_every=20,
     )
+
+
+_PIXEL_LEVEL = NetworkSettings(
+    config={
+        "encoder_blocks": [3, 3, 7],
+        "decoder_blocks": [5, 3],
+        "fine_channels": 32,
+        "fine_blocks": 2,
+        "pixel_channels": 16,
+        "pixel_blocks": 2,
+    }
+)
+"""v4's network and a level at the image's resolution."""
+
+_VGG_LOSSES: dict[str, Any] = CLEAN_LOSSES | {
+    "sharpen_truth": 0.5,
+    "adversary": "vgg",
+    "adversarial_relative": True,
+}
+
+
+def _hard_pairs(size: int, mild: float, second_order: float, blurred: float, blur: tuple[float, float]) -> PairSettings:
+    """Shares of mild and full second-order damage and of strong blur."""
+    blurry = dataclasses.replace(CAMERA, blur_sigma=blur)
+    others = ((mild, MILD), (second_order, PRESETS["osediff"]), (blurred, blurry), (0.05, CameraDegradation()))
+    pairs = harder_pairs(*others)
+    return dataclasses.replace(pairs, crops=dataclasses.replace(pairs.crops, size=size, min_std=0.0))
+
+
+def _texture_run(weight: float, rate: float, warmup: int, pairs: PairSettings, seed: int) -> StudentConfig:
+    losses = _VGG_LOSSES | {
+        "batch_size": 8,
+        "perceptual_weight": 0.045,
+        "perceptual_crop": 112,
+        "weave_weight": 6.0,
+        "grid_weight": 2.5,
+        "discriminator_lr": (2e-4, 1e-4),
+    }
+    return StudentConfig(
+        phases=(
+            Phase(steps=warmup, lr=(rate, rate), warmup=20, adversarial_weight=(1e-4, weight), **losses),
+            Phase(steps=1400, lr=(rate, 1e-5), adversarial_weight=weight, **losses),
+        ),
+        pairs=pairs,
+        networks=_PIXEL_LEVEL,
+        seed=seed,
+        ema_decay=0.997,
+        monitor_every=0,
+        validate_every=300,
+        checkpoint_every=50,
+    )
+
+
+def mini_vgg() -> StudentConfig:
+    """A trial that is not shipped, from `mini` v4 (``--init``): a discriminator on VGG features, a pixel level.
+
+    Stopped at step 350 (``--until 350``), because it changed the pictures slowly.
+    """
+    return _texture_run(1.0, 1e-4, 150, _hard_pairs(160, 0.15, 0.45, 0.25, (1.5, 4.5)), seed=60)
+
+
+def mini_vgg_strong() -> StudentConfig:
+    """A trial that is not shipped, from :func:`mini_vgg`'s weights (not their average): three times the weight.
+
+    Stopped at step 343.
+    """
+    return _texture_run(3.0, 2e-4, 100, _hard_pairs(160, 0.12, 0.5, 0.22, (1.5, 5.5)), seed=61)
+
+
+def mini_restored() -> StudentConfig:
+    """A trial that is not shipped, from :func:`mini_vgg_strong`'s weights: many cheap samples without an adversary.
+
+    Stopped at step 1,043.
+    """
+    losses = CLEAN_LOSSES | {
+        "batch_size": 16,
+        "perceptual_weight": 0.045,
+        "perceptual_crop": 64,
+        "sharpen_truth": 0.7,
+        "weave_weight": 4.0,
+        "grid_weight": 1.5,
+    }
+    return StudentConfig(
+        phases=(Phase(steps=2400, lr=(4e-4, 2e-4), warmup=50, **losses),),
+        pairs=_hard_pairs(128, 0.1, 0.5, 0.25, (1.5, 5.5)),
+        networks=_PIXEL_LEVEL,
+        seed=62,
+        ema_decay=0.995,
+        monitor_every=0,
+        validate_every=600,
+        checkpoint_every=50,
+    )
+
+
+def mini_textured() -> StudentConfig:
+    """A trial that is not shipped, from :func:`mini_restored`: the discriminator on VGG features again."""
+    losses = _VGG_LOSSES | {
+        "batch_size": 12,
+        "perceptual_weight": 0.025,
+        "perceptual_crop": 80,
+        "weave_weight": 5.0,
+        "grid_weight": 2.0,
+        "discriminator_lr": (3e-4, 1e-4),
+    }
+    return StudentConfig(
+        phases=(
+            Phase(steps=80, lr=(2e-4, 2e-4), warmup=10, adversarial_weight=(1e-4, 3.0), **losses),
+            Phase(steps=720, lr=(2e-4, 1e-5), adversarial_weight=3.0, **losses),
+        ),
+        pairs=_hard_pairs(128, 0.12, 0.45, 0.25, (1.5, 5.5)),
+        networks=_PIXEL_LEVEL,
+        seed=63,
+        ema_decay=0.99,
+        monitor_every=0,
+        validate_every=400,
+        checkpoint_every=50,
+    )

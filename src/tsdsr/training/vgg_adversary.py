@@ -55,8 +55,7 @@ class VGGAdversary(Adversary):
             for side, edge in zip(x.shape[-2:], (height, width), strict=True)
         )
         squares = [
-            image[:, top : top + height, left : left + width]
-            for image, top, left in zip(x, tops, lefts, strict=True)
+            image[:, top : top + height, left : left + width] for image, top, left in zip(x, tops, lefts, strict=True)
         ]
         return tuple(self.extractor(torch.stack(squares)))
 
