@@ -80,8 +80,7 @@ def test_figures_need_a_students_run(photo_folder: Path, tmp_path: Path) -> None
 def test_the_example_of_the_docs_runs(photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the recipes made tiny; everything else as it is printed."""
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "how-to" / "train.md").read_text(), re.S)
-    start = dataclasses.replace(plain(), phases=(dataclasses.replace(plain().phases[0], tsd=None, l1_weight=1.0),))
-    small = {"mini_teacher": TEACHER, "mini_v0": start, "mini_student": plain()}
+    small = {"mini_teacher": TEACHER, "mini_student": plain()}
     monkeypatch.setattr("tsdsr.recipes.student_recipe", small.get)
     monkeypatch.setattr("tsdsr.recipes.teacher_recipe", small.get)
     monkeypatch.chdir(tmp_path)

@@ -141,10 +141,11 @@ def mini_teacher() -> TeacherConfig:
 
 
 def mini_student() -> StudentConfig:
-    """`mini` with the paper's two phases of distillation, training all weights.
+    """`mini` with the paper's two phases of distillation, training all weights, after a phase of L1 alone.
 
-    Start it from a student that restores already, as `mini_v0` makes (``--init``). From the teacher's own weights its
-    losses grew from the first steps.
+    The first phase teaches restoration, so that the student can start from the teacher's own weights: a teacher expects
+    noise where the student's input is a picture, and with TSD from the first step the losses grow. A student that
+    restores already (``--init``) does not need it.
 
     Differences from the paper: all weights are trained, so learning rates are higher. Pixel L1 replaces the latent MSE,
     which is also a pixel loss in a lossless latent space. There is no guidance, because the teacher has only one
@@ -158,10 +159,10 @@ def mini_student() -> StudentConfig:
     }
     return StudentConfig(
         phases=(
+            Phase(steps=1000, batch_size=16, lr=(6e-4, 3e-4), warmup=100, l1_weight=1.0),
             Phase(
                 steps=3000,
                 lr=(3e-4, 2e-4),
-                warmup=100,
                 l1_weight=1.0,
                 gamma_reg=10.0,
                 tsd=TSD,
