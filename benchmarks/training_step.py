@@ -159,7 +159,7 @@ def make_run(model: str, way: str, batch: int, dtype: torch.dtype) -> StudentTra
 
 
 def compare(model: str, steps: int, batch: int, edge: int, dtype: torch.dtype) -> dict[str, object]:
-    """Time steps of the recipe's second phase with guidance, asked in three ways in turn in one run."""
+    """Time steps of the recipe's last phase with guidance, asked in three ways in turn in one run."""
     runs = {way: make_run(model, way, batch, dtype) for way in ("batched", "pairs", "singles")}
     seconds: dict[str, list[float]] = {way: [] for way in runs}
     processor: dict[str, list[float]] = {way: [] for way in runs}

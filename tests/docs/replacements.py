@@ -43,7 +43,8 @@ class Skip:
 
 
 CHANGES = (
-    Change(r"pipeline-\d{8}|lora-\d{8}", "a shortened run has two steps", swap=(r"-\d{8}\b", "-00000002")),
+    Change(r"pipeline-\d{8}|lora-\d{8}", "a shortened run has two steps", swap=(r"-(?!00006000)\d{8}\b", "-00000002")),
+    Change(r"pipeline-00006000", "a shortened run of three phases has three", swap=("-00006000", "-00000003")),
     Change(r"phases\.0\.steps=3000", "two steps are enough", swap=(r"--set phases.*", "--until 1")),
     Change(
         r"--dry-run --gpus",

@@ -15,7 +15,7 @@ TINY_MINI: dict[str, Any] = {"channels": [8, 16, 16], "encoder_blocks": [1, 1, 1
 
 
 def shortened(config: RunConfig) -> RunConfig:
-    """Return a recipe of two steps: two in its only phase, or one in each."""
+    """Return a recipe of few steps: two in its only phase, or one in each."""
     steps = 2 if len(config.phases) == 1 else 1
     is_mini = get_spec(config.networks.model).lora_targets is None or not config.networks.lora_rank
     edge = 32 if is_mini else 64

@@ -90,6 +90,17 @@ def test_ablations_change_what_they_say() -> None:
     assert first.points == 1  # phase 1 does not walk, whatever N
 
 
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("mini_student")])
+def test_mini_student_learns_to_restore_before_tsd(name: str) -> None:
+    """A teacher's weights expect noise: with TSD from the first step, the losses of a student that has them grow."""
+    start, *others = student_recipe(name).phases
+    assert start.tsd is None
+    assert start.l1_weight == 1
+    assert start.perceptual_weight == start.latent_mse_weight == start.adversarial_weight == 0
+    assert (start.steps, start.batch_size) == (1_000, 16)
+    assert [phase.tsd is not None for phase in others] == [name != "mini_student_no_tsd"] * 2
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_are_valid(name: str) -> None:
     recipe = get_recipe(name)

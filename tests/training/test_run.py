@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,31 @@ def test_from_photographs_to_a_student_and_figures(photo_folder: Path, tmp_path:
         measure_figures(out, tmp_path / "again", teacher=moved, images=1, device="cpu")
 
 
+def test_mini_student_learns_from_the_weights_of_its_teacher(photo_folder: Path, tmp_path: Path) -> None:
+    """Their L1 grows instead when TSD is there from the first step."""
+    phase = Schedule(steps=100, batch_size=8, lr=(3e-3, 1e-3), warmup=10)
+    networks = NetworkSettings(config={**NETWORK, "learned_skip": True})
+    cfg = dataclasses.replace(TEACHER, phases=(phase,), networks=networks)
+    teacher = train_teacher(cfg, photo_folder, tmp_path / "teacher", **CPU)
+    recipe = student_recipe("mini_student")
+    recipe = dataclasses.replace(
+        recipe,
+        phases=tuple(
+            dataclasses.replace(phase, batch_size=4, warmup=min(phase.warmup, 10), perceptual_weight=0.0)
+            for phase in recipe.phases
+        ),
+        pairs=dataclasses.replace(recipe.pairs, crops=CropSettings(size=32)),
+        validation_share=0.3,
+        validation_crop=64,
+        log_every=1,
+    )
+    train_student(recipe, photo_folder, tmp_path / "student", teacher=teacher, until=30, **CPU)
+    records = [json.loads(line) for line in (tmp_path / "student" / "log.jsonl").read_text().splitlines()]
+    losses = [record["loss/l1"] for record in records if "loss/l1" in record]
+    assert len(losses) == 30
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+
+
 def test_figures_need_a_students_run(photo_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing: no such folder"):
         measure_figures(tmp_path / "nothing", tmp_path)
@@ -80,8 +106,7 @@ def test_figures_need_a_students_run(photo_folder: Path, tmp_path: Path) -> None
 def test_the_example_of_the_docs_runs(photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the recipes made tiny; everything else as it is printed."""
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "how-to" / "train.md").read_text(), re.S)
-    start = dataclasses.replace(plain(), phases=(dataclasses.replace(plain().phases[0], tsd=None, l1_weight=1.0),))
-    small = {"mini_teacher": TEACHER, "mini_v0": start, "mini_student": plain()}
+    small = {"mini_teacher": TEACHER, "mini_student": plain()}
     monkeypatch.setattr("tsdsr.recipes.student_recipe", small.get)
     monkeypatch.setattr("tsdsr.recipes.teacher_recipe", small.get)
     monkeypatch.chdir(tmp_path)

@@ -26,7 +26,7 @@ STUDENT, TEACHER = student_recipe("mini_student"), teacher_recipe("mini_teacher"
 SETTINGS: list[Any] = [
     STUDENT,
     TEACHER,
-    STUDENT.phases[0],
+    STUDENT.phases[1],
     TEACHER.phases[0],
     TSDSettings(),
     NetworkSettings(),
