@@ -142,7 +142,7 @@ def randomise(module: torch.nn.Module, std: float = 0.05) -> torch.nn.Module:
     return module
 
 
-def tiny_mini(random: bool = True, fine_channels: int = 0, pixel_channels: int = 0) -> MiniUNet:
+def tiny_mini(random: bool = True, fine_channels: int = 0) -> MiniUNet:
     network = MiniUNet(
         channels=[8, 16, 16],
         encoder_blocks=[1, 1, 1],
@@ -150,8 +150,6 @@ def tiny_mini(random: bool = True, fine_channels: int = 0, pixel_channels: int =
         embed_dim=16,
         fine_channels=fine_channels,
         fine_blocks=1,
-        pixel_channels=pixel_channels,
-        pixel_blocks=1,
     )
     if random:
         randomise(network)

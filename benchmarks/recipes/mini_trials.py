@@ -168,18 +168,6 @@ def mini_pixel() -> StudentConfig:
     )
 
 
-_PIXEL_LEVEL = NetworkSettings(
-    config={
-        "encoder_blocks": [3, 3, 7],
-        "decoder_blocks": [5, 3],
-        "fine_channels": 32,
-        "fine_blocks": 2,
-        "pixel_channels": 16,
-        "pixel_blocks": 2,
-    }
-)
-"""v4's network and a level at the image's resolution."""
-
 _VGG_LOSSES: dict[str, Any] = CLEAN_LOSSES | {
     "sharpen_truth": 0.5,
     "adversary": "vgg",
@@ -210,7 +198,6 @@ def _texture_run(weight: float, rate: float, warmup: int, pairs: PairSettings, s
             Phase(steps=1400, lr=(rate, 1e-5), adversarial_weight=weight, **losses),
         ),
         pairs=pairs,
-        networks=_PIXEL_LEVEL,
         seed=seed,
         ema_decay=0.997,
         monitor_every=0,
@@ -220,9 +207,10 @@ def _texture_run(weight: float, rate: float, warmup: int, pairs: PairSettings, s
 
 
 def mini_vgg() -> StudentConfig:
-    """A trial that is not shipped, from `mini` v4 (``--init``): a discriminator on VGG features, a pixel level.
+    """A trial that is not shipped, from `mini` v4 (``--init``): a discriminator on VGG features.
 
-    Stopped at step 350 (``--until 350``), because it changed the pictures slowly.
+    Stopped at step 350 (``--until 350``), because it changed the pictures slowly. In this run and the three after it,
+    the network also had a level at the image's resolution, which took no part and is gone.
     """
     return _texture_run(1.0, 1e-4, 150, _hard_pairs(160, 0.15, 0.45, 0.25, (1.5, 4.5)), seed=60)
 
@@ -251,7 +239,6 @@ def mini_restored() -> StudentConfig:
     return StudentConfig(
         phases=(Phase(steps=2400, lr=(4e-4, 2e-4), warmup=50, **losses),),
         pairs=_hard_pairs(128, 0.1, 0.5, 0.25, (1.5, 5.5)),
-        networks=_PIXEL_LEVEL,
         seed=62,
         ema_decay=0.995,
         monitor_every=0,
@@ -276,7 +263,6 @@ def mini_textured() -> StudentConfig:
             Phase(steps=720, lr=(2e-4, 1e-5), adversarial_weight=3.0, **losses),
         ),
         pairs=_hard_pairs(128, 0.12, 0.45, 0.25, (1.5, 5.5)),
-        networks=_PIXEL_LEVEL,
         seed=63,
         ema_decay=0.99,
         monitor_every=0,

@@ -77,10 +77,9 @@ def test_registering_twice_changes_nothing() -> None:
     "shape",
     [
         {"channels": (8, 16, 16), "encoder_blocks": (1, 2, 1), "decoder_blocks": (2, 0), "fine_channels": 8},
-        {"channels": (8,), "encoder_blocks": (1,), "decoder_blocks": (), "fine_channels": 8, "pixel_channels": 4},
         {"channels": (8,), "encoder_blocks": (2,), "decoder_blocks": (), "num_prompts": 3, "learned_skip": True},
     ],
-    ids=["three levels and a fine one", "a pixel level", "one level"],
+    ids=["three levels and a fine one", "one level"],
 )
 def test_the_shape_is_read_from_the_tensors(shape: dict[str, Any]) -> None:
     network = MiniUNet(**shape, embed_dim=16, fine_blocks=1)

@@ -4,15 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from tests.conftest import mini_prompt, randomise, tiny_mini
+from tests.conftest import mini_prompt, tiny_mini
 from tsdsr.errors import ConfigError, InvalidInputError
 from tsdsr.models.autoencoder import SpaceToDepthAutoencoder
 from tsdsr.models.denoiser import as_denoiser, restore
 from tsdsr.models.mini import MiniUNet, expand_network
-from tsdsr.models.mini_network import PixelLevel
 from tsdsr.models.zoo import MINI
 
 
@@ -44,7 +42,7 @@ def test_prediction_depends_on_time_and_prompt() -> None:
 
 def test_the_receptive_field_is_bounded() -> None:
     """Without global statistics, a change in one corner leaves the opposite corner identical to the bit."""
-    network, z = tiny_mini(fine_channels=8, pixel_channels=4), torch.randn(1, 48, 64, 64)
+    network, z = tiny_mini(fine_channels=8), torch.randn(1, 48, 64, 64)
     changed = z.clone()
     changed[..., :4, :4] += 10
     before, after = run(network, z), run(network, changed)
@@ -105,7 +103,6 @@ def test_a_grown_network_computes_the_same_function_before_training() -> None:
     plain = MiniUNet(channels=(8, 16), encoder_blocks=(1, 1), decoder_blocks=(1,), embed_dim=16)
     for before, changes in (
         (plain, {"fine_channels": 8}),
-        (plain, {"fine_channels": 8, "pixel_channels": 4}),
         (plain, {"encoder_blocks": (3, 1), "decoder_blocks": (2,)}),
         (plain, {"learned_skip": True}),
     ):
@@ -117,20 +114,6 @@ def test_a_grown_network_computes_the_same_function_before_training() -> None:
         after(z, torch.full((2,), 1000.0), torch.zeros(2, dtype=torch.int64)).square().mean().backward()
         new = dict(after.named_parameters()).keys() - dict(before.named_parameters()).keys()
         assert any(after.get_parameter(name).grad.abs().max() > 0 for name in new)  # and it can be trained
-
-
-def test_the_pixel_level_draws_all_pixels_alike() -> None:
-    """An input that moves by whole fine positions moves the added pixels, wherever they lie in a latent position."""
-    level = randomise(PixelLevel(8, 4, 16, blocks=1))
-    fine, z, emb = torch.randn(1, 8, 16, 16), torch.zeros(1, 48, 8, 8), torch.randn(1, 16)
-    with torch.no_grad():
-        here, there = (F.pixel_shuffle(level(x, z, z, emb), 4) for x in (fine, fine.roll(1, 3)))
-    torch.testing.assert_close(there[..., 10:-10], here.roll(2, 3)[..., 10:-10])
-
-
-def test_a_pixel_level_needs_a_fine_one() -> None:
-    with pytest.raises(ConfigError, match="pixel_channels needs fine_channels"):
-        MiniUNet(pixel_channels=4)
 
 
 def test_a_network_neither_shrinks_nor_changes_its_width() -> None:

@@ -73,7 +73,6 @@ CASES = {
     "sd2": (tiny_unet, sd2_prompt, 4, FoldedUNet),
     "mini": (tiny_mini, mini_prompt, 48, FoldedMini),
     "mini with a fine level": (lambda: tiny_mini(fine_channels=8), mini_prompt, 48, FoldedMini),
-    "mini with a pixel level": (lambda: tiny_mini(fine_channels=8, pixel_channels=4), mini_prompt, 48, FoldedMini),
     "mini with a skip": (tiny_skipping_mini, mini_prompt, 48, FoldedMini),
 }
 each_network = pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -37,7 +37,6 @@ from tsdsr.safetensors_header import read_array, read_header
 SHAPES: dict[str, dict[str, Any]] = {
     "plain": {},
     "fine": {"fine_channels": 8, "fine_blocks": 1},
-    "pixel": {"fine_channels": 8, "fine_blocks": 1, "pixel_channels": 4, "pixel_blocks": 2},
     "skip": {"learned_skip": True},
     "one level": {"channels": [16], "encoder_blocks": [2], "decoder_blocks": []},
     "many levels": {"channels": [8, 8, 16, 16], "encoder_blocks": [1, 0, 1, 1], "decoder_blocks": [0, 1, 1]},
@@ -96,7 +95,7 @@ def test_the_prompt_is_that_of_the_pipeline(tmp_path: Path) -> None:
 
 
 def test_a_folded_pipeline(tmp_path: Path) -> None:
-    pipe = pipeline(SHAPES["pixel"] | SHAPES["skip"])
+    pipe = pipeline(SHAPES["fine"] | SHAPES["skip"])
     fold(pipe)
     folder = saved(tmp_path / "mini", pipe)
     write_graph(folder)

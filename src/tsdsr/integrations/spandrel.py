@@ -137,7 +137,6 @@ def network_arguments(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     levels = next(n for n in count() if f"down.{n}.weight" not in state_dict) + 1
     downs = [int(state_dict[f"down.{n}.weight"].shape[0]) for n in range(levels - 1)]
     fine = state_dict.get("fine.up.weight")
-    pixel = state_dict.get("pixel.conv_out.weight")
     prompts, width = state_dict["prompt_embedding.weight"].shape
     return {
         "in_channels": _CHANNELS,
@@ -149,6 +148,4 @@ def network_arguments(state_dict: Mapping[str, Any]) -> dict[str, Any]:
         "learned_skip": "skip.weight" in state_dict,
         "fine_channels": 0 if fine is None else int(fine.shape[1]),
         "fine_blocks": blocks("fine.stage"),
-        "pixel_channels": 0 if pixel is None else int(pixel.shape[1]),
-        "pixel_blocks": blocks("pixel.stage"),
     }

@@ -20,8 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tsdsr.errors import ConfigError
-
 PROMPTS = ("clean photograph", "null")
 """Meaning of the learned prompts of `mini`, by index."""
 
@@ -109,48 +107,8 @@ class FineLevel(nn.Module):
 
     def forward(self, x: Tensor, sample: Tensor, emb: Tensor) -> Tensor:
         """Map x (B, C, h, w), sample (B, in_channels, h, w) and emb (B, E) to (B, in_channels, h, w)."""
-        return self.output(self.features(x, sample, emb), emb)
-
-    def features(self, x: Tensor, sample: Tensor, emb: Tensor) -> Tensor:
-        """Compute the features of this level (B, width, 2h, 2w)."""
-        features: Tensor = self.stage(self.up(x) + self.up_sample(sample), emb)
-        return features
-
-    def output(self, fine: Tensor, emb: Tensor) -> Tensor:
-        """Map features (B, width, 2h, 2w) to what is added to the output (B, in_channels, h, w)."""
+        fine = self.stage(self.up(x) + self.up_sample(sample), emb)
         added: Tensor = self.conv_out(F.silu(self.modulation_out(fine, emb)))
-        return added
-
-
-class PixelLevel(nn.Module):
-    """Residual blocks at the resolution of the image; their output is added to the network's output.
-
-    The last convolution draws every pixel with the same weights, so that no detail is aligned with the latent's grid.
-
-    Args:
-        channels (int): width of the fine level's features.
-        width (int): width of this level.
-        embed_dim (int): width of the time and prompt embedding.
-        blocks (int): number of residual blocks.
-        patch (int): edge in pixels of a latent position, twice a position of the fine level.
-    """
-
-    def __init__(self, channels: int, width: int, embed_dim: int, blocks: int, patch: int = 4) -> None:
-        super().__init__()
-        self.patch = patch
-        self.conv_up = nn.Conv2d(channels, width, 3, padding=1)
-        self.conv_pixels = nn.Conv2d(6, width, 3, padding=1)
-        self.stage = Stage(width, embed_dim, blocks)
-        self.modulation_out = Modulation(width, embed_dim)
-        self.conv_out = nn.Conv2d(width, 3, 3, padding=1)
-        zero_init(self.conv_out)
-
-    def forward(self, fine: Tensor, sample: Tensor, velocity: Tensor, emb: Tensor) -> Tensor:
-        """Map fine features (B, C, 2h, 2w), sample and velocity (B, 3 patch², h, w) and emb (B, E) to a velocity."""
-        up = self.conv_up(F.interpolate(fine, scale_factor=self.patch / 2, mode="nearest"))
-        pixels = torch.cat([F.pixel_shuffle(sample, self.patch), F.pixel_shuffle(velocity, self.patch)], dim=1)
-        x = self.stage(up + self.conv_pixels(pixels.contiguous(memory_format=torch.channels_last)), emb)
-        added: Tensor = F.pixel_unshuffle(self.conv_out(F.silu(self.modulation_out(x, emb))), self.patch)
         return added
 
 
@@ -209,12 +167,6 @@ class MiniNetwork(nn.Module):
             none. Without it the last convolution produces all pixels of a latent position at once, and generated
             detail is aligned with that grid.
         fine_blocks (int): residual blocks of the extra level.
-        pixel_channels (int): width of one more level, at the resolution of the image, which adds to the output; 0 for
-            none. It needs the fine level.
-        pixel_blocks (int): residual blocks of that level.
-
-    Raises:
-        ConfigError: a pixel level without a fine level.
         learned_skip (bool): add the input, scaled by a learned function of time, to the output. Useful for a teacher:
             a velocity contains the noise, which without the skip must pass through the network. A student's input has
             no added noise, so it needs no skip.
@@ -231,12 +183,8 @@ class MiniNetwork(nn.Module):
         learned_skip: bool = False,
         fine_channels: int = 0,
         fine_blocks: int = 2,
-        pixel_channels: int = 0,
-        pixel_blocks: int = 2,
     ) -> None:
         super().__init__()
-        if pixel_channels and not fine_channels:
-            raise ConfigError("pixel_channels needs fine_channels")
         self.time_proj = SinusoidalTime(64)
         self.time_embedding = TimeEmbedding(64, embed_dim)
         self.prompt_embedding = nn.Embedding(num_prompts, embed_dim, _weight=torch.empty(num_prompts, embed_dim))
@@ -257,7 +205,6 @@ class MiniNetwork(nn.Module):
         self.fine = (
             FineLevel(in_channels, channels[0], fine_channels, embed_dim, fine_blocks) if fine_channels else None
         )
-        self.pixel = PixelLevel(fine_channels, pixel_channels, embed_dim, pixel_blocks) if pixel_channels else None
         self.skip = nn.Linear(embed_dim, in_channels) if learned_skip else None
         if self.skip is not None:
             zero_init(self.skip)
@@ -289,10 +236,7 @@ class MiniNetwork(nn.Module):
             x = self.decoder[level](self.up[level](x) + skips.pop(), emb)
         velocity: Tensor = self.conv_out(F.silu(self.modulation_out(x, emb)))
         if self.fine is not None:
-            fine = self.fine.features(x, sample, emb)
-            velocity = velocity + self.fine.output(fine, emb)
-            if self.pixel is not None:
-                velocity = velocity + self.pixel(fine, sample, velocity, emb)
+            velocity = velocity + self.fine(x, sample, emb)
         if self.skip is not None:
             velocity = torch.addcmul(velocity, sample, self.skip(emb)[:, :, None, None])
         return velocity

@@ -38,8 +38,6 @@ class MiniShape:
     learned_skip: bool = False
     fine_channels: CountOrZero = 0
     fine_blocks: CountOrZero = 2
-    pixel_channels: CountOrZero = 0
-    pixel_blocks: CountOrZero = 2
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -48,8 +46,6 @@ class MiniShape:
             raise ConfigError(
                 f"{levels} levels need {levels} numbers of encoder blocks, and one less of decoder blocks"
             )
-        if self.pixel_channels and not self.fine_channels:
-            raise ConfigError("pixel_channels needs fine_channels")
 
 
 def read_shape(folder: Path) -> tuple[MiniShape, bool]:

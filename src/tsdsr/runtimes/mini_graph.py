@@ -40,9 +40,6 @@ _EPSILON = 1e-5
 _KINDS = {"F32": "FLOAT", "F16": "FLOAT16", "BF16": "BFLOAT16"}
 """safetensors' names of kinds of values → ONNX's."""
 
-PATCH = 4
-"""Edge in pixels of a latent position."""
-
 N = TypeVar("N", bound="NetworkBuilder")
 
 
@@ -217,51 +214,19 @@ class NetworkBuilder:
         v = self._silu(self._modulation("modulation_out", x, shape.channels[0]))
         v = self._conv("conv_out", v, shape.channels[0], shape.in_channels, 3, pad=1)
         if shape.fine_channels:
-            fine = self._fine_features(x)
-            v = graph.add("Add", v, self._fine_output(fine))
-            if shape.pixel_channels:
-                v = graph.add("Add", v, self._pixel_level(fine, v))
+            v = graph.add("Add", v, self._fine_level(x))
         if shape.learned_skip:
             factor = graph.constant("skip", self.fixed.skip(shape.in_channels).reshape(1, -1, 1, 1))
             v = graph.add("Add", v, graph.add("Mul", "z_lq", factor))
         graph.add("Sub", "z_lq", v, output="z_hat")  # FlowMatching.to_x0 at the largest time
 
-    def _fine_features(self, x: str) -> str:
+    def _fine_level(self, x: str) -> str:
         shape, width = self.shape, self.shape.fine_channels
         up = self._up("fine.up", x, shape.channels[0], width)
         up_sample = self._up("fine.up_sample", "z_lq", shape.in_channels, width)
-        return self._stage("fine.stage", self.graph.add("Add", up, up_sample), width, shape.fine_blocks)
-
-    def _fine_output(self, fine: str) -> str:
-        shape, width = self.shape, self.shape.fine_channels
+        fine = self._stage("fine.stage", self.graph.add("Add", up, up_sample), width, shape.fine_blocks)
         fine = self._silu(self._modulation("fine.modulation_out", fine, width))
         return self._conv("fine.conv_out", fine, width, shape.in_channels, 4, stride=2, pad=1)
-
-    def _pixel_level(self, fine: str, v: str) -> str:
-        shape, graph, width = self.shape, self.graph, self.shape.pixel_channels
-        scales = graph.constant("pixel.scales", np.array([1, 1, 2, 2]))
-        up = graph.add(
-            "Resize",
-            fine,
-            "",
-            scales,
-            mode="nearest",
-            coordinate_transformation_mode="asymmetric",
-            nearest_mode="floor",
-        )
-        up = self._conv("pixel.conv_up", up, shape.fine_channels, width, 3, pad=1)
-        pixels = graph.add("Concat", *(self._to_pixels(z) for z in ("z_lq", v)), axis=1)
-        x = graph.add("Add", up, self._conv("pixel.conv_pixels", pixels, 6, width, 3, pad=1))
-        x = self._stage("pixel.stage", x, width, shape.pixel_blocks)
-        x = self._silu(self._modulation("pixel.modulation_out", x, width))
-        x = self._conv("pixel.conv_out", x, width, 3, 3, pad=1)
-        # SpaceToDepth puts the colour last among the channels, torch first.
-        x = graph.add("SpaceToDepth", x, blocksize=PATCH)
-        order = np.arange(3 * PATCH**2).reshape(PATCH**2, 3).T.reshape(-1)
-        return graph.add("Gather", x, graph.integers("pixel.order", order), axis=1)
-
-    def _to_pixels(self, z: str) -> str:
-        return self.graph.add("DepthToSpace", z, blocksize=PATCH, mode="CRD")
 
     def _stage(self, name: str, x: str, width: int, blocks: int) -> str:
         for block in (f"{name}.{number}" for number in range(blocks)):
