@@ -269,3 +269,11 @@ def mini_textured() -> StudentConfig:
         validate_every=400,
         checkpoint_every=50,
     )
+
+
+def mini_settled() -> StudentConfig:
+    """A trial that is not shipped: from :func:`mini_restored`, the same without an adversary at a falling rate."""
+    base = mini_restored()
+    losses: dict[str, Any] = dataclasses.asdict(base.phases[0])
+    losses |= {"steps": 480, "lr": (2e-4, 5e-6), "warmup": 20, "grid_weight": 2.5}
+    return dataclasses.replace(base, phases=(Phase(**losses),), seed=64, ema_decay=0.99)

@@ -62,6 +62,21 @@ def test_votes_are_counted_for_systems(key: SheetKey, tmp_path: Path, monkeypatc
     assert "| ben | 5 | 5 | 50.0 | [23.7, 76.3] |" in reports["--markdown"].read_text()
 
 
+def test_a_leaning_to_one_column_cancels_in_the_mean_of_both(key: SheetKey, tmp_path: Path) -> None:
+    """The voter sees "new" in column 1 three times and in column 2 once, and chooses column 1 but once."""
+    (tmp_path / "anna.txt").write_text("1 1\n3 1\n5 2\n2 1\n")
+    report = sheet_report(key, [tmp_path / "anna.txt"])
+    assert report.by_column == ((2, 3), (0, 1))
+    assert report.balanced_share == pytest.approx(1 / 3)
+    assert "new won 2 of 3 votes there and 0 of 1 in column 2; the mean of the two shares, 33.3 %" in to_markdown(
+        report
+    )
+    (tmp_path / "anna.txt").write_text("1 1\n3 1\n")
+    alone = sheet_report(key, [tmp_path / "anna.txt"])
+    assert alone.balanced_share is None
+    assert "mean of the two" not in to_markdown(alone)
+
+
 def test_one_voter_has_one_row(key: SheetKey, tmp_path: Path) -> None:
     (tmp_path / "anna.txt").write_text("1\n2\n-\n1\n2\n1\n1\n")
     text = to_markdown(sheet_report(key, [tmp_path / "anna.txt"]))

@@ -33,6 +33,13 @@ def arguments(folders: dict[str, Path], tmp_path: Path) -> list[str]:
     return ["study", "sheets", str(tmp_path / "sheets"), *systems, *given, "--window", "32", "--rows", "3"]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_each_system_stands_in_each_column_equally_often(arguments: list[str], tmp_path: Path, seed: int) -> None:
+    assert runner.invoke(app, [*arguments, "--seed", str(seed)]).exit_code == 0
+    first = [row.order[0] for row in SheetKey.load(tmp_path / "key.json").rows]
+    assert sorted(first) == ["alpha", "alpha", "beta", "beta"]
+
+
 @pytest.mark.parametrize("kind", ["png", "webp"])
 def test_the_key_says_what_the_sheets_show(
     arguments: list[str], folders: dict[str, Path], tmp_path: Path, kind: str

@@ -55,6 +55,7 @@ class SheetReport:
         voters (tuple of Wins): results of each voter.
         everybody (Wins): results of all votes.
         left_share (float): share of votes for column 1.
+        by_column (tuple): for columns 1 and 2, how often the first system was chosen and how often it stood there.
         by_session (bool): whether the interval of all votes resamples voters instead of single votes.
     """
 
@@ -63,7 +64,15 @@ class SheetReport:
     voters: tuple[Wins, ...]
     everybody: Wins
     left_share: float
+    by_column: tuple[tuple[int, int], tuple[int, int]]
     by_session: bool
+
+    @property
+    def balanced_share(self) -> float | None:
+        """Mean of the first system's shares in the two columns, in which a leaning cancels; None if one has no votes."""
+        if not all(shown for _, shown in self.by_column):
+            return None
+        return sum(chosen / shown for chosen, shown in self.by_column) / 2
 
     def save(self, path: Path) -> None:
         """Write the report as JSON. The write is atomic."""
@@ -98,7 +107,14 @@ def sheet_report(key: SheetKey, files: Sequence[StrPath]) -> SheetReport:
         everybody = dataclasses.replace(everybody, interval=resampled)
     left = sum(vote.position == 1 for vote in votes) / len(votes)
     images = len({vote.image for vote in votes})
-    return SheetReport((first, second), images, tuple(found), everybody, left, by_session)
+    columns = (_in_column(votes, first, 1), _in_column(votes, first, 2))
+    return SheetReport((first, second), images, tuple(found), everybody, left, columns, by_session)
+
+
+def _in_column(votes: Sequence[Vote], system: str, column: int) -> tuple[int, int]:
+    """How often a system was chosen where it stood in a column, and how often it stood there."""
+    there = [vote for vote in votes if vote.shown[column - 1] == system]
+    return sum(vote.choice == system for vote in there), len(there)
 
 
 def _vote(key: SheetKey, session: int, row: int, choice: int, path: StrPath) -> Vote:
@@ -223,6 +239,18 @@ def _notes(report: SheetReport) -> list[str]:
     return [
         verdict,
         f"{counted(len(report.voters), 'voter')}, {counted(votes, 'vote')} on {counted(report.images, 'image')}. "
-        f"Column 1 was chosen in {100 * report.left_share:.0f} %.",
+        f"Column 1 was chosen in {100 * report.left_share:.0f} %.{_leaning(report)}",
         how,
     ]
+
+
+def _leaning(report: SheetReport) -> str:
+    """What a leaning of the voters to one column does to the first system's share."""
+    share = report.balanced_share
+    if share is None:
+        return ""
+    (one, shown_one), (two, shown_two) = report.by_column
+    return (
+        f" {report.systems[0]} won {one} of {shown_one} votes there and {two} of {shown_two} in column 2; "
+        f"the mean of the two shares, {100 * share:.1f} %, is free of a leaning to one column."
+    )

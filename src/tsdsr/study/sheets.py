@@ -52,7 +52,8 @@ def write_sheets(
     """Write sheets that compare two folders of restorations, and their key. Images are matched by stem.
 
     A row shows one window of an image. Of eight windows drawn at random it is the one with most detail, in the truth
-    or, without it, in the input; the restorations have no influence.
+    or, without it, in the input; the restorations have no influence. Each system stands in each column in half of the
+    rows, drawn at random.
 
     Args:
         folder (str | PathLike): new folder for the sheets, ``sheet-01.png`` and so on, lossless.
@@ -149,12 +150,14 @@ def _draw_sheets(
 ) -> list[SheetRow]:
     """Draw and store all sheets; return what stands in their rows."""
     rows: list[SheetRow] = []
+    # Voters lean to one column, so each system stands in each column equally often.
+    reversed_order = rng.permutation(len(chosen)) % 2 == 1
     for start in range(0, len(chosen), layout.per_sheet):
         images = chosen[start : start + layout.per_sheet]
         name = f"sheet-{start // layout.per_sheet + 1:02d}.{image_format}"
         sheet = layout.blank(len(images))
         for place, (stem, files) in enumerate(images):
-            left, right = systems if rng.random() < 0.5 else systems[::-1]
+            left, right = systems[::-1] if reversed_order[start + place] else systems
             box = _draw_row(layout, sheet, place, start + place + 1, files, (left, right), rng)
             rows.append(SheetRow(printable(stem), name, (printable(left), printable(right)), box))
             if on_image is not None:
