@@ -69,7 +69,7 @@ class SheetReport:
 
     @property
     def balanced_share(self) -> float | None:
-        """Mean of the first system's shares in the two columns, in which a leaning cancels; None if one has no votes."""
+        """Mean of the first system's shares in both columns, in which a leaning cancels; None without votes on one."""
         if not all(shown for _, shown in self.by_column):
             return None
         return sum(chosen / shown for chosen, shown in self.by_column) / 2
