@@ -6,12 +6,9 @@ from __future__ import annotations
 import io
 import json
 import re
-import threading
 import time
 import zipfile
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,13 +20,11 @@ from tests.serving.in_browser import (
     DESK,
     PHONE,
     Open,
-    Page,
     axe_violations,
     carry,
     encoded,
     file,
     photo,
-    serving,
 )
 from tests.serving.pipes import RepeatingPipe
 
@@ -257,50 +252,6 @@ def test_a_token_is_asked_for(open_page: Open) -> None:
     assert shown.downloaded("#pictures .download")[1]
     page.reload()
     shown.wait("done")  # the session goes on
-
-
-def test_a_new_load_keeps_the_jobs(open_page: Open) -> None:
-    shown = open_page()
-    shown.pipe.hold()
-    shown.add(file("boat.png"), file("house.png"))
-    shown.start()
-    shown.wait("running")
-    shown.wait("queued")
-    asked: list[str] = []
-    shown.page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
-    shown.page.reload()
-    assert asked == ["beforeunload"]
-    shown.wait("running")
-    shown.wait("queued")
-    expect(shown.page.locator(".name")).to_have_text(["boat.png", "house.png"])
-    shown.pipe.release()
-    shown.wait("done", 2)
-    shown.page.reload()
-    shown.wait("done", 2)
-    assert asked == ["beforeunload"]
-
-
-def test_the_server_goes_and_comes_back(open_page: Open, browser: Any) -> None:
-    pipe = RepeatingPipe()
-    with ExitStack() as stack:
-        first = stack.enter_context(ExitStack())
-        port = first.enter_context(serving(pipe))
-        context = stack.enter_context(browser.new_context(**DESK))
-        shown = Page(context.new_page(), port, pipe)
-        shown.page.goto(shown.url)
-        expect(shown.page.locator("#model")).to_have_text("mini")
-        pipe.hold()
-        stack.callback(pipe.release)
-        shown.add(file("boat.png"), file("house.png"))
-        shown.start()
-        shown.wait("running")
-        shown.wait("queued")
-        threading.Timer(0.3, pipe.release).start()  # a picture in work is waited for
-        first.close()
-        shown.page.get_by_text("The server does not answer.").wait_for()
-        stack.enter_context(serving(RepeatingPipe(), port))
-        shown.wait("done")
-        shown.wait("ready")  # this one's result ended with the first server
 
 
 @pytest.mark.parametrize("kind", ["desk", "phone"])

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.training.tiny import NETWORK, config
+from tests.training.tiny import NETWORK, config, mini_networks
 from tsdsr.errors import ConfigError, InvalidInputError, MissingDependencyError, ModelError, TrainingError
 from tsdsr.recipes import get_recipe, student_recipe, teacher_recipe
 from tsdsr.training import NetworkSettings, Schedule, TeacherConfig, train_student, train_teacher
+from tsdsr.training.adversary_choice import make_adversary
 from tsdsr.training.perceptual_choice import perceptual_distance
 
 STUDENT, TEACHER = student_recipe("mini_smoke"), teacher_recipe("mini_smoke_teacher")
@@ -135,6 +136,13 @@ def test_a_missing_package_of_a_loss_is_named_before_anything_else(
         train_student(STUDENT, "photos", tmp_path)
 
 
+def test_the_package_of_a_vgg_discriminator_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    phase = dataclasses.replace(STUDENT.phases[0], adversarial_weight=0.1, adversary="vgg")
+    with pytest.raises(MissingDependencyError, match=r"adversary='vgg' of this recipe needs torchvision; run pip"):
+        train_student(dataclasses.replace(STUDENT, phases=(phase,)), "photos", tmp_path)
+
+
 def test_weights_of_a_loss_that_cannot_be_downloaded_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object) -> None:
         raise OSError("Name or service\nnot known")
@@ -142,6 +150,17 @@ def test_weights_of_a_loss_that_cannot_be_downloaded_are_explained(monkeypatch: 
     monkeypatch.setattr("tsdsr.training.perceptual_choice.lpips_distance", offline)
     with pytest.raises(ModelError, match=r"the loss 'lpips' cannot be loaded \(Name or service not known\)"):
         perceptual_distance("lpips")
+
+
+def test_weights_of_a_discriminator_that_cannot_be_downloaded_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline() -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("tsdsr.training.adversary_choice.vgg_layers", offline)
+    phase = dataclasses.replace(STUDENT.phases[0], adversarial_weight=0.1, adversary="vgg")
+    config = dataclasses.replace(STUDENT, phases=(phase,))
+    with pytest.raises(ModelError, match=r"the discriminator on VGG features cannot be loaded \(Name or service"):
+        make_adversary(config, mini_networks(scores=False))
 
 
 @pytest.mark.parametrize(

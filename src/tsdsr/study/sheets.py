@@ -1,7 +1,8 @@
 """Sheets for blind votes: pictures with rows of the input, two restorations in random order, and the truth.
 
-They need no server: send the pictures to voters, who answer 1 or 2 for every row. A key, kept apart, says which
-restoration stood where; :mod:`tsdsr.study.sheet_votes` counts the answers.
+Each restoration stands in each column in half of the rows, drawn at random. Sheets need no server: send the pictures to
+voters, who answer 1 or 2 for every row. A key, kept apart, says which restoration stood where;
+:mod:`tsdsr.study.sheet_votes` counts the answers.
 """
 
 from __future__ import annotations
@@ -52,8 +53,7 @@ def write_sheets(
     """Write sheets that compare two folders of restorations, and their key. Images are matched by stem.
 
     A row shows one window of an image. Of eight windows drawn at random it is the one with most detail, in the truth
-    or, without it, in the input; the restorations have no influence. Each system stands in each column in half of the
-    rows, drawn at random.
+    or, without it, in the input; the restorations have no influence.
 
     Args:
         folder (str | PathLike): new folder for the sheets, ``sheet-01.png`` and so on, lossless.

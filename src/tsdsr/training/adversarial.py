@@ -179,8 +179,13 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
 
-def with_gradient(loss: Tensor, z_hat: Tensor, gradient: Tensor) -> Tensor:
-    """Return a scalar with the value of ``loss`` and the given gradient at ``z_hat``, both without a graph."""
+def with_gradient(loss: Tensor, z_hat: Tensor, gradient: Tensor, relative: bool = False) -> Tensor:
+    """Return a scalar with the value of ``loss`` and the given gradient at ``z_hat``, both without a graph.
+
+    If relative, the gradient is scaled to the norm of that of ``z_hat.abs().mean()``.
+    """
+    if relative:
+        gradient = gradient / (gradient.norm() * z_hat.numel() ** 0.5).clamp(min=1e-12)
     return loss + ((z_hat - z_hat.detach()) * gradient).sum()
 
 

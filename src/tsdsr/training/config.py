@@ -143,7 +143,8 @@ class Phase(Schedule):
         tsd (TSDSettings | None): settings of TSD; None trains with reconstruction losses only and needs no teacher.
         adversarial_weight (Ramp): weight of the adversarial loss, which is not in the paper.
         adversarial_relative (bool): scale the adversarial gradient so that its norm at the latents is
-            ``adversarial_weight`` times that of a mean absolute difference of latents.
+            ``adversarial_weight`` times that of a mean absolute difference of latents. Each micro-batch is scaled by
+            itself, so unlike the other losses, this depends on how a batch is split.
         adversary ("features" | "latent" | "pixel" | "vgg"): input of the discriminator: the fake network's features, or
             what needs no teacher: the latents, the decoded images, or VGG16's features of them. The same in all phases
             of a run.

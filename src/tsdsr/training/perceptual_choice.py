@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -31,16 +32,31 @@ def perceptual_distance(name: PerceptualName, device: torch.device | str = "cpu"
         MissingDependencyError: its package is not installed.
         ModelError: its weights cannot be downloaded or read.
     """
-    try:
+    with downloads_explained(f"the loss {name!r}"):
         if name == "vgg":
             return vgg_distance(device)
         return dists_distance(device) if name == "dists" else lpips_distance("vgg", device)
+
+
+@contextmanager
+def downloads_explained(what: str) -> Iterator[None]:
+    """Convert failures to load published weights within the block to errors that say what helps.
+
+    Args:
+        what (str): what needs the weights, for the message.
+
+    Raises:
+        ModelError: there is no connection or no space, or a download was cut.
+        MissingDependencyError: from the block, unchanged.
+    """
+    try:
+        yield
     except MissingDependencyError:
         raise
-    except (OSError, ImportError, RuntimeError) as error:  # no connection, no space, a cut download
+    except (OSError, ImportError, RuntimeError) as error:
         raise ModelError(
-            f"the loss {name!r} cannot be loaded ({' '.join(str(error).split())[:200]}); its weights are downloaded on "
-            f"first use, so connect to the internet once"
+            f"{what} cannot be loaded ({' '.join(str(error).split())[:200]}); its weights are downloaded on first use, "
+            f"so connect to the internet once"
         ) from error
 
 

@@ -137,7 +137,7 @@ def check_restarts(environment: Mapping[str, str]) -> None:
 
 
 def check_packages(config: RunConfig) -> None:
-    """Check that the packages of a run's perceptual distances are installed.
+    """Check that the packages of a run's perceptual distances and of its discriminator are installed.
 
     Raises:
         MissingDependencyError: one is not; the message names the extra.
@@ -149,6 +149,11 @@ def check_packages(config: RunConfig) -> None:
                 f"the loss {name!r} of this recipe needs {package}; {install_extra(extra)}, or leave perceptual losses "
                 f"out with perceptual_weight=0 in every phase"
             )
+    package, extra = _PACKAGES["vgg"]
+    if isinstance(config, StudentConfig) and "vgg" in config.adversaries and importlib.util.find_spec(package) is None:
+        raise MissingDependencyError(
+            f"adversary='vgg' of this recipe needs {package}; {install_extra(extra)}, or choose adversary='pixel'"
+        )
 
 
 def check_files(config: RunConfig, files: RunFiles) -> None:

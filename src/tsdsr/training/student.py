@@ -199,10 +199,7 @@ class StudentTrainer(Engine):
         leaf = z_hat.detach().requires_grad_()
         with autocast(self.device, self.dtype):
             loss = self.adversary.generator_loss(leaf, items, prompt)
-        gradient = self.roles["student"].gradient(loss, leaf)
-        if relative:
-            gradient = gradient / (gradient.norm() * z_hat.numel() ** 0.5).clamp(min=1e-12)
-        return with_gradient(loss.detach(), z_hat, gradient)
+        return with_gradient(loss.detach(), z_hat, self.roles["student"].gradient(loss, leaf), relative)
 
     def _tsd_loss(
         self,
@@ -293,8 +290,7 @@ class StudentTrainer(Engine):
                 both = self.adversary.features(torch.cat([z_hq, z_hat]), items * 2, join(prompt, prompt))
             with self.accumulating(self._head, i + 1 == len(latents)):
                 with autocast(self.device, self.dtype):
-                    logits = self._head(both)
-                loss = discriminator_loss(*logits.chunk(2))
+                    loss = discriminator_loss(*self._head(both).chunk(2))
                 self.roles["discriminator"].backward(loss, len(latents))
             total += loss.detach() / len(latents)
         return total
