@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 
 import torch
@@ -21,7 +21,37 @@ the weights that Real-ESRGAN (Wang et al. 2021) gives the same layers of VGG19."
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class FeatureDistance(nn.Module):
+class VGGLayers(nn.Module):
+    """Frozen layers of VGG16, and their outputs at some positions.
+
+    Args:
+        layers (nn.Sequential): convolutions, ReLUs and poolings, as ``torchvision.models.vgg16().features``.
+        positions (collection of int): layers whose outputs are wanted.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, layers: nn.Sequential, positions: Collection[int]) -> None:
+        super().__init__()
+        self.positions = frozenset(positions)
+        self.layers = layers[: max(positions) + 1].eval().requires_grad_(False)
+        self.register_buffer("mean", torch.tensor(_MEAN).reshape(1, 3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(_DEVIATION).reshape(1, 3, 1, 1))
+
+    def features(self, x: Tensor) -> dict[int, Tensor]:
+        """Map images (B, 3, H, W) in [0, 1], sides at least 16, to the outputs by position, in order."""
+        x = ((x - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
+        outputs: dict[int, Tensor] = {}
+        for number, layer in enumerate(self.layers):
+            # torchvision's ReLUs work in place and would change the outputs that are kept.
+            x = F.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
+            if number in self.positions:
+                outputs[number] = x
+        return outputs
+
+
+class FeatureDistance(VGGLayers):
     """Weighted mean absolute difference of features before activation (ESRGAN, Wang et al. 2018).
 
     LPIPS normalises the features of every position, so that a faint pattern in a flat region hardly counts; here
@@ -34,26 +64,9 @@ class FeatureDistance(nn.Module):
         weights (mapping): position of a layer → weight of its output.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, layers: nn.Sequential, weights: Mapping[int, float] = LAYER_WEIGHTS) -> None:
-        super().__init__()
+        super().__init__(layers, weights)
         self.weights = dict(weights)
-        self.layers = layers[: max(self.weights) + 1].eval().requires_grad_(False)
-        self.register_buffer("mean", torch.tensor(_MEAN).reshape(1, 3, 1, 1))
-        self.register_buffer("deviation", torch.tensor(_DEVIATION).reshape(1, 3, 1, 1))
-
-    def features(self, x: Tensor) -> dict[int, Tensor]:
-        """Map images (B, 3, H, W) in [0, 1], sides at least 16, to the weighted layers' outputs by position."""
-        x = ((x - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
-        outputs: dict[int, Tensor] = {}
-        for number, layer in enumerate(self.layers):
-            # torchvision's ReLUs work in place and would change the outputs that are kept.
-            x = F.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
-            if number in self.weights:
-                outputs[number] = x
-        return outputs
 
     def forward(self, x_hat: Tensor, x_hq: Tensor) -> Tensor:
         """Compute the distance of two batches (B, 3, H, W) in [0, 1], a scalar; gradients reach ``x_hat`` only."""
@@ -72,31 +85,19 @@ ADVERSARY_LAYERS: Mapping[int, tuple[int, float]] = MappingProxyType(
 """Position of the last ReLU of each of the four finest resolutions → channels, and root mean square on photographs."""
 
 
-class VGGMaps(nn.Module):
+class VGGMaps(VGGLayers):
     """VGG16's features after activation at four resolutions, scaled to unit root mean square on photographs.
 
     Args:
         layers (nn.Sequential): convolutions, ReLUs and poolings, as ``torchvision.models.vgg16().features``.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, layers: nn.Sequential) -> None:
-        super().__init__()
-        self.layers = layers[: max(ADVERSARY_LAYERS) + 1].eval().requires_grad_(False)
-        self.register_buffer("mean", torch.tensor(_MEAN).reshape(1, 3, 1, 1))
-        self.register_buffer("deviation", torch.tensor(_DEVIATION).reshape(1, 3, 1, 1))
+        super().__init__(layers, ADVERSARY_LAYERS)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map images (B, 3, H, W) in [0, 1], sides multiples of 8, to feature maps, finest first."""
-        x = ((x - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
-        maps: list[Tensor] = []
-        for number, layer in enumerate(self.layers):
-            x = F.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
-            if number in ADVERSARY_LAYERS:
-                maps.append(x / ADVERSARY_LAYERS[number][1])
-        return maps
+        return [output / ADVERSARY_LAYERS[number][1] for number, output in self.features(x).items()]
 
 
 def vgg_distance(device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
