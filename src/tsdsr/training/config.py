@@ -26,7 +26,7 @@ Share = Annotated[float, Between(0, 1, open_high=True)]
 """A share or a decay, below 1."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
-PerceptualName = Literal["lpips", "dists", "vgg"]
+PerceptualName = Literal["lpips", "dists", "vgg", "texture"]
 AdversaryName = Literal["features", "latent", "pixel", "vgg"]
 
 
@@ -132,7 +132,8 @@ class Phase(Schedule):
         latent_mse_weight (Ramp): weight of the latent MSE.
         l1_weight (Ramp): weight of the pixel L1 term, which is not in the paper.
         perceptual_crop (int | None): edge of a random square to compute LPIPS on instead of the whole crop, for speed.
-        perceptual (tuple): perceptual distances, one per step in turn: "lpips", "dists", "vgg" (raw features).
+        perceptual (tuple): perceptual distances, one per step in turn: "lpips", "dists", "vgg" (raw features),
+            "texture" (their distributions).
         sharpen_truth (float): weight of an unsharp mask on the ground truth for all losses on images. TSD, the latent
             MSE and the discriminator get the unchanged ground truth. 0 disables it; Real-ESRGAN uses 0.5.
         grid_weight (Ramp): weight of the loss on grid artefacts, which is not in the paper.

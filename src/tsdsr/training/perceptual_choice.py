@@ -12,6 +12,7 @@ from torch import Tensor
 from tsdsr.errors import MissingDependencyError, ModelError
 from tsdsr.training.config import PerceptualName, Phase, StudentConfig
 from tsdsr.training.image_losses import dists_distance, lpips_distance
+from tsdsr.training.texture_distance import texture_distance
 from tsdsr.training.vgg_features import vgg_distance
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
@@ -26,7 +27,7 @@ def perceptual_names(config: StudentConfig) -> list[PerceptualName]:
 
 
 def perceptual_distance(name: PerceptualName, device: torch.device | str = "cpu") -> Perceptual:
-    """Load the distance named "lpips" (with VGG16), "dists" or "vgg".
+    """Load the distance named "lpips" (with VGG16), "dists", "vgg" or "texture".
 
     Raises:
         MissingDependencyError: its package is not installed.
@@ -35,6 +36,8 @@ def perceptual_distance(name: PerceptualName, device: torch.device | str = "cpu"
     with downloads_explained(f"the loss {name!r}"):
         if name == "vgg":
             return vgg_distance(device)
+        if name == "texture":
+            return texture_distance(device)
         return dists_distance(device) if name == "dists" else lpips_distance("vgg", device)
 
 

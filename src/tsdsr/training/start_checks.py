@@ -20,7 +20,12 @@ from tsdsr.training.provenance import TEACHER, RunFiles, require_same_settings
 from tsdsr.training.run_log import TrackerName
 from tsdsr.training.sharding import ShardMode
 
-_PACKAGES = {"lpips": ("lpips", "train"), "dists": ("pyiqa", "eval"), "vgg": ("torchvision", "train")}
+_PACKAGES = {
+    "lpips": ("lpips", "train"),
+    "dists": ("pyiqa", "eval"),
+    "vgg": ("torchvision", "train"),
+    "texture": ("torchvision", "train"),
+}
 """Perceptual distance → its package, and the extra that contains it."""
 
 
