@@ -79,6 +79,15 @@ def test_degradations_are_mixed_by_probability() -> None:
     assert drawn["own"] == 4000 - drawn["a"] - drawn["b"]
 
 
+def test_probabilities_that_make_one_are_accepted_whatever_their_order() -> None:
+    """Added from left to right, these binary numbers exceed 1 by a rounding error."""
+    shares = (0.2, 0.4, 0.1, 0.2, 0.1)
+    assert sum(shares) > 1
+    assert PairSettings(others=tuple((share, PRESETS["osediff"]) for share in shares)).others
+    with pytest.raises(ConfigError, match="must not exceed 1 together"):
+        PairSettings(others=((0.5, PRESETS["osediff"]), (0.51, PRESETS["osediff"])))
+
+
 def test_a_photographed_truth_changes_the_truth_alone(photo_folder: Path) -> None:
     """Nor does it change what else is drawn: the low-quality image is made of the scene."""
     plain, never, always = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -129,10 +130,7 @@ def test_recipes_of_the_shipped_mini_are_as_long_as_its_model_card_says() -> Non
         assert f"{get_recipe(name).phases[-1].steps:,}" == said.split()[0]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["mini_adversarial", "mini_camera_tsd", "mini_fine", "mini_sensor", "mini_twin", "mini_large_both", "mini_pixel"],
-)
+@pytest.mark.parametrize("name", re.findall(r"^def (mini_\w+)\(", TRIALS.read_text(), re.MULTILINE))
 def test_recipes_of_trials_construct(name: str) -> None:
     assert student_recipe(f"{TRIALS}:{name}").total_steps > 0
     assert name not in RECIPES

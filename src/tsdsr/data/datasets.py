@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -90,7 +91,7 @@ class PairSettings:
         check_fields(self)
         if self.other_scales[0] > self.other_scales[1]:
             raise ConfigError(f"other_scales must be an increasing range, got {self.other_scales}")
-        if sum(share for share, _ in self.others) > 1:
+        if math.fsum(share for share, _ in self.others) > 1:
             raise ConfigError("the probabilities of others must not exceed 1 together")
 
     def choose(self, rng: np.random.Generator) -> AnyDegradation:

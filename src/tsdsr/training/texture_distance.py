@@ -33,7 +33,7 @@ class LayerTerms(NamedTuple):
 
 
 TERMS: Mapping[int, LayerTerms] = MappingProxyType(
-    {7: LayerTerms(4.9, 0.2, 1.0, 10), 14: LayerTerms(11.3, 0.4, 1.0, 10), 21: LayerTerms(10.4, 1.0, 0.7, 5)}
+    {7: LayerTerms(4.9, 0.3, 0.4, 10), 14: LayerTerms(11.3, 0.5, 0.7, 10), 21: LayerTerms(10.4, 1.0, 0.7, 5)}
 )
 """Position in torchvision's ``vgg16().features`` → its terms. All are convolutions, taken before activation, of the
 second to fourth resolution. On the first, a network reaches the right distribution with a pattern of dots."""
