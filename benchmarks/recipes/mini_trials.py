@@ -304,9 +304,9 @@ def _texture_run(
 def mini_texture() -> StudentConfig:
     """A trial that is not shipped, from :func:`mini_settled`: distributions of VGG features. Stopped at step 1,971.
 
-    In the run itself, distributions had 1.4 to 2.5 times their weight and differences of equal positions 0.8 times. The
-    first 400 steps had no distributions of the deepest layer, unsharpened ground truth, a rate from 2e-4 to 1e-4 and a
-    weight of 4 against weave.
+    In the run itself, distributions had 1 to 2.5 times their weight and differences of equal positions 0.7 to 1 times.
+    The first 400 steps had no distributions of the deepest layer, unsharpened ground truth, a rate from 2e-4 to 1e-4
+    and a weight of 4 against weave.
     """
     pairs = _hard_pairs(128, 0.15, 0.45, 0.25, (1.5, 5.0))
     return _texture_run(4000, pairs, 72, sharpen_truth=0.4, weave_weight=6.0, grid_weight=2.0)

@@ -7,7 +7,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -16,7 +16,9 @@ from tsdsr.errors import ConfigError, InvalidInputError, MissingDependencyError,
 from tsdsr.recipes import get_recipe, student_recipe, teacher_recipe
 from tsdsr.training import NetworkSettings, Schedule, TeacherConfig, train_student, train_teacher
 from tsdsr.training.adversary_choice import make_adversary
+from tsdsr.training.config import PerceptualName
 from tsdsr.training.perceptual_choice import perceptual_distance
+from tsdsr.training.start_checks import _PACKAGES
 
 STUDENT, TEACHER = student_recipe("mini_smoke"), teacher_recipe("mini_smoke_teacher")
 SD3 = student_recipe("sd3_paper")
@@ -134,6 +136,10 @@ def test_a_missing_package_of_a_loss_is_named_before_anything_else(
         train_student(student_recipe("mini_v0"), "photos", tmp_path)
     with pytest.raises(AssertionError, match="photographs were listed"):  # the first recipe to try needs no package
         train_student(STUDENT, "photos", tmp_path)
+
+
+def test_every_loss_has_a_package() -> None:
+    assert set(get_args(PerceptualName)) == set(_PACKAGES)
 
 
 def test_the_package_of_a_vgg_discriminator_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,11 @@ def test_moving_values_within_a_square_costs_nothing_and_beyond_it_does() -> Non
     assert distribution_distance(x.flip(-1), x, 4).item() > 0.01
 
 
+def test_a_window_is_at_most_as_large_as_the_features() -> None:
+    x, y = random(2, 2, 3, 4), random(2, 2, 3, 4, seed=1)
+    assert distribution_distance(x, y, 10) == distribution_distance(x, y, 3) > 0
+
+
 def test_a_line_in_a_wrong_place_is_nearer_than_the_mean_of_all_places() -> None:
     column = torch.arange(8.0).expand(1, 2, 8, 8)
     lines = [(column == place).float() for place in (2, 3, 4)]

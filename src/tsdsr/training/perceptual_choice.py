@@ -12,8 +12,9 @@ from torch import Tensor
 from tsdsr.errors import MissingDependencyError, ModelError
 from tsdsr.training.config import PerceptualName, Phase, StudentConfig
 from tsdsr.training.image_losses import dists_distance, lpips_distance
-from tsdsr.training.texture_distance import texture_distance
-from tsdsr.training.vgg_features import vgg_distance
+from tsdsr.training.networks import channels_last
+from tsdsr.training.texture_distance import TextureDistance
+from tsdsr.training.vgg_features import FeatureDistance, vgg_layers
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Two batches of images (B, 3, H, W) in [0, 1] → their mean distance, a scalar."""
@@ -34,10 +35,12 @@ def perceptual_distance(name: PerceptualName, device: torch.device | str = "cpu"
         ModelError: its weights cannot be downloaded or read.
     """
     with downloads_explained(f"the loss {name!r}"):
-        if name == "vgg":
-            return vgg_distance(device)
-        if name == "texture":
-            return texture_distance(device)
+        if name in ("vgg", "texture"):
+            layers = vgg_layers()
+            distance: Perceptual = channels_last(
+                (FeatureDistance(layers) if name == "vgg" else TextureDistance(layers)).to(device)
+            )
+            return distance
         return dists_distance(device) if name == "dists" else lpips_distance("vgg", device)
 
 

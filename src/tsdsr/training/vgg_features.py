@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 import torch
@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsdsr.errors import MissingDependencyError, install_extra
-from tsdsr.training.networks import channels_last
 from tsdsr.training.weave import without_finest_detail
 from tsdsr.unpickling import tensors_only
 
@@ -51,7 +50,23 @@ class VGGLayers(nn.Module):
         return outputs
 
 
-class FeatureDistance(VGGLayers):
+class ComparedFeatures(VGGLayers):
+    """Layers of VGG16 whose outputs for restored and true images are compared, without the finest detail."""
+
+    def of_both(self, x_hat: Tensor, x_hq: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
+        """Return the features of restored and true images by position, float32; gradients reach ``x_hat`` only.
+
+        Args:
+            x_hat (Tensor): restored images (B, 3, H, W) in [0, 1], sides at least 16.
+            x_hq (Tensor): true images, same shape.
+        """
+        with torch.no_grad():
+            target = self.features(without_finest_detail(x_hq))
+        restored = self.features(without_finest_detail(x_hat))
+        return {number: (output.float(), target[number].float()) for number, output in restored.items()}
+
+
+class FeatureDistance(ComparedFeatures):
     """Weighted mean absolute difference of features before activation (ESRGAN, Wang et al. 2018).
 
     LPIPS normalises the features of every position, so that a faint pattern in a flat region hardly counts; here
@@ -70,12 +85,9 @@ class FeatureDistance(VGGLayers):
 
     def forward(self, x_hat: Tensor, x_hq: Tensor) -> Tensor:
         """Compute the distance of two batches (B, 3, H, W) in [0, 1], a scalar; gradients reach ``x_hat`` only."""
-        with torch.no_grad():
-            target = self.features(without_finest_detail(x_hq))
-        restored = self.features(without_finest_detail(x_hat))
         total = x_hat.new_zeros(())
-        for number, weight in self.weights.items():
-            total = total + weight * F.l1_loss(restored[number].float(), target[number].float())
+        for number, (ours, theirs) in self.of_both(x_hat, x_hq).items():
+            total = total + self.weights[number] * F.l1_loss(ours, theirs)
         return total
 
 
@@ -98,19 +110,6 @@ class VGGMaps(VGGLayers):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map images (B, 3, H, W) in [0, 1], sides multiples of 8, to feature maps, finest first."""
         return [output / ADVERSARY_LAYERS[number][1] for number, output in self.features(x).items()]
-
-
-def vgg_distance(device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
-    """Load :class:`FeatureDistance` on torchvision's VGG16; torchvision downloads the weights at the first use.
-
-    Args:
-        device (torch.device | str): where to run.
-
-    Raises:
-        MissingDependencyError: torchvision is absent, or does not fit torch.
-    """
-    distance: FeatureDistance = channels_last(FeatureDistance(vgg_layers()).to(device))
-    return distance
 
 
 def vgg_layers() -> nn.Sequential:
