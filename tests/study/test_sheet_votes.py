@@ -77,11 +77,41 @@ def test_a_leaning_to_one_column_cancels_in_the_mean_of_both(key: SheetKey, tmp_
     assert "mean of the two" not in to_markdown(alone)
 
 
+@pytest.fixture
+def twofold_key(tmp_path: Path) -> SheetKey:
+    """Four images, each in two rows; "new" stands in column 1 of the first four rows."""
+    orders = (("new", "old"), ("old", "new"))
+    return SheetKey(
+        ("new", "old"), 0, tuple(SheetRow(f"image{k % 4}", "s.png", orders[k // 4], (0, 0, 9, 9)) for k in range(8))
+    )
+
+
+def test_votes_in_both_orders_tell_a_choice_from_a_leaning(twofold_key: SheetKey, tmp_path: Path) -> None:
+    """The voter chooses "new" twice on two images, "old" twice on one, and column 1 twice on one."""
+    (tmp_path / "anna.txt").write_text("1\n1\n2\n1\n2\n2\n1\n1\n")
+    report = sheet_report(twofold_key, [tmp_path / "anna.txt"])
+    assert (report.images, report.both_orders) == (4, (2, 1, 1))
+    assert report.everybody.chosen == (5, 3)
+    assert report.everybody.interval == wilson(2.5, 4)
+    text = to_markdown(report)
+    assert "Of 4 images seen in both orders, 1 had the same column chosen twice" in text
+    assert "went to new 2 and to old 1 times: 66.7 % for new [20.8, 93.9]" in text
+
+
+def test_a_voter_who_only_leans_decides_nothing(twofold_key: SheetKey, tmp_path: Path) -> None:
+    (tmp_path / "anna.txt").write_text("1\n" * 8)
+    (tmp_path / "ben.txt").write_text("2\n")
+    report = sheet_report(twofold_key, [tmp_path / "anna.txt", tmp_path / "ben.txt"])
+    assert report.both_orders == (0, 0, 4)
+    assert "went to new 0 and to old 0 times." in to_markdown(report)
+
+
 def test_one_voter_has_one_row(key: SheetKey, tmp_path: Path) -> None:
     (tmp_path / "anna.txt").write_text("1\n2\n-\n1\n2\n1\n1\n")
     text = to_markdown(sheet_report(key, [tmp_path / "anna.txt"]))
     assert "| anna | 3 | 3 | 50.0 | [18.8, 81.2] |" in text
     assert "all voters" not in text
+    assert "both orders" not in text
     assert "contains 50 %: these votes do not tell new and old apart" in text
 
 

@@ -40,6 +40,41 @@ def test_each_system_stands_in_each_column_equally_often(arguments: list[str], t
     assert sorted(first) == ["alpha", "alpha", "beta", "beta"]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_in_both_orders_each_image_has_two_rows_apart_that_differ_in_the_columns_alone(
+    arguments: list[str], tmp_path: Path, seed: int
+) -> None:
+    result = runner.invoke(app, [*arguments, "--both-orders", "--seed", str(seed)])
+    assert result.exit_code == 0, result.output
+    assert "8 rows on 3 sheets" in result.output
+    rows = SheetKey.load(tmp_path / "key.json").rows
+    for stem in STEMS:
+        one, two = (k for k, row in enumerate(rows) if row.image == stem)
+        assert two - one >= len(STEMS) / 2
+        assert rows[one].order == rows[two].order[::-1]
+        assert rows[one].box == rows[two].box
+        shown = []
+        for k in (one, two):
+            with Image.open(tmp_path / "sheets" / rows[k].sheet) as sheet:
+                shown.append([window(sheet, k % 3, column) for column in range(4)])
+        assert all(np.array_equal(shown[0][a], shown[1][b]) for a, b in enumerate((0, 2, 1, 3)))
+
+
+def test_magnified_pixels_are_squares(arguments: list[str], tmp_path: Path) -> None:
+    assert runner.invoke(app, [*arguments, "--seed", "3"]).exit_code == 0
+    paths = {str(tmp_path / "sheets"): "larger", str(tmp_path / "key.json"): "larger.json"}
+    larger = [str(tmp_path / paths[part]) if part in paths else part for part in arguments]
+    assert runner.invoke(app, [*larger, "--seed", "3", "--magnify", "3"]).exit_code == 0
+    assert SheetKey.load(tmp_path / "larger.json") == SheetKey.load(tmp_path / "key.json")
+    with Image.open(tmp_path / "sheets/sheet-01.png") as sheet:
+        plain = window(sheet, 0, 1)
+    with Image.open(tmp_path / "larger/sheet-01.png") as sheet:
+        assert sheet.size == (4 * 96 + 5 * _GAP, 3 * (_HEAD + 96 + _GAP))
+        left = _GAP + 96 + _GAP
+        found = np.asarray(sheet.crop((left, _HEAD, left + 96, _HEAD + 96)))
+    assert np.array_equal(found, np.kron(plain, np.ones((3, 3, 1), np.uint8)))
+
+
 @pytest.mark.parametrize("kind", ["png", "webp"])
 def test_the_key_says_what_the_sheets_show(
     arguments: list[str], folders: dict[str, Path], tmp_path: Path, kind: str
@@ -110,6 +145,8 @@ def test_mistakes_are_explained(arguments: list[str], folders: dict[str, Path], 
         outputs = [tmp_path / (output if output == "taken" else "free"), tmp_path / "taken.json"]
         with pytest.raises(InvalidInputError, match=f"{output}: already exists"):
             write_sheets(*outputs, systems, folders["lr"])
+    with pytest.raises(InvalidInputError, match="magnify must be at least 1, got 0"):
+        write_sheets(sheets, tmp_path / "key.json", systems, folders["lr"], magnify=0)
     (folders["beta"] / "cat.png").write_bytes(b"no picture")
     with pytest.raises(DatasetError, match=r"cat\.png.*no sheets were made"):
         write_sheets(sheets, tmp_path / "key.json", systems, folders["lr"])

@@ -157,7 +157,13 @@ def sheets(
         int | None, typer.Option(min=1, help="How many images to show, drawn at random. Default: all.")
     ] = None,
     window: Annotated[int, typer.Option(min=32, help="Side of the window shown of each image, in pixels.")] = 256,
-    rows: Annotated[int, typer.Option(min=1, help="Number of images on a sheet.")] = 4,
+    magnify: Annotated[
+        int, typer.Option(min=1, max=16, help="Show each pixel as a square with an edge of this many pixels.")
+    ] = 1,
+    rows: Annotated[int, typer.Option(min=1, help="Number of rows on a sheet.")] = 4,
+    both_orders: Annotated[
+        bool, typer.Option("--both-orders", help="Show every image twice, each restoration once in each column.")
+    ] = False,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the draws; the same seed gives the same sheets. Default: random.")
     ] = None,
@@ -183,7 +189,9 @@ def sheets(
                 gt,
                 count=count,
                 window=window,
+                magnify=magnify,
                 per_sheet=rows,
+                both_orders=both_orders,
                 seed=seed,
                 image_format=image_format.value,
                 suffixes=suffix or DEFAULT_SUFFIXES,

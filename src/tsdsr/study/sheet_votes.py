@@ -37,6 +37,7 @@ class Wins:
         chosen (tuple of int): how often each of the two systems was chosen.
         share (float): share of the first system.
         interval (tuple): 95 % interval of ``share``: Wilson's, or for five voters or more :func:`approval_interval`.
+            The two votes of a voter on an image shown in both orders count as one.
     """
 
     voter: str
@@ -57,6 +58,8 @@ class SheetReport:
         left_share (float): share of votes for column 1.
         by_column (tuple): for columns 1 and 2, how often the first system was chosen and how often it stood there.
         by_session (bool): whether the interval of all votes resamples voters instead of single votes.
+        both_orders (tuple): of the images that a voter saw in both orders, how often the first system was chosen twice,
+            the second twice, and each once, that is, the same column.
     """
 
     systems: tuple[str, str]
@@ -66,6 +69,7 @@ class SheetReport:
     left_share: float
     by_column: tuple[tuple[int, int], tuple[int, int]]
     by_session: bool
+    both_orders: tuple[int, int, int]
 
     @property
     def balanced_share(self) -> float | None:
@@ -108,7 +112,9 @@ def sheet_report(key: SheetKey, files: Sequence[StrPath]) -> SheetReport:
     left = sum(vote.position == 1 for vote in votes) / len(votes)
     images = len({vote.image for vote in votes})
     columns = (_in_column(votes, first, 1), _in_column(votes, first, 2))
-    return SheetReport((first, second), images, tuple(found), everybody, left, columns, by_session)
+    return SheetReport(
+        (first, second), images, tuple(found), everybody, left, columns, by_session, _in_both_orders(votes, key.systems)
+    )
 
 
 def _in_column(votes: Sequence[Vote], system: str, column: int) -> tuple[int, int]:
@@ -117,16 +123,27 @@ def _in_column(votes: Sequence[Vote], system: str, column: int) -> tuple[int, in
     return sum(vote.choice == system for vote in there), len(there)
 
 
+def _in_both_orders(votes: Sequence[Vote], systems: tuple[str, str]) -> tuple[int, int, int]:
+    """Count images that a voter saw in both orders by who was chosen: the first twice, the second twice, each once."""
+    seen: dict[tuple[int, str], dict[tuple[str, ...], str]] = {}
+    for vote in votes:
+        seen.setdefault((vote.session, vote.image), {})[vote.shown] = vote.choice
+    chosen = [list(by_order.values()) for by_order in seen.values() if len(by_order) == len(systems)]
+    first, second = (sum(choices == [name, name] for choices in chosen) for name in systems)
+    return first, second, len(chosen) - first - second
+
+
 def _vote(key: SheetKey, session: int, row: int, choice: int, path: StrPath) -> Vote:
     if not 1 <= row <= len(key.rows):
         raise DatasetError(f"{path}: votes on row {row}; the sheets of this key have rows 1 to {len(key.rows)}")
-    order = key.rows[row - 1].order
-    return Vote(session, str(row), order, order[choice - 1])
+    shown = key.rows[row - 1]
+    return Vote(session, shown.image, shown.order, shown.order[choice - 1])
 
 
 def _wins(voter: str, votes: Sequence[Vote], systems: tuple[str, str]) -> Wins:
     first, second = (sum(vote.choice == name for vote in votes) for name in systems)
-    return Wins(voter, (first, second), first / len(votes), wilson(first, len(votes)))
+    share, independent = first / len(votes), len({(vote.session, vote.image) for vote in votes})
+    return Wins(voter, (first, second), share, wilson(share * independent, independent))
 
 
 def read_sheet_votes(path: StrPath) -> dict[str, dict[int, int]]:
@@ -240,7 +257,22 @@ def _notes(report: SheetReport) -> list[str]:
         verdict,
         f"{counted(len(report.voters), 'voter')}, {counted(votes, 'vote')} on {counted(report.images, 'image')}. "
         f"Column 1 was chosen in {100 * report.left_share:.0f} %.{_leaning(report)}",
+        *_both_orders(report),
         how,
+    ]
+
+
+def _both_orders(report: SheetReport) -> list[str]:
+    """What the votes on images in both orders say."""
+    first, second, each = report.both_orders
+    if not first + second + each:
+        return []
+    one, two = report.systems
+    low, high = (100 * bound for bound in wilson(first, first + second)) if first + second else (0.0, 100.0)
+    decided = f": {100 * first / (first + second):.1f} % for {one} [{low:.1f}, {high:.1f}]" if first + second else ""
+    return [
+        f"Of {counted(first + second + each, 'image')} seen in both orders, {each} had the same column chosen twice, "
+        f"which says nothing of the systems. The others went to {one} {first} and to {two} {second} times{decided}."
     ]
 
 

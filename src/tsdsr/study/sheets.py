@@ -1,8 +1,8 @@
 """Sheets for blind votes: pictures with rows of the input, two restorations in random order, and the truth.
 
-Each restoration stands in each column in half of the rows, drawn at random. Sheets need no server: send the pictures to
-voters, who answer 1 or 2 for every row. A key, kept apart, says which restoration stood where;
-:mod:`tsdsr.study.sheet_votes` counts the answers.
+Each restoration stands in each column in half of the rows, drawn at random; or every image takes two rows, one for each
+order. Sheets need no server: send them to voters, who answer 1 or 2 for every row. A key, kept apart, says which
+restoration stood where; :mod:`tsdsr.study.sheet_votes` counts the answers.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def write_sheets(
     *,
     count: int | None = None,
     window: int = 256,
+    magnify: int = 1,
     per_sheet: int = 4,
+    both_orders: bool = False,
     seed: int | None = None,
     image_format: Literal["png", "webp"] = "png",
     suffixes: Sequence[str] = DEFAULT_SUFFIXES,
@@ -63,11 +65,14 @@ def write_sheets(
         gt (str | PathLike | None): folder of ground-truth images; their size is that of the restorations.
         count (int | None): number of images, drawn at random; default all.
         window (int): side of the windows in pixels, at least 32; smaller images are shown whole.
+        magnify (int): edge of the square that shows a pixel, at least 1.
         per_sheet (int): rows on a sheet.
+        both_orders (bool): show every image in two rows, each system once in each column. Where a voter then chooses
+            the same column twice, the vote says nothing of the systems.
         seed (int | None): seed of every draw; default a random one, stored in the key.
         image_format (str): "png" or "webp".
         suffixes (sequence of str): stem endings to ignore.
-        on_image (callable | None): called with (finished, total) images.
+        on_image (callable | None): called with (finished, total) rows.
 
     Raises:
         InvalidInputError: An output exists, a folder is missing or empty, or a number is out of range.
@@ -84,14 +89,18 @@ def write_sheets(
         raise InvalidInputError(f"1 to {counted(len(matched), 'image')} can be shown, not {count}")
     if per_sheet < 1 or window < _LEAST_WINDOW:
         raise InvalidInputError(f"a sheet has at least 1 row, a window {_LEAST_WINDOW} pixels: {per_sheet}, {window}")
-    layout = _Layout(3 if gt is None else 4, per_sheet, window)
+    if magnify < 1:
+        raise InvalidInputError(f"magnify must be at least 1, got {magnify}")
+    layout = _Layout(3 if gt is None else 4, per_sheet, window, magnify)
 
     seed = secrets.randbits(31) if seed is None else seed
     rng = np.random.default_rng(seed)
     chosen = [matched[k] for k in rng.permutation(len(matched))[:count]]
+    orders = _orders(count, both_orders, rng)
     first, second = map(printable, systems)
     with atomic_folder(folder) as temporary:
-        rows = _draw_sheets(temporary, layout, chosen, tuple(systems), image_format, rng, on_image)
+        plan = [(*chosen[image], tuple(systems)[:: -1 if reverse else 1]) for image, reverse in orders]
+        rows = _draw_sheets(temporary, layout, plan, image_format, rng, on_image)
         made = SheetKey((first, second), seed, tuple(rows))
         made.save(key)
     return made
@@ -104,23 +113,30 @@ class _Layout:
     Attributes:
         columns (int): windows in a row.
         per_sheet (int): rows on a sheet.
-        window (int): side of a window.
+        window (int): side of a window of an image, before magnification.
+        magnify (int): edge of the square that shows a pixel.
     """
 
     columns: int
     per_sheet: int
     window: int
+    magnify: int
 
     def __post_init__(self) -> None:
         longest = max(self.left(self.columns), self.top(self.per_sheet))
         if longest > _MOST_SIDE:
             raise InvalidInputError(f"a sheet would have a side of {longest} pixels; {_MOST_SIDE} are possible")
 
+    @property
+    def shown(self) -> int:
+        """Side of a window on the sheet."""
+        return self.window * self.magnify
+
     def left(self, column: int) -> int:
-        return _GAP + column * (self.window + _GAP)
+        return _GAP + column * (self.shown + _GAP)
 
     def top(self, place: int) -> int:
-        return place * (_HEAD + self.window + _GAP)
+        return place * (_HEAD + self.shown + _GAP)
 
     def blank(self, rows: int) -> Image.Image:
         return Image.new("RGB", (self.left(self.columns), self.top(rows)), _BACKGROUND)
@@ -139,58 +155,69 @@ def _matched(
     return matched
 
 
+def _orders(images: int, both: bool, rng: np.random.Generator) -> list[tuple[int, bool]]:
+    """Draw the rows: number of the image, and whether the second system stands in column 1."""
+    # Voters lean to one column, so each system stands in each column equally often.
+    rows = list(enumerate((rng.permutation(images) % 2 == 1).tolist()))
+    if both:
+        # Each half is shuffled by itself, so that at least half of the images lie between the two rows of one.
+        halves = (rows[: images // 2], rows[images // 2 :])
+        rows += [(half[k][0], not half[k][1]) for half in halves for k in rng.permutation(len(half))]
+    return rows
+
+
 def _draw_sheets(
     folder: Path,
     layout: _Layout,
-    chosen: Sequence[tuple[str, dict[str, Path]]],
-    systems: tuple[str, ...],
+    plan: Sequence[tuple[str, dict[str, Path], tuple[str, ...]]],
     image_format: str,
     rng: np.random.Generator,
     on_image: Callable[[int, int], None] | None,
 ) -> list[SheetRow]:
     """Draw and store all sheets; return what stands in their rows."""
     rows: list[SheetRow] = []
-    # Voters lean to one column, so each system stands in each column equally often.
-    reversed_order = rng.permutation(len(chosen)) % 2 == 1
-    for start in range(0, len(chosen), layout.per_sheet):
-        images = chosen[start : start + layout.per_sheet]
+    boxes: dict[str, Box] = {}
+    for start in range(0, len(plan), layout.per_sheet):
+        images = plan[start : start + layout.per_sheet]
         name = f"sheet-{start // layout.per_sheet + 1:02d}.{image_format}"
         sheet = layout.blank(len(images))
-        for place, (stem, files) in enumerate(images):
-            left, right = systems[::-1] if reversed_order[start + place] else systems
-            box = _draw_row(layout, sheet, place, start + place + 1, files, (left, right), rng)
-            rows.append(SheetRow(printable(stem), name, (printable(left), printable(right)), box))
+        for place, (stem, files, (left, right)) in enumerate(images):
+            pictures = _pictures(files, (left, right))
+            if stem not in boxes:
+                boxes[stem] = _detailed_window(pictures.get("truth", pictures["input"]), layout.window, rng)
+            _draw_row(layout, sheet, place, start + place + 1, list(pictures.values()), boxes[stem])
+            rows.append(SheetRow(printable(stem), name, (printable(left), printable(right)), boxes[stem]))
             if on_image is not None:
-                on_image(len(rows), len(chosen))
+                on_image(len(rows), len(plan))
         sheet.save(folder / name, lossless=True)  # PNG always is
     return rows
 
 
-def _draw_row(
-    layout: _Layout,
-    sheet: Image.Image,
-    place: int,
-    number: int,
-    files: Mapping[str, Path],
-    order: tuple[str, str],
-    rng: np.random.Generator,
-) -> Box:
-    """Draw a row with its labels; return its window."""
-    restored = [_decoded(files[f"={name}"]) for name in order]
-    truth = [_decoded(files["truth"])] if "truth" in files else []
+def _pictures(files: Mapping[str, Path], order: tuple[str, str]) -> dict[str, Pixels]:
+    """Decode the pictures of a row, in the order of its columns, all in the size of the restorations."""
+    restored = {name: _decoded(files[f"={name}"]) for name in order}
+    height, width = restored[order[0]].shape[:2]
     low = Image.fromarray(_decoded(files["input"]))
-    height, width = restored[0].shape[:2]
     enlarged = np.asarray(low.resize((width, height), Image.Resampling.BICUBIC))
-    box = _detailed_window(truth[0] if truth else enlarged, layout.window, rng)
+    pictures = {"input": enlarged, **{f"={name}": pixels for name, pixels in restored.items()}}
+    if "truth" in files:
+        pictures["truth"] = _decoded(files["truth"])
+    return pictures
+
+
+def _draw_row(
+    layout: _Layout, sheet: Image.Image, place: int, number: int, pictures: Sequence[Pixels], box: Box
+) -> None:
+    """Draw the window of each picture, with labels."""
     x, y, w, h = box
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
     top = layout.top(place)
     labels = (f"row {number}: input", "1", "2", "truth")
-    for column, pixels in enumerate((enlarged, *restored, *truth)):
+    for column, pixels in enumerate(pictures):
         left = layout.left(column)
         draw.text((left, top + 7), labels[column], _TEXT, font)
-        sheet.paste(Image.fromarray(pixels[y : y + h, x : x + w]), (left, top + _HEAD))
-    return box
+        shown = pixels[y : y + h, x : x + w].repeat(layout.magnify, 0).repeat(layout.magnify, 1)
+        sheet.paste(Image.fromarray(shown), (left, top + _HEAD))
 
 
 def _detailed_window(pixels: Pixels, side: int, rng: np.random.Generator) -> Box:
