@@ -14,6 +14,7 @@ from tsdsr.data.degradation_presets import PRESETS
 from tsdsr.recipes.mini import CAMERA, DASM, DETAIL_LOSSES, TEXTURE_LOSSES, TSD, camera_pairs
 from tsdsr.recipes.mini_crisp import BLURRED, CLEAN_LOSSES, MILD, harder_pairs
 from tsdsr.recipes.mini_large import LARGE_LOSSES, large_run
+from tsdsr.recipes.mini_texture import VGG_LOSSES, hard_pairs
 from tsdsr.training.config import NetworkSettings, Phase, StudentConfig
 
 LONG_LENS = CameraDegradation(
@@ -168,88 +169,12 @@ def mini_pixel() -> StudentConfig:
     )
 
 
-_VGG_LOSSES: dict[str, Any] = CLEAN_LOSSES | {
-    "sharpen_truth": 0.5,
-    "adversary": "vgg",
-    "adversarial_relative": True,
-}
-
-
-def _hard_pairs(size: int, mild: float, second_order: float, blurred: float, blur: tuple[float, float]) -> PairSettings:
-    """Shares of mild and full second-order damage and of strong blur."""
-    blurry = dataclasses.replace(CAMERA, blur_sigma=blur)
-    others = ((mild, MILD), (second_order, PRESETS["osediff"]), (blurred, blurry), (0.05, CameraDegradation()))
-    pairs = harder_pairs(*others)
-    return dataclasses.replace(pairs, crops=dataclasses.replace(pairs.crops, size=size, min_std=0.0))
-
-
-def _adversarial_run(weight: float, rate: float, warmup: int, pairs: PairSettings, seed: int) -> StudentConfig:
-    losses = _VGG_LOSSES | {
-        "batch_size": 8,
-        "perceptual_weight": 0.045,
-        "perceptual_crop": 112,
-        "weave_weight": 6.0,
-        "grid_weight": 2.5,
-        "discriminator_lr": (2e-4, 1e-4),
-    }
-    return StudentConfig(
-        phases=(
-            Phase(steps=warmup, lr=(rate, rate), warmup=20, adversarial_weight=(1e-4, weight), **losses),
-            Phase(steps=1400, lr=(rate, 1e-5), adversarial_weight=weight, **losses),
-        ),
-        pairs=pairs,
-        seed=seed,
-        ema_decay=0.997,
-        monitor_every=0,
-        validate_every=300,
-        checkpoint_every=50,
-    )
-
-
-def mini_vgg() -> StudentConfig:
-    """A trial that is not shipped, from `mini` v4 (``--init``): a discriminator on VGG features.
-
-    Stopped at step 350 (``--until 350``), because it changed the pictures slowly. In this run and the three after it,
-    the network also had a level at the image's resolution, which took no part and is gone.
-    """
-    return _adversarial_run(1.0, 1e-4, 150, _hard_pairs(160, 0.15, 0.45, 0.25, (1.5, 4.5)), seed=60)
-
-
-def mini_vgg_strong() -> StudentConfig:
-    """A trial that is not shipped, from :func:`mini_vgg`'s weights (not their average): three times the weight.
-
-    Stopped at step 343.
-    """
-    return _adversarial_run(3.0, 2e-4, 100, _hard_pairs(160, 0.12, 0.5, 0.22, (1.5, 5.5)), seed=61)
-
-
-def mini_restored() -> StudentConfig:
-    """A trial that is not shipped, from :func:`mini_vgg_strong`'s weights: many cheap samples without an adversary.
-
-    Stopped at step 1,043.
-    """
-    losses = CLEAN_LOSSES | {
-        "batch_size": 16,
-        "perceptual_weight": 0.045,
-        "perceptual_crop": 64,
-        "sharpen_truth": 0.7,
-        "weave_weight": 4.0,
-        "grid_weight": 1.5,
-    }
-    return StudentConfig(
-        phases=(Phase(steps=2400, lr=(4e-4, 2e-4), warmup=50, **losses),),
-        pairs=_hard_pairs(128, 0.1, 0.5, 0.25, (1.5, 5.5)),
-        seed=62,
-        ema_decay=0.995,
-        monitor_every=0,
-        validate_every=600,
-        checkpoint_every=50,
-    )
-
-
 def mini_textured() -> StudentConfig:
-    """A trial that is not shipped, from :func:`mini_restored`: the discriminator on VGG features again."""
-    losses = _VGG_LOSSES | {
+    """A trial that is not shipped, from :func:`~tsdsr.recipes.mini_texture.mini_restored`.
+
+    The discriminator on VGG features again.
+    """
+    losses = VGG_LOSSES | {
         "batch_size": 12,
         "perceptual_weight": 0.025,
         "perceptual_crop": 80,
@@ -262,74 +187,10 @@ def mini_textured() -> StudentConfig:
             Phase(steps=80, lr=(2e-4, 2e-4), warmup=10, adversarial_weight=(1e-4, 3.0), **losses),
             Phase(steps=720, lr=(2e-4, 1e-5), adversarial_weight=3.0, **losses),
         ),
-        pairs=_hard_pairs(128, 0.12, 0.45, 0.25, (1.5, 5.5)),
+        pairs=hard_pairs(128, 0.12, 0.45, 0.25, (1.5, 5.5)),
         seed=63,
         ema_decay=0.99,
         monitor_every=0,
         validate_every=400,
         checkpoint_every=50,
     )
-
-
-def mini_settled() -> StudentConfig:
-    """A trial that is not shipped: from :func:`mini_restored`, the same without an adversary at a falling rate."""
-    base = mini_restored()
-    losses: dict[str, Any] = dataclasses.asdict(base.phases[0])
-    losses |= {"steps": 480, "lr": (2e-4, 5e-6), "warmup": 20, "grid_weight": 2.5}
-    return dataclasses.replace(base, phases=(Phase(**losses),), seed=64, ema_decay=0.99)
-
-
-def _texture_run(
-    steps: int, pairs: PairSettings, seed: int, rate: float = 3e-4, ema_decay: float = 0.995, **losses: Any
-) -> StudentConfig:
-    """Differences and distributions of VGG features, many cheap samples, no adversary."""
-    losses = CLEAN_LOSSES | {
-        "batch_size": 16,
-        "perceptual": ("texture",),
-        "perceptual_weight": 0.5,
-        "perceptual_crop": 80,
-        **losses,
-    }
-    return StudentConfig(
-        phases=(Phase(steps=steps, lr=(rate, 5e-6), warmup=30, **losses),),
-        pairs=pairs,
-        seed=seed,
-        ema_decay=ema_decay,
-        monitor_every=0,
-        validate_every=2000,
-        checkpoint_every=100,
-    )
-
-
-def mini_texture() -> StudentConfig:
-    """A trial that is not shipped, from :func:`mini_settled`: distributions of VGG features. Stopped at step 1,971.
-
-    In the run itself, distributions had 1 to 2.5 times their weight and differences of equal positions 0.7 to 1 times.
-    The first 400 steps had no distributions of the deepest layer, unsharpened ground truth, a rate from 2e-4 to 1e-4
-    and a weight of 4 against weave.
-    """
-    pairs = _hard_pairs(128, 0.15, 0.45, 0.25, (1.5, 5.0))
-    return _texture_run(4000, pairs, 72, sharpen_truth=0.4, weave_weight=6.0, grid_weight=2.0)
-
-
-def mini_texture_clean() -> StudentConfig:
-    """A trial that is not shipped, from :func:`mini_texture`: more weight on pixels. Stopped at step 734."""
-    pairs = _hard_pairs(128, 0.15, 0.5, 0.22, (1.5, 5.0))
-    return _texture_run(3000, pairs, 73, l1_weight=4.0, weave_weight=20.0, grid_weight=3.0)
-
-
-def mini_texture_sharp() -> StudentConfig:
-    """A trial that is not shipped, from :func:`mini_texture_clean`: sharpened ground truth again."""
-    losses = {"l1_weight": 2.0, "weave_weight": 12.0, "grid_weight": 3.0}
-    pairs = _hard_pairs(128, 0.15, 0.5, 0.22, (1.5, 5.0))
-    return _texture_run(1500, pairs, 74, sharpen_truth=0.5, **losses)
-
-
-def mini_texture_mild() -> StudentConfig:
-    """A trial that is not shipped, from :func:`mini_texture_sharp`: ground truth sharpened for hard damage only."""
-    losses = {"l1_weight": 2.0, "weave_weight": 12.0, "grid_weight": 3.0}
-    blurred = dataclasses.replace(CAMERA, blur_sigma=(1.5, 5.0))
-    others = ((0.2, MILD), (0.4, PRESETS["realesrgan"]), (0.1, blurred), (0.2, CAMERA), (0.1, CameraDegradation()))
-    pairs = harder_pairs(*others)
-    pairs = dataclasses.replace(pairs, crops=dataclasses.replace(pairs.crops, size=128, min_std=0.0))
-    return _texture_run(700, pairs, 75, rate=2e-4, ema_decay=0.99, **losses)

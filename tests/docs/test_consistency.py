@@ -62,6 +62,6 @@ def test_the_figures_of_mini_are_the_same_on_every_page() -> None:
         return re.findall(r"[| *](\d*\.\d+)(?= \[| \||\*)", line)
 
     psnr, _, lpips, dists, niqe = figures
-    assert row(card, "**mini v4**") == figures
-    assert row((ROOT / "docs" / "measurements" / "mini.md").read_text(), "**v4**, shipped")[:5] == figures
+    assert row(card, "**mini v5**") == figures
+    assert row((ROOT / "docs" / "measurements" / "mini.md").read_text(), "**v5**, shipped")[:5] == figures
     assert row((ROOT / "README.md").read_text(), "**mini**")[:4] == [psnr, lpips, dists, niqe]

@@ -124,6 +124,10 @@ def test_recipes_of_the_shipped_mini_are_as_long_as_its_model_card_says() -> Non
         "mini_crisp_second_order": "600 with",
         "mini_crisp_halved_sharpening": "3,000 steps",
         "mini_crisp_strong_blur": "3,000 more",
+        "mini_settled": "480 of 16",
+        "mini_texture_sharp": "1,500 of 16",
+        "mini_texture_mild": "700 of 16",
+        "mini_texture_long": "3,600 of 16",
     }
     for name, said in said_of.items():
         assert said in " ".join(card.split())

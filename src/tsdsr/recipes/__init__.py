@@ -28,6 +28,17 @@ from tsdsr.recipes.mini_crisp import (
     mini_crisp_strong_blur,
 )
 from tsdsr.recipes.mini_large import mini_large, mini_v3, mini_wide_teacher
+from tsdsr.recipes.mini_texture import (
+    mini_restored,
+    mini_settled,
+    mini_texture,
+    mini_texture_clean,
+    mini_texture_long,
+    mini_texture_mild,
+    mini_texture_sharp,
+    mini_vgg,
+    mini_vgg_strong,
+)
 from tsdsr.recipes.stable_diffusion import sd2, sd3_24gb, sd3_gradual, sd3_paper, sd3_teacher, sd21, sd21_teacher
 from tsdsr.training.config import RunConfig, StudentConfig, TeacherConfig
 
@@ -44,6 +55,15 @@ _STUDENTS = (
     mini_crisp_second_order,
     mini_crisp_halved_sharpening,
     mini_crisp_strong_blur,
+    mini_vgg,
+    mini_vgg_strong,
+    mini_restored,
+    mini_settled,
+    mini_texture,
+    mini_texture_clean,
+    mini_texture_sharp,
+    mini_texture_mild,
+    mini_texture_long,
     mini_student,
     mini_smoke,
     sd3_paper,

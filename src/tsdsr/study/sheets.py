@@ -27,6 +27,7 @@ from tsdsr.wording import counted
 
 Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
+_Matched = tuple[str, dict[str, Path]]  # stem, files
 
 _DRAWN = 8  # windows of an image, of which the most detailed is shown
 _GAP, _HEAD = 8, 30  # pixels between windows, and of the line of text above them
@@ -67,8 +68,7 @@ def write_sheets(
         window (int): side of the windows in pixels, at least 32; smaller images are shown whole.
         magnify (int): edge of the square that shows a pixel, at least 1.
         per_sheet (int): rows on a sheet.
-        both_orders (bool): show every image in two rows, each system once in each column. Where a voter then chooses
-            the same column twice, the vote says nothing of the systems.
+        both_orders (bool): show every image in two rows, each system once in each column.
         seed (int | None): seed of every draw; default a random one, stored in the key.
         image_format (str): "png" or "webp".
         suffixes (sequence of str): stem endings to ignore.
@@ -81,26 +81,18 @@ def write_sheets(
     folder, key = require_new(folder), require_new(key)
     if folder.resolve() in key.resolve().parents:
         raise InvalidInputError(f"{key}: is among the sheets, where voters can see it; choose a place outside {folder}")
-    if len(systems) != 2:
-        raise InvalidInputError(f"sheets compare two systems, got {len(systems)}")
     matched = _matched(systems, lr, gt, suffixes)
     count = len(matched) if count is None else count
     if not 1 <= count <= len(matched):
         raise InvalidInputError(f"1 to {counted(len(matched), 'image')} can be shown, not {count}")
-    if per_sheet < 1 or window < _LEAST_WINDOW:
-        raise InvalidInputError(f"a sheet has at least 1 row, a window {_LEAST_WINDOW} pixels: {per_sheet}, {window}")
-    if magnify < 1:
-        raise InvalidInputError(f"magnify must be at least 1, got {magnify}")
     layout = _Layout(3 if gt is None else 4, per_sheet, window, magnify)
-
     seed = secrets.randbits(31) if seed is None else seed
     rng = np.random.default_rng(seed)
     chosen = [matched[k] for k in rng.permutation(len(matched))[:count]]
-    orders = _orders(count, both_orders, rng)
-    first, second = map(printable, systems)
+    plan = _plan(chosen, tuple(systems), both_orders, rng)
     with atomic_folder(folder) as temporary:
-        plan = [(*chosen[image], tuple(systems)[:: -1 if reverse else 1]) for image, reverse in orders]
         rows = _draw_sheets(temporary, layout, plan, image_format, rng, on_image)
+        first, second = map(printable, systems)
         made = SheetKey((first, second), seed, tuple(rows))
         made.save(key)
     return made
@@ -123,6 +115,12 @@ class _Layout:
     magnify: int
 
     def __post_init__(self) -> None:
+        if self.per_sheet < 1 or self.window < _LEAST_WINDOW:
+            raise InvalidInputError(
+                f"a sheet has at least 1 row, a window {_LEAST_WINDOW} pixels: {self.per_sheet}, {self.window}"
+            )
+        if self.magnify < 1:
+            raise InvalidInputError(f"magnify must be at least 1, got {self.magnify}")
         longest = max(self.left(self.columns), self.top(self.per_sheet))
         if longest > _MOST_SIDE:
             raise InvalidInputError(f"a sheet would have a side of {longest} pixels; {_MOST_SIDE} are possible")
@@ -144,8 +142,10 @@ class _Layout:
 
 def _matched(
     systems: Mapping[str, StrPath], lr: StrPath, gt: StrPath | None, suffixes: Sequence[str]
-) -> list[tuple[str, dict[str, Path]]]:
+) -> list[_Matched]:
     """Match the images; keys of the files are "input", "truth" and "=NAME" for each system."""
+    if len(systems) != 2:
+        raise InvalidInputError(f"sheets compare two systems, got {len(systems)}")
     folders = {f"={name}": as_path(folder, name) for name, folder in systems.items()}
     if gt is not None:
         folders["truth"] = as_path(gt, "gt")
@@ -155,21 +155,23 @@ def _matched(
     return matched
 
 
-def _orders(images: int, both: bool, rng: np.random.Generator) -> list[tuple[int, bool]]:
-    """Draw the rows: number of the image, and whether the second system stands in column 1."""
+def _plan(
+    chosen: Sequence[_Matched], systems: tuple[str, ...], both: bool, rng: np.random.Generator
+) -> list[tuple[_Matched, tuple[str, ...]]]:
+    """Draw the rows: the image, and the systems in columns 1 and 2."""
     # Voters lean to one column, so each system stands in each column equally often.
-    rows = list(enumerate((rng.permutation(images) % 2 == 1).tolist()))
+    rows = list(enumerate((rng.permutation(len(chosen)) % 2 == 1).tolist()))
     if both:
         # Each half is shuffled by itself, so that at least half of the images lie between the two rows of one.
-        halves = (rows[: images // 2], rows[images // 2 :])
+        halves = (rows[: len(rows) // 2], rows[len(rows) // 2 :])
         rows += [(half[k][0], not half[k][1]) for half in halves for k in rng.permutation(len(half))]
-    return rows
+    return [(chosen[image], systems[::-1] if reverse else systems) for image, reverse in rows]
 
 
 def _draw_sheets(
     folder: Path,
     layout: _Layout,
-    plan: Sequence[tuple[str, dict[str, Path], tuple[str, ...]]],
+    plan: Sequence[tuple[_Matched, tuple[str, ...]]],
     image_format: str,
     rng: np.random.Generator,
     on_image: Callable[[int, int], None] | None,
@@ -181,7 +183,7 @@ def _draw_sheets(
         images = plan[start : start + layout.per_sheet]
         name = f"sheet-{start // layout.per_sheet + 1:02d}.{image_format}"
         sheet = layout.blank(len(images))
-        for place, (stem, files, (left, right)) in enumerate(images):
+        for place, ((stem, files), (left, right)) in enumerate(images):
             pictures = _pictures(files, (left, right))
             if stem not in boxes:
                 boxes[stem] = _detailed_window(pictures.get("truth", pictures["input"]), layout.window, rng)
