@@ -1,6 +1,6 @@
 """Recipes for `mini` v4: clean before detailed, on a CPU.
 
-The shipped weights are the mean of v3's and those of the last run here (``tsdsr train average``).
+v4's weights are the mean of v3's and those of the last run here (``tsdsr train average``).
 """
 
 from __future__ import annotations
@@ -127,10 +127,10 @@ def mini_crisp_halved_sharpening() -> StudentConfig:
 
 
 def mini_crisp_strong_blur() -> StudentConfig:
-    """Last run of the shipped `mini`, from `mini_crisp_halved_sharpening` (``--init``): twice as much strong blur.
+    """Tenth run of the shipped `mini`, from `mini_crisp_halved_sharpening` (``--init``): twice as much strong blur.
 
-    The loss on grids gets more weight again, and VGG features slightly more. The shipped weights are the equal mean of
-    its result and `mini_v3`'s.
+    The loss on grids gets more weight again, and VGG features slightly more. v4's weights, from which the next run
+    starts, are the equal mean of its result and `mini_v3`'s.
     """
     losses = CLEAN_LOSSES | {
         "perceptual_weight": 0.045,

@@ -67,7 +67,7 @@ def _adversarial_run(weight: float, rate: float, warmup: int, pairs: PairSetting
 
 
 def mini_vgg() -> StudentConfig:
-    """First run from `mini` v4 to v5 (``--init``): a discriminator on VGG features; stopped at step 350 (``--until``).
+    """First of nine runs from `mini` v4 (``--init``) to v5: a discriminator on VGG features; stopped at step 350.
 
     In this run and the two after it, the network also had a level at the image's resolution, which took no part and is
     gone.
@@ -76,7 +76,7 @@ def mini_vgg() -> StudentConfig:
 
 
 def mini_vgg_strong() -> StudentConfig:
-    """Second run, from :func:`mini_vgg`'s weights (not their average): three times the weight; stopped at step 343."""
+    """Second of nine, from `mini_vgg`'s weights (not their average): three times the weight; stopped at step 343."""
     return _adversarial_run(3.0, 2e-4, 100, hard_pairs(160, 0.12, 0.5, 0.22, (1.5, 5.5)), seed=61)
 
 
@@ -90,7 +90,7 @@ _RESTORED_LOSSES: dict[str, Any] = CLEAN_LOSSES | {
 
 
 def mini_restored() -> StudentConfig:
-    """Third run, from :func:`mini_vgg_strong`'s weights: cheap samples without an adversary; stopped at step 1,043."""
+    """Third of nine, from `mini_vgg_strong`'s weights: cheap samples without an adversary; stopped at step 1,043."""
     return _run(
         Phase(steps=2400, lr=(4e-4, 2e-4), warmup=50, **(_RESTORED_LOSSES | {"grid_weight": 1.5})),
         pairs=hard_pairs(128, 0.1, 0.5, 0.25, (1.5, 5.5)),
@@ -100,7 +100,7 @@ def mini_restored() -> StudentConfig:
 
 
 def mini_settled() -> StudentConfig:
-    """Fourth run, from :func:`mini_restored`: the same at a falling rate."""
+    """Fourth of nine, from `mini_restored`: the same at a falling rate."""
     return _run(
         Phase(steps=480, lr=(2e-4, 5e-6), warmup=20, **(_RESTORED_LOSSES | {"grid_weight": 2.5})),
         pairs=hard_pairs(128, 0.1, 0.5, 0.25, (1.5, 5.5)),
@@ -125,7 +125,7 @@ def _texture_run(
 
 
 def mini_texture() -> StudentConfig:
-    """Fifth run, from :func:`mini_settled`: distributions of VGG features; stopped at step 1,971.
+    """Fifth of nine, from `mini_settled`: distributions of VGG features; stopped at step 1,971.
 
     In the run itself, distributions had 1 to 2.5 times their weight and differences of equal positions 0.7 to 1 times.
     The first 400 steps had no distributions of the deepest layer, unsharpened ground truth, a rate from 2e-4 to 1e-4
@@ -136,13 +136,13 @@ def mini_texture() -> StudentConfig:
 
 
 def mini_texture_clean() -> StudentConfig:
-    """Sixth run, from :func:`mini_texture`: less grain, with unsharpened ground truth; stopped at step 734."""
+    """Sixth of nine, from `mini_texture`: less grain, with unsharpened ground truth; stopped at step 734."""
     pairs = hard_pairs(128, 0.15, 0.5, 0.22, (1.5, 5.0))
     return _texture_run(3000, pairs, 73, l1_weight=4.0, weave_weight=20.0, grid_weight=3.0)
 
 
 def mini_texture_sharp() -> StudentConfig:
-    """Seventh run, from :func:`mini_texture_clean`: sharpened ground truth, pixels and weave weighted in between."""
+    """Seventh of nine, from `mini_texture_clean`: sharpened ground truth, pixels and weave weighted in between."""
     losses = {"l1_weight": 2.0, "weave_weight": 12.0, "grid_weight": 3.0}
     pairs = hard_pairs(128, 0.15, 0.5, 0.22, (1.5, 5.0))
     return _texture_run(1500, pairs, 74, sharpen_truth=0.5, **losses)
@@ -156,7 +156,7 @@ def _varied_pairs(mild: float, second_order: float, blurred: float, camera: floa
 
 
 def mini_texture_mild() -> StudentConfig:
-    """Eighth run, from :func:`mini_texture_sharp`: ground truth sharpened for hard damage only, half of the pairs mild.
+    """Eighth of nine, from `mini_texture_sharp`: ground truth sharpened for hard damage only, half of the pairs mild.
 
     A ground truth that is sharper than its input teaches contrast that the scene does not have.
     """
@@ -165,6 +165,6 @@ def mini_texture_mild() -> StudentConfig:
 
 
 def mini_texture_long() -> StudentConfig:
-    """Last run, from :func:`mini_texture_mild`: five times as many steps, slightly more weight on weave and grids."""
+    """Last of nine, from `mini_texture_mild`: five times as many steps, slightly more weight on weave and grids."""
     losses = {"l1_weight": 2.0, "weave_weight": 14.0, "grid_weight": 4.0}
     return _texture_run(3600, _varied_pairs(0.15, 0.38, 0.12, 0.22, 0.13), 76, **losses)
