@@ -68,13 +68,15 @@ def test_a_leaning_to_one_column_cancels_in_the_mean_of_both(key: SheetKey, tmp_
     report = sheet_report(key, [tmp_path / "anna.txt"])
     assert report.by_column == ((2, 3), (0, 1))
     assert report.balanced_share == pytest.approx(1 / 3)
-    assert "new won 2 of 3 votes there and 0 of 1 in column 2; the mean of the two shares, 33.3 %" in to_markdown(
-        report
+    assert (
+        "new won 2 of the 3 votes where it stood there, and 0 of 1 in column 2; the mean of the two shares, 33.3 %"
+        in to_markdown(report)
     )
     (tmp_path / "anna.txt").write_text("1 1\n3 1\n")
     alone = sheet_report(key, [tmp_path / "anna.txt"])
     assert alone.balanced_share is None
     assert "mean of the two" not in to_markdown(alone)
+    assert "new stood in one column only: a preference and a leaning cannot be told apart" in to_markdown(alone)
 
 
 @pytest.fixture
@@ -93,9 +95,43 @@ def test_votes_in_both_orders_tell_a_choice_from_a_leaning(twofold_key: SheetKey
     assert (report.images, report.both_orders) == (4, (2, 1, 1))
     assert report.everybody.chosen == (5, 3)
     assert report.everybody.interval == wilson(2.5, 4)
+    assert "two votes of a voter on an image in both orders count as one" in to_markdown(report)
     text = to_markdown(report)
     assert "Of 4 images seen in both orders, 1 had the same column chosen twice" in text
     assert "went to new 2 and to old 1 times: 66.7 % for new [20.8, 93.9]" in text
+
+
+@pytest.mark.parametrize(("votes", "interval"), [("11112221", (0.3958, 0.9868)), ("12222112", (0.0919, 0.7806))])
+def test_half_votes_are_not_rounded(
+    twofold_key: SheetKey, tmp_path: Path, votes: str, interval: tuple[float, float]
+) -> None:
+    """Seven and three of 8 votes are 3.5 and 1.5 of four independent ones."""
+    (tmp_path / "anna.txt").write_text("\n".join(votes))
+    assert sheet_report(twofold_key, [tmp_path / "anna.txt"]).everybody.interval == pytest.approx(interval, abs=1e-4)
+
+
+def test_two_votes_on_an_image_count_as_one_for_many_voters_too(twofold_key: SheetKey, tmp_path: Path) -> None:
+    votes = {f"voter{k}": {str(row + 1): 1 if row < 4 else 2 for row in range(8)} for k in range(5)}
+    (tmp_path / "votes.json").write_text(json.dumps(votes))
+    report = sheet_report(twofold_key, [tmp_path / "votes.json"])
+    assert (report.by_session, report.everybody.interval) == (True, wilson(20, 20))
+
+
+def test_missing_votes_are_said(key: SheetKey, tmp_path: Path) -> None:
+    (tmp_path / "anna.txt").write_text("1\n2\n1\n")
+    text = to_markdown(sheet_report(key, [tmp_path / "anna.txt"]))
+    assert "The sheets have 10 rows. Votes of those with fewer: anna 3." in text
+
+
+def test_reports_do_not_replace_the_key_or_votes(key: SheetKey, tmp_path: Path) -> None:
+    (tmp_path / "anna.txt").write_text("1\n" * 10)
+    for option, name in (("--json", "key.json"), ("--markdown", "anna.txt")):
+        before = (tmp_path / name).read_bytes()
+        typed = ["study", "tally", str(tmp_path / "key.json"), str(tmp_path / "anna.txt"), option, str(tmp_path / name)]
+        result = runner.invoke(app, typed)
+        assert result.exit_code == 2
+        assert "is the key or a file of votes" in " ".join(result.output.split())
+        assert (tmp_path / name).read_bytes() == before
 
 
 def test_a_voter_who_only_leans_decides_nothing(twofold_key: SheetKey, tmp_path: Path) -> None:
@@ -137,6 +173,9 @@ def test_five_voters_are_resampled_whole(key: SheetKey, tmp_path: Path) -> None:
         ("a.csv", "1,1\n", "columns row and choice"),
         ("a.json", "[1]", "must be an object"),
         ("a.json", "{", "votes cannot be read"),
+        ("a.json", '{"1": 1, "1": 2}', "'1' stands there twice"),
+        ("a.json", "[" * 100_000, "votes cannot be read"),
+        ("a.txt", "1" * 5000 + " 1\n", "a row is a number"),
         ("none.txt", None, "votes cannot be read"),
     ],
 )

@@ -40,6 +40,16 @@ def test_each_system_stands_in_each_column_equally_often(arguments: list[str], t
     assert sorted(first) == ["alpha", "alpha", "beta", "beta"]
 
 
+def test_a_single_image_has_either_order(arguments: list[str], tmp_path: Path) -> None:
+    first = set()
+    for seed in range(8):
+        paths = {"sheets": f"sheets{seed}", "key.json": f"key{seed}.json"}
+        typed = [str(tmp_path / paths[Path(a).name]) if Path(a).name in paths else a for a in arguments[2:]]
+        assert runner.invoke(app, ["study", "sheets", *typed, "--count", "1", "--seed", str(seed)]).exit_code == 0
+        first.add(SheetKey.load(tmp_path / f"key{seed}.json").rows[0].order[0])
+    assert first == {"alpha", "beta"}
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_in_both_orders_each_image_has_two_rows_apart_that_differ_in_the_columns_alone(
     arguments: list[str], tmp_path: Path, seed: int
@@ -134,7 +144,7 @@ def test_mistakes_are_explained(arguments: list[str], folders: dict[str, Path], 
         ([*arguments, "--count", "5"], "1 to 4 images can be shown, not 5"),
         ([*arguments, "--key", str(sheets / "key.json")], "is among the sheets"),
         ([*arguments, "--key", "key.png"], "--key key.png: is the name of a picture"),
-        ([*arguments, "--rows", "1000"], "16383 are possible"),
+        ([*arguments, "--rows", "1000"], "16383 are possible: take smaller windows"),
         ([*arguments, "--lr", str(tmp_path / "none")], "none"),
     ):
         result = runner.invoke(app, typed)
@@ -168,6 +178,9 @@ def test_a_damaged_key_is_refused(arguments: list[str], tmp_path: Path) -> None:
         ({"format": 9}, "format 9 cannot be read"),
         ({"rows": data["rows"][1:]}, "not the key of blind sheets .*row 1"),
         ({"systems": ["alpha", "gamma"]}, "not the key of blind sheets .*row 1"),
+        ({"rows": []}, "no rows"),
+        ({"rows": [data["rows"][0], {**data["rows"][0], "row": 2}]}, "twice in the same order"),
+        ({"seed": float("inf")}, "not the key of blind sheets"),
     ):
         path.write_text(json.dumps({**data, **change}))
         with pytest.raises(DatasetError, match=message):

@@ -219,6 +219,8 @@ def tally(
         for option, given in (("--json", json), ("--markdown", markdown)):
             if given is not None:
                 require_report_file(option, given)
+                if given.resolve() in {path.resolve() for path in (key, *votes)}:
+                    raise InvalidInputError(f"{option} {given}: is the key or a file of votes; choose another name")
         found = sheet_report(SheetKey.load(key), votes)
         if json is not None:
             found.save(json)

@@ -66,7 +66,7 @@ class SheetKey:
             return _from_dict(data)
         except FileNotFoundError as error:
             raise DatasetError(f"{path}: not found; `tsdsr study sheets` writes the key") from error
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
             raise DatasetError(f"{path}: not the key of blind sheets ({error!r})") from error
 
 
@@ -79,4 +79,8 @@ def _from_dict(data: Mapping[str, Any]) -> SheetKey:
         if row["row"] != number or {left, right} != {first, second}:
             raise ValueError(f"row {number}")
         rows.append(SheetRow(str(row["image"]), str(row["sheet"]), (left, right), (x, y, width, height)))
+    if first == second:
+        raise ValueError(f"both systems are called {first}")
+    if not rows or len({(row.image, row.order) for row in rows}) < len(rows):
+        raise ValueError("no rows" if not rows else "an image stands there twice in the same order")
     return SheetKey((first, second), int(data["seed"]), tuple(rows))

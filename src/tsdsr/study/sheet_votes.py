@@ -52,6 +52,7 @@ class SheetReport:
 
     Attributes:
         systems (tuple of str): the two systems.
+        rows (int): number of rows on the sheets.
         images (int): number of images voted on.
         voters (tuple of Wins): results of each voter.
         everybody (Wins): results of all votes.
@@ -63,6 +64,7 @@ class SheetReport:
     """
 
     systems: tuple[str, str]
+    rows: int
     images: int
     voters: tuple[Wins, ...]
     everybody: Wins
@@ -80,7 +82,8 @@ class SheetReport:
 
     def save(self, path: Path) -> None:
         """Write the report as JSON. The write is atomic."""
-        write_text(path, json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n")
+        data = dataclasses.asdict(self) | {"balanced_share": self.balanced_share}
+        write_text(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 
 
 def sheet_report(key: SheetKey, files: Sequence[StrPath]) -> SheetReport:
@@ -108,12 +111,21 @@ def sheet_report(key: SheetKey, files: Sequence[StrPath]) -> SheetReport:
     everybody = _wins(EVERYBODY, votes, key.systems)
     if by_session:
         resampled = approval_interval(tally(votes, key.systems, by_session=True), 0)
-        everybody = dataclasses.replace(everybody, interval=resampled)
+        low, high = everybody.interval
+        everybody = dataclasses.replace(everybody, interval=(min(low, resampled[0]), max(high, resampled[1])))
     left = sum(vote.position == 1 for vote in votes) / len(votes)
     images = len({vote.image for vote in votes})
     columns = (_in_column(votes, first, 1), _in_column(votes, first, 2))
     return SheetReport(
-        (first, second), images, tuple(found), everybody, left, columns, by_session, _in_both_orders(votes, key.systems)
+        (first, second),
+        len(key.rows),
+        images,
+        tuple(found),
+        everybody,
+        left,
+        columns,
+        by_session,
+        _in_both_orders(votes, key.systems),
     )
 
 
@@ -166,14 +178,15 @@ def read_sheet_votes(path: StrPath) -> dict[str, dict[int, int]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         cells = list(readers.get(path.suffix.lower(), _from_lines)(text, path))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DatasetError(f"{path}: votes cannot be read ({error})") from error
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DatasetError(f"{path}: votes cannot be read ({reason})") from error
     found: dict[str, dict[int, int]] = {}
     for voter, row, choice in cells:
         choices = found.setdefault(printable(voter), {})
         if choice in NO_VOTE:
             continue
-        if not row.isdecimal() or choice not in ("1", "2"):
+        if not (row.isdecimal() and len(row) < 10) or choice not in ("1", "2"):
             raise DatasetError(f"{path}: row {row!r}, choice {choice!r}; a row is a number, a choice 1 or 2")
         if int(row) in choices:
             raise DatasetError(f"{path}: two votes of {voter} on row {row}")
@@ -203,13 +216,21 @@ def _from_table(text: str, path: Path) -> Cells:
 
 
 def _from_json(text: str, path: Path) -> Cells:
-    data: Any = json.loads(text)
+    data: Any = json.loads(text, object_pairs_hook=_without_repetition)
     if not isinstance(data, dict):
         raise ValueError("it must be an object")
     voters: Mapping[str, Any] = data if all(isinstance(value, dict) for value in data.values()) else {path.stem: data}
     for voter, choices in voters.items():
         for row, choice in choices.items():
             yield voter, row, "" if choice is None else str(choice)
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} stands there twice")
+    return dict(pairs)
 
 
 def to_rich(report: SheetReport) -> Group:
@@ -252,14 +273,25 @@ def _notes(report: SheetReport) -> list[str]:
     else:
         limit = "" if alone else "; that of all voters is too narrow if the votes of one voter are alike"
         how = f"Intervals are Wilson's, for independent votes{limit}."
+    if sum(report.both_orders):
+        how += " The two votes of a voter on an image in both orders count as one."
     votes = sum(report.everybody.chosen)
     return [
         verdict,
         f"{counted(len(report.voters), 'voter')}, {counted(votes, 'vote')} on {counted(report.images, 'image')}. "
         f"Column 1 was chosen in {100 * report.left_share:.0f} %.{_leaning(report)}",
+        *_missing(report),
         *_both_orders(report),
         how,
     ]
+
+
+def _missing(report: SheetReport) -> list[str]:
+    """Which voters did not vote on every row: a line that is left out by mistake shifts all votes after it."""
+    short = [f"{wins.voter} {sum(wins.chosen)}" for wins in report.voters if sum(wins.chosen) < report.rows]
+    return [f"The sheets have {counted(report.rows, 'row')}. Votes of those with fewer: {', '.join(short)}."] * bool(
+        short
+    )
 
 
 def _both_orders(report: SheetReport) -> list[str]:
@@ -280,9 +312,10 @@ def _leaning(report: SheetReport) -> str:
     """What a leaning of the voters to one column does to the first system's share."""
     share = report.balanced_share
     if share is None:
-        return ""
+        first = report.systems[0]
+        return f" In these rows, {first} stood in one column only: a preference and a leaning cannot be told apart."
     (one, shown_one), (two, shown_two) = report.by_column
     return (
-        f" {report.systems[0]} won {one} of {shown_one} votes there and {two} of {shown_two} in column 2; "
-        f"the mean of the two shares, {100 * share:.1f} %, is free of a leaning to one column."
+        f" {report.systems[0]} won {one} of the {shown_one} votes where it stood there, and {two} of {shown_two} in "
+        f"column 2; the mean of the two shares, {100 * share:.1f} %, is free of a leaning to one column."
     )

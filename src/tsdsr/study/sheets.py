@@ -123,7 +123,10 @@ class _Layout:
             raise InvalidInputError(f"magnify must be at least 1, got {self.magnify}")
         longest = max(self.left(self.columns), self.top(self.per_sheet))
         if longest > _MOST_SIDE:
-            raise InvalidInputError(f"a sheet would have a side of {longest} pixels; {_MOST_SIDE} are possible")
+            raise InvalidInputError(
+                f"a sheet would have a side of {longest} pixels, {_MOST_SIDE} are possible: "
+                "take smaller windows, less magnification or fewer rows"
+            )
 
     @property
     def shown(self) -> int:
@@ -160,9 +163,9 @@ def _plan(
 ) -> list[tuple[_Matched, tuple[str, ...]]]:
     """Draw the rows: the image, and the systems in columns 1 and 2."""
     # Voters lean to one column, so each system stands in each column equally often.
-    rows = list(enumerate((rng.permutation(len(chosen)) % 2 == 1).tolist()))
+    rows = list(enumerate(((rng.permutation(len(chosen)) + rng.integers(2)) % 2 == 1).tolist()))
     if both:
-        # Each half is shuffled by itself, so that at least half of the images lie between the two rows of one.
+        # Each half is shuffled by itself, so that the two rows of an image lie at least half the images apart.
         halves = (rows[: len(rows) // 2], rows[len(rows) // 2 :])
         rows += [(half[k][0], not half[k][1]) for half in halves for k in rng.permutation(len(half))]
     return [(chosen[image], systems[::-1] if reverse else systems) for image, reverse in rows]

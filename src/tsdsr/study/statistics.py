@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -80,14 +81,14 @@ def wilson(chosen: float, shown: float) -> Interval:
     """Wilson's 95 % score interval of a share, for independent votes (JASA 22, 1927).
 
     Args:
-        chosen (float): successes, a whole number.
-        shown (float): trials, a whole number above 0.
-
-    Raises:
-        MissingDependencyError: scipy is not installed.
+        chosen (float): successes; a fraction where several dependent votes count as one.
+        shown (float): trials, above 0.
     """
-    interval = _stats().binomtest(round(chosen), round(shown)).proportion_ci(0.95, "wilson")
-    return float(interval.low), float(interval.high)
+    z = NormalDist().inv_cdf(0.975)
+    share, spread = chosen / shown, z * z / shown
+    middle = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+    return middle - half if chosen else 0.0, middle + half if chosen < shown else 1.0
 
 
 def approval_interval(counts: Tally, system: int, seed: int = 0) -> Interval:
