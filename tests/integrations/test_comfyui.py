@@ -131,7 +131,7 @@ def test_a_mask_is_enlarged_as_alpha_is(pack: Pack, pipe: SRPipeline) -> None:
     assert not masks[1].any()
     np.testing.assert_array_equal(result[1].numpy(), pipe.upscale_pixels(image[1].numpy(), 4))
     plain = upscale(pack, on_cpu(pack, pipe), image[:1])[0]
-    assert float((plain[0] - result[0]).abs()[:, 80:].max()) < 0.02  # far from the hole, whose colours are filled
+    assert float((plain[0] - result[0]).abs()[:, 80:].max()) < 0.03  # far from the hole, whose colours are filled
     assert float((plain[0] - result[0]).abs()[24:44, 28:56].mean()) > 0.05
 
 
