@@ -103,7 +103,7 @@ def mini_settled() -> StudentConfig:
     """Fourth of nine, from `mini_restored`: the same at a falling rate."""
     return _run(
         Phase(steps=480, lr=(2e-4, 5e-6), warmup=20, **(_RESTORED_LOSSES | {"grid_weight": 2.5})),
-        pairs=hard_pairs(128, 0.1, 0.5, 0.25, (1.5, 5.5)),
+        pairs=mini_restored().pairs,
         seed=64,
         ema_decay=0.99,
     )

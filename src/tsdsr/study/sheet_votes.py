@@ -226,11 +226,12 @@ def _from_json(text: str, path: Path) -> Cells:
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
             raise ValueError(f"{name!r} stands there twice")
-    return dict(pairs)
+        found[name] = value
+    return found
 
 
 def to_rich(report: SheetReport) -> Group:
