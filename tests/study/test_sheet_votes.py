@@ -32,6 +32,7 @@ def key(tmp_path: Path) -> SheetKey:
         ("anna.txt", "# my votes\n1\n2\n-\n1\n\n"),
         ("anna.txt", "4, 1\n1 1\n2 2\n"),
         ("anna.csv", "row,choice\n1,1\n2,2\n3,\n4,1\n"),
+        ("anna.csv", "row;choice\n1;1\n2;2\n3;\n4;1\n"),
         ("votes.tsv", "voter\trow\tchoice\nanna\t1\t1\nanna\t2\t2\nanna\t4\t1\n"),
         ("anna.json", '{"1": 1, "2": "2", "3": null, "4": 1}'),
         ("votes.json", '{"anna": {"1": 1, "2": 2, "4": 1}}'),
@@ -97,7 +98,7 @@ def test_votes_in_both_orders_tell_a_choice_from_a_leaning(twofold_key: SheetKey
     assert report.everybody.interval == wilson(2.5, 4)
     assert "two votes of a voter on an image in both orders count as one" in to_markdown(report)
     text = to_markdown(report)
-    assert "Of 4 images seen in both orders, 1 had the same column chosen twice" in text
+    assert "Of 4 pairs of votes on an image in both orders, 1 chose one column twice" in text
     assert "went to new 2 and to old 1 times: 66.7 % for new [20.8, 93.9]" in text
 
 

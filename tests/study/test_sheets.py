@@ -136,6 +136,11 @@ def test_seed_truth_and_small_images(folders: dict[str, Path], tmp_path: Path) -
         assert sheet.width == 3 * 128 + 4 * _GAP
 
 
+def test_sheets_are_no_longer_than_their_rows(arguments: list[str]) -> None:
+    assert runner.invoke(app, [*arguments, "--rows", "1000"]).exit_code == 0
+    assert [path.name for path in Path(arguments[2]).iterdir()] == ["sheet-01.png"]
+
+
 def test_mistakes_are_explained(arguments: list[str], folders: dict[str, Path], tmp_path: Path) -> None:
     sheets = Path(arguments[2])
     for typed, message in (
@@ -144,7 +149,7 @@ def test_mistakes_are_explained(arguments: list[str], folders: dict[str, Path], 
         ([*arguments, "--count", "5"], "1 to 4 images can be shown, not 5"),
         ([*arguments, "--key", str(sheets / "key.json")], "is among the sheets"),
         ([*arguments, "--key", "key.png"], "--key key.png: is the name of a picture"),
-        ([*arguments, "--rows", "1000"], "16383 are possible: take smaller windows"),
+        ([*arguments, "--window", "9000"], "16383 are possible: take smaller windows"),
         ([*arguments, "--lr", str(tmp_path / "none")], "none"),
     ):
         result = runner.invoke(app, typed)
@@ -176,9 +181,12 @@ def test_a_damaged_key_is_refused(arguments: list[str], tmp_path: Path) -> None:
     data = json.loads(path.read_text())
     for change, message in (
         ({"format": 9}, "format 9 cannot be read"),
-        ({"rows": data["rows"][1:]}, "not the key of blind sheets .*row 1"),
-        ({"systems": ["alpha", "gamma"]}, "not the key of blind sheets .*row 1"),
+        ({"rows": data["rows"][1:]}, r"not the key of blind sheets.*\(row 1 is wrong\)"),
+        ({"systems": ["alpha", "gamma"]}, r"not the key of blind sheets.*\(row 1 is wrong\)"),
+        ({"systems": ["alpha"]}, r"\(it does not name two systems\)"),
         ({"rows": []}, "no rows"),
+        ({"rows": [{"row": 1}]}, r"\(order is missing\)"),
+        ({"rows": [{**data["rows"][0], "box": [1]}]}, r"\(its content has another form\)"),
         ({"rows": [data["rows"][0], {**data["rows"][0], "row": 2}]}, "twice in the same order"),
         ({"seed": float("inf")}, "not the key of blind sheets"),
     ):

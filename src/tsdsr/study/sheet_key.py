@@ -67,20 +67,37 @@ class SheetKey:
         except FileNotFoundError as error:
             raise DatasetError(f"{path}: not found; `tsdsr study sheets` writes the key") from error
         except (OSError, KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-            raise DatasetError(f"{path}: not the key of blind sheets ({error!r})") from error
+            raise DatasetError(f"{path}: not the key of blind sheets, or damaged ({_fault(error)})") from error
+
+
+def _fault(error: Exception) -> str:
+    """Say what is wrong with a key, without Python's words."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    if isinstance(error, _KeyContentError | json.JSONDecodeError):
+        return str(error)
+    return "its content has another form"
+
+
+class _KeyContentError(ValueError):
+    """What a key says is contradictory or incomplete."""
 
 
 def _from_dict(data: Mapping[str, Any]) -> SheetKey:
+    if len(data["systems"]) != 2:
+        raise _KeyContentError("it does not name two systems")
     first, second = map(str, data["systems"])
     rows = []
     for number, row in enumerate(data["rows"], 1):
         left, right = row["order"]
         x, y, width, height = row["box"]
         if row["row"] != number or {left, right} != {first, second}:
-            raise ValueError(f"row {number}")
+            raise _KeyContentError(f"row {number} is wrong")
         rows.append(SheetRow(str(row["image"]), str(row["sheet"]), (left, right), (x, y, width, height)))
     if first == second:
-        raise ValueError(f"both systems are called {first}")
+        raise _KeyContentError(f"both systems are called {first}")
     if not rows or len({(row.image, row.order) for row in rows}) < len(rows):
-        raise ValueError("no rows" if not rows else "an image stands there twice in the same order")
+        raise _KeyContentError("no rows" if not rows else "an image stands there twice in the same order")
     return SheetKey((first, second), int(data["seed"]), tuple(rows))

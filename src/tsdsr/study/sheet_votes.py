@@ -163,7 +163,8 @@ def read_sheet_votes(path: StrPath) -> dict[str, dict[int, int]]:
 
     Three forms, told apart by the suffix:
 
-    - ``.csv`` and ``.tsv``: columns ``row`` and ``choice``, and ``voter`` where the file has several voters;
+    - ``.csv`` (with commas or semicolons) and ``.tsv``: columns ``row`` and ``choice``, and ``voter`` where the file
+      has several voters;
     - ``.json``: ``{"1": 2, "2": 1}``, or such an object for each voter, ``{"anna": {"1": 2}}``;
     - anything else: a line for each row, in order, with 1 or 2, or with two numbers, the row and the choice. Lines
       that begin with ``#`` do not count.
@@ -208,7 +209,9 @@ def _from_lines(text: str, path: Path) -> Cells:
 
 
 def _from_table(text: str, path: Path) -> Cells:
-    rows = csv.DictReader(io.StringIO(text), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    head = text.partition("\n")[0]
+    comma = ";" if ";" in head and "," not in head else ","  # spreadsheets write semicolons where a comma is a point
+    rows = csv.DictReader(io.StringIO(text), delimiter="\t" if path.suffix.lower() == ".tsv" else comma)
     if not {"row", "choice"} <= set(rows.fieldnames or ()):
         raise ValueError("the first line must name the columns row and choice")
     for row in rows:
@@ -304,8 +307,9 @@ def _both_orders(report: SheetReport) -> list[str]:
     low, high = (100 * bound for bound in wilson(first, first + second)) if first + second else (0.0, 100.0)
     decided = f": {100 * first / (first + second):.1f} % for {one} [{low:.1f}, {high:.1f}]" if first + second else ""
     return [
-        f"Of {counted(first + second + each, 'image')} seen in both orders, {each} had the same column chosen twice, "
-        f"which says nothing of the systems. The others went to {one} {first} and to {two} {second} times{decided}."
+        f"Of {counted(first + second + each, 'pair')} of votes on an image in both orders, {each} chose one column "
+        f"twice, which says nothing of the systems. The others went to {one} {first} and to {two} {second} "
+        f"times{decided}."
     ]
 
 

@@ -85,7 +85,7 @@ def write_sheets(
     count = len(matched) if count is None else count
     if not 1 <= count <= len(matched):
         raise InvalidInputError(f"1 to {counted(len(matched), 'image')} can be shown, not {count}")
-    layout = _Layout(3 if gt is None else 4, per_sheet, window, magnify)
+    layout = _Layout(3 if gt is None else 4, min(per_sheet, count * (1 + both_orders)), window, magnify)
     seed = secrets.randbits(31) if seed is None else seed
     rng = np.random.default_rng(seed)
     chosen = [matched[k] for k in rng.permutation(len(matched))[:count]]
