@@ -29,6 +29,8 @@ ELSEWHERE = {
     "NetworkSettings.gradient_checkpointing": f"{STUDENT_TESTS}::test_gradient_checkpointing_changes_no_gradient",
     "NetworkSettings.base_precision": "tests/training/test_networks.py"
     "::test_low_precision_bases_carry_full_precision_lora",
+    "Phase.equivariance_weight": "tests/training/test_equivariance.py"
+    "::test_its_weight_scales_the_loss_and_its_gradient",
     "Phase.perceptual": f"{STUDENT_TESTS}::test_perceptual_distances_take_turns",
     "Phase.tsd": f"{STUDENT_TESTS}::test_tsd_alone_reaches_every_parameter_of_the_student",
     "TeacherConfig.time_density": "tests/training/test_teacher.py::test_times_are_drawn_with_the_configured_density",

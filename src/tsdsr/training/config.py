@@ -141,6 +141,7 @@ class Phase(Schedule):
             :func:`~tsdsr.training.image_losses.grid_loss`.
         weave_weight (Ramp): weight of the loss on single-pixel patterns and coloured fringes, see
             :func:`~tsdsr.training.weave.weave_loss`.
+        equivariance_weight (Ramp): weight of :mod:`tsdsr.training.equivariance`; half of a micro-batch are copies.
         tsd (TSDSettings | None): settings of TSD; None trains with reconstruction losses only and needs no teacher.
         adversarial_weight (Ramp): weight of the adversarial loss, which is not in the paper.
         adversarial_relative (bool): scale the adversarial gradient so that its norm at the latents is
@@ -165,6 +166,7 @@ class Phase(Schedule):
     grid_weight: Ramp = 0.0
     grid_relative: bool = False
     weave_weight: Ramp = 0.0
+    equivariance_weight: Ramp = 0.0
     tsd: TSDSettings | None = None
     adversarial_weight: Ramp = 0.0
     adversarial_relative: bool = False

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from tsdsr.errors import FileWriteError, OutOfMemoryError, TrainingError, TSDSRError
 from tsdsr.files import atomic_path
 from tsdsr.out_of_memory import is_out_of_memory, without_frames
+from tsdsr.training.artefact_losses import least_images
 from tsdsr.training.config import RunConfig
 from tsdsr.training.optim import RoleOptimizer
 from tsdsr.training.samples import TrainingSample, crops_of
@@ -92,7 +93,8 @@ def is_lost_process(error: Exception) -> bool:
 def _relief(config: RunConfig, processes: int) -> str:
     """Return what to change: more micro-batches in the same run if batches can be split, else another run."""
     sizes = [phase.batch_size for phase in config.phases]
-    more = range(config.accumulation + 1, min(sizes) // processes + 1)
+    most = min(phase.batch_size // least_images(phase) for phase in config.phases) // processes
+    more = range(config.accumulation + 1, most + 1)
     split = next((n for n in more if all(size % (n * processes) == 0 for size in sizes)), None)
     if split is not None:
         return f"repeat the command with --set accumulation={split}, which takes a batch in smaller parts"

@@ -10,6 +10,7 @@ from accelerate.utils import DistributedType
 from torch import nn
 
 from tsdsr.errors import ConfigError
+from tsdsr.training.artefact_losses import least_images
 from tsdsr.training.config import RunConfig
 from tsdsr.training.sharding import ShardMode
 from tsdsr.wording import counted
@@ -46,8 +47,8 @@ def check_fit(config: RunConfig, processes: int, dtype: torch.dtype) -> None:
     """Check that batches can be split over a number of processes, and that base weights fit the precision.
 
     Raises:
-        ConfigError: a batch cannot be split evenly over processes and micro-batches, or ``dtype`` is float32 with
-            16-bit base weights.
+        ConfigError: a batch cannot be split evenly over processes and micro-batches, a micro-batch would have too few
+            images for a loss, or ``dtype`` is float32 with 16-bit base weights.
     """
     if config.networks.base_precision != "fp32" and dtype == torch.float32:
         raise ConfigError(
@@ -55,7 +56,13 @@ def check_fit(config: RunConfig, processes: int, dtype: torch.dtype) -> None:
             "fp16 as precision, or set networks.base_precision=fp32"
         )
     for number, phase in enumerate(config.phases, 1):
-        if phase.batch_size % (processes * config.accumulation):
+        parts = processes * config.accumulation
+        if phase.batch_size // parts < least_images(phase):
+            raise ConfigError(
+                f"phase {number} needs at least {least_images(phase)} images in a micro-batch, because "
+                f"equivariance_weight compares two halves: batch_size {phase.batch_size} in {counted(parts, 'part')}"
+            )
+        if phase.batch_size % parts:
             raise ConfigError(
                 f"batch_size {phase.batch_size} of phase {number} is not a multiple of "
                 f"{counted(processes, 'process', 'processes')} times "

@@ -25,9 +25,10 @@ from tsdsr.models.conditioning import Conditioning
 from tsdsr.models.zoo import get_spec
 from tsdsr.training.adversarial import Adversary, discriminator_loss, with_gradient
 from tsdsr.training.adversary_choice import make_adversary
+from tsdsr.training.artefact_losses import artefact_losses, turn_of_step
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings, value_at
 from tsdsr.training.engine import Engine
-from tsdsr.training.image_losses import grid_loss
+from tsdsr.training.equivariance import with_turned_half
 from tsdsr.training.monitors import ScoreGapByTime, direction_cosines, score_gap
 from tsdsr.training.networks import Networks, trained_parameters
 from tsdsr.training.perceptual_choice import (
@@ -44,7 +45,6 @@ from tsdsr.training.sample_rng import SampleRNG
 from tsdsr.training.samples import PairSamples, TrainingData, TrainingSample
 from tsdsr.training.sharding import ShardMode
 from tsdsr.training.validation import validation_figures, validation_pairs
-from tsdsr.training.weave import weave_loss
 
 # Random streams of a sample: removing one use does not change another.
 _WALK, _FAKE, _PROMPT = 1, 2, 3
@@ -160,6 +160,8 @@ class StudentTrainer(Engine):
         self, batch: TrainingSample, phase: Phase, progress: float, figures: dict[str, Tensor]
     ) -> tuple[Tensor, StepLatents]:
         """Compute eq. 8 for one micro-batch and add its metrics to ``figures``."""
+        turn = turn_of_step(phase, self.config.seed, self.step)
+        batch = with_turned_half(batch, turn) if turn else batch
         items = batch.item.tolist()
         prompt = self.on_device(self.prompts.of(batch.prompt))
         with autocast(self.device, self.dtype):
@@ -178,12 +180,9 @@ class StudentTrainer(Engine):
         if phase.tsd is not None:
             tsd = self._tsd_loss(phase.tsd, progress, items, z_hat, z_hq, prompt, new)
             loss = loss + value_at(phase.gamma_reg, progress) * tsd
-        if phase.grid_weight:
-            new["loss/grid"] = grid_loss(x_hat, x_hq, 2 * self.spec.vae_scale_factor, phase.grid_relative)
-            loss = loss + value_at(phase.grid_weight, progress) * new["loss/grid"]
-        if phase.weave_weight:
-            new["loss/weave"] = weave_loss(x_hat, x_hq)
-            loss = loss + value_at(phase.weave_weight, progress) * new["loss/weave"]
+        for name, weight, value in artefact_losses(phase, x_hat, x_hq, 2 * self.spec.vae_scale_factor, turn):
+            new[f"loss/{name}"] = value
+            loss = loss + value_at(weight, progress) * value
         if phase.adversarial_weight:
             adversarial = self._adversarial_loss(z_hat, items, prompt, phase.adversarial_relative)
             loss = loss + value_at(phase.adversarial_weight, progress) * adversarial
