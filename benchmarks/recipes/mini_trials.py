@@ -14,7 +14,7 @@ from tsdsr.data.degradation_presets import PRESETS
 from tsdsr.recipes.mini import CAMERA, DASM, DETAIL_LOSSES, TEXTURE_LOSSES, TSD, camera_pairs
 from tsdsr.recipes.mini_crisp import BLURRED, CLEAN_LOSSES, MILD, harder_pairs
 from tsdsr.recipes.mini_large import LARGE_LOSSES, large_run
-from tsdsr.recipes.mini_texture import VGG_LOSSES, hard_pairs
+from tsdsr.recipes.mini_texture import VGG_LOSSES, hard_pairs, mini_texture_long
 from tsdsr.training.config import NetworkSettings, Phase, StudentConfig
 
 LONG_LENS = CameraDegradation(
@@ -194,3 +194,34 @@ def mini_textured() -> StudentConfig:
         validate_every=400,
         checkpoint_every=50,
     )
+
+
+def mini_texture_denoised() -> StudentConfig:
+    """A trial that is not shipped, from :func:`~tsdsr.recipes.mini_texture.mini_texture_long`; stopped at step 2,000.
+
+    Photographs without their grain (``benchmarks/denoise_photos.py``), more blur, all ground truth slightly sharpened,
+    more weight on grids.
+    """
+    base = mini_texture_long()
+    shares = (0.12, 0.36, 0.2, 0.2, 0.12)
+    others = tuple((share, kind) for share, (_, kind) in zip(shares, base.pairs.others, strict=True))
+    phase = dataclasses.replace(base.phases[0], steps=2900, sharpen_truth=0.12, grid_weight=6.0)
+    return dataclasses.replace(
+        base, phases=(phase,), pairs=dataclasses.replace(base.pairs, others=others), seed=78, checkpoint_every=100
+    )
+
+
+def mini_texture_settled() -> StudentConfig:
+    """A trial that is not shipped, from :func:`mini_texture_denoised`: the same at a falling rate."""
+    return _continued(seed=80, steps=1300)
+
+
+def mini_texture_even() -> StudentConfig:
+    """A trial that is not shipped, from :func:`mini_texture_denoised`: half of the images are turned copies."""
+    return _continued(seed=79, steps=1700, equivariance_weight=4.0, sharpen_truth=0.2)
+
+
+def _continued(seed: int, **changes: Any) -> StudentConfig:
+    base = mini_texture_denoised()
+    phase = dataclasses.replace(base.phases[0], lr=(2.5e-4, 5e-6), warmup=20, **changes)
+    return dataclasses.replace(base, phases=(phase,), seed=seed, ema_decay=0.99)

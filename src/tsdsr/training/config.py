@@ -141,7 +141,7 @@ class Phase(Schedule):
             :func:`~tsdsr.training.image_losses.grid_loss`.
         weave_weight (Ramp): weight of the loss on single-pixel patterns and coloured fringes, see
             :func:`~tsdsr.training.weave.weave_loss`.
-        equivariance_weight (Ramp): weight of :mod:`tsdsr.training.equivariance`; half of a micro-batch are copies.
+        equivariance_weight (Ramp): weight of the difference between results of images and of their turned copies.
         tsd (TSDSettings | None): settings of TSD; None trains with reconstruction losses only and needs no teacher.
         adversarial_weight (Ramp): weight of the adversarial loss, which is not in the paper.
         adversarial_relative (bool): scale the adversarial gradient so that its norm at the latents is
