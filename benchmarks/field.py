@@ -45,7 +45,7 @@ from rich.table import Table
 from torch import Tensor
 
 from heldout import EDGE, SMALL, held_out, load, save
-from tsdsr.data.camera import CameraDegradation, defocus_kernel, to_linear, to_srgb
+from tsdsr.data.camera import CameraDegradation, defocus_kernel, smeared, to_linear, to_srgb
 from tsdsr.data.first_order import draw_ellipse, gaussian_kernel, sharpened
 from tsdsr.data.operators import RESIZE_MODES, ResizeMode, filter2d, jpeg_pillow, luminance, quantise, resize
 from tsdsr.errors import InvalidInputError
@@ -72,23 +72,8 @@ SMALL_SENSOR = CameraDegradation(
 
 def phone(sharp: Tensor, rng: np.random.Generator) -> Tensor:
     taken = SMALL_SENSOR(sharp, SMALL, rng)[None]
-    smooth = smeared(taken, variance=rng.uniform(0.02, 0.06) ** 2)
+    smooth = smeared(taken, rng.uniform(0.02, 0.06))
     return jpeg_pillow(sharpened(smooth, rng.uniform(0.5, 1.3))[0], int(rng.integers(80, 93)))
-
-
-def smeared(x: Tensor, variance: float) -> Tensor:
-    """Denoise (B, 3, H, W) by He's guided filter with 5×5 pixels and the luminance as guide, as phones smear.
-
-    Differences whose variance is below ``variance`` are flattened; strong edges and their colours stay.
-    """
-
-    def mean(v: Tensor) -> Tensor:
-        return F.avg_pool2d(F.pad(v, (2, 2, 2, 2), mode="reflect"), 5, 1)
-
-    guide = luminance(x)
-    grey, colour = mean(guide), mean(x)
-    slope = (mean(guide * x) - grey * colour) / (mean(guide * guide) - grey * grey + variance)
-    return mean(slope) * guide + mean(colour - slope * grey)
 
 
 def messenger(sharp: Tensor, rng: np.random.Generator) -> Tensor:

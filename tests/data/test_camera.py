@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from tsdsr.data.camera import CameraDegradation, defocus_kernel, demosaic, mosaic, to_linear, to_srgb
+from tsdsr.data.camera import CameraDegradation, defocus_kernel, demosaic, mosaic, smeared, to_linear, to_srgb
 from tsdsr.errors import ConfigError, InvalidInputError
 
 QUIET = CameraDegradation(photons=(1e9, 1e9), read_noise=(1e-9, 1e-9), sharpen_prob=0, jpeg_prob=0)
@@ -80,7 +82,37 @@ def test_defocus_has_the_spread_asked_for_and_a_flat_top() -> None:
     assert kernel[middle, middle + 3] > 0.9 * kernel[middle, middle]
 
 
-@pytest.mark.parametrize("wrong", [{"photons": (0.0, 1.0)}, {"blur_sigma": (2.0, 1.0)}, {"jpeg_quality": (50, 101)}])
+def test_smearing_flattens_what_is_faint_and_keeps_edges(image: Tensor) -> None:
+    """Noise of 0.02 beside a step of 0.6, and the slope of a linear fit where variance is ten times the threshold's."""
+    noise = 0.02 * torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    step = torch.full((1, 3, 32, 32), 0.2)
+    step[..., 16:] = 0.8
+    smooth = smeared(step + noise, 0.06)
+    assert smooth[..., :12].std() < 0.45 * noise.std()
+    assert (smooth[..., 20:].mean() - smooth[..., :12].mean()).item() == pytest.approx(0.6, abs=0.01)
+    assert (smooth - step).abs()[..., 14:18].max() < 0.1
+    grey = image[:1, :32, :32].expand(3, -1, -1)[None]
+    torch.testing.assert_close(smeared(grey, 1e-6), grey, rtol=0, atol=1e-3)
+    flat = smeared(grey, 100.0)
+    assert flat.std() < 0.3 * grey.std()
+
+
+def test_smearing_follows_demosaicing_and_leaves_other_settings_their_draws(image: Tensor) -> None:
+    def shot(**settings: Any) -> Tensor:
+        camera = CameraDegradation(photons=(400, 5000), jpeg_prob=0.0, sharpen_prob=0.0, **settings)
+        return camera(image, (32, 32), np.random.default_rng(4))
+
+    plain = shot()
+    assert torch.equal(plain, shot(smear_prob=0.0, smear_contrast=(0.5, 0.9)))
+    smooth = shot(smear_prob=1.0, smear_contrast=(0.05, 0.05))
+    assert (smooth - plain).abs().mean() > 0.01
+    torch.testing.assert_close(smooth, smeared(plain[None], 0.05)[0].clamp(0, 1), rtol=0, atol=2 / 255)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"photons": (0.0, 1.0)}, {"blur_sigma": (2.0, 1.0)}, {"jpeg_quality": (50, 101)}, {"smear_contrast": (0.2, 0.1)}],
+)
 def test_impossible_settings_are_refused(image: Tensor, wrong: dict[str, tuple[float, float]]) -> None:
     with pytest.raises(ConfigError):
         CameraDegradation(**wrong)  # type: ignore[arg-type]

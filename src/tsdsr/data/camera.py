@@ -1,4 +1,4 @@
-"""Camera degradation: lens blur in linear light, Bayer sensor with noise, demosaicing, sharpening and JPEG."""
+"""Camera degradation: lens blur in linear light, sensor with noise, demosaicing, denoising, sharpening and JPEG."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tsdsr.data.first_order import check_ranges, check_size, draw_ellipse, gaussian_kernel, jpeg_roundtrip, sharpened
 from tsdsr.data.kernels import smooth_kernels
-from tsdsr.data.operators import filter2d, resize
+from tsdsr.data.operators import filter2d, luminance, resize
 from tsdsr.field_checks import Probability, check_fields
 
 _BILINEAR = (
@@ -41,7 +41,9 @@ class CameraDegradation:
             noise.
         read_noise (tuple): range of the standard deviation of the read noise, relative to white.
         gradient_prob (float): probability of gradient-corrected instead of bilinear demosaicing.
-        sharpen_prob (float): probability of unsharp masking after demosaicing.
+        smear_prob (float): probability of denoising that smears fine detail, as small cameras do, after demosaicing.
+        smear_contrast (tuple): range of the contrast below which it smears, a standard deviation in [0, 1].
+        sharpen_prob (float): probability of unsharp masking after these.
         sharpen_amount (tuple): see :class:`~tsdsr.data.first_order.FirstOrderDegradation`.
         jpeg_prob (float): probability of JPEG compression.
         jpeg_quality (tuple): range of the JPEG quality, inclusive.
@@ -53,6 +55,8 @@ class CameraDegradation:
     photons: tuple[float, float] = (1500.0, 60000.0)
     read_noise: tuple[float, float] = (0.0002, 0.002)
     gradient_prob: Probability = 0.6
+    smear_prob: Probability = 0.0
+    smear_contrast: tuple[float, float] = (0.02, 0.06)
     sharpen_prob: Probability = 0.6
     sharpen_amount: tuple[float, float] = (0.1, 1.0)
     jpeg_prob: Probability = 0.4
@@ -60,7 +64,7 @@ class CameraDegradation:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_ranges(self, "blur_sigma", "photons", "read_noise", "sharpen_amount", "jpeg_quality")
+        check_ranges(self, "blur_sigma", "photons", "read_noise", "smear_contrast", "sharpen_amount", "jpeg_quality")
 
     def __call__(self, hq: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
         """Degrade one image.
@@ -83,6 +87,8 @@ class CameraDegradation:
         raw = self._noisy(mosaic(light, top, left), rng)
         colours = demosaic(raw, top, left, gradient=bool(rng.random() < self.gradient_prob))
         x = to_srgb(colours.clamp(0, 1))
+        if self.smear_prob and rng.random() < self.smear_prob:  # no draw without it: older settings keep their draws
+            x = smeared(x, rng.uniform(*self.smear_contrast))
         if rng.random() < self.sharpen_prob:
             x = sharpened(x, rng.uniform(*self.sharpen_amount))
         return jpeg_roundtrip(x[0], self.jpeg_quality, self.jpeg_prob, rng)
@@ -99,6 +105,24 @@ class CameraDegradation:
         noise = torch.from_numpy(rng.standard_normal(tuple(raw.shape), dtype=np.float32))
         noisy: Tensor = raw + noise * variance.sqrt()
         return noisy
+
+
+def smeared(x: Tensor, contrast: float) -> Tensor:
+    """Denoise images by a guided filter (He et al. 2010) of 5×5 pixels with the luminance as guide, as phones do.
+
+    Args:
+        x (Tensor): images (B, 3, H, W), sRGB in [0, 1], H and W at least 3.
+        contrast (float): differences whose local standard deviation lies below this are flattened; strong edges and
+            their colours stay.
+    """
+
+    def mean(v: Tensor) -> Tensor:
+        return F.avg_pool2d(F.pad(v, (2, 2, 2, 2), mode="reflect"), 5, 1)
+
+    guide = luminance(x)
+    grey, colour = mean(guide), mean(x)
+    slope = (mean(guide * x) - grey * colour) / (mean(guide * guide) - grey * grey + contrast**2)
+    return mean(slope) * guide + mean(colour - slope * grey)
 
 
 def defocus_kernel(sigma_x: float, sigma_y: float, angle: float = 0.0) -> Tensor:
