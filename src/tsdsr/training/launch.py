@@ -57,16 +57,16 @@ def check_fit(config: RunConfig, processes: int, dtype: torch.dtype) -> None:
         )
     for number, phase in enumerate(config.phases, 1):
         parts = processes * config.accumulation
-        if phase.batch_size // parts < least_images(phase):
-            raise ConfigError(
-                f"phase {number} needs at least {least_images(phase)} images in a micro-batch, because "
-                f"equivariance_weight compares two halves: batch_size {phase.batch_size} in {counted(parts, 'part')}"
-            )
         if phase.batch_size % parts:
             raise ConfigError(
                 f"batch_size {phase.batch_size} of phase {number} is not a multiple of "
                 f"{counted(processes, 'process', 'processes')} times "
                 f"{counted(config.accumulation, 'micro-batch', 'micro-batches')}"
+            )
+        if phase.batch_size // parts < least_images(phase):
+            raise ConfigError(
+                f"phase {number} needs at least {least_images(phase)} images in a micro-batch, because "
+                f"equivariance_weight compares two halves: batch_size {phase.batch_size} in {counted(parts, 'part')}"
             )
 
 
