@@ -10,7 +10,7 @@ BATCHES, RESULTS = "training/batches.py", "training/results.py"
 CONFIG, OPTIM, IMAGE_LOSSES = "training/config.py", "training/optim.py", "training/image_losses.py"
 CHOICE, WEAVE = "training/perceptual_choice.py", "training/weave.py"
 PIXEL, VGG = "training/pixel_adversary.py", "training/vgg_features.py"
-LATENTS = "models/latents.py"
+LATENTS, ARTEFACTS = "models/latents.py", "training/artefact_losses.py"
 
 STEP = (
     Fault("gamma_rec ignored (eq. 8)", STUDENT, "loss = value_at(phase.gamma_rec, progress) * rec.total",
