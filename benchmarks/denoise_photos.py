@@ -3,8 +3,9 @@
     python benchmarks/denoise_photos.py PHOTOS -o DENOISED
 
 The noise of each channel is measured where the photograph is smoothest, and removed with non-local means (Buades et al.
-2005). Channels with less than half a grey level of noise stay as they are. Copies keep their names, on which the split
-into training and held-out photographs depends, and are JPEG of quality 97.
+2005). Channels with less than half a grey level of noise, or .4 for colours, stay as they are. Copies of JPEG files
+keep their names, on which the split into training and held-out photographs depends, and have quality 97. Other files are
+left out.
 """
 
 from __future__ import annotations
@@ -71,10 +72,14 @@ def _write(job: tuple[Path, Path]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="new folder")
     args = parser.parse_args()
-    args.output.mkdir(parents=True)
+    if not args.photos.is_dir() or args.output.exists():
+        parser.error("PHOTOS must be a folder, and OUTPUT must not exist")
     jobs = [(path, args.output / path.name) for path in sorted(args.photos.iterdir()) if path.suffix.lower() == ".jpg"]
+    if not jobs:
+        parser.error(f"{args.photos}: contains no .jpg files")
+    args.output.mkdir(parents=True)
     with Pool() as pool:
         for _ in pool.imap_unordered(_write, jobs, chunksize=4):
             pass

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tsdsr.data.camera import CameraDegradation, defocus_kernel, demosaic, mosaic, smeared, to_linear, to_srgb
+from tsdsr.data.operators import luminance
 from tsdsr.errors import ConfigError, InvalidInputError
 
 QUIET = CameraDegradation(photons=(1e9, 1e9), read_noise=(1e-9, 1e-9), sharpen_prob=0, jpeg_prob=0)
@@ -95,6 +96,13 @@ def test_smearing_flattens_what_is_faint_and_keeps_edges(image: Tensor) -> None:
     torch.testing.assert_close(smeared(grey, 1e-6), grey, rtol=0, atol=1e-3)
     flat = smeared(grey, 100.0)
     assert flat.std() < 0.3 * grey.std()
+
+
+def test_smearing_is_the_guided_filter_of_kornia(image: Tensor) -> None:
+    filters = pytest.importorskip("kornia.filters", reason="kornia is not installed (extra: train)")
+    x = image[None]
+    expected = filters.guided_blur(luminance(x), x, 5, 0.05**2, border_type="reflect")
+    torch.testing.assert_close(smeared(x, 0.05), expected, rtol=0, atol=1e-5)
 
 
 def test_smearing_follows_demosaicing_and_leaves_other_settings_their_draws(image: Tensor) -> None:
