@@ -4,8 +4,8 @@
 
 The noise of each channel is measured where the photograph is smoothest, and removed with non-local means (Buades et al.
 2005). Channels with less than half a grey level of noise, or .4 for colours, stay as they are. Copies of JPEG files
-keep their names, on which the split into training and held-out photographs depends, and have quality 97. Other files are
-left out.
+keep their names, on which the split into training and held-out photographs depends, and have quality 97. Other files
+are left out.
 """
 
 from __future__ import annotations
