@@ -57,6 +57,8 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def undisturbed(recipe: Path, photos: Path, out: Path) -> None:
     train_student(student_recipe(f"{recipe}:recipe"), photos, out, device="cpu")
+    left = out.with_name(f"threads-{os.environ['RANK']}")
+    left.write_text("\n".join(p.read_text().strip() for p in Path("/proc/self/task").glob("*/comm")))
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +149,15 @@ def test_a_killed_worker_is_restarted_and_the_run_ends_as_if_nothing_had_happene
     assert result.stdout.count("ready for") == 1
     assert_equal_runs(tmp_path / "run", reference)
     assert not [p for p in (tmp_path / "run").iterdir() if p.name.startswith(".tsdsr-") or p.name == "run.lock"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads the names of threads from Linux")
+def test_a_run_that_has_ended_leaves_no_threads_of_its_group(reference: Path) -> None:
+    """They abort the process if they free a tensor while Python shuts down: https://github.com/pytorch/pytorch/pull/179291."""
+    for rank in range(2):
+        threads = reference.with_name(f"threads-{rank}").read_text().splitlines()
+        assert len(threads) > 0
+        assert [name for name in threads if "gloo" in name] == []
 
 
 def test_restarts_need_a_store_that_forgets() -> None:

@@ -29,7 +29,7 @@ from tsdsr.training.batches import device_batches, step_batches
 from tsdsr.training.config import RunConfig
 from tsdsr.training.failures import failures_explained, require_finite_weights, stuck
 from tsdsr.training.interrupts import RunInterrupted, StopRequest, ValidationStopped
-from tsdsr.training.launch import check_launch, data_parallel
+from tsdsr.training.launch import check_launch, data_parallel, leave_group
 from tsdsr.training.networks import channels_last
 from tsdsr.training.optim import RoleOptimizer
 from tsdsr.training.processes import failing_together, require_equal
@@ -171,8 +171,7 @@ class Engine(ABC):
 
     def close(self) -> None:
         """Close trackers and leave the process group. A process that exits without this may crash the others."""
-        self.accelerator.wait_for_everyone()
-        self.accelerator.end_training()
+        leave_group(self.accelerator, self)
 
     def _one_step(self, batches: Sequence[TrainingSample]) -> None:
         try:

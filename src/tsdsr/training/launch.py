@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from tsdsr.errors import ConfigError
 from tsdsr.training.artefact_losses import least_images
@@ -86,3 +87,21 @@ def data_parallel(accelerator: Accelerator, module: nn.Module, trained: Sequence
     for parameter in others:
         parameter.requires_grad_(True)
     return wrapped
+
+
+def leave_group(accelerator: Accelerator, owner: object) -> None:
+    """Close trackers and leave the process group, once all processes are here.
+
+    Attributes of the owner that :func:`data_parallel` has wrapped are unwrapped: a wrapper keeps the group's threads
+    alive, and a Gloo thread that frees a tensor while Python shuts down aborts its process (pytorch/pytorch#179291).
+
+    Args:
+        accelerator (Accelerator): the run's.
+        owner (object): holds the run's networks as attributes.
+    """
+    accelerator.wait_for_everyone()
+    for name, value in list(vars(owner).items()):
+        if isinstance(value, DistributedDataParallel):
+            setattr(owner, name, value.module)
+    accelerator.free_memory()
+    accelerator.end_training()
