@@ -32,7 +32,7 @@ from tsdsr.models.zoo import MINI
 from tsdsr.pipeline.model_files import resolve_model
 from tsdsr.pixels import to_tensor, to_uint8
 from tsdsr.recipes.ablations import ABLATIONS, with_tsd
-from tsdsr.training.build import load_parts, training_data
+from tsdsr.training.build import DTYPES, load_parts, training_data
 from tsdsr.training.config import Phase, StudentConfig, TSDSettings
 from tsdsr.training.networks import build_networks
 from tsdsr.training.provenance import RunFiles
@@ -72,6 +72,7 @@ def run(
     init: str,
     output: Path,
     device: str,
+    dtype: str,
     workers: int,
 ) -> None:
     """Train one student, restore the held-out photographs, and store the pictures and figures."""
@@ -81,8 +82,9 @@ def run(
     out = output / f"{variant}-{seed}"
     data = training_data([open_source(photos)], config, {})
     trainer = StudentTrainer(
-        config, networks, data, out, accelerator=make_accelerator(out, device), workers=workers, files=files
-    )
+        config, networks, data, out, accelerator=make_accelerator(out, device), dtype=DTYPES[dtype], workers=workers,
+        files=files,
+    )  # fmt: skip
     started, first = time.perf_counter(), trainer.step
     trainer.run()
     figures = {**trainer.validate(), "seconds": time.perf_counter() - started, "steps": trainer.step - first}
@@ -90,34 +92,35 @@ def run(
         for place, image in zip((output / "lq", out / "pred", output / "hq"), images, strict=True):
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(to_uint8(image[0])).save(place / f"{number:02d}.png")
-    made_from = made_with(config, photos, teacher, init)
+    made_from = made_with(config, photos, teacher, init, dtype)
     write_text(out / FIGURES, json.dumps({"made_from": made_from, "figures": figures}))
 
 
-def made_with(config: StudentConfig, photos: str, teacher: Path, init: str) -> dict[str, str]:
+def made_with(config: StudentConfig, photos: str, teacher: Path, init: str, dtype: str) -> dict[str, str]:
     """What the figures of a run depend on."""
     return {
         "settings": hash_text(repr(config)),
         "photos": photos,
         "teacher": hash_model(teacher),
         "init": hash_model(resolve_model(init)),
+        "dtype": dtype,
     }
 
 
-def run_all(seeds: int, first_seed: int, output: Path, **options: Any) -> None:
-    """Run every variant and seed that has no figures yet, all variants of one seed before the next seed.
+def run_all(variants: list[str], seeds: int, first_seed: int, output: Path, **options: Any) -> None:
+    """Run each of the variants with each seed that has no figures yet, all variants of one seed before the next seed.
 
     Raises:
         SystemExit: a folder holds figures of other settings, photographs or models.
     """
     for seed in range(first_seed, first_seed + seeds):
-        for variant in VARIANTS:
+        for variant in variants:
             path = output / f"{variant}-{seed}" / FIGURES
             if not path.exists():
                 run(variant, seed, output=output, **options)
                 continue
             config = settings(variant, seed, *(options[name] for name in ("steps", "batch", "gamma")))
-            wanted = made_with(config, *(options[name] for name in ("photos", "teacher", "init")))
+            wanted = made_with(config, *(options[name] for name in ("photos", "teacher", "init", "dtype")))
             if json.loads(path.read_text(encoding="utf-8")).get("made_from") != wanted:
                 raise SystemExit(f"{path}: was made with other settings; give another --output or remove its folder")
 
@@ -159,6 +162,7 @@ def main() -> None:
     every = commands.add_parser("all")
     every.add_argument("--seeds", type=int, default=3)
     every.add_argument("--first-seed", type=int, default=0, help="to share the work among processes")
+    every.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     for training in (one, every):
         training.add_argument("--steps", type=int, default=250)
         training.add_argument("--batch", type=int, default=4)
@@ -167,6 +171,7 @@ def main() -> None:
         training.add_argument("--teacher", type=Path, required=True)
         training.add_argument("--init", default="mini", help="where every run starts")
         training.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+        training.add_argument("--dtype", default="fp32", choices=DTYPES)
         training.add_argument("--workers", type=int, default=0)
         training.add_argument("-o", "--output", type=Path, required=True)
     scores = commands.add_parser("score")
