@@ -46,6 +46,8 @@ RELATED = {
     "training/teacher.py": [*GUARDS, "tests/training/test_teacher.py"],
     "training/perceptual_choice.py": [*GUARDS, "tests/training/test_student.py"],
     "training/image_losses.py": ["tests/training/test_image_losses.py", *GUARDS],
+    "training/artefact_losses.py": ["tests/training/test_equivariance.py", *GUARDS],
+    "training/equivariance.py": ["tests/training/test_equivariance.py"],
     "training/sample_rng.py": ["tests/training/test_sample_rng.py", *GUARDS, "tests/training/test_student.py"],
     "training/prompts.py": ["tests/training/test_prompts.py", *GUARDS],
     "training/build.py": [*GUARDS, "tests/training/test_teacher.py", "tests/cli/test_train.py"],

@@ -11,6 +11,7 @@ CONFIG, OPTIM, IMAGE_LOSSES = "training/config.py", "training/optim.py", "traini
 CHOICE, WEAVE = "training/perceptual_choice.py", "training/weave.py"
 PIXEL, VGG = "training/pixel_adversary.py", "training/vgg_features.py"
 LATENTS, ARTEFACTS = "models/latents.py", "training/artefact_losses.py"
+EQUIVARIANCE = "training/equivariance.py"
 
 STEP = (
     Fault("gamma_rec ignored (eq. 8)", STUDENT, "loss = value_at(phase.gamma_rec, progress) * rec.total",
@@ -223,4 +224,23 @@ RUN = (
           'else prompts.get(crop.photo, "")', 'else next(iter(prompts.values()), "")'),
 )  # fmt: skip
 
-TRAINING = (*STEP, *ROLES, *RUN)
+TURNED = (
+    Fault("sign of the equivariance term", ARTEFACTS, "phase.equivariance_weight, equivariance_loss(",
+          "phase.equivariance_weight, -equivariance_loss("),
+    Fault("equivariance_weight does not turn images", ARTEFACTS, "return 1 + int(", "return 0 * int("),
+    Fault("every step takes the same turn", ARTEFACTS, "default_rng((seed, _TURN, step))",
+          "default_rng((seed, _TURN))"),
+    Fault("turned images keep their keys", EQUIVARIANCE, 'keys + [""] * half', "keys * 2"),
+    Fault("prompts of the second half stay with turned images", EQUIVARIANCE, "prompts * 2,",
+          "list(batch.prompt[: 2 * half]),"),
+    Fault("the ground truth is not turned", EQUIVARIANCE, "twice(batch.x_hq)", "batch.x_hq[: 2 * half]"),
+    Fault("mirrored after the quarter turns", EQUIVARIANCE,
+          "torch.rot90(x.flip(-1) if turn >= 4 else x, turn % 4, (-2, -1))",
+          "torch.rot90(x, turn % 4, (-2, -1)).flip(-1 if turn >= 4 else ())"),
+    Fault("turned restorations are turned again", EQUIVARIANCE, "(turned(x_hat[:half], turn) - x_hat[half:])",
+          "(x_hat[:half] - turned(x_hat[half:], turn))"),
+    Fault("micro-batches of one image are accepted", ARTEFACTS, "return 2 if isinstance(phase, Phase)",
+          "return 1 if isinstance(phase, Phase)"),
+)  # fmt: skip
+
+TRAINING = (*STEP, *ROLES, *RUN, *TURNED)
