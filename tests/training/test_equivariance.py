@@ -31,8 +31,8 @@ def test_the_eight_turns_of_an_image() -> None:
 def batch(count: int) -> TrainingSample:
     samples = [MadeUpSamples(count)[i] for i in range(count)]
     x_lq, x_hq = (torch.stack([getattr(sample, name) for sample in samples]) for name in ("x_lq", "x_hq"))
-    keys = [f"crop {i}" for i in range(count)]
-    return TrainingSample(torch.arange(count), x_lq, x_hq, [sample.prompt for sample in samples], keys)
+    prompts, keys = ([f"{name} {i}" for i in range(count)] for name in ("prompt", "crop"))
+    return TrainingSample(torch.arange(count), x_lq, x_hq, prompts, keys)
 
 
 @pytest.mark.parametrize("count", [4, 5])
@@ -42,17 +42,18 @@ def test_the_second_half_of_a_batch_is_the_first_one_turned(count: int) -> None:
     for name in ("x_lq", "x_hq"):
         images: Tensor = getattr(whole, name)
         torch.testing.assert_close(getattr(found, name), torch.cat([images[:2], torch.rot90(images[:2], 3, (-2, -1))]))
-    assert (found.item.tolist(), found.prompt) == ([0, 1, 2, 3], ["a house", "", "a house", ""])
+    assert (found.item.tolist(), found.prompt) == ([0, 1, 2, 3], ["prompt 0", "prompt 1"] * 2)
     assert found.key == ["crop 0", "crop 1", "", ""]
 
 
-def test_the_loss_sees_what_does_not_turn_with_the_image() -> None:
-    images = with_turned_half(batch(4), 5).x_lq
-    assert equivariance_loss(1 - images, 5) == 0
-    assert equivariance_loss(1 - images, 4) > 0.01
+@pytest.mark.parametrize(("turn", "other"), [(1, 3), (5, 4)])
+def test_the_loss_sees_what_does_not_turn_with_the_image(turn: int, other: int) -> None:
+    images = with_turned_half(batch(4), turn).x_lq
+    assert equivariance_loss(1 - images, turn) == 0
+    assert equivariance_loss(1 - images, other) > 0.01
     stripes = torch.zeros_like(images)
     stripes[..., ::4] = 0.2  # on a quarter of the columns, and turned on a quarter of the rows
-    assert equivariance_loss(images + stripes, 5) == pytest.approx(0.2 * 2 * 0.25 * 0.75, rel=1e-3)
+    assert equivariance_loss(images + stripes, turn) == pytest.approx(0.2 * 2 * 0.25 * 0.75, rel=1e-3)
 
 
 @pytest.mark.parametrize(
