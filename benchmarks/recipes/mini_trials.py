@@ -11,6 +11,7 @@ from typing import Any
 from tsdsr.data.camera import CameraDegradation
 from tsdsr.data.datasets import CropSettings, PairSettings
 from tsdsr.data.degradation_presets import PRESETS
+from tsdsr.data.first_order import FirstOrderDegradation
 from tsdsr.recipes.mini import CAMERA, DASM, DETAIL_LOSSES, TEXTURE_LOSSES, TSD, camera_pairs
 from tsdsr.recipes.mini_crisp import BLURRED, CLEAN_LOSSES, MILD, harder_pairs
 from tsdsr.recipes.mini_large import LARGE_LOSSES, large_run
@@ -26,6 +27,22 @@ LONG_LENS = CameraDegradation(
     jpeg_prob=0.0,
 )
 """A good camera's own pixels: what the truth is in benchmarks of real photographs."""
+
+PHONE = CameraDegradation(
+    blur_sigma=(0.8, 2.6),
+    photons=(400.0, 20_000.0),
+    read_noise=(0.0005, 0.005),
+    smear_prob=0.7,
+    sharpen_prob=0.8,
+    sharpen_amount=(0.3, 1.3),
+    jpeg_prob=0.8,
+    jpeg_quality=(75, 95),
+)
+"""A small sensor, whose pictures are smeared by denoising and then sharpened."""
+
+MESSENGER = FirstOrderDegradation(
+    blur_sigma=(0.2, 1.0), noise_sigma=(0.2, 1.0), sharpen_prob=0.3, jpeg_prob=1.0, jpeg_quality=(20, 60)
+)
 
 _FINE = NetworkSettings(config={"fine_channels": 32, "fine_blocks": 3})
 """One more level, at two pixels a position."""
@@ -225,3 +242,27 @@ def _continued(seed: int, **changes: Any) -> StudentConfig:
     base = mini_texture_denoised()
     phase = dataclasses.replace(base.phases[0], lr=(2.5e-4, 5e-6), warmup=20, **changes)
     return dataclasses.replace(base, phases=(phase,), seed=seed, ema_decay=0.99)
+
+
+def mini_texture_phone() -> StudentConfig:
+    """A trial that is not shipped, from `mini` v5: phones, messengers, all ground truth slightly sharpened."""
+    phase = dataclasses.replace(mini_texture_long().phases[0], sharpen_truth=0.2, grid_weight=6.0)
+    return _phone_run(phase, (0.08, 0.3, 0.12, 0.12, 0.26, 0.12), seed=81, ema_decay=0.995)
+
+
+def mini_texture_phone_mild() -> StudentConfig:
+    """A trial that is not shipped, from the mean of v5 and :func:`mini_texture_phone`: fewer phones, milder truth.
+
+    The ground truth is sharpened for second-order damage only, as for v5.
+    """
+    phase = dataclasses.replace(
+        mini_texture_long().phases[0], steps=1300, lr=(2.5e-4, 5e-6), warmup=20, grid_weight=6.0
+    )
+    return _phone_run(phase, (0.12, 0.32, 0.13, 0.18, 0.17, 0.08), seed=83, ema_decay=0.99)
+
+
+def _phone_run(phase: Phase, shares: tuple[float, ...], seed: int, ema_decay: float) -> StudentConfig:
+    base = mini_texture_long()
+    kinds = (*(kind for _, kind in base.pairs.others[:4]), PHONE, MESSENGER)
+    pairs = dataclasses.replace(base.pairs, others=tuple(zip(shares, kinds, strict=True)))
+    return dataclasses.replace(base, phases=(phase,), pairs=pairs, seed=seed, ema_decay=ema_decay)

@@ -137,5 +137,5 @@ def stuck(batches: Sequence[TrainingSample], path: Path, what: str) -> TrainingE
         )
     return TrainingError(
         f"{what} steps in a row could not be taken. The batch is in {path}. "
-        f"Lower the learning rate, or train in bf16 or fp32"
+        f"Lower the learning rate or the weight of the loss that grew (log.jsonl), or train in bf16 or fp32"
     )
