@@ -3,6 +3,7 @@
     python benchmarks/ablation.py run full --seed 0 --photos PHOTOS --teacher TEACHER -o runs/ablation
     python benchmarks/ablation.py all --seeds 3 --photos PHOTOS --teacher TEACHER -o runs/ablation  # resumes
     python benchmarks/ablation.py score runs/ablation          # pip install pyiqa
+    python benchmarks/ablation.py gather runs/ablation -o runs/pictures  # for tsdsr study sheets
 
 Every run starts from the same weights (`--init`, by default the packaged `mini`) and takes `--steps` steps of `--batch`
 64-pixel crops with the paper's degradation. A 384-pixel crop of each held-out photograph is restored and stored as PNG.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import time
 from pathlib import Path
@@ -149,6 +151,20 @@ def score(output: Path, device: str) -> None:
         print(f"{variant} ({len(runs)} seeds): " + ", ".join(cells))
 
 
+def gather(runs: Path, output: Path) -> None:
+    """Copy the pictures of all seeds into one folder a variant, and their inputs and ground truth into lr and hr.
+
+    The pictures are named SEED-NUMBER.png, so that the folders match.
+    """
+    for folder in sorted(p.parent for p in runs.glob(f"*/{FIGURES}")):
+        variant, _, seed = folder.name.rpartition("-")
+        for path in sorted((folder / "pred").glob("*.png")):
+            sources = {variant: path, "lr": runs / "lq" / path.name, "hr": runs / "hq" / path.name}
+            for name, source in sources.items():
+                (output / name).mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, output / name / f"{seed}-{path.name}")
+
+
 def load(path: Path) -> torch.Tensor:
     return to_tensor(read_rgb(path))[None]
 
@@ -177,8 +193,11 @@ def main() -> None:
     scores = commands.add_parser("score")
     scores.add_argument("output", type=Path)
     scores.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    pictures = commands.add_parser("gather")
+    pictures.add_argument("runs", type=Path)
+    pictures.add_argument("-o", "--output", type=Path, required=True)
     arguments = vars(parser.parse_args())
-    {"run": run, "all": run_all, "score": score}[arguments.pop("command")](**arguments)
+    {"run": run, "all": run_all, "score": score, "gather": gather}[arguments.pop("command")](**arguments)
 
 
 if __name__ == "__main__":
