@@ -27,7 +27,7 @@ from tsdsr.data.degradation_presets import PRESETS
 from tsdsr.data.sources import open_source
 from tsdsr.evaluation.metrics import select_metrics
 from tsdsr.evaluation.pyiqa_metrics import make_metric
-from tsdsr.files import write_text
+from tsdsr.files import require_new, write_text
 from tsdsr.hashing import hash_model, hash_text
 from tsdsr.images.reading import read_rgb
 from tsdsr.models.zoo import MINI
@@ -155,8 +155,16 @@ def gather(runs: Path, output: Path) -> None:
     """Copy the pictures of all seeds into one folder a variant, and their inputs and ground truth into lr and hr.
 
     The pictures are named SEED-NUMBER.png, so that the folders match.
+
+    Raises:
+        SystemExit: ``runs`` holds no run that is complete.
+        InvalidInputError: ``output`` exists.
     """
-    for folder in sorted(p.parent for p in runs.glob(f"*/{FIGURES}")):
+    folders = sorted(p.parent for p in runs.glob(f"*/{FIGURES}"))
+    if not folders:
+        raise SystemExit(f"{runs}: no complete run; make some with 'all'")
+    output = require_new(output)
+    for folder in folders:
         variant, _, seed = folder.name.rpartition("-")
         for path in sorted((folder / "pred").glob("*.png")):
             sources = {variant: path, "lr": runs / "lq" / path.name, "hr": runs / "hq" / path.name}

@@ -43,6 +43,7 @@ PHONE = CameraDegradation(
 MESSENGER = FirstOrderDegradation(
     blur_sigma=(0.2, 1.0), noise_sigma=(0.2, 1.0), sharpen_prob=0.3, jpeg_prob=1.0, jpeg_quality=(20, 60)
 )
+"""A picture that a messenger has shrunk and compressed strongly."""
 
 _FINE = NetworkSettings(config={"fine_channels": 32, "fine_blocks": 3})
 """One more level, at two pixels a position."""
